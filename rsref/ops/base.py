@@ -1,0 +1,131 @@
+"""What an op is: a name, a shape-and-dtype rule, a NumPy forward and a hand-written vjp, registered once.
+
+An op has one output. Its function in `rsref.ops` works on arrays, where it computes, and on Tensors, where it draws.
+A vjp is written with ops too: run on arrays it is the oracle's backward step; run on Tensors it draws the backward graph.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from rsref.tensor import Shape, Spec, Tensor, constant
+
+REGISTRY: dict[str, Op] = {}
+
+WORKING_DTYPES = {"float": np.float64, "int": np.int64, "bool": np.bool_}
+
+
+class Op(abc.ABC):
+    """One primitive operation.
+
+    Subclass, set `name`, write the three methods and decorate with `@register`: shape rule, oracle, gradient and
+    the parametrised tests then know the op.
+    """
+
+    name: ClassVar[str] | str
+    constant_operands: ClassVar[tuple[int, ...]] = ()
+    """Positions of operands through which no gradient flows, whatever their dtype (shape references, indices)."""
+
+    @abc.abstractmethod
+    def infer(self, *operands: Spec, **attrs: Any) -> Spec:
+        """Return shape and dtype of the result; ValueError or TypeError, naming the op and the shapes, if it has none."""
+
+    @abc.abstractmethod
+    def forward(self, *operands: Any, **attrs: Any) -> Any:
+        """Compute the result from NumPy arrays."""
+
+    def vjp(self, wrt: int, g: Any, y: Any, *operands: Any, **attrs: Any) -> Any:
+        """Return the gradient with respect to operand `wrt`, given `g`, that of the result `y`; same shape as the operand."""
+        raise TypeError(f"op {self.name!r} has no gradient")
+
+    def __repr__(self) -> str:
+        return f"<Op {self.name}>"
+
+
+def register(cls: type[Op]) -> Op:
+    """Class decorator: make the op's only instance and list it under its name."""
+    return register_op(cls())
+
+
+def register_op(op: Op) -> Op:
+    if op.name in REGISTRY:
+        raise ValueError(f"op {op.name!r} is defined twice")
+    REGISTRY[op.name] = op
+    return op
+
+
+def apply(op: Op, *operands: Any, **attrs: Any) -> Any:
+    """Compute the op if every operand is an array or number; draw it if one of them is a Tensor."""
+    for operand in operands:
+        if isinstance(operand, Tensor):
+            return draw(op, operands, attrs)
+    return op.forward(*operands, **attrs)
+
+
+def draw(op: Op, operands: Sequence[Any], attrs: dict[str, Any]) -> Tensor:
+    tensors = [as_tensor(operand) for operand in operands]
+    return Tensor(op.infer(*tensors, **attrs), op=op, inputs=tensors, attrs=attrs)
+
+
+def as_tensor(value: Any) -> Tensor:
+    return value if isinstance(value, Tensor) else constant(value)
+
+
+def differentiable(op: Op, wrt: int, operand: Spec) -> bool:
+    """Whether a gradient can flow from the op's result to this operand."""
+    return operand.dtype == "float" and wrt not in op.constant_operands
+
+
+def concrete_attrs(attrs: dict[str, Any], dtype: Any) -> dict[str, Any]:
+    """Return the attributes with the dtype "float" made the working precision: what `forward` is called with."""
+    if attrs.get("dtype") == "float":
+        return {**attrs, "dtype": dtype}
+    return attrs
+
+
+def rank(value: Any) -> int:
+    return value.ndim if hasattr(value, "ndim") else np.ndim(value)
+
+
+def normal_axis(name: str, axis: int, ndim: int) -> int:
+    """Return a non-negative axis; ValueError if it is out of range."""
+    if not -ndim <= axis < ndim:
+        raise ValueError(f"{name}: axis {axis} is out of range for a tensor of rank {ndim}")
+    return int(axis) % ndim
+
+
+def normal_axes(name: str, axis: int | Sequence[int] | None, ndim: int) -> tuple[int, ...]:
+    """Return sorted non-negative axes; None means all of them."""
+    if axis is None:
+        return tuple(range(ndim))
+    axes = [axis] if isinstance(axis, int | np.integer) else list(axis)
+    normal = sorted(normal_axis(name, a, ndim) for a in axes)
+    if len(set(normal)) != len(normal):
+        raise ValueError(f"{name}: axis {axis!r} names an axis twice")
+    return tuple(normal)
+
+
+def broadcast_shapes(name: str, *shapes: Shape) -> Shape:
+    """Return the broadcast shape, None standing for an unknown length; ValueError naming op and shapes."""
+    result: list[int | None] = []
+    ndim = max((len(shape) for shape in shapes), default=0)
+    for axis in range(-ndim, 0):
+        lengths = {shape[axis] for shape in shapes if len(shape) >= -axis}
+        known = {n for n in lengths if n is not None and n != 1}
+        if len(known) > 1:
+            raise ValueError(f"{name}: shapes {', '.join(map(str, shapes))} cannot be broadcast together")
+        result.append(known.pop() if known else None if None in lengths else 1)
+    return tuple(result)
+
+
+def compatible(first: Shape, second: Shape) -> bool:
+    """Whether two shapes can be equal, None standing for any length."""
+    return len(first) == len(second) and all(m is None or n is None or m == n for m, n in zip(first, second))
+
+
+def same_shape(first: Any, second: Any) -> bool:
+    return bool(first.shape == second.shape)

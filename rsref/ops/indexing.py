@@ -1,0 +1,255 @@
+"""Ops that pick values by place: slices, gather, one-hot, argmax; and their adjoints, which put values back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from rsref.ops.base import (
+    Op,
+    apply,
+    concrete_attrs,
+    normal_axis,
+    rank,
+    register,
+    register_op,
+)
+from rsref.ops.structure import expand_dims, squeeze
+from rsref.tensor import Spec, Tensor
+
+Bounds = tuple[int | None, int | None, int]
+
+
+@register
+class _Slice(Op):
+    """A slice (start, stop, step) of each axis, as Python slices."""
+
+    name = "slice"
+
+    def infer(self, x: Spec, *, bounds: tuple[Bounds, ...]) -> Spec:  # type: ignore[override]
+        return Spec(tuple(_length(n, b) for n, b in zip(x.shape, bounds)), x.dtype)
+
+    def forward(self, x: Any, *, bounds: tuple[Bounds, ...]) -> Any:  # type: ignore[override]
+        return x[tuple(slice(*b) for b in bounds)]
+
+    def vjp(self, wrt: int, g: Any, y: Any, *operands: Any, **attrs: Any) -> Any:
+        return apply(_PutSlice, g, operands[0], bounds=attrs["bounds"])
+
+
+@register
+class _PutSlice(Op):
+    """Zeros in the shape of `like`, with x at a slice: the adjoint of `slice`."""
+
+    name = "put_slice"
+    constant_operands = (1,)
+
+    def infer(self, x: Spec, like: Spec, *, bounds: tuple[Bounds, ...]) -> Spec:  # type: ignore[override]
+        return Spec(like.shape, x.dtype)
+
+    def forward(self, x: Any, like: Any, *, bounds: tuple[Bounds, ...]) -> Any:  # type: ignore[override]
+        y = np.zeros(np.shape(like), np.asarray(x).dtype)
+        y[tuple(slice(*b) for b in bounds)] = x
+        return y
+
+    def vjp(self, wrt: int, g: Any, y: Any, *operands: Any, **attrs: Any) -> Any:
+        return apply(_Slice, g, bounds=attrs["bounds"])
+
+
+def _length(n: int | None, bounds: Bounds) -> int | None:
+    if n is not None:
+        return len(range(*slice(*bounds).indices(n)))
+    return None  # as many as the unknown axis holds
+
+
+@register
+class _Take(Op):
+    """The slices of x along an axis that an integer tensor names: a gather, or an embedding's lookup."""
+
+    name = "take"
+
+    def infer(self, x: Spec, indices: Spec, *, axis: int) -> Spec:  # type: ignore[override]
+        if indices.dtype != "int":
+            raise TypeError(f"take: indices must be integers; got {indices.dtype}")
+        return Spec((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]), x.dtype)
+
+    def forward(self, x: Any, indices: Any, *, axis: int) -> Any:  # type: ignore[override]
+        return np.take(x, indices, axis)
+
+    def vjp(self, wrt: int, g: Any, y: Any, *operands: Any, **attrs: Any) -> Any:
+        return apply(_PutAdd, g, operands[1], operands[0], axis=attrs["axis"])
+
+
+@register
+class _PutAdd(Op):
+    """Zeros in the shape of `like`, with slices of x added at the places that indices name: the adjoint of `take`."""
+
+    name = "put_add"
+    constant_operands = (2,)
+
+    def infer(self, x: Spec, indices: Spec, like: Spec, *, axis: int) -> Spec:  # type: ignore[override]
+        return Spec(like.shape, x.dtype)
+
+    def forward(self, x: Any, indices: Any, like: Any, *, axis: int) -> Any:  # type: ignore[override]
+        y = np.zeros(np.shape(like), np.asarray(x).dtype)
+        np.add.at(y, (slice(None),) * axis + (indices,), x)
+        return y
+
+    def vjp(self, wrt: int, g: Any, y: Any, *operands: Any, **attrs: Any) -> Any:
+        return apply(_Take, g, operands[1], axis=attrs["axis"])
+
+
+@register
+class _OneHot(Op):
+    """A new last axis that holds 1 at the place an integer names, 0 elsewhere (all 0 if it is out of range)."""
+
+    name = "one_hot"
+
+    def infer(self, indices: Spec, *, num_classes: int, dtype: str) -> Spec:  # type: ignore[override]
+        if indices.dtype != "int":
+            raise TypeError(f"one_hot: indices must be integers; got {indices.dtype}")
+        return Spec((*indices.shape, num_classes), dtype)
+
+    def forward(self, indices: Any, *, num_classes: int, dtype: Any) -> Any:  # type: ignore[override]
+        return (np.asarray(indices)[..., None] == np.arange(num_classes)).astype(dtype)
+
+
+class _ArgExtreme(Op):
+    """The place of the first greatest or least value along an axis; no gradient."""
+
+    constant_operands = (0,)
+
+    def __init__(self, name: str, function: Any):
+        self.name = name
+        self.function = function
+
+    def infer(self, x: Spec, *, axis: int) -> Spec:  # type: ignore[override]
+        return Spec((*x.shape[:axis], *x.shape[axis + 1 :]), "int")
+
+    def forward(self, x: Any, *, axis: int) -> Any:  # type: ignore[override]
+        return self.function(x, axis)
+
+
+_argmax = register_op(_ArgExtreme("argmax", np.argmax))
+_argmin = register_op(_ArgExtreme("argmin", np.argmin))
+
+
+def get_item(x: Any, index: Any) -> Any:
+    """Return `x[index]` for integers, slices, None, `...`, or one integer tensor or list (a gather)."""
+    parts = list(index) if isinstance(index, tuple) else [index]
+    if sum(part is Ellipsis for part in parts) > 1:
+        raise IndexError(f"at most one ... may stand in an index; got {index!r}")
+    taken = sum(part is not None and part is not Ellipsis for part in parts)
+    if taken > rank(x):
+        raise IndexError(f"index {index!r} names {taken} axes of a tensor of rank {rank(x)}")
+    fill: list[Any] = [slice(None)] * (rank(x) - taken)
+    at = next((i for i, part in enumerate(parts) if part is Ellipsis), len(parts))
+    parts[at : at + 1] = fill
+    bounds: list[Bounds] = []
+    dropped: list[int] = []
+    new: list[int] = []
+    gathers: list[tuple[int, Any]] = []
+    for part in parts:
+        axis = len(bounds)
+        if part is None:
+            new.append(axis - len(dropped) + len(new))
+            continue
+        if isinstance(part, slice):
+            bounds.append((part.start, part.stop, 1 if part.step is None else part.step))
+        elif isinstance(part, int | np.integer) and not isinstance(part, bool):
+            _check_in_range(x.shape[axis], int(part), axis)
+            bounds.append((int(part), int(part) + 1 if part != -1 else None, 1))
+            dropped.append(axis)
+        elif isinstance(part, Tensor | list | np.ndarray):
+            gathers.append((axis, part))
+            bounds.append((None, None, 1))
+        else:
+            raise TypeError(f"index {part!r} is not accepted: integers, slices, None, ... and one integer tensor are")
+    if len(gathers) > 1 or (gathers and (dropped or new)):
+        raise TypeError("one integer tensor may stand in an index, beside slices only; use take for more")
+    if any(b != (None, None, 1) for b in bounds):
+        x = apply(_Slice, x, bounds=tuple(bounds))
+    for axis, indices in gathers:
+        x = take(x, indices, axis)
+    x = squeeze(x, dropped) if dropped else x
+    return expand_dims(x, new) if new else x
+
+
+def _check_in_range(length: int | None, index: int, axis: int) -> None:
+    if length is not None and not -length <= index < length:
+        raise IndexError(f"index {index} is out of range for axis {axis} of length {length}")
+
+
+def take_slice(x: Any, axis: int, start: int | None, stop: int | None, step: int = 1) -> Any:
+    """Return a slice of one axis."""
+    bounds: list[Bounds] = [(None, None, 1)] * rank(x)
+    bounds[axis] = (start, stop, step)
+    return apply(_Slice, x, bounds=tuple(bounds))
+
+
+def flip(x: Any, axis: int) -> Any:
+    """Return x with one axis reversed."""
+    return take_slice(x, normal_axis("flip", axis, rank(x)), None, None, -1)
+
+
+def split(x: Any, indices_or_sections: int | Sequence[int], axis: int = 0) -> list[Any]:
+    """Return x cut along an axis into equal parts, or at the given places, as numpy.split."""
+    axis = normal_axis("split", axis, rank(x))
+    length = x.shape[axis]
+    if isinstance(indices_or_sections, int | np.integer):
+        sections = int(indices_or_sections)
+        if length is None or length % sections:
+            raise ValueError(f"split: axis {axis} of shape {x.shape} cannot be cut into {sections} equal parts")
+        places = [length // sections * i for i in range(1, sections)]
+    else:
+        places = [int(i) for i in indices_or_sections]
+    cuts = [0, *places]
+    ends: list[int | None] = [*places, None]
+    return [take_slice(x, axis, start, stop) for start, stop in zip(cuts, ends)]
+
+
+def unstack(x: Any, num: int | None = None, axis: int = 0) -> list[Any]:
+    """Return the slices along an axis of known length, without that axis."""
+    axis = normal_axis("unstack", axis, rank(x))
+    length = num if x.shape[axis] is None else x.shape[axis]
+    if length is None:
+        raise ValueError(f"unstack: axis {axis} of shape {x.shape} has an unknown length: give num")
+    return [squeeze(take_slice(x, axis, i, i + 1), axis) for i in range(length)]
+
+
+def take(x: Any, indices: Any, axis: int = 0) -> Any:
+    """Return the slices of x along an axis that integer indices name; negative ones count from the end."""
+    axis = normal_axis("take", axis, rank(x))
+    if not isinstance(indices, Tensor):
+        indices = np.asarray(indices)
+        if indices.dtype.kind not in "iu":
+            raise TypeError(f"take: indices must be integers; got {indices.dtype}")
+    return apply(_Take, x, indices, axis=axis)
+
+
+def embedding(indices: Any, table: Any) -> Any:
+    """Return the rows of a table (vocabulary, width) that integers name: shape (*indices.shape, width)."""
+    return take(table, indices, 0)
+
+
+def one_hot(x: Any, num_classes: int, axis: int = -1, dtype: str = "float") -> Any:
+    """Return a last axis that holds 1 at the place an integer names and 0 elsewhere."""
+    if axis not in (-1, rank(x)):
+        raise ValueError(f"one_hot: only the last axis is accepted for the classes; got axis={axis}")
+    attrs = {"num_classes": int(num_classes), "dtype": dtype}
+    return apply(_OneHot, x, **(attrs if isinstance(x, Tensor) else concrete_attrs(attrs, np.float64)))
+
+
+def argmax(x: Any, axis: int = -1, keepdims: bool = False) -> Any:
+    """Return the place of the first greatest value along an axis; no gradient."""
+    axis = normal_axis("argmax", axis, rank(x))
+    y = apply(_argmax, x, axis=axis)
+    return expand_dims(y, axis) if keepdims else y
+
+
+def argmin(x: Any, axis: int = -1, keepdims: bool = False) -> Any:
+    """Return the place of the first least value along an axis; no gradient."""
+    axis = normal_axis("argmin", axis, rank(x))
+    y = apply(_argmin, x, axis=axis)
+    return expand_dims(y, axis) if keepdims else y

@@ -1,0 +1,273 @@
+"""Pointwise ops: each one formula and one derivative formula per operand.
+
+Formulas are single NumPy expressions. The oracle evaluates them; on Tensors they draw; a code generator may paste
+their source into a loop. In a derivative `g` is the gradient of the result, `y` the result, and the other names are the
+operands': the names that are used say what backward needs. Gradients are summed down to the operand's shape afterwards.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from scipy import special
+
+from rsref.ops.base import Op, apply, as_tensor, broadcast_shapes, concrete_attrs, register_op
+from rsref.tensor import Spec, Tensor
+
+Formula = Callable[..., Any]
+
+# How the operands' dtypes decide the result's: "float" casts all to float, "same" promotes bool < int < float,
+# "compare" promotes and answers bool, "logical" casts to bool, "where" promotes all but the condition.
+_ORDER = ("bool", "int", "float")
+
+
+class Pointwise(Op):
+    """An op computed element by element, with broadcasting."""
+
+    def __init__(self, name: str, formula: Formula, derivatives: Sequence[Formula | None], kind: str):
+        self.name = name
+        self.formula = formula
+        self.derivatives = tuple(derivatives)
+        self.kind = kind
+        self.operand_names = tuple(inspect.signature(formula).parameters)
+        if derivatives and len(derivatives) != len(self.operand_names):
+            raise ValueError(f"op {name!r}: one derivative for each of {self.operand_names} is needed")
+        place = {"g": 0, "y": 1, **{operand: i + 2 for i, operand in enumerate(self.operand_names)}}
+        self._reads = tuple(
+            tuple(place[read] for read in inspect.signature(d).parameters) if d else () for d in self.derivatives
+        )
+
+    def operand_dtypes(self, dtypes: Sequence[str]) -> tuple[str, ...]:
+        """Return what each operand is cast to before the formula is applied."""
+        if self.kind == "float":
+            return ("float",) * len(dtypes)
+        if self.kind == "logical":
+            return ("bool",) * len(dtypes)
+        if self.kind == "where":
+            return ("bool", *(max(dtypes[1:], key=_ORDER.index),) * (len(dtypes) - 1))
+        widest = max(dtypes, key=_ORDER.index)
+        return ("int" if widest == "bool" and self.kind == "same" else widest,) * len(dtypes)
+
+    def infer(self, *operands: Spec, **attrs: Any) -> Spec:
+        wanted = self.operand_dtypes([operand.dtype for operand in operands])
+        dtype = "bool" if self.kind in ("compare", "logical") else wanted[-1]
+        return Spec(broadcast_shapes(self.name, *(operand.shape for operand in operands)), dtype)
+
+    def forward(self, *operands: Any, **attrs: Any) -> Any:
+        return self.formula(*operands)
+
+    def vjp(self, wrt: int, g: Any, y: Any, *operands: Any, **attrs: Any) -> Any:
+        derivative = self.derivatives[wrt] if self.derivatives else None
+        if derivative is None:
+            return super().vjp(wrt, g, y, *operands)
+        values = (g, y, *operands)
+        return sum_to_like(derivative(*(values[i] for i in self._reads[wrt])), operands[wrt])
+
+    def __call__(self, *operands: Any) -> Any:
+        if len(operands) != len(self.operand_names):
+            raise TypeError(f"{self.name} takes {len(self.operand_names)} operands; got {len(operands)}")
+        if any(isinstance(operand, Tensor) for operand in operands):
+            tensors = [as_tensor(operand) for operand in operands]
+            wanted = self.operand_dtypes([tensor.dtype for tensor in tensors])
+            return apply(self, *(cast(tensor, dtype) for tensor, dtype in zip(tensors, wanted)))
+        return self.formula(*operands)
+
+
+def pointwise(name: str, formula: Formula, derivatives: Sequence[Formula | None] = (), kind: str = "float") -> Pointwise:
+    """Define and register a pointwise op; the answer is its function. No derivatives: no gradient flows through it."""
+    op = Pointwise(name, formula, derivatives, kind)
+    if not derivatives:
+        op.constant_operands = tuple(range(len(op.operand_names)))  # type: ignore[misc]
+    register_op(op)
+    return op
+
+
+class Cast(Op):
+    """x in another dtype: "float", "int" or "bool". From float to float nothing is drawn."""
+
+    name = "cast"
+
+    def infer(self, x: Spec, *, dtype: str) -> Spec:  # type: ignore[override]
+        return Spec(x.shape, dtype)
+
+    def forward(self, x: Any, *, dtype: Any) -> Any:  # type: ignore[override]
+        kept = np.dtype(dtype).kind == "f" and np.iscomplexobj(x)  # complex steps pass through
+        return x if kept else np.asarray(x).astype(dtype)
+
+    def vjp(self, wrt: int, g: Any, y: Any, *operands: Any, **attrs: Any) -> Any:
+        return g
+
+
+class SumToLike(Op):
+    """g summed over the axes along which `like` was broadcast, so that it has the shape of `like`."""
+
+    name = "sum_to_like"
+    constant_operands = (1,)
+
+    def infer(self, g: Spec, like: Spec) -> Spec:  # type: ignore[override]
+        return Spec(like.shape, g.dtype)
+
+    def forward(self, g: Any, like: Any) -> Any:  # type: ignore[override]
+        g, shape = np.asarray(g), np.shape(like)
+        if g.shape == shape:
+            return g
+        if g.ndim > len(shape):
+            g = g.sum(axis=tuple(range(g.ndim - len(shape))))
+        axes = tuple(i for i, n in enumerate(shape) if n == 1 and g.shape[i] != 1)
+        return g.sum(axis=axes, keepdims=True) if axes else g
+
+    def vjp(self, wrt: int, g: Any, y: Any, *operands: Any, **attrs: Any) -> Any:
+        return broadcast_like(g, operands[0])
+
+
+class BroadcastLike(Op):
+    """x broadcast to the shape of `like`."""
+
+    name = "broadcast_like"
+    constant_operands = (1,)
+
+    def infer(self, x: Spec, like: Spec) -> Spec:  # type: ignore[override]
+        return Spec(broadcast_shapes(self.name, x.shape, like.shape), x.dtype)
+
+    def forward(self, x: Any, like: Any) -> Any:  # type: ignore[override]
+        return np.broadcast_to(x, np.shape(like))
+
+    def vjp(self, wrt: int, g: Any, y: Any, *operands: Any, **attrs: Any) -> Any:
+        return sum_to_like(g, operands[0])
+
+
+_cast, _sum_to_like, _broadcast_like = register_op(Cast()), register_op(SumToLike()), register_op(BroadcastLike())
+
+
+def cast(x: Any, dtype: str) -> Any:
+    """Return x as "float", "int" or "bool"; a Tensor that already is of that kind is returned as it is."""
+    if isinstance(x, Tensor):
+        return x if x.dtype == dtype else apply(_cast, x, dtype=dtype)
+    return apply(_cast, x, **concrete_attrs({"dtype": dtype}, np.float64))
+
+
+def sum_to_like(g: Any, like: Any) -> Any:
+    """Return g summed down to the shape of `like`."""
+    if isinstance(g, Tensor) and g.shape == like.shape:
+        return g
+    return apply(_sum_to_like, g, like)
+
+
+def broadcast_like(x: Any, like: Any) -> Any:
+    """Return x broadcast to the shape of `like`."""
+    return apply(_broadcast_like, x, like)
+
+
+# --- arithmetic -----------------------------------------------------------------------------------------------------
+add = pointwise("add", lambda a, b: a + b, (lambda g: g, lambda g: g), "same")
+subtract = pointwise("subtract", lambda a, b: a - b, (lambda g: g, lambda g: -g), "same")
+multiply = pointwise("multiply", lambda a, b: a * b, (lambda g, b: g * b, lambda g, a: g * a), "same")
+divide = pointwise("divide", lambda a, b: a / b, (lambda g, b: g / b, lambda g, y, b: -g * y / b))
+negative = pointwise("negative", lambda x: -x, (lambda g: -g,), "same")
+_power = pointwise(
+    "power",
+    lambda a, b: np.power(a, b),
+    (
+        lambda g, a, b: g * b * np.power(a, np.where(b == 0, 1, b - 1)),
+        lambda g, y, a: g * y * np.log(np.where(a == 0, 1, a)),
+    ),
+)
+maximum = pointwise(  # equal operands share the gradient, as in JAX and PyTorch
+    "maximum",
+    lambda a, b: np.maximum(a, b),
+    (lambda g, a, b: g * ((a > b) + 0.5 * (a == b)), lambda g, a, b: g * ((b > a) + 0.5 * (a == b))),
+    "same",
+)
+minimum = pointwise(
+    "minimum",
+    lambda a, b: np.minimum(a, b),
+    (lambda g, a, b: g * ((a < b) + 0.5 * (a == b)), lambda g, a, b: g * ((b < a) + 0.5 * (a == b))),
+    "same",
+)
+absolute = pointwise("absolute", lambda x: np.absolute(x), (lambda g, x: g * np.sign(x),), "same")
+square = pointwise("square", lambda x: x * x, (lambda g, x: g * 2 * x,), "same")
+
+# --- exponentials and roots -----------------------------------------------------------------------------------------
+exp = pointwise("exp", lambda x: np.exp(x), (lambda g, y: g * y,))
+expm1 = pointwise("expm1", lambda x: np.expm1(x), (lambda g, y: g * (y + 1),))
+log = pointwise("log", lambda x: np.log(x), (lambda g, x: g / x,))
+log1p = pointwise("log1p", lambda x: np.log1p(x), (lambda g, x: g / (1 + x),))
+sqrt = pointwise("sqrt", lambda x: np.sqrt(x), (lambda g, y: g / (2 * y),))
+rsqrt = pointwise("rsqrt", lambda x: 1 / np.sqrt(x), (lambda g, x, y: g * y / (-2 * x),))
+reciprocal = pointwise("reciprocal", lambda x: 1 / x, (lambda g, y: -g * y * y,))
+
+# --- trigonometric and hyperbolic -----------------------------------------------------------------------------------
+sin = pointwise("sin", lambda x: np.sin(x), (lambda g, x: g * np.cos(x),))
+cos = pointwise("cos", lambda x: np.cos(x), (lambda g, x: -g * np.sin(x),))
+tan = pointwise("tan", lambda x: np.tan(x), (lambda g, y: g * (1 + y * y),))
+arctan = pointwise("arctan", lambda x: np.arctan(x), (lambda g, x: g / (1 + x * x),))
+sinh = pointwise("sinh", lambda x: np.sinh(x), (lambda g, x: g * np.cosh(x),))
+cosh = pointwise("cosh", lambda x: np.cosh(x), (lambda g, x: g * np.sinh(x),))
+tanh = pointwise("tanh", lambda x: np.tanh(x), (lambda g, y: g * (1 - y * y),))
+erf = pointwise("erf", lambda x: special.erf(x), (lambda g, x: g * 1.1283791670955126 * np.exp(-x * x),))
+
+# --- activations that are more than a composition: stable forms, fixed values at the kinks -----------------------------
+sigmoid = pointwise("sigmoid", lambda x: 1 / (1 + np.exp(-x)), (lambda g, y: g * y * (1 - y),))
+softplus = pointwise(
+    "softplus",
+    lambda x: np.where(x > 0, x, 0) + np.log1p(np.exp(np.where(x > 0, -x, x))),
+    (lambda g, x: g / (1 + np.exp(-x)),),
+)
+relu = pointwise("relu", lambda x: np.where(x <= 0, 0, x), (lambda g, x: np.where(x <= 0, 0, g),))
+clip = pointwise(
+    "clip",
+    lambda x, x_min, x_max: np.minimum(np.maximum(x, x_min), x_max),
+    (
+        lambda g, x, x_min, x_max: g * ((x >= x_min) & (x <= x_max)),
+        lambda g, x, x_min, x_max: g * ((x < x_min) & (x_min <= x_max)),
+        lambda g, x, x_min, x_max: g * ((x > x_max) | (x_min > x_max)),
+    ),
+    "same",
+)
+
+# --- selection ------------------------------------------------------------------------------------------------------
+_where = pointwise(
+    "where",
+    lambda condition, a, b: np.where(condition, a, b),
+    (None, lambda g, condition: np.where(condition, g, 0), lambda g, condition: np.where(condition, 0, g)),
+    "where",
+)
+stop_gradient = pointwise("stop_gradient", lambda x: x, kind="same")
+
+# --- no gradient: steps, comparisons, logic -----------------------------------------------------------------------------
+sign = pointwise("sign", lambda x: np.sign(x), kind="same")
+floor = pointwise("floor", lambda x: np.floor(x))
+ceil = pointwise("ceil", lambda x: np.ceil(x))
+round = pointwise("round", lambda x: np.rint(x))
+floor_divide = pointwise("floor_divide", lambda a, b: np.floor_divide(a, b), kind="same")
+less = pointwise("less", lambda a, b: a < b, kind="compare")
+less_equal = pointwise("less_equal", lambda a, b: a <= b, kind="compare")
+greater = pointwise("greater", lambda a, b: a > b, kind="compare")
+greater_equal = pointwise("greater_equal", lambda a, b: a >= b, kind="compare")
+equal = pointwise("equal", lambda a, b: a == b, kind="compare")
+not_equal = pointwise("not_equal", lambda a, b: a != b, kind="compare")
+logical_and = pointwise("logical_and", lambda a, b: np.logical_and(a, b), kind="logical")
+logical_or = pointwise("logical_or", lambda a, b: np.logical_or(a, b), kind="logical")
+logical_xor = pointwise("logical_xor", lambda a, b: np.logical_xor(a, b), kind="logical")
+logical_not = pointwise("logical_not", lambda x: np.logical_not(x), kind="logical")
+isnan = pointwise("isnan", lambda x: np.isnan(x), kind="compare")
+isfinite = pointwise("isfinite", lambda x: np.isfinite(x), kind="compare")
+
+
+def power(a: Any, b: Any) -> Any:
+    """Return a to the power b; the exponents 2, 0.5, -0.5, 1 and -1 are drawn as the cheaper ops that they are."""
+    if isinstance(b, int | float):
+        simple = {2: square, 0.5: sqrt, -0.5: rsqrt, -1: reciprocal}.get(b)
+        if b == 1:
+            return a
+        if simple is not None:
+            return simple(a)
+    return _power(a, b)
+
+
+def where(condition: Any, x1: Any, x2: Any) -> Any:
+    """Return x1 where the condition holds and x2 elsewhere."""
+    return _where(condition, x1, x2)

@@ -1,0 +1,264 @@
+"""Sums, extremes, softmax and normalisation over axes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from rsref.ops.base import Op, apply, normal_axes, normal_axis, rank, register_op
+from rsref.ops.pointwise import broadcast_like, cast, equal, exp, rsqrt, sqrt, square
+from rsref.ops.structure import expand_dims
+from rsref.tensor import Shape, Spec, Tensor
+
+Axis = int | Sequence[int] | None
+
+
+def reduced(shape: Shape, axes: tuple[int, ...], keepdims: bool) -> Shape:
+    return tuple(1 if i in axes else n for i, n in enumerate(shape) if keepdims or i not in axes)
+
+
+def restored(y: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
+    """Return a reduction's result with the reduced axes put back with length 1."""
+    return y if keepdims or not axes else expand_dims(y, axes)
+
+
+class Reduction(Op):
+    """An op that folds axes into one value each."""
+
+    def infer(self, x: Spec, *, axes: tuple[int, ...], keepdims: bool) -> Spec:  # type: ignore[override]
+        return Spec(reduced(x.shape, axes, keepdims), "int" if x.dtype == "bool" else x.dtype)
+
+
+class Sum(Reduction):
+    """The sum over axes."""
+
+    name = "sum"
+
+    def forward(self, x: Any, *, axes: tuple[int, ...], keepdims: bool) -> Any:  # type: ignore[override]
+        return np.sum(x, axis=axes, keepdims=keepdims)
+
+    def vjp(self, wrt: int, g: Any, y: Any, *operands: Any, **attrs: Any) -> Any:
+        return broadcast_like(restored(g, attrs["axes"], attrs["keepdims"]), operands[0])
+
+
+class Extreme(Reduction):
+    """The greatest or least value over axes; equal extremes share the gradient, as in JAX, PyTorch and TensorFlow."""
+
+    def __init__(self, name: str, function: Any):
+        self.name = name
+        self.function = function
+
+    def forward(self, x: Any, *, axes: tuple[int, ...], keepdims: bool) -> Any:  # type: ignore[override]
+        return self.function(x, axis=axes, keepdims=keepdims)
+
+    def vjp(self, wrt: int, g: Any, y: Any, *operands: Any, **attrs: Any) -> Any:
+        axes, keepdims = attrs["axes"], attrs["keepdims"]
+        hits = cast_like(equal(operands[0], restored(y, axes, keepdims)), g)
+        return restored(g, axes, keepdims) * hits / sum(hits, axes, keepdims=True)
+
+
+class LogSumExp(Reduction):
+    """log(sum(exp(x))) over axes, computed without overflow."""
+
+    name = "logsumexp"
+
+    def forward(self, x: Any, *, axes: tuple[int, ...], keepdims: bool) -> Any:  # type: ignore[override]
+        top = np.max(x, axis=axes, keepdims=True)
+        top = np.where(np.isfinite(top), top, 0)
+        y = np.log(np.sum(np.exp(x - top), axis=axes, keepdims=True)) + top
+        return y if keepdims else np.squeeze(y, axes)
+
+    def vjp(self, wrt: int, g: Any, y: Any, *operands: Any, **attrs: Any) -> Any:
+        axes, keepdims = attrs["axes"], attrs["keepdims"]
+        return restored(g, axes, keepdims) * exp(operands[0] - restored(y, axes, keepdims))
+
+
+class Softmax(Op):
+    """exp(x) / sum(exp(x)) over axes, computed without overflow."""
+
+    name = "softmax"
+
+    def infer(self, x: Spec, *, axes: tuple[int, ...]) -> Spec:  # type: ignore[override]
+        return Spec(x.shape, x.dtype)
+
+    def forward(self, x: Any, *, axes: tuple[int, ...]) -> Any:  # type: ignore[override]
+        e = np.exp(x - np.max(x, axis=axes, keepdims=True))
+        return e / np.sum(e, axis=axes, keepdims=True)
+
+    def vjp(self, wrt: int, g: Any, y: Any, *operands: Any, **attrs: Any) -> Any:
+        return y * (g - sum(g * y, attrs["axes"], keepdims=True))
+
+
+class LogSoftmax(Softmax):
+    """log(softmax(x)) over axes."""
+
+    name = "log_softmax"
+
+    def forward(self, x: Any, *, axes: tuple[int, ...]) -> Any:
+        shifted = x - np.max(x, axis=axes, keepdims=True)
+        return shifted - np.log(np.sum(np.exp(shifted), axis=axes, keepdims=True))
+
+    def vjp(self, wrt: int, g: Any, y: Any, *operands: Any, **attrs: Any) -> Any:
+        return g - exp(y) * sum(g, attrs["axes"], keepdims=True)
+
+
+class Standardize(Op):
+    """(x - mean(x)) / sqrt(variance(x) + epsilon) over axes: the core of layer normalisation (Ba 2016)."""
+
+    name = "standardize"
+
+    def infer(self, x: Spec, *, axes: tuple[int, ...], epsilon: float) -> Spec:  # type: ignore[override]
+        return Spec(x.shape, x.dtype)
+
+    def forward(self, x: Any, *, axes: tuple[int, ...], epsilon: float) -> Any:  # type: ignore[override]
+        centred = x - np.mean(x, axis=axes, keepdims=True)
+        return centred / np.sqrt(np.mean(centred * centred, axis=axes, keepdims=True) + epsilon)
+
+    def vjp(self, wrt: int, g: Any, y: Any, *operands: Any, **attrs: Any) -> Any:
+        axes, x = attrs["axes"], operands[0]
+        centred = x - mean(x, axes, keepdims=True)
+        scale = rsqrt(mean(square(centred), axes, keepdims=True) + attrs["epsilon"])
+        return scale * (g - mean(g, axes, keepdims=True) - y * mean(g * y, axes, keepdims=True))
+
+
+class RMSNormalize(Standardize):
+    """x / sqrt(mean(x^2) + epsilon) over axes (Zhang and Sennrich 2019)."""
+
+    name = "rms_normalize"
+
+    def forward(self, x: Any, *, axes: tuple[int, ...], epsilon: float) -> Any:
+        return x / np.sqrt(np.mean(x * x, axis=axes, keepdims=True) + epsilon)
+
+    def vjp(self, wrt: int, g: Any, y: Any, *operands: Any, **attrs: Any) -> Any:
+        axes = attrs["axes"]
+        scale = rsqrt(mean(square(operands[0]), axes, keepdims=True) + attrs["epsilon"])
+        return scale * (g - y * mean(g * y, axes, keepdims=True))
+
+
+class Count(Op):
+    """How many values of x fold into one when axes are reduced, as a float: 1 / count makes a mean of a sum."""
+
+    name = "count"
+    constant_operands = (0,)
+
+    def infer(self, x: Spec, *, axes: tuple[int, ...], dtype: str) -> Spec:  # type: ignore[override]
+        return Spec((), dtype)
+
+    def forward(self, x: Any, *, axes: tuple[int, ...], dtype: Any) -> Any:  # type: ignore[override]
+        return np.asarray(math.prod(np.shape(x)[a] for a in axes), dtype)
+
+
+class CumulativeSum(Op):
+    """The running sum along an axis."""
+
+    name = "cumsum"
+
+    def infer(self, x: Spec, *, axis: int) -> Spec:  # type: ignore[override]
+        return Spec(x.shape, "int" if x.dtype == "bool" else x.dtype)
+
+    def forward(self, x: Any, *, axis: int) -> Any:  # type: ignore[override]
+        return np.cumsum(x, axis)
+
+    def vjp(self, wrt: int, g: Any, y: Any, *operands: Any, **attrs: Any) -> Any:
+        from rsref.ops.indexing import flip
+
+        return flip(cumsum(flip(g, attrs["axis"]), attrs["axis"]), attrs["axis"])
+
+
+_sum, _max, _min = (
+    register_op(Sum()),
+    register_op(Extreme("max", np.max)),
+    register_op(Extreme("min", np.min)),
+)
+_logsumexp, _softmax, _log_softmax = register_op(LogSumExp()), register_op(Softmax()), register_op(LogSoftmax())
+_standardize, _rms_normalize = register_op(Standardize()), register_op(RMSNormalize())
+_count, _cumsum = register_op(Count()), register_op(CumulativeSum())
+
+
+def cast_like(x: Any, like: Any) -> Any:
+    """Return x in the dtype of `like`."""
+    return cast(x, like.dtype) if isinstance(x, Tensor) else np.asarray(x).astype(like.dtype)
+
+
+def _float(x: Any) -> Any:
+    return cast(x, "float") if isinstance(x, Tensor) else x
+
+
+def sum(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+    """Return the sum over axes (all if None)."""
+    return apply(_sum, x, axes=normal_axes("sum", axis, rank(x)), keepdims=keepdims)
+
+
+def max(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+    """Return the greatest value over axes (all if None)."""
+    return apply(_max, x, axes=normal_axes("max", axis, rank(x)), keepdims=keepdims)
+
+
+def min(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+    """Return the least value over axes (all if None)."""
+    return apply(_min, x, axes=normal_axes("min", axis, rank(x)), keepdims=keepdims)
+
+
+def mean(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+    """Return the mean over axes (all if None)."""
+    axes = normal_axes("mean", axis, rank(x))
+    dtype = "float" if isinstance(x, Tensor) else np.result_type(x, np.float32)
+    return sum(_float(x), axes, keepdims) / apply(_count, x, axes=axes, dtype=dtype)
+
+
+def var(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+    """Return the variance over axes (all if None), divided by the count, as numpy.var."""
+    centred = _float(x) - mean(x, axis, keepdims=True)
+    return mean(square(centred), axis, keepdims)
+
+
+def std(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+    """Return the standard deviation over axes (all if None), as numpy.std."""
+    return sqrt(var(x, axis, keepdims))
+
+
+def logsumexp(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+    """Return log(sum(exp(x))) over axes (all if None)."""
+    return apply(_logsumexp, _float(x), axes=normal_axes("logsumexp", axis, rank(x)), keepdims=keepdims)
+
+
+def softmax(x: Any, axis: Axis = -1) -> Any:
+    """Return exp(x) / sum(exp(x)) over one axis or several."""
+    return apply(_softmax, _float(x), axes=normal_axes("softmax", axis, rank(x)))
+
+
+def log_softmax(x: Any, axis: Axis = -1) -> Any:
+    """Return log(softmax(x)) over one axis or several."""
+    return apply(_log_softmax, _float(x), axes=normal_axes("log_softmax", axis, rank(x)))
+
+
+def standardize(x: Any, axis: Axis = -1, epsilon: float = 1e-3) -> Any:
+    """Return (x - mean) / sqrt(variance + epsilon) over axes."""
+    return apply(_standardize, _float(x), axes=normal_axes("standardize", axis, rank(x)), epsilon=float(epsilon))
+
+
+def layer_normalization(
+    x: Any, gamma: Any = None, beta: Any = None, axis: Axis = -1, epsilon: float = 1e-3
+) -> Any:
+    """Return `standardize(x) * gamma + beta` (Ba 2016); gamma and beta have the shape of the normalised axes."""
+    y = standardize(x, axis, epsilon)
+    y = y if gamma is None else y * gamma
+    return y if beta is None else y + beta
+
+
+def rms_normalization(x: Any, scale: Any = None, axis: Axis = -1, epsilon: float = 1e-6) -> Any:
+    """Return `x / sqrt(mean(x^2) + epsilon) * scale` (Zhang and Sennrich 2019)."""
+    axes = normal_axes("rms_normalization", axis, rank(x))
+    y = apply(_rms_normalize, _float(x), axes=axes, epsilon=float(epsilon))
+    return y if scale is None else y * scale
+
+
+def cumsum(x: Any, axis: int) -> Any:
+    """Return the running sum along an axis."""
+    return apply(_cumsum, x, axis=normal_axis("cumsum", axis, rank(x)))
+
+
+amax, amin = max, min

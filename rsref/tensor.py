@@ -1,0 +1,296 @@
+"""The values that flow through one drawn timestep: symbolic tensors and their sources.
+
+A `Tensor` is either the result of one op applied to other tensors, or a leaf whose `source` says where its
+value comes from: an input of the step, a trainable parameter, a constant, or noise drawn outside the engines.
+Shapes carry the batch axis first, as in Keras; an axis of unknown length is `None`.
+Dtypes are three: "float" (the engine's working precision, float32 or float64), "int" and "bool".
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from rsref.ops.base import Op
+
+Shape = tuple[int | None, ...]
+
+_serial = itertools.count()
+_counters: dict[str, itertools.count[int]] = {}
+
+
+def unique_name(prefix: str) -> str:
+    """Return `prefix`, or `prefix_1`, `prefix_2`, ... at later calls."""
+    number = next(_counters.setdefault(prefix, itertools.count()))
+    return prefix if number == 0 else f"{prefix}_{number}"
+
+
+class Spec(NamedTuple):
+    """Shape and dtype of a value: what an op's rule reads and answers."""
+
+    shape: Shape
+    dtype: str
+
+
+class InputSource(NamedTuple):
+    """The leaf is an input of the step: a sequence, a constant or a state."""
+
+
+class ConstantSource:
+    """The leaf is a fixed array."""
+
+    def __init__(self, value: np.ndarray):
+        self.value = value
+
+
+class NoiseSource(NamedTuple):
+    """The leaf is an inverted-dropout mask that the caller draws: 0, or 1 / (1 - rate).
+
+    `per` says how long a mask lives: "step" (a new one at every timestep) or "sequence" (one for all steps).
+    """
+
+    rate: float
+    per: str
+
+
+class Parameter:
+    """A trainable array, with the leaf tensor that stands for it in any number of steps.
+
+    name: a path such as "dense/kernel".
+    value: array, kept in float64; engines cast it to their working precision.
+    trainable: gradients of a parameter that is not trainable are still computed; optimisers should skip it.
+    regularizer, constraint: see `rsref.regularizers` and `rsref.constraints`; None for none.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        value: Any,
+        trainable: bool = True,
+        regularizer: Any = None,
+        constraint: Any = None,
+    ):
+        self.name = name
+        self.value = np.array(value, dtype=np.float64)
+        self.trainable = trainable
+        self.regularizer = regularizer
+        self.constraint = constraint
+        self.serial = next(_serial)
+        self.tensor = Tensor(Spec(self.value.shape, "float"), source=self, name=name)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.value.shape
+
+    def assign(self, value: Any) -> None:
+        """Replace the value; ValueError if the shape differs."""
+        array = np.asarray(value, dtype=np.float64)
+        if array.shape != self.value.shape:
+            raise ValueError(f"parameter {self.name!r} has shape {self.shape}; the value given has shape {array.shape}")
+        self.value = array.copy()
+
+    def __repr__(self) -> str:
+        return f"<Parameter {self.name} {self.shape}>"
+
+
+Source = InputSource | ConstantSource | NoiseSource | Parameter
+
+
+class Tensor:
+    """One symbolic value of a step: an op with its operands and attributes, or a leaf with its source.
+
+    Immutable. Arithmetic, comparison, indexing, NumPy ufuncs and most NumPy functions applied to a Tensor draw
+    further ops, so a step may be written as plain NumPy code.
+    """
+
+    __slots__ = ("attrs", "dtype", "inputs", "name", "op", "shape", "source")
+
+    op: Op | None
+    inputs: tuple[Tensor, ...]
+    attrs: Mapping[str, Any]
+    source: Source | None
+    name: str
+    shape: Shape
+    dtype: str
+
+    def __init__(
+        self,
+        spec: Spec,
+        *,
+        op: Op | None = None,
+        inputs: Sequence[Tensor] = (),
+        attrs: Mapping[str, Any] | None = None,
+        source: Source | None = None,
+        name: str = "",
+    ):
+        put = object.__setattr__
+        put(self, "shape", tuple(spec.shape))
+        put(self, "dtype", spec.dtype)
+        put(self, "op", op)
+        put(self, "inputs", tuple(inputs))
+        put(self, "attrs", dict(attrs or {}))
+        put(self, "source", source)
+        put(self, "name", name or (op.name if op else "tensor"))
+
+    def __setattr__(self, key: str, value: Any) -> None:
+        raise AttributeError(f"a Tensor is immutable: cannot set {key!r}")
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def __repr__(self) -> str:
+        return f"<Tensor {self.name} {self.shape} {self.dtype}>"
+
+    def __bool__(self) -> bool:
+        raise TypeError(
+            f"{self!r} is symbolic: it has no truth value while a step is drawn; use rsref.ops.where instead of if"
+        )
+
+    def __len__(self) -> int:
+        raise TypeError(f"{self!r} is symbolic: use .shape instead of len()")
+
+    def __iter__(self) -> Any:
+        raise TypeError(f"{self!r} is symbolic and cannot be iterated over; use rsref.ops.split or indexing")
+
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        raise TypeError(f"{self!r} is symbolic and has no value; a step is drawn first, and run by a recurrent layer")
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *operands: Any, **options: Any) -> Tensor:
+        if method != "__call__" or options:
+            raise TypeError(f"numpy.{ufunc.__name__}.{method} with {sorted(options)} cannot be drawn; see rsref.ops")
+        return _draw(ufunc.__name__, operands)
+
+    def __array_function__(self, function: Callable[..., Any], _types: Any, args: Any, options: Any) -> Tensor:
+        return _draw(function.__name__, args, options)
+
+    def __add__(self, other: Any) -> Tensor:
+        return _draw("add", (self, other))
+
+    def __radd__(self, other: Any) -> Tensor:
+        return _draw("add", (other, self))
+
+    def __sub__(self, other: Any) -> Tensor:
+        return _draw("subtract", (self, other))
+
+    def __rsub__(self, other: Any) -> Tensor:
+        return _draw("subtract", (other, self))
+
+    def __mul__(self, other: Any) -> Tensor:
+        return _draw("multiply", (self, other))
+
+    def __rmul__(self, other: Any) -> Tensor:
+        return _draw("multiply", (other, self))
+
+    def __truediv__(self, other: Any) -> Tensor:
+        return _draw("divide", (self, other))
+
+    def __rtruediv__(self, other: Any) -> Tensor:
+        return _draw("divide", (other, self))
+
+    def __pow__(self, other: Any) -> Tensor:
+        return _draw("power", (self, other))
+
+    def __rpow__(self, other: Any) -> Tensor:
+        return _draw("power", (other, self))
+
+    def __matmul__(self, other: Any) -> Tensor:
+        return _draw("matmul", (self, other))
+
+    def __rmatmul__(self, other: Any) -> Tensor:
+        return _draw("matmul", (other, self))
+
+    def __neg__(self) -> Tensor:
+        return _draw("negative", (self,))
+
+    def __abs__(self) -> Tensor:
+        return _draw("absolute", (self,))
+
+    def __lt__(self, other: Any) -> Tensor:
+        return _draw("less", (self, other))
+
+    def __le__(self, other: Any) -> Tensor:
+        return _draw("less_equal", (self, other))
+
+    def __gt__(self, other: Any) -> Tensor:
+        return _draw("greater", (self, other))
+
+    def __ge__(self, other: Any) -> Tensor:
+        return _draw("greater_equal", (self, other))
+
+    def __and__(self, other: Any) -> Tensor:
+        return _draw("logical_and", (self, other))
+
+    def __or__(self, other: Any) -> Tensor:
+        return _draw("logical_or", (self, other))
+
+    def __invert__(self) -> Tensor:
+        return _draw("logical_not", (self,))
+
+    def __getitem__(self, index: Any) -> Tensor:
+        return _draw("get_item", (self, index))
+
+
+def _draw(name: str, operands: Sequence[Any], options: Mapping[str, Any] | None = None) -> Tensor:
+    from rsref import ops  # the ops are built on tensors: imported when first used
+
+    function = getattr(ops, name, None)
+    if function is None:
+        raise TypeError(f"numpy.{name} cannot be drawn in a step; rsref.ops lists what can")
+    result: Tensor = function(*operands, **(options or {}))
+    return result
+
+
+def Input(  # noqa: N802 (the name that Keras users know)
+    shape: Sequence[int | None] | None = None,
+    dtype: str | None = None,
+    name: str | None = None,
+    batch_shape: Sequence[int | None] | None = None,
+) -> Tensor:
+    """Return a leaf tensor that stands for an input of a step.
+
+    shape: the axes after the batch axis, None for an unknown length; or give `batch_shape`, the batch axis included.
+    dtype: "float" (default), "int" or "bool"; "float32", "int64" and the like are accepted and mean their kind,
+        since the precision is chosen by the layer that runs the step.
+    Errors: TypeError for a shape that is not a sequence of integers and None; ValueError for a dtype of another kind.
+    """
+    if (shape is None) == (batch_shape is None):
+        raise ValueError(f"Input takes either shape or batch_shape; got shape={shape!r}, batch_shape={batch_shape!r}")
+    given = batch_shape if shape is None else shape
+    if isinstance(given, int | str) or not all(n is None or isinstance(n, int | np.integer) for n in given or ()):
+        raise TypeError(f"Input: shape must be a tuple of integers and None, such as (5,) or (None, 8); got {given!r}")
+    if any(n is not None and n < 0 for n in given or ()):
+        raise ValueError(f"Input: shape must not have negative lengths; got {given!r}")
+    full = tuple(given or ()) if shape is None else (None, *shape)
+    return Tensor(Spec(full, kind_of_dtype(dtype or "float")), source=InputSource(), name=name or unique_name("input"))
+
+
+def constant(value: Any, name: str = "constant") -> Tensor:
+    """Return a leaf tensor with a fixed value (a number or an array-like of float, int or bool)."""
+    array = np.asarray(value)
+    spec = Spec(array.shape, kind_of_dtype(array.dtype))
+    return Tensor(spec, source=ConstantSource(array), name=name)
+
+
+def noise(shape: Shape, rate: float, per: str = "step") -> Tensor:
+    """Return a leaf tensor for an inverted-dropout mask of a shape (batch axis first); see `NoiseSource`."""
+    if per not in ("step", "sequence"):
+        raise ValueError(f'per must be "step" or "sequence"; got {per!r}')
+    return Tensor(Spec(shape, "float"), source=NoiseSource(rate, per), name=unique_name("noise"))
+
+
+def kind_of_dtype(dtype: Any) -> str:
+    """Return "float", "int" or "bool" for a dtype or its name; ValueError for anything else (object, string, ...)."""
+    if isinstance(dtype, str) and dtype in ("float", "int", "bool", "bfloat16"):
+        return "float" if dtype == "bfloat16" else dtype
+    try:
+        kind = np.dtype(dtype).kind
+    except TypeError:
+        kind = "?"
+    if kind not in "fiub":
+        raise ValueError(f"dtype {dtype!r} is not accepted; accepted kinds are float, int and bool")
+    return {"f": "float", "i": "int", "u": "int", "b": "bool"}[kind]

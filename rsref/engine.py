@@ -7,13 +7,13 @@ gradients of the states on to the step before.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
-from rsref.ops.base import concrete_attrs, differentiable
+from rsref.ops.base import Op, concrete_attrs, differentiable
 from rsref.recurrence import Recurrence
 from rsref.tensor import ConstantSource, Tensor
 
@@ -49,9 +49,7 @@ class Engine(Protocol):
         steps: int | None = None,
     ) -> tuple[list[Array], list[Array], Any]: ...
 
-    def backward(
-        self, tape: Any, d_outputs: Sequence[Array | None], d_states: Sequence[Array | None]
-    ) -> Gradients: ...
+    def backward(self, tape: Any, d_outputs: Sequence[Array | None], d_states: Sequence[Array | None]) -> Gradients: ...
 
 
 @dataclass
@@ -84,7 +82,9 @@ class ReferenceEngine:
         slot.update({leaf: len(slot) + i for i, leaf in enumerate(extra)})
         self.size = len(slot)
         self.fixed = [(slot[t], t.source.value) for t in graph.order if isinstance(t.source, ConstantSource)]
-        self.steps = [(t, slot[t], tuple(slot[i] for i in t.inputs)) for t in graph.order if t.op is not None]
+        self.steps = [
+            (t.op, t.attrs, slot[t], tuple(slot[i] for i in t.inputs)) for t in graph.order if t.op is not None
+        ]
         self.reversed_steps = _with_gradients(graph.order, slot)
         self.sequence_slots = [slot[t] for t in graph.sequences]
         self.constant_slots = [slot[t] for t in graph.constants]
@@ -106,15 +106,18 @@ class ReferenceEngine:
         length = steps if steps is not None else sequences[0].shape[1]
         batch = next((len(a) for a in (*sequences, *constants, *states)), 1)
         output_specs = self._check(sequences, constants, states, parameters, mask, length, batch)
-        dtype = np.result_type(np.float32, *(a.dtype for a in (*parameters, *states, *sequences) if a.dtype.kind in "fc"))
+        dtype = np.result_type(
+            np.float32, *(a.dtype for a in (*parameters, *states, *sequences) if a.dtype.kind in "fc")
+        )
         outputs = [np.zeros((batch, length, *s[1:]), _numpy_dtype(kind, dtype)) for s, kind in output_specs]
-        active = [None] * length if mask is None else [_rows(mask[:, t]) for t in range(length)]
-        program = [(t.op.forward, i, o, concrete_attrs(t.attrs, dtype)) for t, o, i in self.steps]
+        active = [None if mask is None else _rows(mask[:, t]) for t in range(length)]
+        program = [(op.forward, operands, result, concrete_attrs(a, dtype)) for op, a, result, operands in self.steps]
         template: list[Any] = [None] * self.size
         for slot, value in self.fixed:
             template[slot] = value.astype(dtype) if value.dtype.kind == "f" else value
         _put(template, self.parameter_slots, parameters)
-        current, kept = list(states), []
+        current = list(states)
+        kept: list[list[Any]] = []
         with np.errstate(all="ignore"):  # infinities and NaN are results like any other
             for t, rows in enumerate(active):
                 if rows is not None and not len(rows):
@@ -129,9 +132,7 @@ class ReferenceEngine:
                     kept.append(values)
                     current = [_placed(s, rows, values[i]) for s, i in zip(current, self.new_state_slots)]
                 self._write_outputs(outputs, t, rows, kept[-1])
-        tape = Tape(
-            list(sequences), list(constants), list(states), list(parameters), active, kept, outputs, dtype
-        )
+        tape = Tape(list(sequences), list(constants), list(states), list(parameters), active, kept, outputs, dtype)
         return outputs, current, tape
 
     def _write_outputs(self, outputs: list[Array], t: int, rows: Array | None, values: list[Any]) -> None:
@@ -144,9 +145,7 @@ class ReferenceEngine:
             if len(rows):
                 y[rows, t] = values[slot]
 
-    def backward(
-        self, tape: Tape, d_outputs: Sequence[Array | None], d_states: Sequence[Array | None]
-    ) -> Gradients:
+    def backward(self, tape: Tape, d_outputs: Sequence[Array | None], d_states: Sequence[Array | None]) -> Gradients:
         """Walk the tape from the last step to the first; see `Engine`."""
         zeros = [np.zeros_like(s, dtype=_gradient_dtype(s, tape.dtype)) for s in tape.states]
         flowing = [z if d is None else d.astype(z.dtype) for d, z in zip(d_states, zeros)]
@@ -205,14 +204,14 @@ class ReferenceEngine:
         for slot, d in (*zip(self.output_slots, d_outputs), *zip(self.new_state_slots, d_states)):
             if d is not None and values[slot].dtype.kind in "fc":
                 gradients[slot] = d if gradients[slot] is None else gradients[slot] + d
-        for tensor, result, operands, wrt in self.reversed_steps:
+        for op, given, result, operands, wrt in self.reversed_steps:
             g = gradients[result]
             if g is None:
                 continue
             y, inputs = values[result], [values[i] for i in operands]
-            attrs = concrete_attrs(tensor.attrs, tape.dtype)  # type: ignore[arg-type]
+            attrs = concrete_attrs(given, tape.dtype)
             for k in wrt:
-                d = tensor.op.vjp(k, g, y, *inputs, **attrs)
+                d = op.vjp(k, g, y, *inputs, **attrs)
                 slot = operands[k]
                 gradients[slot] = d if gradients[slot] is None else gradients[slot] + d
         return gradients
@@ -262,19 +261,17 @@ class ReferenceEngine:
 
 def _with_gradients(
     order: Sequence[Tensor], slot: dict[Tensor, int]
-) -> list[tuple[Tensor, int, tuple[int, ...], tuple[int, ...]]]:
+) -> list[tuple[Op, Mapping[str, Any], int, tuple[int, ...], tuple[int, ...]]]:
     """Return the ops in reverse order, each with the operands through which a gradient flows to some leaf."""
     reached = {t for t in order if t.op is None and t.dtype == "float" and not isinstance(t.source, ConstantSource)}
     steps = []
     for tensor in order:
         if tensor.op is None or tensor.dtype != "float":
             continue
-        wrt = tuple(
-            k for k, i in enumerate(tensor.inputs) if i in reached and differentiable(tensor.op, k, i)  # type: ignore[arg-type]
-        )
+        wrt = tuple(k for k, i in enumerate(tensor.inputs) if i in reached and differentiable(tensor.op, k, i.spec))
         if wrt:
             reached.add(tensor)
-            steps.append((tensor, slot[tensor], tuple(slot[i] for i in tensor.inputs), wrt))
+            steps.append((tensor.op, tensor.attrs, slot[tensor], tuple(slot[i] for i in tensor.inputs), wrt))
     return steps[::-1]
 
 

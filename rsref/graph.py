@@ -13,6 +13,7 @@ from rsref.tensor import (
     Parameter,
     Spec,
     Tensor,
+    constant,
     noise,
 )
 
@@ -53,7 +54,7 @@ def substitute(outputs: Sequence[Tensor], replacements: Mapping[Tensor, Tensor])
             if all(operand is old for operand, old in zip(operands, tensor.inputs)):
                 new[tensor] = tensor
             else:
-                spec = tensor.op.infer(*operands, **tensor.attrs)
+                spec = tensor.op.infer(*(operand.spec for operand in operands), **tensor.attrs)
                 new[tensor] = Tensor(spec, op=tensor.op, inputs=operands, attrs=tensor.attrs, name=tensor.name)
     return [new[output] for output in outputs]
 
@@ -164,22 +165,31 @@ class Model:
     """A drawn function from tensors to tensors that can be put into another drawing: `model([x, h])`.
 
     inputs, outputs: one Tensor or a list of them; called with as many tensors as inputs, it answers in the form of outputs.
+    mask_input: a leaf that receives the mask of the first input, a whole sequence (batch, time) of bool; None if the
+        model has no use for one. A call that gives no mask lets every place count.
     Weights are shared between calls. Errors: as `StepGraph`, and ValueError for a wrong number or shape of tensors.
     """
 
-    def __init__(self, inputs: Tensor | Sequence[Tensor], outputs: Tensor | Sequence[Tensor], name: str | None = None):
+    def __init__(
+        self,
+        inputs: Tensor | Sequence[Tensor],
+        outputs: Tensor | Sequence[Tensor],
+        name: str | None = None,
+        mask_input: Tensor | None = None,
+    ):
         self.name = name or "model"
+        self.mask_input = mask_input
         self._one_output = isinstance(outputs, Tensor)
         self.inputs = as_list(inputs)
         self.outputs = as_list(outputs)
         masks = noise_leaves(t for t in self.outputs if isinstance(t, Tensor))
-        StepGraph(constants=[*self.inputs, *masks], outputs=self.outputs)
+        StepGraph(constants=[*self.inputs, *as_list(mask_input), *masks], outputs=self.outputs)
 
     @property
     def parameters(self) -> list[Parameter]:
         return parameters_of(self.outputs)
 
-    def __call__(self, inputs: Tensor | Sequence[Tensor]) -> Tensor | list[Tensor]:
+    def __call__(self, inputs: Tensor | Sequence[Tensor], mask: Tensor | None = None) -> Any:
         given = as_list(inputs)
         if len(given) != len(self.inputs):
             raise ValueError(f"{self.name} takes {len(self.inputs)} tensors; got {len(given)}")
@@ -188,7 +198,12 @@ class Model:
                 raise TypeError(f"{self.name} takes Tensors; got {type(tensor).__name__}")
             if not compatible(own.shape, tensor.shape):
                 raise ValueError(f"{self.name}: input {own!r} does not accept {tensor!r}")
-        outputs = substitute(self.outputs, dict(zip(self.inputs, given)))
+        replacements = dict(zip(self.inputs, given))
+        if self.mask_input is not None:
+            replacements[self.mask_input] = constant(True) if mask is None else mask
+        elif mask is not None:
+            raise ValueError(f"{self.name} has no mask_input: it cannot take a mask")
+        outputs = substitute(self.outputs, replacements)
         return outputs[0] if self._one_output else outputs
 
 

@@ -36,6 +36,7 @@ class Step:
     """A drawn step before its features are rewritten.
 
     readouts: leaves that receive the step's previous outputs, pairwise with the first of `outputs`.
+    mask_input: the leaf that receives the mask of a whole input, or None.
     truths, forced: added by `with_teacher_forcing`: sequences for the true outputs and for the choice, step by step.
     masks: added by `with_noise`: the dropout masks, those of the whole sequence among the constants.
     """
@@ -46,6 +47,7 @@ class Step:
     outputs: tuple[Tensor, ...]
     new_states: tuple[Tensor, ...]
     readouts: tuple[Tensor, ...] = ()
+    mask_input: Tensor | None = None
     truths: tuple[Tensor, ...] = ()
     forced: tuple[Tensor, ...] = ()
     step_masks: tuple[Tensor, ...] = ()
@@ -54,7 +56,7 @@ class Step:
     def graph(self) -> StepGraph:
         return StepGraph(
             sequences=(*self.sequences, *self.truths, *self.forced, *self.step_masks),
-            constants=(*self.constants, *self.sequence_masks),
+            constants=(*self.constants, *((self.mask_input,) if self.mask_input else ()), *self.sequence_masks),
             states=self.states,
             outputs=self.outputs,
             new_states=self.new_states,
@@ -70,6 +72,11 @@ def with_noise(step: Step) -> Step:
         step_masks=tuple(leaf for leaf in leaves if per[leaf] == "step"),
         sequence_masks=tuple(leaf for leaf in leaves if per[leaf] == "sequence"),
     )
+
+
+def with_decoder(step: Step) -> Step:
+    """The inputs are not stepped through: each is one more constant, whole at every step."""
+    return replace(step, sequences=(), constants=(*step.sequences, *step.constants))
 
 
 def with_readout(step: Step) -> Step:
@@ -98,6 +105,4 @@ def with_teacher_forcing(step: Step) -> Step:
         truths.append(truth)
         forced.append(choice)
         fed.append(ops.where(choice, truth, output))
-    return replace(
-        step, truths=tuple(truths), forced=tuple(forced), new_states=(*step.new_states[:first], *fed)
-    )
+    return replace(step, truths=tuple(truths), forced=tuple(forced), new_states=(*step.new_states[:first], *fed))

@@ -82,6 +82,9 @@ class Parameter:
         self.serial = next(_serial)
         self.tensor = Tensor(Spec(self.value.shape, "float"), source=self, name=name)
 
+    def __deepcopy__(self, _memo: Any) -> Parameter:
+        return self  # a copy of a layer shares the weights that are drawn into its step
+
     @property
     def shape(self) -> tuple[int, ...]:
         return self.value.shape
@@ -138,6 +141,13 @@ class Tensor:
 
     def __setattr__(self, key: str, value: Any) -> None:
         raise AttributeError(f"a Tensor is immutable: cannot set {key!r}")
+
+    def __deepcopy__(self, _memo: Any) -> Tensor:
+        return self  # immutable: a copy of a layer draws with the same tensors
+
+    @property
+    def spec(self) -> Spec:
+        return Spec(self.shape, self.dtype)
 
     @property
     def ndim(self) -> int:
@@ -245,7 +255,7 @@ def _draw(name: str, operands: Sequence[Any], options: Mapping[str, Any] | None 
     return result
 
 
-def Input(  # noqa: N802 (the name that Keras users know)
+def Input(
     shape: Sequence[int | None] | None = None,
     dtype: str | None = None,
     name: str | None = None,

@@ -7,7 +7,7 @@ A vjp is written with ops too: run on arrays it is the oracle's backward step; r
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,11 +22,11 @@ WORKING_DTYPES = {"float": np.float64, "int": np.int64, "bool": np.bool_}
 class Op(abc.ABC):
     """One primitive operation.
 
-    Subclass, set `name`, write the three methods and decorate with `@register`: shape rule, oracle, gradient and
+    Subclass, set `name`, write the three methods and `register` an instance: the shape rule, the oracle, the gradient and
     the parametrised tests then know the op.
     """
 
-    name: ClassVar[str] | str
+    name: str
     constant_operands: ClassVar[tuple[int, ...]] = ()
     """Positions of operands through which no gradient flows, whatever their dtype (shape references, indices)."""
 
@@ -46,12 +46,8 @@ class Op(abc.ABC):
         return f"<Op {self.name}>"
 
 
-def register(cls: type[Op]) -> Op:
-    """Class decorator: make the op's only instance and list it under its name."""
-    return register_op(cls())
-
-
-def register_op(op: Op) -> Op:
+def register(op: Op) -> Op:
+    """List an op under its name and return it; ValueError if the name is taken."""
     if op.name in REGISTRY:
         raise ValueError(f"op {op.name!r} is defined twice")
     REGISTRY[op.name] = op
@@ -68,7 +64,7 @@ def apply(op: Op, *operands: Any, **attrs: Any) -> Any:
 
 def draw(op: Op, operands: Sequence[Any], attrs: dict[str, Any]) -> Tensor:
     tensors = [as_tensor(operand) for operand in operands]
-    return Tensor(op.infer(*tensors, **attrs), op=op, inputs=tensors, attrs=attrs)
+    return Tensor(op.infer(*(tensor.spec for tensor in tensors), **attrs), op=op, inputs=tensors, attrs=attrs)
 
 
 def as_tensor(value: Any) -> Tensor:
@@ -80,11 +76,11 @@ def differentiable(op: Op, wrt: int, operand: Spec) -> bool:
     return operand.dtype == "float" and wrt not in op.constant_operands
 
 
-def concrete_attrs(attrs: dict[str, Any], dtype: Any) -> dict[str, Any]:
+def concrete_attrs(attrs: Mapping[str, Any], dtype: Any) -> dict[str, Any]:
     """Return the attributes with the dtype "float" made the working precision: what `forward` is called with."""
     if attrs.get("dtype") == "float":
         return {**attrs, "dtype": dtype}
-    return attrs
+    return dict(attrs)
 
 
 def rank(value: Any) -> int:

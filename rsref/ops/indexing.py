@@ -14,7 +14,6 @@ from rsref.ops.base import (
     normal_axis,
     rank,
     register,
-    register_op,
 )
 from rsref.ops.structure import expand_dims, squeeze
 from rsref.tensor import Spec, Tensor
@@ -22,8 +21,7 @@ from rsref.tensor import Spec, Tensor
 Bounds = tuple[int | None, int | None, int]
 
 
-@register
-class _Slice(Op):
+class Slice(Op):
     """A slice (start, stop, step) of each axis, as Python slices."""
 
     name = "slice"
@@ -35,11 +33,13 @@ class _Slice(Op):
         return x[tuple(slice(*b) for b in bounds)]
 
     def vjp(self, wrt: int, g: Any, y: Any, *operands: Any, **attrs: Any) -> Any:
-        return apply(_PutSlice, g, operands[0], bounds=attrs["bounds"])
+        return apply(_put_slice, g, operands[0], bounds=attrs["bounds"])
 
 
-@register
-class _PutSlice(Op):
+_slice = register(Slice())
+
+
+class PutSlice(Op):
     """Zeros in the shape of `like`, with x at a slice: the adjoint of `slice`."""
 
     name = "put_slice"
@@ -54,7 +54,10 @@ class _PutSlice(Op):
         return y
 
     def vjp(self, wrt: int, g: Any, y: Any, *operands: Any, **attrs: Any) -> Any:
-        return apply(_Slice, g, bounds=attrs["bounds"])
+        return apply(_slice, g, bounds=attrs["bounds"])
+
+
+_put_slice = register(PutSlice())
 
 
 def _length(n: int | None, bounds: Bounds) -> int | None:
@@ -63,8 +66,7 @@ def _length(n: int | None, bounds: Bounds) -> int | None:
     return None  # as many as the unknown axis holds
 
 
-@register
-class _Take(Op):
+class Take(Op):
     """The slices of x along an axis that an integer tensor names: a gather, or an embedding's lookup."""
 
     name = "take"
@@ -78,11 +80,13 @@ class _Take(Op):
         return np.take(x, indices, axis)
 
     def vjp(self, wrt: int, g: Any, y: Any, *operands: Any, **attrs: Any) -> Any:
-        return apply(_PutAdd, g, operands[1], operands[0], axis=attrs["axis"])
+        return apply(_put_add, g, operands[1], operands[0], axis=attrs["axis"])
 
 
-@register
-class _PutAdd(Op):
+_take = register(Take())
+
+
+class PutAdd(Op):
     """Zeros in the shape of `like`, with slices of x added at the places that indices name: the adjoint of `take`."""
 
     name = "put_add"
@@ -97,11 +101,13 @@ class _PutAdd(Op):
         return y
 
     def vjp(self, wrt: int, g: Any, y: Any, *operands: Any, **attrs: Any) -> Any:
-        return apply(_Take, g, operands[1], axis=attrs["axis"])
+        return apply(_take, g, operands[1], axis=attrs["axis"])
 
 
-@register
-class _OneHot(Op):
+_put_add = register(PutAdd())
+
+
+class OneHot(Op):
     """A new last axis that holds 1 at the place an integer names, 0 elsewhere (all 0 if it is out of range)."""
 
     name = "one_hot"
@@ -113,6 +119,9 @@ class _OneHot(Op):
 
     def forward(self, indices: Any, *, num_classes: int, dtype: Any) -> Any:  # type: ignore[override]
         return (np.asarray(indices)[..., None] == np.arange(num_classes)).astype(dtype)
+
+
+_one_hot = register(OneHot())
 
 
 class _ArgExtreme(Op):
@@ -131,8 +140,8 @@ class _ArgExtreme(Op):
         return self.function(x, axis)
 
 
-_argmax = register_op(_ArgExtreme("argmax", np.argmax))
-_argmin = register_op(_ArgExtreme("argmin", np.argmin))
+_argmax = register(_ArgExtreme("argmax", np.argmax))
+_argmin = register(_ArgExtreme("argmin", np.argmin))
 
 
 def get_item(x: Any, index: Any) -> Any:
@@ -169,7 +178,7 @@ def get_item(x: Any, index: Any) -> Any:
     if len(gathers) > 1 or (gathers and (dropped or new)):
         raise TypeError("one integer tensor may stand in an index, beside slices only; use take for more")
     if any(b != (None, None, 1) for b in bounds):
-        x = apply(_Slice, x, bounds=tuple(bounds))
+        x = apply(_slice, x, bounds=tuple(bounds))
     for axis, indices in gathers:
         x = take(x, indices, axis)
     x = squeeze(x, dropped) if dropped else x
@@ -185,7 +194,7 @@ def take_slice(x: Any, axis: int, start: int | None, stop: int | None, step: int
     """Return a slice of one axis."""
     bounds: list[Bounds] = [(None, None, 1)] * rank(x)
     bounds[axis] = (start, stop, step)
-    return apply(_Slice, x, bounds=tuple(bounds))
+    return apply(_slice, x, bounds=tuple(bounds))
 
 
 def flip(x: Any, axis: int) -> Any:
@@ -225,7 +234,7 @@ def take(x: Any, indices: Any, axis: int = 0) -> Any:
         indices = np.asarray(indices)
         if indices.dtype.kind not in "iu":
             raise TypeError(f"take: indices must be integers; got {indices.dtype}")
-    return apply(_Take, x, indices, axis=axis)
+    return apply(_take, x, indices, axis=axis)
 
 
 def embedding(indices: Any, table: Any) -> Any:
@@ -238,7 +247,7 @@ def one_hot(x: Any, num_classes: int, axis: int = -1, dtype: str = "float") -> A
     if axis not in (-1, rank(x)):
         raise ValueError(f"one_hot: only the last axis is accepted for the classes; got axis={axis}")
     attrs = {"num_classes": int(num_classes), "dtype": dtype}
-    return apply(_OneHot, x, **(attrs if isinstance(x, Tensor) else concrete_attrs(attrs, np.float64)))
+    return apply(_one_hot, x, **(attrs if isinstance(x, Tensor) else concrete_attrs(attrs, np.float64)))
 
 
 def argmax(x: Any, axis: int = -1, keepdims: bool = False) -> Any:

@@ -12,8 +12,7 @@ from rsref.ops.structure import expand_dims, reshape, squeeze, swapaxes
 from rsref.tensor import Spec, Tensor
 
 
-@register
-class _MatMul(Op):
+class MatMul(Op):
     """The product of the last two axes; the axes before them are broadcast. Both operands have rank 2 or more."""
 
     name = "matmul"
@@ -37,6 +36,9 @@ class _MatMul(Op):
         return sum_to_like(matmul(swapaxes(a, -1, -2), g), b)
 
 
+_mat_mul = register(MatMul())
+
+
 def matmul(x1: Any, x2: Any) -> Any:
     """Return the matrix product, as numpy.matmul: operands of rank 1 are taken as a row and a column.
 
@@ -49,7 +51,7 @@ def matmul(x1: Any, x2: Any) -> Any:
     b = expand_dims(x2, 1) if rank(x2) == 1 else x2
     if isinstance(a, Tensor) or isinstance(b, Tensor):
         a, b = cast(as_tensor(a), "float"), cast(as_tensor(b), "float")
-    y = apply(_MatMul, a, b)
+    y = apply(_mat_mul, a, b)
     if rank(x2) == 1:
         y = squeeze(y, -1)
     if rank(x1) == 1:
@@ -57,8 +59,7 @@ def matmul(x1: Any, x2: Any) -> Any:
     return y
 
 
-@register
-class _Einsum(Op):
+class Einsum(Op):
     """Sum of products by a subscript equation without dots, with an explicit result and no letter twice in a term."""
 
     name = "einsum"
@@ -83,11 +84,14 @@ class _Einsum(Op):
         seen = set(result).union(*(terms[i] for i in others)) if others else set(result)
         kept = "".join(letter for letter in terms[wrt] if letter in seen)
         equation = ",".join([result, *(terms[i] for i in others)]) + "->" + kept
-        gradient = apply(_Einsum, g, *(operands[i] for i in others), equation=equation)
+        gradient = apply(_einsum, g, *(operands[i] for i in others), equation=equation)
         for axis, letter in enumerate(terms[wrt]):  # a letter summed away in this operand alone: the same for all
             if letter not in seen:
                 gradient = expand_dims(gradient, axis)
         return broadcast_like(gradient, operands[wrt]) if len(kept) < len(terms[wrt]) else gradient
+
+
+_einsum = register(Einsum())
 
 
 def split_equation(equation: str) -> tuple[list[str], str]:
@@ -104,7 +108,7 @@ def einsum(subscripts: str, *operands: Any) -> Any:
     equation = _explicit(subscripts, [rank(operand) for operand in operands])
     if any(isinstance(operand, Tensor) for operand in operands):
         operands = tuple(cast(as_tensor(operand), "float") for operand in operands)
-    return apply(_Einsum, *operands, equation=equation)
+    return apply(_einsum, *operands, equation=equation)
 
 
 def _explicit(subscripts: str, ranks: list[int]) -> str:

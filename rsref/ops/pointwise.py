@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from rsref.ops.base import Op, apply, as_tensor, broadcast_shapes, concrete_attrs, register_op
+from rsref.ops.base import Op, apply, as_tensor, broadcast_shapes, concrete_attrs, register
 from rsref.tensor import Spec, Tensor
 
 Formula = Callable[..., Any]
@@ -76,12 +76,14 @@ class Pointwise(Op):
         return self.formula(*operands)
 
 
-def pointwise(name: str, formula: Formula, derivatives: Sequence[Formula | None] = (), kind: str = "float") -> Pointwise:
+def pointwise(
+    name: str, formula: Formula, derivatives: Sequence[Formula | None] = (), kind: str = "float"
+) -> Pointwise:
     """Define and register a pointwise op; the answer is its function. No derivatives: no gradient flows through it."""
     op = Pointwise(name, formula, derivatives, kind)
     if not derivatives:
         op.constant_operands = tuple(range(len(op.operand_names)))  # type: ignore[misc]
-    register_op(op)
+    register(op)
     return op
 
 
@@ -139,7 +141,7 @@ class BroadcastLike(Op):
         return sum_to_like(g, operands[0])
 
 
-_cast, _sum_to_like, _broadcast_like = register_op(Cast()), register_op(SumToLike()), register_op(BroadcastLike())
+_cast, _sum_to_like, _broadcast_like = register(Cast()), register(SumToLike()), register(BroadcastLike())
 
 
 def cast(x: Any, dtype: str) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rsref.ops.base import Op, apply, normal_axes, normal_axis, rank, register_op
+from rsref.ops.base import Op, apply, normal_axes, normal_axis, rank, register
 from rsref.ops.pointwise import broadcast_like, cast, equal, exp, rsqrt, sqrt, square
 from rsref.ops.structure import expand_dims
 from rsref.tensor import Shape, Spec, Tensor
@@ -169,13 +169,13 @@ class CumulativeSum(Op):
 
 
 _sum, _max, _min = (
-    register_op(Sum()),
-    register_op(Extreme("max", np.max)),
-    register_op(Extreme("min", np.min)),
+    register(Sum()),
+    register(Extreme("max", np.max)),
+    register(Extreme("min", np.min)),
 )
-_logsumexp, _softmax, _log_softmax = register_op(LogSumExp()), register_op(Softmax()), register_op(LogSoftmax())
-_standardize, _rms_normalize = register_op(Standardize()), register_op(RMSNormalize())
-_count, _cumsum = register_op(Count()), register_op(CumulativeSum())
+_logsumexp, _softmax, _log_softmax = register(LogSumExp()), register(Softmax()), register(LogSoftmax())
+_standardize, _rms_normalize = register(Standardize()), register(RMSNormalize())
+_count, _cumsum = register(Count()), register(CumulativeSum())
 
 
 def cast_like(x: Any, like: Any) -> Any:
@@ -240,9 +240,7 @@ def standardize(x: Any, axis: Axis = -1, epsilon: float = 1e-3) -> Any:
     return apply(_standardize, _float(x), axes=normal_axes("standardize", axis, rank(x)), epsilon=float(epsilon))
 
 
-def layer_normalization(
-    x: Any, gamma: Any = None, beta: Any = None, axis: Axis = -1, epsilon: float = 1e-3
-) -> Any:
+def layer_normalization(x: Any, gamma: Any = None, beta: Any = None, axis: Axis = -1, epsilon: float = 1e-3) -> Any:
     """Return `standardize(x) * gamma + beta` (Ba 2016); gamma and beta have the shape of the normalised axes."""
     y = standardize(x, axis, epsilon)
     y = y if gamma is None else y * gamma

@@ -22,8 +22,7 @@ from rsref.ops.pointwise import cast, sum_to_like
 from rsref.tensor import Shape, Spec, Tensor
 
 
-@register
-class _Reshape(Op):
+class Reshape(Op):
     """The same values in another shape: -1 is worked out, None keeps the length of the operand's axis at that place."""
 
     name = "reshape"
@@ -50,7 +49,9 @@ class _Reshape(Op):
             return Spec(tuple(known if n == -1 else n for n in target), x.dtype)
         target_size = _size(target)
         if source_size is not None and target_size is not None and source_size != target_size:
-            raise ValueError(f"reshape: shape {x.shape} cannot become {shape}: {source_size} values against {target_size}")
+            raise ValueError(
+                f"reshape: shape {x.shape} cannot become {shape}: {source_size} values against {target_size}"
+            )
         return Spec(target, x.dtype)
 
     def forward(self, x: Any, *, shape: Shape) -> Any:  # type: ignore[override]
@@ -58,6 +59,9 @@ class _Reshape(Op):
 
     def vjp(self, wrt: int, g: Any, y: Any, *operands: Any, **attrs: Any) -> Any:
         return reshape_like(g, operands[0])
+
+
+_reshape = register(Reshape())
 
 
 def _filled(source: Shape, shape: Shape) -> Shape:
@@ -70,8 +74,7 @@ def _size(shape: Shape) -> int | None:
     return None if None in shape else math.prod(shape)  # type: ignore[arg-type]
 
 
-@register
-class _ReshapeLike(Op):
+class ReshapeLike(Op):
     """x in the shape of `like`."""
 
     name = "reshape_like"
@@ -87,8 +90,10 @@ class _ReshapeLike(Op):
         return reshape_like(g, operands[0])
 
 
-@register
-class _Transpose(Op):
+_reshape_like = register(ReshapeLike())
+
+
+class Transpose(Op):
     """The axes in another order."""
 
     name = "transpose"
@@ -103,8 +108,10 @@ class _Transpose(Op):
         return transpose(g, tuple(int(a) for a in np.argsort(attrs["axes"])))
 
 
-@register
-class _ExpandDims(Op):
+_transpose = register(Transpose())
+
+
+class ExpandDims(Op):
     """New axes of length 1 at the given places of the result."""
 
     name = "expand_dims"
@@ -120,8 +127,10 @@ class _ExpandDims(Op):
         return squeeze(g, attrs["axes"])
 
 
-@register
-class _Squeeze(Op):
+_expand_dims = register(ExpandDims())
+
+
+class Squeeze(Op):
     """The given axes, of length 1, removed."""
 
     name = "squeeze"
@@ -138,8 +147,10 @@ class _Squeeze(Op):
         return expand_dims(g, attrs["axes"])
 
 
-@register
-class _BroadcastTo(Op):
+_squeeze = register(Squeeze())
+
+
+class BroadcastTo(Op):
     """x broadcast to a shape; None keeps the length that the axis has."""
 
     name = "broadcast_to"
@@ -162,8 +173,10 @@ class _BroadcastTo(Op):
         return sum_to_like(g, operands[0])
 
 
-@register
-class _Concatenate(Op):
+_broadcast_to = register(BroadcastTo())
+
+
+class Concatenate(Op):
     """Tensors side by side along an axis."""
 
     name = "concatenate"
@@ -193,8 +206,10 @@ class _Concatenate(Op):
         return take_slice(g, axis, sum(lengths[:-1]), sum(lengths))
 
 
-@register
-class _Pad(Op):
+_concatenate = register(Concatenate())
+
+
+class Pad(Op):
     """x with constant values around it: `pads` is a pair (before, after) for each axis."""
 
     name = "pad"
@@ -214,17 +229,20 @@ class _Pad(Op):
         return g
 
 
+_pad = register(Pad())
+
+
 def reshape(x: Any, newshape: Sequence[int | None]) -> Any:
     """Return x in another shape, batch axis included; one length may be -1, None keeps the axis at that place."""
     shape = tuple(None if n is None else int(n) for n in newshape)
     if shape.count(-1) > 1:
         raise ValueError(f"reshape: only one length may be -1; got {shape}")
-    return apply(_Reshape, x, shape=shape)
+    return apply(_reshape, x, shape=shape)
 
 
 def reshape_like(x: Any, like: Any) -> Any:
     """Return x in the shape of `like`."""
-    return apply(_ReshapeLike, x, like)
+    return apply(_reshape_like, x, like)
 
 
 def transpose(x: Any, axes: Sequence[int] | None = None) -> Any:
@@ -233,7 +251,7 @@ def transpose(x: Any, axes: Sequence[int] | None = None) -> Any:
     order = tuple(range(ndim))[::-1] if axes is None else tuple(normal_axis("transpose", a, ndim) for a in axes)
     if sorted(order) != list(range(ndim)):
         raise ValueError(f"transpose: axes {axes!r} are not an order of the {ndim} axes")
-    return apply(_Transpose, x, axes=order)
+    return apply(_transpose, x, axes=order)
 
 
 def swapaxes(x: Any, axis1: int, axis2: int) -> Any:
@@ -255,18 +273,18 @@ def moveaxis(x: Any, source: int, destination: int) -> Any:
 def expand_dims(x: Any, axis: int | Sequence[int]) -> Any:
     """Return x with new axes of length 1 at the given places of the result."""
     count = 1 if isinstance(axis, int | np.integer) else len(axis)
-    return apply(_ExpandDims, x, axes=normal_axes("expand_dims", axis, rank(x) + count))
+    return apply(_expand_dims, x, axes=normal_axes("expand_dims", axis, rank(x) + count))
 
 
 def squeeze(x: Any, axis: int | Sequence[int] | None = None) -> Any:
     """Return x without the given axes of length 1 (all whose length is known to be 1 if none is given)."""
     axes = [i for i, n in enumerate(x.shape) if n == 1] if axis is None else axis
-    return apply(_Squeeze, x, axes=normal_axes("squeeze", axes, rank(x)))
+    return apply(_squeeze, x, axes=normal_axes("squeeze", axes, rank(x)))
 
 
 def broadcast_to(x: Any, shape: Sequence[int | None]) -> Any:
     """Return x broadcast to a shape, batch axis included; None keeps the length that an axis has."""
-    return apply(_BroadcastTo, x, shape=tuple(None if n is None else int(n) for n in shape))
+    return apply(_broadcast_to, x, shape=tuple(None if n is None else int(n) for n in shape))
 
 
 def concatenate(xs: Sequence[Any], axis: int = -1) -> Any:
@@ -277,7 +295,7 @@ def concatenate(xs: Sequence[Any], axis: int = -1) -> Any:
         xs = [as_tensor(x) for x in xs]
         widest = max((x.dtype for x in xs), key=("bool", "int", "float").index)
         xs = [cast(x, widest) for x in xs]
-    return apply(_Concatenate, *xs, axis=normal_axis("concatenate", axis, rank(xs[0])))
+    return apply(_concatenate, *xs, axis=normal_axis("concatenate", axis, rank(xs[0])))
 
 
 def stack(xs: Sequence[Any], axis: int = 0) -> Any:
@@ -290,7 +308,7 @@ def pad(x: Any, pad_width: Any, constant_values: float = 0) -> Any:
     pads = np.broadcast_to(np.asarray(pad_width, dtype=int), (rank(x), 2))
     if pads.size and pads.min() < 0:
         raise ValueError(f"pad: widths must not be negative; got {pad_width!r}")
-    return apply(_Pad, x, pads=tuple((int(a), int(b)) for a, b in pads), value=float(constant_values))
+    return apply(_pad, x, pads=tuple((int(a), int(b)) for a, b in pads), value=float(constant_values))
 
 
 def repeat(x: Any, repeats: int, axis: int) -> Any:

@@ -21,8 +21,7 @@ from rsref.tensor import Spec, Tensor
 Lengths = tuple[int, ...]
 
 
-@register
-class _Windows(Op):
+class Windows(Op):
     """All windows of the spatial axes: (batch, *positions, *window, channels)."""
 
     name = "windows"
@@ -45,11 +44,13 @@ class _Windows(Op):
         return view[steps]
 
     def vjp(self, wrt: int, g: Any, y: Any, *operands: Any, **attrs: Any) -> Any:
-        return apply(_PutWindows, g, operands[0], **attrs)
+        return apply(_put_windows, g, operands[0], **attrs)
 
 
-@register
-class _PutWindows(Op):
+_windows = register(Windows())
+
+
+class PutWindows(Op):
     """Zeros in the shape of `like`, with every window of x added at its place: the adjoint of `windows`."""
 
     name = "put_windows"
@@ -70,7 +71,10 @@ class _PutWindows(Op):
         return y
 
     def vjp(self, wrt: int, g: Any, y: Any, *operands: Any, **attrs: Any) -> Any:
-        return apply(_Windows, g, **attrs)
+        return apply(_windows, g, **attrs)
+
+
+_put_windows = register(PutWindows())
 
 
 def windows(
@@ -81,7 +85,7 @@ def windows(
     if n < 1:
         raise ValueError(f"windows: a tensor (batch, *spatial, channels) is needed; got rank {rank(x)}")
     return apply(
-        _Windows,
+        _windows,
         x,
         size=_per_axis("window size", size, n),
         strides=_per_axis("strides", strides, n),

@@ -1,0 +1,204 @@
+"""Checks and conversions of what a user hands to a recurrent layer: every misuse is answered here, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from rsref import initializers
+from rsref.graph import as_list
+from rsref.recurrence import Step
+from rsref.tensor import Shape, Tensor
+
+Array = np.ndarray
+
+
+def precision(dtype: Any) -> Any:
+    """Return float32 or float64 as a NumPy dtype; ValueError for any other."""
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        found = None
+    if found not in (np.float32, np.float64):
+        raise ValueError(f'dtype must be "float32" or "float64"; got {dtype!r}')
+    return found
+
+
+def teacher_forcing(value: Any) -> Any:
+    """Return False, a probability, or something that answers one later; ValueError or TypeError otherwise."""
+    if value is None or value is False:
+        return False
+    if value is True:
+        return 1.0
+    if callable(value):
+        return value
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"teacher_force must be a bool, a probability, a callable or a variable; got {value!r}"
+        ) from None
+    if not 0 <= number <= 1:
+        raise ValueError(f"teacher_force must be a probability in [0, 1]; got {value!r}")
+    return value
+
+
+def probability(value: Any) -> float:
+    """Return the present value of a probability, callable or variable; ValueError if it is not in [0, 1]."""
+    number = float(value() if callable(value) else value)
+    if not 0 <= number <= 1:
+        raise ValueError(f"teacher_force must be a probability in [0, 1]; it answered {number!r}")
+    return number
+
+
+def check_step(step: Step, *, decode: bool, teacher_force: bool) -> None:
+    """Find the faults that are not the graph's own: readouts that do not fit, options without what they need."""
+    for tensor in (*step.readouts, *([step.mask_input] if step.mask_input is not None else [])):
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"readout_input and mask_input must be Tensors made by rsref.Input; got {tensor!r}")
+    if len(step.readouts) > len(step.outputs):
+        raise ValueError(f"readout_input: {len(step.readouts)} are given for {len(step.outputs)} outputs")
+    for readout, output in zip(step.readouts, step.outputs):
+        if isinstance(output, Tensor) and (readout.shape != output.shape or readout.dtype != output.dtype):
+            raise ValueError(f"readout_input {readout!r} must have the shape and dtype of the output {output!r}")
+    if teacher_force and not step.readouts:
+        raise ValueError("teacher_force needs a readout: give readout_input, or readout=... in RecurrentSequential")
+    if step.mask_input is not None and not decode:
+        raise ValueError("mask_input needs decode=True: without it the loop itself reads the mask")
+    if step.mask_input is not None and not step.sequences:
+        raise ValueError("mask_input needs an input whose mask it receives")
+
+
+def state_initializers(given: Any, count: int) -> list[Any]:
+    """Return one initializer a state: one for all, or a list, the rest zeros; ValueError if the list is too long."""
+    chosen = list(given) if isinstance(given, list | tuple) else [given] * count
+    if len(chosen) > count:
+        raise ValueError(f"state_initializer: {len(chosen)} are given for {count} states")
+    chosen += [None] * (count - len(chosen))
+    return [_state_initializer(one) for one in chosen]
+
+
+def _state_initializer(value: Any) -> Any:
+    if isinstance(value, initializers.Learned):
+        return value
+    if value is initializers.Learned or (isinstance(value, str) and value == "learned"):
+        return initializers.Learned()
+    return initializers.get(value)
+
+
+def numeric_arrays(name: str, value: Any) -> list[Array]:
+    """Return a list of arrays from one array-like or a list of arrays; TypeError for objects, strings and complex numbers.
+
+    A list or tuple is taken as several arrays if its elements are arrays, else as one array-like.
+    """
+    if value is None:
+        return []
+    several = isinstance(value, list | tuple) and (not value or any(hasattr(v, "shape") for v in value))
+    arrays = []
+    for one in value if several else [value]:
+        if isinstance(one, Tensor):
+            raise TypeError(f"{name} must be an array; got the symbolic {one!r}")
+        try:
+            array = np.asarray(one)
+        except ValueError as error:
+            raise TypeError(f"{name} must be a numeric array; got {type(one).__name__}: {error}") from None
+        if array.dtype.kind not in "fiub":
+            raise TypeError(f"{name} must be a numeric array (float, int or bool); got dtype {array.dtype}")
+        arrays.append(array)
+    return arrays
+
+
+def numpy_dtype(leaf: Tensor, dtype: Any) -> Any:
+    """Return the dtype of the arrays that a leaf receives."""
+    return {"float": dtype, "int": np.dtype(np.int64), "bool": np.dtype(np.bool_)}[leaf.dtype]
+
+
+def cast_inputs(name: str, arrays: Sequence[Array], leaves: Sequence[Tensor], dtype: Any, *, time: bool) -> list[Array]:
+    """Return the arrays in the leaves' dtypes; ValueError or TypeError if number, rank, shape or dtype do not fit."""
+    if len(arrays) != len(leaves):
+        shapes = [leaf.shape for leaf in leaves]
+        raise ValueError(f"{name}: {len(leaves)} arrays are needed (one for each of {shapes}); got {len(arrays)}")
+    result = []
+    for array, leaf in zip(arrays, leaves):
+        expected = (leaf.shape[0], None, *leaf.shape[1:]) if time else leaf.shape
+        if len(expected) != array.ndim or any(n not in (None, m) for n, m in zip(expected, array.shape)):
+            words = " (batch, time, ...)" if time else ""
+            raise ValueError(f"{name}: shape {array.shape} is given where {expected}{words} is needed, for {leaf!r}")
+        if leaf.dtype != "float" and array.dtype.kind == "f":
+            raise TypeError(f"{name}: {leaf!r} takes {leaf.dtype} values; got dtype {array.dtype}")
+        result.append(array.astype(numpy_dtype(leaf, dtype), copy=False))
+    return result
+
+
+def batch_of(states: Any) -> int:
+    """Return the batch size of a list of states, 1 if there is none."""
+    arrays = [np.asarray(s) for s in as_list(states)]
+    return len(arrays[0]) if arrays and arrays[0].ndim else 1
+
+
+def check_batch(name: str, arrays: Sequence[Array], batch: int) -> None:
+    """ValueError unless every array has this batch size."""
+    for array in arrays:
+        if len(array) != batch:
+            raise ValueError(f"{name}: batch size {len(array)} is given where {batch} is needed")
+
+
+def mask_array(mask: Any, lengths: Any, batch: int, steps: int) -> Array | None:
+    """Return a mask (batch, time) of bool from a mask or lengths, or None for neither."""
+    if lengths is not None:
+        if mask is not None:
+            raise ValueError("mask and lengths say the same thing: give one of them")
+        given = np.asarray(lengths)
+        if given.shape != (batch,) or given.dtype.kind not in "iu":
+            raise ValueError(f"lengths must be integers of shape ({batch},); got {given.dtype} of shape {given.shape}")
+        if given.size and (given.min() < 0 or given.max() > steps):
+            raise ValueError(f"lengths must lie between 0 and the {steps} steps; got {given.min()} to {given.max()}")
+        return np.arange(steps) < given[:, None]
+    if mask is None:
+        return None
+    array = np.asarray(mask)
+    if array.dtype.kind not in "biu" or not np.isin(array, (0, 1)).all():
+        raise TypeError(f"mask must hold booleans; got dtype {array.dtype}")
+    if array.shape != (batch, steps):
+        raise ValueError(f"mask must have shape (batch, time) = {(batch, steps)}; got {array.shape}")
+    return array.astype(bool)
+
+
+def known_shape(what: str, shape: Shape) -> tuple[int, ...]:
+    """Return a shape without unknown lengths; ValueError if it has one."""
+    if None in shape:
+        raise ValueError(f"{what} needs a known shape after the batch axis; got {shape}: give it in the call")
+    return tuple(n for n in shape if n is not None)
+
+
+def last_step(y: Array) -> Array:
+    """Return the last step of (batch, time, ...); zeros if there is none."""
+    return y[:, -1] if y.shape[1] else np.zeros((y.shape[0], *y.shape[2:]), y.dtype)
+
+
+def shaped_array(name: str, value: Any, shape: tuple[int, ...], dtype: Any) -> Array:
+    """Return an array-like as an array of a shape; ValueError if the shape differs."""
+    (array,) = numeric_arrays(name, np.asarray(value))
+    if array.shape != tuple(shape):
+        raise ValueError(f"{name}: shape {array.shape} is given where {tuple(shape)} is needed")
+    return array.astype(dtype, copy=False)
+
+
+def gradient_like(name: str, value: Any, shape: tuple[int, ...], dtype: Any) -> Array | None:
+    """Return a gradient as an array of a shape, or None for zero; ValueError if the shape differs."""
+    return None if value is None else shaped_array(name, value, shape, dtype)
+
+
+def output_gradient(d: Any, y: Array, return_sequences: bool) -> Array | None:
+    """Return the gradient of all steps' outputs (batch, time, ...), from that of all of them or of the last alone."""
+    if d is None or y.dtype.kind != "f":
+        return None
+    if return_sequences:
+        return gradient_like("dy", d, y.shape, y.dtype)
+    last = gradient_like("dy", d, (y.shape[0], *y.shape[2:]), y.dtype)
+    full = np.zeros_like(y)
+    if y.shape[1]:
+        full[:, -1] = last
+    return full

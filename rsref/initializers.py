@@ -1,0 +1,142 @@
+"""Initial values of weights and states, by the names of Keras.
+
+An initializer is a callable that takes a shape and answers an array; random ones draw from one generator that
+`set_random_seed` seeds. `get` finds one by name; a callable, a number or an array is accepted too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+Initializer = Callable[[tuple[int, ...]], np.ndarray]
+
+_generator = np.random.default_rng()
+
+
+def set_random_seed(seed: int) -> None:
+    """Seed the generator of all random initial values and of all layers made from now on."""
+    global _generator
+    _generator = np.random.default_rng(seed)
+
+
+def new_generator(seed: int | None = None) -> np.random.Generator:
+    """Return a generator for a layer's own draws (dropout, scheduled sampling): seeded, or split off the global one."""
+    return _generator.spawn(1)[0] if seed is None else np.random.default_rng(seed)
+
+
+def zeros(shape: tuple[int, ...]) -> np.ndarray:
+    """All 0."""
+    return np.zeros(shape)
+
+
+def ones(shape: tuple[int, ...]) -> np.ndarray:
+    """All 1."""
+    return np.ones(shape)
+
+
+def fans(shape: tuple[int, ...]) -> tuple[float, float]:
+    """Return how many values a unit reads and how many read it, for a kernel (*window, in, out)."""
+    if len(shape) < 2:
+        n = float(math.prod(shape))
+        return n, n
+    window = math.prod(shape[:-2])
+    return float(shape[-2] * window), float(shape[-1] * window)
+
+
+def _scaled(scale: float, mode: str, distribution: str) -> Initializer:
+    def initialize(shape: tuple[int, ...]) -> np.ndarray:
+        fan_in, fan_out = fans(shape)
+        variance = scale / max(1.0, {"in": fan_in, "out": fan_out, "average": (fan_in + fan_out) / 2}[mode])
+        if distribution == "uniform":
+            limit = math.sqrt(3 * variance)
+            return _generator.uniform(-limit, limit, shape)
+        return _truncated_normal(shape, math.sqrt(variance) / 0.87962566103423978)
+
+    return initialize
+
+
+def _truncated_normal(shape: tuple[int, ...], deviation: float) -> np.ndarray:
+    values = _generator.standard_normal(shape)
+    while (outside := np.abs(values) > 2).any():
+        values[outside] = _generator.standard_normal(int(outside.sum()))
+    return values * deviation
+
+
+def orthogonal(shape: tuple[int, ...]) -> np.ndarray:
+    """A random matrix with orthonormal rows or columns, whichever are fewer (Saxe 2014)."""
+    if len(shape) < 2:
+        raise ValueError(f"orthogonal needs a shape of rank 2 or more; got {shape}")
+    rows, columns = math.prod(shape[:-1]), shape[-1]
+    q, r = np.linalg.qr(_generator.standard_normal((max(rows, columns), min(rows, columns))))
+    q = q * np.sign(np.diag(r))
+    return (q if rows >= columns else q.T).reshape(shape)
+
+
+def identity(shape: tuple[int, ...]) -> np.ndarray:
+    """The identity matrix."""
+    if len(shape) != 2:
+        raise ValueError(f"identity needs a shape of rank 2; got {shape}")
+    return np.eye(*shape)
+
+
+def random_normal(shape: tuple[int, ...]) -> np.ndarray:
+    """Normal with deviation 0.05."""
+    return _generator.normal(0, 0.05, shape)
+
+
+def random_uniform(shape: tuple[int, ...]) -> np.ndarray:
+    """Uniform in [-0.05, 0.05]."""
+    return _generator.uniform(-0.05, 0.05, shape)
+
+
+class Learned:
+    """A trainable initial state: one vector for all samples, itself started by an initializer.
+
+    For `state_initializer` only; the name "learned" means `Learned("zeros")`.
+    """
+
+    def __init__(self, initializer: Any = "zeros"):
+        self.initializer = get(initializer)
+
+
+INITIALIZERS: dict[str, Initializer] = {
+    "zeros": zeros,
+    "ones": ones,
+    "glorot_uniform": _scaled(1.0, "average", "uniform"),
+    "glorot_normal": _scaled(1.0, "average", "normal"),
+    "he_uniform": _scaled(2.0, "in", "uniform"),
+    "he_normal": _scaled(2.0, "in", "normal"),
+    "lecun_uniform": _scaled(1.0, "in", "uniform"),
+    "lecun_normal": _scaled(1.0, "in", "normal"),
+    "orthogonal": orthogonal,
+    "identity": identity,
+    "random_normal": random_normal,
+    "random_uniform": random_uniform,
+}
+
+
+def get(initializer: Any) -> Initializer:
+    """Return an initializer by name, a callable as it is, or one that answers a given number or array.
+
+    Errors: ValueError for an unknown name, or an array whose shape is not the one asked for.
+    """
+    if initializer is None:
+        return zeros
+    if callable(initializer):
+        return initializer  # type: ignore[no-any-return]
+    if isinstance(initializer, str):
+        if initializer not in INITIALIZERS:
+            raise ValueError(f"initializer {initializer!r} is unknown; known are {', '.join(sorted(INITIALIZERS))}")
+        return INITIALIZERS[initializer]
+    value = np.asarray(initializer, dtype=np.float64)
+
+    def fixed(shape: tuple[int, ...]) -> np.ndarray:
+        if value.ndim and value.shape != tuple(shape) and value.shape != tuple(shape[1:]):
+            raise ValueError(f"an initial value of shape {value.shape} is given where shape {tuple(shape)} is needed")
+        return np.broadcast_to(value, shape).copy()
+
+    return fixed

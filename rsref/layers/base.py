@@ -1,0 +1,111 @@
+"""What a layer is, and the checks that layers share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from rsref import initializers
+from rsref.tensor import Parameter, Shape, Tensor, unique_name
+
+
+class Layer:
+    """A piece of a step with parameters. Subclass: make parameters in `build`, draw in `call`.
+
+    Errors: TypeError if called on anything but Tensors (a step is drawn; arrays go to a recurrent layer).
+    """
+
+    def __init__(self, name: str | None = None):
+        self.name = name or unique_name(_snake_case(type(self).__name__))
+        self.own_parameters: list[Parameter] = []
+        self.built = False
+
+    def build(self, *shapes: Shape) -> None:
+        """Make the parameters for inputs of these shapes, batch axis first."""
+
+    def call(self, *tensors: Tensor) -> Any:
+        """Draw the layer on tensors."""
+        raise TypeError(f"{type(self).__name__} does not say how to draw itself: write its method call")
+
+    def __call__(self, inputs: Any) -> Any:
+        tensors = list(inputs) if isinstance(inputs, list | tuple) else [inputs]
+        for tensor in tensors:
+            if not isinstance(tensor, Tensor):
+                raise TypeError(f"{self.name} draws on Tensors made by rsref.Input; got {type(tensor).__name__}")
+        if not self.built:
+            self.build(*(tensor.shape for tensor in tensors))
+            self.built = True
+        return self.call(*tensors)
+
+    def add_weight(
+        self,
+        name: str,
+        shape: Sequence[int | None],
+        initializer: Any = "glorot_uniform",
+        regularizer: Any = None,
+        constraint: Any = None,
+        trainable: bool = True,
+    ) -> Parameter:
+        """Make a parameter; ValueError if an axis of its shape is unknown."""
+        if None in shape:
+            raise ValueError(f"{self.name}: weight {name!r} needs a known shape; got {tuple(shape)}")
+        full = tuple(int(n) for n in shape if n is not None)
+        value = initializers.get(initializer)(full)
+        parameter = Parameter(f"{self.name}/{name}", value, trainable, regularizer, constraint)
+        self.own_parameters.append(parameter)
+        return parameter
+
+    @property
+    def parameters(self) -> list[Parameter]:
+        return list(self.own_parameters)
+
+    def get_weights(self) -> list[np.ndarray]:
+        """Return copies of the parameters' values, in the order in which they were made."""
+        return [parameter.value.copy() for parameter in self.parameters]
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Assign the parameters' values, in the order of `get_weights`; ValueError if numbers or shapes differ."""
+        assign_weights(self.name, self.parameters, weights)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}>"
+
+
+def assign_weights(owner: str, parameters: Sequence[Parameter], weights: Sequence[Any]) -> None:
+    """Assign values to parameters; ValueError, before any is changed, if their numbers or shapes differ."""
+    arrays = [np.asarray(weight) for weight in weights]
+    if len(arrays) != len(parameters):
+        raise ValueError(
+            f"{owner} has {len(parameters)} weights ({', '.join(p.name for p in parameters) or 'none yet: not built'}); "
+            f"got {len(arrays)}"
+        )
+    for parameter, array in zip(parameters, arrays):
+        if parameter.shape != array.shape:
+            raise ValueError(f"{owner}: weight {parameter.name!r} has shape {parameter.shape}; got {array.shape}")
+    for parameter, array in zip(parameters, arrays):
+        parameter.assign(array)
+
+
+def _snake_case(name: str) -> str:
+    words = "".join(
+        f"_{c.lower()}" if c.isupper() and not before.isupper() else c.lower() for before, c in zip("A" + name, name)
+    )
+    return words.lstrip("_")
+
+
+def positive_integer(name: str, value: Any) -> int:
+    """Return the value as an int; ValueError or TypeError, naming the argument, if it is not a positive integer."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{name} must be a positive integer; got {value!r}")
+    if value < 1:
+        raise ValueError(f"{name} must be a positive integer; got {value!r}")
+    return int(value)
+
+
+def dropout_rate(name: str, value: float) -> float:
+    """Return a rate; ValueError, naming the argument, unless 0 <= value < 1."""
+    if not 0 <= value < 1:
+        raise ValueError(f"{name} must be at least 0 and less than 1; got {value!r}")
+    return float(value)

@@ -1,0 +1,410 @@
+"""What every recurrent layer does around its engine: arguments, initial states, masks, readout, weights, gradients."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rsref import arguments, initializers
+from rsref.engine import Engine, ReferenceEngine
+from rsref.graph import as_list
+from rsref.layers.base import assign_weights, positive_integer
+from rsref.recurrence import Recurrence, Step, with_decoder, with_noise, with_readout, with_teacher_forcing
+from rsref.tensor import NoiseSource, Parameter, Shape, Tensor, unique_name
+
+if TYPE_CHECKING:
+    from rsref.recurrent import CellOfLayer
+
+Array = np.ndarray
+
+
+@dataclass
+class LayerTape:
+    """What a layer remembers of a forward run: the engine and its tape, and where the initial states came from."""
+
+    engine: Engine
+    tape: Any
+    step: Step
+    parameters: Sequence[Parameter]
+    outputs: list[Array]
+    states: list[Array]
+    learned: bool
+    """Whether the learned initial states were used."""
+
+
+@dataclass
+class LayerGradients:
+    """Gradients with respect to all that a recurrent layer's `forward` reads.
+
+    x: of the input (a list if the step has several; None for an integer one). constants: a list.
+    initial_state: a list, one array (batch, ...) a state. initial_readout, ground_truth: None without a readout, a list
+    if there are several. weights: in the order of `layer.weights`.
+    """
+
+    x: Any
+    constants: list[Array | None]
+    initial_state: list[Array | None]
+    initial_readout: Any
+    ground_truth: Any
+    weights: list[Array]
+
+
+class RecurrentLayer(abc.ABC):
+    """The options and calls that all recurrent layers share.
+
+    teacher_force: in training, the readout is the truth of the step before: True, or a probability in [0, 1] for each
+        sample and step (scheduled sampling, Bengio 2015), or a callable or a variable that answers one.
+    decode: the whole input is given to the step at each of `output_length` steps, instead of one slice a step.
+    return_sequences: the output of every step, or only the last one; with decode, every step's unless said otherwise.
+    return_state (return_states): the answer is [output, state, ...], the readout not among the states.
+    go_backwards: sequences are run from their end; outputs come in the order in which they are computed, as in Keras.
+    stateful: states, the readout among them, carry over to the next call; see `reset_states`.
+    unroll: accepted for Keras's sake; it never changes a result.
+    state_initializer: one for all states, or a list (the rest zeros): a name, a callable, a number, an array, or
+        "learned" (`initializers.Learned`) for a trainable vector.
+    zero_output_for_mask: outputs of masked steps are zero, instead of the last valid one.
+    truncate: gradients are cut every so many steps.
+    dtype: "float64" or "float32", the precision of all computation.
+    engine: a function from a `Recurrence` to an `Engine`; the reference engine if none is given.
+    seed: of this layer's own draws (dropout, scheduled sampling).
+    """
+
+    _one_output: bool
+
+    def __init__(
+        self,
+        *,
+        teacher_force: Any = False,
+        decode: bool = False,
+        output_length: int | None = None,
+        return_sequences: bool | None = None,
+        return_state: bool = False,
+        return_states: bool | None = None,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        unroll: bool = False,
+        state_initializer: Any = None,
+        zero_output_for_mask: bool = False,
+        truncate: int | None = None,
+        dtype: Any = "float64",
+        engine: Callable[[Recurrence], Engine] | None = None,
+        name: str | None = None,
+        seed: int | None = None,
+    ):
+        self.name = name or unique_name(type(self).__name__.lower())
+        self.teacher_force = arguments.teacher_forcing(teacher_force)
+        self.decode = decode
+        self.output_length = None if output_length is None else positive_integer("output_length", output_length)
+        if self.output_length is not None and not decode:
+            raise ValueError(f"output_length={output_length} is for decode=True; without it the input has the steps")
+        self.return_sequences = decode if return_sequences is None else return_sequences
+        self.return_state = return_state if return_states is None else return_states
+        self.go_backwards = go_backwards
+        self.stateful = stateful
+        self.unroll = unroll
+        self.state_initializer = state_initializer
+        self.zero_output_for_mask = zero_output_for_mask
+        self.truncate = truncate
+        self.dtype = arguments.precision(dtype)
+        self.make_engine = engine or ReferenceEngine
+        self.generator = initializers.new_generator(seed)
+        self.built = False
+        self._engines: dict[bool, Engine] = {}
+        self._carried: list[Array] | None = None
+
+    # --- the step ---------------------------------------------------------------------------------------------------
+    @abc.abstractmethod
+    def draw(self, shapes: Sequence[Shape]) -> Step:
+        """Draw one timestep for inputs of these step shapes, batch axis first."""
+
+    def build(self, *shapes: Shape) -> None:
+        """Draw the step for inputs of these shapes: (batch, time, ...), or (batch, ...) for a decoder; None if unknown."""
+        self.build_step([tuple(s) if self.decode else (s[0], *s[2:]) for s in shapes])
+
+    def build_step(self, shapes: Sequence[Shape]) -> None:
+        """Draw the step for step inputs of these shapes and rewrite its features; every fault is found here."""
+        drawn = self.draw([(None, *shape[1:]) for shape in shapes])
+        arguments.check_step(drawn, decode=self.decode, teacher_force=self.teacher_force is not False)
+        step = with_noise(with_decoder(drawn) if self.decode else drawn)
+        self.drawn = drawn
+        self.step = with_readout(step)
+        self.forced_step = with_teacher_forcing(self.step) if step.readouts else self.step
+        self.num_states = len(drawn.states)
+        self.recurrence = self._recurrence(self.step)
+        self.forced_recurrence = self._recurrence(self.forced_step)
+        self.initializers = arguments.state_initializers(self.state_initializer, self.num_states)
+        self.learned = [self._learned_state(i, state) for i, state in enumerate(self.step.states[: self.num_states])]
+        self.built = True
+
+    def _recurrence(self, step: Step) -> Recurrence:
+        return Recurrence(step.graph(), self.zero_output_for_mask, self.truncate)
+
+    def _learned_state(self, i: int, state: Tensor) -> Parameter | None:
+        initializer = self.initializers[i]
+        if not isinstance(initializer, initializers.Learned):
+            return None
+        shape = arguments.known_shape(f"the learned state {i}", state.shape[1:])
+        return Parameter(f"{self.name}/initial_state_{i}", initializer.initializer(shape))
+
+    def get_cell(self) -> CellOfLayer:
+        """Return the layer's step as a cell that shares its weights; a readout is one more state."""
+        from rsref.recurrent import CellOfLayer
+
+        return CellOfLayer(self)
+
+    # --- weights ----------------------------------------------------------------------------------------------------
+    @property
+    def weights(self) -> list[Parameter]:
+        """The step's parameters in the order in which they were made, then the learned initial states."""
+        if not self.built:
+            return []
+        return [*self.recurrence.graph.parameters, *(p for p in self.learned if p is not None)]
+
+    def get_weights(self) -> list[Array]:
+        """Return copies of the weights in the layer's precision."""
+        return [weight.value.astype(self.dtype) for weight in self.weights]
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Assign the weights in the order of `weights`; ValueError if numbers or shapes differ."""
+        assign_weights(self.name, self.weights, weights)
+
+    # --- running ----------------------------------------------------------------------------------------------------
+    def __call__(self, x: Any = None, **options: Any) -> Any:
+        """Return the output alone; arguments as `forward`."""
+        if any(isinstance(value, Tensor) for value in as_list(x)):
+            raise TypeError(
+                f"{self.name} runs on arrays; to use its step inside another step, call its cell: {self.name}.get_cell()"
+            )
+        return self.forward(x, **options)[0]
+
+    def forward(
+        self,
+        x: Any = None,
+        *,
+        initial_state: Any = None,
+        initial_readout: Any = None,
+        ground_truth: Any = None,
+        mask: Any = None,
+        lengths: Any = None,
+        constants: Any = None,
+        output_length: int | None = None,
+        training: bool | None = None,
+        dropout_masks: Sequence[Any] | None = None,
+    ) -> tuple[Any, LayerTape]:
+        """Run the layer; the answer is (output, tape), the tape being for `backward`.
+
+        x: (batch, time, ...), or (batch, ...) for a decoder; a list if the step has several inputs.
+        initial_state: one array (batch, ...) or a list. initial_readout: (batch, ...); zeros if not given.
+        ground_truth: (batch, time, ...), needed in training with teacher forcing, in the order of the outputs.
+        mask: (batch, time) of bool, False for a step to skip; lengths: (batch,) of int, the same for right padding.
+        constants: values of the step's constants. output_length: steps of a decoder, instead of the layer's.
+        training: dropout and teacher forcing act only in training.
+        dropout_masks: the masks to use instead of random ones, in the order of `noise_shapes`.
+        Errors: TypeError or ValueError that name the argument, before anything is computed.
+        """
+        inputs = arguments.numeric_arrays("x", x)
+        if not self.built:
+            self.build(*(array.shape for array in inputs))
+        forced = bool(training) and self.teacher_force is not False
+        step = self.forced_step if forced else self.step
+        inputs = arguments.cast_inputs("x", inputs, self.drawn.sequences, self.dtype, time=not self.decode)
+        fixed = arguments.numeric_arrays("constants", constants)
+        given = arguments.cast_inputs("constants", fixed, self.drawn.constants, self.dtype, time=False)
+        steps = self._steps(inputs, output_length)
+        batch = next((len(array) for array in (*inputs, *given)), arguments.batch_of(initial_state))
+        arguments.check_batch("x", [*inputs, *given], batch)
+        valid = arguments.mask_array(
+            mask, lengths, batch, inputs[0].shape[1] if inputs and inputs[0].ndim > 1 else steps
+        )
+        whole_mask: list[Array] = []
+        if step.mask_input is not None:
+            whole_mask = [np.ones((batch, inputs[0].shape[1]), bool) if valid is None else valid]
+            valid = None
+        elif self.decode and valid is not None:
+            raise ValueError(f"{self.name} decodes with a step that has no mask_input: it cannot take a mask")
+        carried = self._carried if self.stateful and initial_state is None else None
+        states = [
+            *self._initial_states(initial_state, carried, batch),
+            *self._initial_readouts(initial_readout, carried, batch),
+        ]
+        truths = self._truths(ground_truth, batch, steps) if forced else []
+        step_masks, sequence_masks = self._dropout_masks(dropout_masks, bool(training), batch, steps)
+        sequences = [] if self.decode else inputs
+        if self.go_backwards:
+            sequences = [s[:, ::-1] for s in sequences]
+            valid = None if valid is None else valid[:, ::-1]
+        engine = self._engine(forced)
+        parameters = (self.forced_recurrence if forced else self.recurrence).graph.parameters
+        outputs, final_states, tape = engine.forward(
+            [*sequences, *truths, *step_masks],
+            [*(inputs if self.decode else []), *given, *whole_mask, *sequence_masks],
+            states,
+            [p.value.astype(self.dtype) for p in parameters],
+            mask=valid,
+            steps=steps,
+        )
+        if self.stateful:
+            self._carried = final_states
+        answer = outputs if self.return_sequences else [arguments.last_step(y) for y in outputs]
+        if self.return_state:
+            answer = [*answer, *final_states[: self.num_states]]
+        single = self._one_output and not self.return_state
+        learned = initial_state is None and carried is None
+        return (answer[0] if single else answer), LayerTape(engine, tape, step, parameters, outputs, states, learned)
+
+    def backward(self, tape: LayerTape, dy: Any) -> LayerGradients:
+        """Return the gradients of a loss, given `dy`, its gradient with respect to the answer of `forward`.
+
+        dy: in the form of that answer; in a list, None stands for zero.
+        Errors: ValueError if numbers or shapes differ from the answer's.
+        """
+        outputs = tape.outputs
+        expected = len(outputs) + (self.num_states if self.return_state else 0)
+        given = list(dy) if isinstance(dy, list | tuple) else [dy]
+        if len(given) != expected:
+            raise ValueError(f"dy must hold {expected} gradients, as forward's answer; got {len(given)}")
+        d_outputs = [
+            arguments.output_gradient(d, y, self.return_sequences) for d, y in zip(given[: len(outputs)], outputs)
+        ]
+        d_states: list[Array | None] = [None] * len(tape.states)
+        for i, d in enumerate(given[len(outputs) :]):
+            d_states[i] = arguments.gradient_like(f"dy for state {i}", d, tape.states[i].shape, self.dtype)
+        raw = tape.engine.backward(tape.tape, d_outputs, d_states)
+        return self._layer_gradients(raw, tape)
+
+    def reset_states(self, values: Any = None) -> None:
+        """Forget the states carried over, or set them: one array (batch, ...) a state. Readouts start from zeros again."""
+        if values is None:
+            self._carried = None
+            return
+        if not self.built:
+            raise ValueError(f"{self.name}: states can be set once the layer is built")
+        arrays = arguments.numeric_arrays("values", values)
+        leaves = self.step.states[: self.num_states]
+        states = arguments.cast_inputs("values", arrays, leaves, self.dtype, time=False)
+        batch = arguments.batch_of(states)
+        arguments.check_batch("values", states, batch)
+        self._carried = states + self._initial_readouts(None, None, batch)
+
+    @property
+    def states(self) -> list[Array] | None:
+        """The states carried over from the last call, or None."""
+        return None if self._carried is None else self._carried[: self.num_states]
+
+    @property
+    def noise_shapes(self) -> list[tuple[str, Shape]]:
+        """For each dropout mask its life time, "step" or "sequence", and its shape for one step, batch axis first."""
+        leaves = [*self.step.step_masks, *self.step.sequence_masks]
+        return [(leaf.source.per, leaf.shape) for leaf in leaves if isinstance(leaf.source, NoiseSource)]
+
+    # --- parts of a run -----------------------------------------------------------------------------------------------
+    def _engine(self, forced: bool) -> Engine:
+        if forced not in self._engines:
+            self._engines[forced] = self.make_engine(self.forced_recurrence if forced else self.recurrence)
+        return self._engines[forced]
+
+    def _steps(self, inputs: Sequence[Array], output_length: int | None) -> int:
+        if not self.decode:
+            if output_length is not None:
+                raise ValueError(f"{self.name}: output_length is for decode=True; got {output_length}")
+            if not inputs:
+                raise ValueError(f"{self.name} has no input to take its steps from: use decode=True and output_length")
+            return int(inputs[0].shape[1])
+        length = self.output_length if output_length is None else positive_integer("output_length", output_length)
+        if length is None:
+            raise ValueError(f"{self.name}: decode=True needs output_length, in the layer or in the call")
+        return length
+
+    def _initial_states(self, given: Any, carried: list[Array] | None, batch: int) -> list[Array]:
+        leaves = self.step.states[: self.num_states]
+        if given is not None:
+            arrays = arguments.numeric_arrays("initial_state", given)
+            states = arguments.cast_inputs("initial_state", arrays, leaves, self.dtype, time=False)
+            arguments.check_batch("initial_state", states, batch)
+            return states
+        if carried is not None:
+            arguments.check_batch("the states carried over (see reset_states)", carried, batch)
+            return carried[: self.num_states]
+        states = []
+        for i, (leaf, learned, initializer) in enumerate(zip(leaves, self.learned, self.initializers)):
+            shape = (batch, *arguments.known_shape(f"initial_state {i}", leaf.shape[1:]))
+            value = np.broadcast_to(learned.value, shape) if learned is not None else initializer(shape)
+            states.append(np.array(value, dtype=arguments.numpy_dtype(leaf, self.dtype)))
+        return states
+
+    def _initial_readouts(self, given: Any, carried: list[Array] | None, batch: int) -> list[Array]:
+        leaves = self.step.readouts
+        if given is not None:
+            if not leaves:
+                raise ValueError(f"{self.name} has no readout: initial_readout is not accepted")
+            arrays = arguments.numeric_arrays("initial_readout", given)
+            readouts = arguments.cast_inputs("initial_readout", arrays, leaves, self.dtype, time=False)
+            arguments.check_batch("initial_readout", readouts, batch)
+            return readouts
+        if carried is not None:
+            return carried[self.num_states :]
+        shapes = [(batch, *arguments.known_shape("the readout", leaf.shape[1:])) for leaf in leaves]
+        return [np.zeros(shape, arguments.numpy_dtype(leaf, self.dtype)) for shape, leaf in zip(shapes, leaves)]
+
+    def _truths(self, given: Any, batch: int, steps: int) -> list[Array]:
+        if given is None:
+            raise ValueError(f"{self.name}: teacher forcing needs ground_truth in training")
+        step = self.forced_step
+        arrays = arguments.numeric_arrays("ground_truth", given)
+        truths = arguments.cast_inputs("ground_truth", arrays, step.truths, self.dtype, time=True)
+        for truth in truths:
+            if truth.shape[:2] != (batch, steps):
+                raise ValueError(f"ground_truth must have shape {(batch, steps)} + the output's; got {truth.shape}")
+        probability = arguments.probability(self.teacher_force)
+        choice = self.generator.random((batch, steps)) < probability
+        return [*truths, *(choice.reshape(batch, steps, *leaf.shape[1:]) for leaf in step.forced)]  # type: ignore[arg-type]
+
+    def _dropout_masks(
+        self, given: Sequence[Any] | None, training: bool, batch: int, steps: int
+    ) -> tuple[list[Array], list[Array]]:
+        leaves = [*self.step.step_masks, *self.step.sequence_masks]
+        count = len(self.step.step_masks)
+        if given is not None and len(given) != len(leaves):
+            raise ValueError(f"dropout_masks: {self.name} has {len(leaves)} masks (see noise_shapes); got {len(given)}")
+        masks: list[Array] = []
+        for i, leaf in enumerate(leaves):
+            rest = arguments.known_shape("a dropout mask", leaf.shape[1:])
+            shape = (batch, steps, *rest) if i < count else (batch, *rest)
+            if given is not None:
+                masks.append(arguments.shaped_array(f"dropout_masks[{i}]", given[i], shape, self.dtype))
+            elif training:
+                rate = leaf.source.rate  # type: ignore[union-attr]
+                kept = self.generator.random(shape) >= rate
+                masks.append((kept / (1 - rate)).astype(self.dtype))
+            else:
+                masks.append(np.ones(shape, self.dtype))
+        return masks[:count], masks[count:]
+
+    def _layer_gradients(self, raw: Any, tape: LayerTape) -> LayerGradients:
+        by_parameter = dict(zip(tape.parameters, raw.parameters))
+        for learned, d in zip(self.learned, raw.states):
+            if learned is not None and tape.learned:
+                by_parameter[learned] = d.sum(axis=0)
+        count = len(self.drawn.sequences)
+        inputs, others = (raw.constants, raw.constants) if self.decode else (raw.sequences, raw.constants)
+        dx = inputs[:count]
+        if self.go_backwards and not self.decode:
+            dx = [None if d is None else d[:, ::-1] for d in dx]
+        first_constant = count if self.decode else 0
+        first_truth = len(tape.step.sequences)
+        return LayerGradients(
+            x=dx[0] if count == 1 else dx,
+            constants=others[first_constant : first_constant + len(self.drawn.constants)],
+            initial_state=raw.states[: self.num_states],
+            initial_readout=_one_or_list(raw.states[self.num_states :]),
+            ground_truth=_one_or_list(raw.sequences[first_truth : first_truth + len(tape.step.truths)]),
+            weights=[by_parameter.get(p, np.zeros(p.shape, self.dtype)) for p in self.weights],
+        )
+
+
+def _one_or_list(values: list[Any]) -> Any:
+    return None if not values else values[0] if len(values) == 1 else values

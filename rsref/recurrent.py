@@ -1,0 +1,197 @@
+"""Recurrent layers: a drawn step, or a stack of cells, that runs over a sequence."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+from rsref import activations, ops
+from rsref.cells.base import RNNCell
+from rsref.graph import Model, as_list
+from rsref.loop import RecurrentLayer
+from rsref.recurrence import Step, with_readout
+from rsref.tensor import Input, Shape, Tensor
+
+READOUTS = ("add", "mul", "avg", "max", "readout_only")
+
+
+class RecurrentModel(RecurrentLayer):
+    """A layer from one drawn timestep.
+
+    input, output: the step's input and output tensors; lists for several, none at all for no input.
+    initial_states, final_states: equally many tensors, shapes pairwise equal; one, a list, or none.
+    readout_input: a step input that receives the step's previous output (a list: the first outputs', pairwise).
+    constants: step inputs that receive the same whole value at every step, given at call.
+    mask_input: with decode, a step input (batch, time) of bool that receives the mask of the whole input.
+    Further options: see `RecurrentLayer`.
+    Errors: TypeError or ValueError that name the argument, before anything is computed.
+    """
+
+    def __init__(
+        self,
+        input: Tensor | Sequence[Tensor] | None = None,
+        output: Tensor | Sequence[Tensor] | None = None,
+        initial_states: Tensor | Sequence[Tensor] | None = None,
+        final_states: Tensor | Sequence[Tensor] | None = None,
+        readout_input: Tensor | Sequence[Tensor] | None = None,
+        constants: Tensor | Sequence[Tensor] | None = None,
+        mask_input: Tensor | None = None,
+        **options: Any,
+    ):
+        outputs = as_list(output)
+        if not outputs:
+            raise ValueError("output: a step needs at least one output tensor; got none")
+        self._one_output = isinstance(output, Tensor)
+        self._step = Step(
+            sequences=tuple(as_list(input)),
+            constants=tuple(as_list(constants)),
+            states=tuple(as_list(initial_states)),
+            outputs=tuple(outputs),
+            new_states=tuple(as_list(final_states)),
+            readouts=tuple(as_list(readout_input)),
+            mask_input=mask_input,
+        )
+        super().__init__(**options)
+        self.build_step([tensor.shape for tensor in self._step.sequences])
+
+    def draw(self, shapes: Sequence[Shape]) -> Step:
+        return self._step
+
+
+class RecurrentSequential(RecurrentLayer):
+    """Cells and ordinary layers stacked into one step, then run over a sequence.
+
+    state_sync: all cells share one set of states; each reads what the cell before it wrote in the same timestep.
+    readout: how the previous step's output is merged with the input: True or "add", "mul", "avg", "max", or
+        "readout_only", which replaces the input; False for no readout.
+    readout_activation: applied to the readout first.
+    Further options: see `RecurrentLayer`. The step is drawn when the first input is seen, or by `build`.
+    Errors: ValueError if cells that share states differ in them, or a readout does not have the input's shape.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[Any] = (),
+        state_sync: bool = False,
+        readout: bool | str = False,
+        readout_activation: Any = "linear",
+        **options: Any,
+    ):
+        if readout not in (True, False, *READOUTS):
+            raise ValueError(f"readout must be True, False or one of {READOUTS}; got {readout!r}")
+        self.state_sync = state_sync
+        self.readout = "add" if readout is True else readout
+        self.readout_activation = activations.get(readout_activation)
+        self.layers: list[Any] = []
+        self._one_output = True
+        super().__init__(**options)
+        for layer in layers:
+            self.add(layer)
+
+    def add(self, layer: Any) -> None:
+        """Put a cell, a layer or any function of one tensor on top; TypeError for anything else."""
+        if self.built:
+            raise ValueError(f"{self.name} has run already: no layer can be added")
+        if isinstance(layer, RecurrentLayer):
+            raise TypeError(f"{self.name}.add takes cells and layers; give the cell of {layer.name}: .get_cell()")
+        if not callable(layer):
+            raise TypeError(f"{self.name}.add takes cells, layers and functions of a tensor; got {layer!r}")
+        self.layers.append(layer)
+
+    def draw(self, shapes: Sequence[Shape]) -> Step:
+        if not self.layers:
+            raise ValueError(f"{self.name} has no layers: add a cell first")
+        if len(shapes) != 1:
+            raise ValueError(f"{self.name} takes one input; got {len(shapes)}")
+        x = Input(batch_shape=shapes[0], name="input")
+        if not self.readout:
+            return self._stacked(self.layers, x, x)
+        readout = Input(batch_shape=self._readout_shape(x), name="readout")
+        step = self._stacked(self.layers, x, self._merged(x, readout))
+        if step.outputs[0].shape != readout.shape:
+            raise ValueError(
+                f"{self.name}: readout={self.readout!r} feeds the output {step.outputs[0].shape} back into the input "
+                f"{readout.shape}: their shapes must agree"
+            )
+        return Step(**{**step.__dict__, "readouts": (readout,)})
+
+    def _readout_shape(self, x: Tensor) -> Shape:
+        if self.readout != "readout_only":
+            return x.shape
+        trial = copy.deepcopy([layer for layer in self.layers])  # the output's shape, from layers thrown away
+        return self._stacked(trial, x, x).outputs[0].shape
+
+    def _merged(self, x: Tensor, readout: Tensor) -> Tensor:
+        fed = self.readout_activation(readout)
+        merged: Tensor = {
+            "add": lambda: ops.add(x, fed),
+            "mul": lambda: ops.multiply(x, fed),
+            "avg": lambda: (x + fed) / 2,
+            "max": lambda: ops.maximum(x, fed),
+            "readout_only": lambda: fed,
+        }[str(self.readout)]()
+        return merged
+
+    def _stacked(self, layers: Sequence[Any], x: Tensor, current: Tensor) -> Step:
+        states: list[Tensor] = []
+        new_states: list[Tensor] = []
+        mask_input: Tensor | None = None
+        first: RNNCell | None = None
+        for position, layer in enumerate(layers):
+            if not isinstance(layer, RNNCell):
+                current = layer(current)
+                continue
+            if not layer.built:
+                layer.build(current.shape)
+            if layer.num_inputs != 1:
+                raise ValueError(f"{self.name}: the cell {layer.name} takes {layer.num_inputs} inputs; one is given")
+            if self.state_sync and first is not None:
+                _check_homogeneous(first, layer)
+                read = new_states
+            else:
+                read = [Input(batch_shape=s.shape, dtype=s.dtype, name=s.name) for s in layer.states]
+                states += read
+            mask = None
+            if layer.model.mask_input is not None and position == 0:
+                mask = mask_input = Input(batch_shape=layer.model.mask_input.shape, dtype="bool", name="mask")
+            current, *written = layer([current, *read], mask=mask)
+            new_states = written if self.state_sync else [*new_states, *written]
+            first = first or layer
+        return Step(
+            sequences=(x,),
+            constants=(),
+            states=tuple(states),
+            outputs=(current,),
+            new_states=tuple(new_states),
+            mask_input=mask_input,
+        )
+
+
+def _check_homogeneous(first: RNNCell, other: RNNCell) -> None:
+    shapes = [s.shape for s in first.states], [s.shape for s in other.states]
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            f"state_sync needs cells with the same states; {first.name} has states of shapes {shapes[0]}, "
+            f"{other.name} of shapes {shapes[1]}"
+        )
+
+
+class CellOfLayer(RNNCell):
+    """The step of a recurrent layer as a cell: its readout is one more state. Weights are shared with the layer."""
+
+    def __init__(self, layer: RecurrentLayer, name: str | None = None):
+        super().__init__(name or f"{layer.name}_cell")
+        self.layer = layer
+        if isinstance(layer, RecurrentModel):
+            self.build(*(t.shape for t in layer.draw([]).sequences))
+
+    def build_model(self, input_shape: Shape) -> Model:
+        step = with_readout(self.layer.draw([input_shape]))
+        if len(step.outputs) != 1 or not step.sequences or step.constants:
+            raise ValueError(
+                f"{self.layer.name}: a cell has one output, an input and no constants; this step has "
+                f"{len(step.outputs)} outputs, {len(step.sequences)} inputs and {len(step.constants)} constants"
+            )
+        inputs = [*step.sequences, *step.states]
+        return Model(inputs, [*step.outputs, *step.new_states], name=self.name, mask_input=step.mask_input)

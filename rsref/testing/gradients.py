@@ -1,0 +1,170 @@
+"""Whether the gradients that an engine answers for a recurrence are those of the loss.
+
+The loss is a random weighted sum of all outputs and final states. Its derivative along a random direction comes from
+forward runs of the reference engine alone, by complex steps or central differences, and must be the gradient's dot
+product with that direction.
+
+Two things have gradients that are, on purpose, not those of the function computed; both are given a function of their
+own. Truncated backpropagation: the loss with the states at the start of each stretch held fixed, stretch by stretch.
+Stopped gradients and steps (stop_gradient, sign, floor, ...): these ops answer what they answered in a first run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from rsref.engine import Engine, ReferenceEngine
+from rsref.recurrence import Recurrence
+from rsref.testing.arguments import Arguments, named_leaves, random_arguments
+from rsref.testing.derivatives import TOLERANCES, directional_derivative, relative_error
+
+Array = np.ndarray
+
+HELD_FIXED = frozenset({"stop_gradient", "sign", "floor", "ceil", "round", "floor_divide"})
+
+
+def check_gradients(
+    recurrence: Recurrence,
+    arguments: Arguments | None = None,
+    *,
+    engine: Callable[[Recurrence], Engine] = ReferenceEngine,
+    method: str = "complex",
+    together: bool = False,
+    dtype: Any = np.float64,
+    tolerance: float | None = None,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Check the gradients for sequences, constants, initial states and every parameter of a recurrence.
+
+    arguments: what to run on; random ones of batch 3 and 4 steps by default.
+    engine: makes, from the recurrence, the engine whose gradients are checked.
+    method: "complex" (exact; works for every op of rsref) or "difference".
+    together: one direction for all arguments at once, which costs one run (four for "difference") whatever their
+        number; else one run for each of them, which also finds errors that are small beside other gradients.
+    dtype: precision in which the engine runs; the derivative is always computed in float64.
+    Answers the relative error of each argument. Errors: AssertionError, naming the arguments that are wrong.
+    """
+    rng = np.random.default_rng(seed)
+    arguments = random_arguments(recurrence, seed=rng) if arguments is None else arguments
+    tolerance = _tolerance(method, dtype) if tolerance is None else tolerance
+    outputs, states, tape = arguments.cast(dtype).forward(engine_to_check := engine(recurrence))
+    weights = [rng.normal(size=y.shape).astype(dtype) if y.dtype.kind == "f" else None for y in (*outputs, *states)]
+    answer = engine_to_check.backward(tape, weights[: len(outputs)], weights[len(outputs) :])
+    gradients = [*answer.sequences, *answer.constants, *answer.states, *answer.parameters]
+
+    leaves = named_leaves(recurrence.graph)
+    arrays = arguments.arrays()
+    for (name, leaf), gradient, array in zip(leaves, gradients, arrays, strict=True):
+        if (gradient is None) != (leaf.dtype != "float") or (gradient is not None and gradient.shape != array.shape):
+            got = None if gradient is None else gradient.shape
+            raise AssertionError(f"{name} has shape {array.shape}; its gradient has shape {got}")
+    directions = [None if g is None else rng.normal(size=g.shape) for g in gradients]
+    loss = _loss(recurrence, arguments, weights)
+    size = float(np.sqrt(sum(float(np.sum(np.square(w, dtype=np.float64))) for w in weights if w is not None)))
+
+    chosen = [range(len(leaves))] if together else [[i] for i, g in enumerate(gradients) if g is not None]
+    errors = {}
+    for places in chosen:
+        along = [d if i in places else None for i, d in enumerate(directions)]
+        derivative = float(sum(d.sum() for d in directional_derivative(loss, arrays, along, method)))
+        name = "all arguments together" if together else leaves[places[0]][0]
+        errors[name] = relative_error(gradients, along, derivative, size)
+    wrong = {name: error for name, error in errors.items() if not error <= tolerance}
+    if wrong:
+        text = ", ".join(f"{name} (relative error {error:.1e})" for name, error in wrong.items())
+        raise AssertionError(f"gradients differ from {method} steps by more than {tolerance:.0e}: {text}")
+    return errors
+
+
+def _tolerance(method: str, dtype: Any) -> float:
+    return TOLERANCES[method] if np.dtype(dtype) == np.float64 else 1e-3
+
+
+def _loss(recurrence: Recurrence, arguments: Arguments, weights: Sequence[Array | None]) -> Callable[..., list[Array]]:
+    """Return the function whose derivative the gradients must be: of all arrays, the terms of the loss."""
+    first_run = _RecordingEngine(recurrence)
+    starts = _run(first_run, recurrence, arguments, None)[2]
+
+    def loss(*arrays: Array) -> list[Array]:
+        engine = _AnalyticEngine(recurrence, first_run.recorded)
+        outputs, states, _ = _run(engine, recurrence, arguments.replaced(list(arrays)), starts)
+        return [np.sum(w * y) for w, y in zip(weights, (*outputs, *states)) if w is not None]
+
+    return loss
+
+
+def _run(
+    engine: ReferenceEngine, recurrence: Recurrence, arguments: Arguments, starts: list[list[Array]] | None
+) -> tuple[list[Array], list[Array], list[list[Array]]]:
+    """Run stretch by stretch, as truncated backpropagation cuts the steps; answer also the states between stretches.
+
+    starts: the states with which the stretches after the first begin; None for those that the one before left.
+    """
+    length, mask, states = arguments.length, arguments.mask, arguments.states
+    stretch = recurrence.truncate or max(length, 1)
+    pieces: list[list[Array]] = []
+    between: list[list[Array]] = []
+    for first in range(0, max(length, 1), stretch):
+        if first:
+            between.append(states)
+            states = states if starts is None else starts[len(between) - 1]
+        span = slice(first, min(first + stretch, length))
+        part = replace(
+            arguments,
+            sequences=[s[:, span] for s in arguments.sequences],
+            states=states,
+            mask=None if mask is None else mask[:, span],
+            steps=span.stop - first,
+        )
+        outputs, states, _ = part.forward(engine)
+        if first and mask is not None and not recurrence.zero_output_for_mask:
+            waiting = ~np.logical_or.accumulate(mask[:, span].astype(bool), axis=1)
+            outputs = [_continued(y, waiting, before) for y, before in zip(outputs, pieces[-1])]
+        pieces.append(outputs)
+    return [np.concatenate(parts, axis=1) for parts in zip(*pieces)], states, between
+
+
+def _continued(outputs: Array, waiting: Array, before: Array) -> Array:
+    """Return a stretch's outputs, where rows that had no valid step yet repeat the last output before the stretch."""
+    where = waiting.reshape(waiting.shape + (1,) * (outputs.ndim - 2))
+    return np.where(where, before[:, -1:], outputs)
+
+
+class _RecordingEngine(ReferenceEngine):
+    """Remembers, run after run, what the ops that are held fixed answered."""
+
+    def __init__(self, recurrence: Recurrence):
+        super().__init__(recurrence)
+        self.recorded: dict[int, list[Array]] = {slot: [] for t, slot, _ in self.steps if t.op.name in HELD_FIXED}  # type: ignore[union-attr]
+
+    def forward(self, *arguments: Any, **options: Any) -> Any:
+        answer = super().forward(*arguments, **options)
+        for values in answer[2].values:
+            for slot, recorded in self.recorded.items():
+                if values:
+                    recorded.append(values[slot])
+        return answer
+
+
+class _AnalyticEngine(ReferenceEngine):
+    """Runs on complex numbers: ops that are held fixed replay their record, |x| is written as x or -x."""
+
+    def __init__(self, recurrence: Recurrence, recorded: dict[int, list[Array]]):
+        super().__init__(recurrence)
+        replays: dict[int, Iterator[Array]] = {slot: iter(values) for slot, values in recorded.items()}
+        self.steps = [self._analytic(t, slot, operands, replays.get(slot)) for t, slot, operands in self.steps]
+
+    @staticmethod
+    def _analytic(tensor: Any, slot: int, operands: tuple[int, ...], replay: Iterator[Array] | None) -> Any:
+        if replay is not None:
+            forward: Callable[..., Array] = lambda *_: next(replay)
+        elif tensor.op.name == "absolute":
+            forward = lambda x: np.where(np.real(x) < 0, -x, x)
+        else:
+            return tensor, slot, operands
+        return SimpleNamespace(op=SimpleNamespace(forward=forward), attrs={}), slot, operands

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from scipy import special
 
 from rsref.ops.base import Op, apply, as_tensor, broadcast_shapes, concrete_attrs, register
 from rsref.tensor import Spec, Tensor
@@ -74,6 +73,13 @@ class Pointwise(Op):
             wanted = self.operand_dtypes([tensor.dtype for tensor in tensors])
             return apply(self, *(cast(tensor, dtype) for tensor, dtype in zip(tensors, wanted)))
         return self.formula(*operands)
+
+
+def error_function(x: Any) -> Any:
+    """Return scipy.special.erf(x); SciPy is loaded when it is first needed, since it takes longer than all the rest."""
+    from scipy import special
+
+    return special.erf(x)
 
 
 def pointwise(
@@ -209,7 +215,7 @@ arctan = pointwise("arctan", lambda x: np.arctan(x), (lambda g, x: g / (1 + x * 
 sinh = pointwise("sinh", lambda x: np.sinh(x), (lambda g, x: g * np.cosh(x),))
 cosh = pointwise("cosh", lambda x: np.cosh(x), (lambda g, x: g * np.sinh(x),))
 tanh = pointwise("tanh", lambda x: np.tanh(x), (lambda g, y: g * (1 - y * y),))
-erf = pointwise("erf", lambda x: special.erf(x), (lambda g, x: g * 1.1283791670955126 * np.exp(-x * x),))
+erf = pointwise("erf", lambda x: error_function(x), (lambda g, x: g * 1.1283791670955126 * np.exp(-x * x),))
 
 # --- activations that are more than a composition: stable forms, fixed values at the kinks -----------------------------
 sigmoid = pointwise("sigmoid", lambda x: 1 / (1 + np.exp(-x)), (lambda g, y: g * y * (1 - y),))

@@ -1,0 +1,16 @@
+"""The one table of tolerances: relative to the largest expected value of an array."""
+
+import numpy as np
+
+TOLERANCES = {"float64": 1e-10, "float32": 2e-5, "complex step": 1e-9, "differences": 1e-6}
+
+
+def assert_close(actual, expected, kind="float64"):
+    """Assert that two arrays have one shape and differ by less than the tolerance, relative to the largest value."""
+    actual, expected = np.asarray(actual), np.asarray(expected)
+    assert actual.shape == expected.shape, f"shape {actual.shape} against {expected.shape}"
+    if not expected.size:
+        return
+    scale = max(1.0, float(np.abs(expected).max()))
+    error = float(np.abs(actual - expected).max()) / scale
+    assert error < TOLERANCES[kind], f"relative error {error:.2e} against {TOLERANCES[kind]:.0e} ({kind})"

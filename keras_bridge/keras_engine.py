@@ -1,0 +1,100 @@
+"""The engine that runs a step with Keras's own ops: any Keras layer, any backend, its own autodiff."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_bridge.loops import scan
+
+
+def run(
+    step: Any,
+    sequences: list[Any],
+    states: list[Any],
+    outputs: list[Any],
+    mask: Any = None,
+    *,
+    zero_output_for_mask: bool = False,
+    return_sequences: bool = False,
+    training: bool | None = None,
+) -> tuple[list[Any], list[Any]]:
+    """Run a step model over sequences and return its outputs and final states.
+
+    step: a Keras model [slices..., states...] -> [outputs..., new states...].
+    sequences: (batch, time, ...); states: (batch, ...); outputs: zeros (batch, ...), one an output of the step, that
+        stand for the output before the first valid step.
+    mask: (batch, time) of bool, or None: at a masked step states stay, and the output repeats the last valid one
+        or is zero.
+    Returns outputs (batch, time, ...), or the last step's (batch, ...) without return_sequences.
+    """
+    length = ops.shape(sequences[0])[1]
+    major = [_time_major(s) for s in sequences]
+    masks = [] if mask is None else [_time_major(mask)]
+    variables = _StepVariables(step)
+    counts = len(states), len(outputs)
+
+    def body(carry: list[Any], slices: list[Any]) -> tuple[list[Any], list[Any]]:
+        old_states, held, extra = _cut(carry, counts)
+        valid = slices[len(major)] if masks else None
+        results, extra = variables.call([*slices[: len(major)], *old_states], extra, training)
+        new = [ops.cast(y, old.dtype) for y, old in zip(results[: counts[1]], held)]
+        new_states = [ops.cast(s, old.dtype) for s, old in zip(results[counts[1] :], old_states)]
+        if valid is not None:
+            new_states = [_select(valid, s, old) for s, old in zip(new_states, old_states)]
+            stand_in = [ops.zeros_like(y) for y in new] if zero_output_for_mask else held
+            new = [_select(valid, y, old) for y, old in zip(new, stand_in)]
+        return [*new_states, *new, *extra], new
+
+    keep = return_sequences and not (isinstance(length, int) and length == 0)
+    carry, stacked = scan(body, [*states, *outputs, *variables.values], [*major, *masks], length, outputs if keep else [])
+    final_states, last, extra = _cut(list(carry), counts)
+    variables.assign(extra)
+    if not return_sequences:
+        return last, final_states
+    if not keep:
+        return [ops.expand_dims(y, 1)[:, :0] for y in outputs], final_states
+    return [_time_major(y) for y in stacked], final_states
+
+
+class _StepVariables:
+    """Calls a step whose layers may change variables (random seeds, moving averages) in a loop that is traced.
+
+    On JAX such variables must be carried through the loop; on the other backends they change in place.
+    """
+
+    def __init__(self, step: Any):
+        self.step = step
+        self.carried = list(step.non_trainable_variables) if keras.backend.backend() == "jax" else []
+        self.values = [variable.value for variable in self.carried]
+
+    def call(self, inputs: list[Any], values: list[Any], training: bool | None) -> tuple[list[Any], list[Any]]:
+        if not self.carried:
+            return list(_flat(self.step(inputs, training=training))), []
+        trainable = [variable.value for variable in self.step.trainable_variables]
+        results, values = self.step.stateless_call(trainable, values, inputs, training=training)
+        return list(_flat(results)), list(values)
+
+    def assign(self, values: list[Any]) -> None:
+        for variable, value in zip(self.carried, values):
+            variable.assign(value)
+
+
+def _flat(results: Any) -> Any:
+    return results if isinstance(results, list | tuple) else [results]
+
+
+def _cut(carry: list[Any], counts: tuple[int, int]) -> tuple[list[Any], list[Any], list[Any]]:
+    states, outputs = counts
+    return list(carry[:states]), list(carry[states : states + outputs]), list(carry[states + outputs :])
+
+
+def _time_major(x: Any) -> Any:
+    return ops.transpose(x, (1, 0, *range(2, len(x.shape))))
+
+
+def _select(valid: Any, new: Any, old: Any) -> Any:
+    shape = (-1, *(1,) * (len(new.shape) - 1))
+    return ops.where(ops.reshape(valid, shape), new, old)

@@ -32,12 +32,16 @@ def check_step(
     if not outputs:
         raise ValueError("output: a step needs at least one output tensor; got none")
     if not inputs:
-        raise ValueError("input: a step needs at least one input tensor, which receives one slice of the sequence a step")
+        raise ValueError(
+            "input: a step needs at least one input tensor, which receives one slice of the sequence a step"
+        )
     leaves = [*inputs, *initial_states, *readouts]
     for name in ("input", "initial_states", "readout_input"):
         for tensor in named[name]:
             if not _is_input(tensor):
-                raise ValueError(f"{name} must hold tensors made by keras.Input, not computed ones; got {_show(tensor)}")
+                raise ValueError(
+                    f"{name} must hold tensors made by keras.Input, not computed ones; got {_show(tensor)}"
+                )
     if len({id(tensor) for tensor in leaves}) != len(leaves):
         raise ValueError("a tensor is named twice among input, initial_states and readout_input")
     if len(initial_states) != len(final_states):

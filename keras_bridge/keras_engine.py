@@ -49,7 +49,9 @@ def run(
         return [*new_states, *new, *extra], new
 
     keep = return_sequences and not (isinstance(length, int) and length == 0)
-    carry, stacked = scan(body, [*states, *outputs, *variables.values], [*major, *masks], length, outputs if keep else [])
+    carry, stacked = scan(
+        body, [*states, *outputs, *variables.values], [*major, *masks], length, outputs if keep else []
+    )
     final_states, last, extra = _cut(list(carry), counts)
     variables.assign(extra)
     if not return_sequences:

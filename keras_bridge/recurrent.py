@@ -58,7 +58,9 @@ class RecurrentModel(keras.layers.Layer):
         self.step = keras.Model([*inputs, *states, *readouts], [*outputs, *new_states, *outputs[: len(readouts)]])
         for layer in self.step._flatten_layers(include_self=False):
             if getattr(layer, "activity_regularizer", None) is not None:
-                raise ValueError(f"the step's layer {layer.name!r} has an activity_regularizer, which a loop cannot keep")
+                raise ValueError(
+                    f"the step's layer {layer.name!r} has an activity_regularizer, which a loop cannot keep"
+                )
         self.num_inputs, self.num_outputs, self.num_readouts = len(inputs), len(outputs), len(readouts)
         self.num_states = len(states)
         self.one_output = not isinstance(output, list | tuple)

@@ -19,6 +19,8 @@ def backend_module(package: str) -> Any:
     return import_module(f"{package}.{name}")
 
 
-def scan(step: Any, carry: list[Any], sequences: list[Any], length: Any, like: list[Any]) -> tuple[list[Any], list[Any]]:
+def scan(
+    step: Any, carry: list[Any], sequences: list[Any], length: Any, like: list[Any]
+) -> tuple[list[Any], list[Any]]:
     """Run the loop of the backend; see the module's text."""
     return backend_module("keras_bridge.loops").scan(step, carry, sequences, length, like)

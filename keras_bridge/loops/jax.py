@@ -5,7 +5,9 @@ from typing import Any
 import jax
 
 
-def scan(step: Any, carry: list[Any], sequences: list[Any], length: Any, like: list[Any]) -> tuple[list[Any], list[Any]]:
+def scan(
+    step: Any, carry: list[Any], sequences: list[Any], length: Any, like: list[Any]
+) -> tuple[list[Any], list[Any]]:
     """Run `step` over the leading axis; see `keras_bridge.loops`."""
 
     def body(carry: list[Any], slices: list[Any]) -> tuple[list[Any], list[Any]]:

@@ -5,7 +5,9 @@ from typing import Any
 import tensorflow as tf
 
 
-def scan(step: Any, carry: list[Any], sequences: list[Any], length: Any, like: list[Any]) -> tuple[list[Any], list[Any]]:
+def scan(
+    step: Any, carry: list[Any], sequences: list[Any], length: Any, like: list[Any]
+) -> tuple[list[Any], list[Any]]:
     """Run `step` over the leading axis; see `keras_bridge.loops`."""
     length = tf.convert_to_tensor(length)
     inputs = [tf.TensorArray(s.dtype, length, element_shape=s.shape[1:]).unstack(s) for s in sequences]

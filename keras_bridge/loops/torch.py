@@ -5,7 +5,9 @@ from typing import Any
 import torch
 
 
-def scan(step: Any, carry: list[Any], sequences: list[Any], length: Any, like: list[Any]) -> tuple[list[Any], list[Any]]:
+def scan(
+    step: Any, carry: list[Any], sequences: list[Any], length: Any, like: list[Any]
+) -> tuple[list[Any], list[Any]]:
     """Run `step` over the leading axis; see `keras_bridge.loops`. At least one step is needed to stack outputs."""
     kept: list[list[Any]] = []
     for t in range(int(length)):

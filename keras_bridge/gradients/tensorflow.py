@@ -1,0 +1,43 @@
+"""The custom-gradient call on TensorFlow: `custom_gradient` around `numpy_function`; works in eager and in graphs."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+Arrays = list[np.ndarray]
+
+
+def call(
+    forward: Callable[[Arrays], Arrays], backward: Callable[[Arrays, Arrays], Arrays], tensors: list[Any], specs: Any
+) -> list[Any]:
+    """Return forward(tensors), with backward as its gradient; see `keras_bridge.gradients`."""
+
+    @tf.custom_gradient
+    def run(*values: Any) -> Any:
+        answers = _call(lambda *a: forward(list(a)), values, [dtype for _, dtype in specs], [s for s, _ in specs])
+
+        def gradient(*gradients: Any) -> list[Any]:
+            count = len(values)
+            floating = [v.dtype.is_floating for v in values]
+
+            def host(*arrays: Any) -> Arrays:
+                found = backward(list(arrays[:count]), list(arrays[count:]))
+                return [g for g, wanted in zip(found, floating) if wanted]
+
+            wanted = [v for v, f in zip(values, floating) if f]
+            found = iter(_call(host, (*values, *gradients), [v.dtype for v in wanted], [v.shape for v in wanted]))
+            return [next(found) if f else None for f in floating]
+
+        return answers, gradient
+
+    # converted outside: a Variable inside a custom gradient would be asked to be an argument of it
+    return list(run(*(tf.convert_to_tensor(tensor) for tensor in tensors)))
+
+
+def _call(function: Any, values: Any, dtypes: list[Any], shapes: list[Any]) -> list[Any]:
+    answers = tf.numpy_function(function, values, dtypes, stateful=False)
+    for answer, shape in zip(answers, shapes):
+        answer.set_shape(shape)
+    return list(answers)

@@ -1,0 +1,41 @@
+"""The custom-gradient call on PyTorch: an `autograd.Function` that runs on the host."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+Arrays = list[np.ndarray]
+
+
+class _HostFunction(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, forward: Any, backward: Any, *tensors: Any) -> Any:
+        ctx.host_backward = backward
+        ctx.save_for_backward(*tensors)
+        return tuple(_tensors(forward(_arrays(tensors)), tensors[0].device))
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        tensors = ctx.saved_tensors
+        found = _tensors(ctx.host_backward(_arrays(tensors), _arrays(gradients)), gradients[0].device)
+        wanted = [t.is_floating_point() for t in tensors]
+        padded = [*found, *[None] * (len(tensors) - len(found))]
+        return None, None, *(g if f else None for g, f in zip(padded, wanted))
+
+
+def call(
+    forward: Callable[[Arrays], Arrays], backward: Callable[[Arrays, Arrays], Arrays], tensors: list[Any], specs: Any
+) -> list[Any]:
+    """Return forward(tensors), with backward as its gradient; see `keras_bridge.gradients`."""
+    return list(_HostFunction.apply(forward, backward, *tensors))
+
+
+def _arrays(tensors: Any) -> Arrays:
+    return [tensor.detach().cpu().numpy() for tensor in tensors]
+
+
+def _tensors(arrays: Arrays, device: Any) -> list[Any]:
+    return [torch.from_numpy(np.ascontiguousarray(array)).to(device) for array in arrays]

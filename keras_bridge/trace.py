@@ -1,0 +1,149 @@
+"""From a step drawn with Keras to an rsref StepGraph, operation by operation.
+
+A layer without a rule of its own is opened: called on fresh symbolic inputs it records the keras.ops inside, and these
+have rules. So Dense, Lambda, subclassed layers and cells need no registration.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from keras import tree
+from keras.src.ops.function import Function
+
+from keras_bridge.rules import apply_rule, kind_of
+from rsref.tensor import Input, Parameter, Tensor, constant
+
+
+class TraceError(NotImplementedError):
+    """A layer or operation of the step has no counterpart in rsref; the text names it."""
+
+
+@dataclass
+class TracedStep:
+    """A Keras step said with rsref's ops.
+
+    inputs, outputs: rsref tensors in the order of the step model's. variables: the Keras variables that are the graph's
+    parameters, with the rsref parameters that stand for them.
+    """
+
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+    variables: list[tuple[Any, Parameter]]
+
+
+def trace(step: Any, training: bool = False) -> TracedStep:
+    """Return a Keras functional model as rsref tensors; TraceError, naming the layer or operation, if it has no counterpart."""
+    tracer = _Tracer(training)
+    inputs = [
+        Input(batch_shape=tuple(tensor.shape), dtype=kind_of(tensor.dtype), name=tensor.name) for tensor in step.inputs
+    ]
+    outputs = tracer.walk(step, inputs, step.name)
+    return TracedStep(inputs, outputs, list(tracer.variables.values()))
+
+
+class _Tracer:
+    def __init__(self, training: bool):
+        self.training = training
+        self.variables: dict[int, tuple[Any, Parameter]] = {}
+
+    def walk(self, graph: Any, inputs: list[Tensor], path: str) -> list[Tensor]:
+        """Return the outputs of a Keras graph of operations, given its inputs."""
+        values = {id(own): tensor for own, tensor in zip(tree.flatten(graph.inputs), inputs)}
+        for depth in sorted(graph._nodes_by_depth, reverse=True):
+            for node in graph._nodes_by_depth[depth]:
+                if node.is_input:
+                    continue
+                arguments, keywords = tree.map_structure(
+                    lambda v: self.value(v, values), (node.arguments.args, dict(node.arguments.kwargs))
+                )
+                name = f"{path}/{node.operation.name}"
+                results = self.operation(node.operation, arguments, keywords, name)
+                for own, result in zip(node.outputs, results):
+                    values[id(own)] = result
+        return [self.value(tensor, values) for tensor in tree.flatten(graph.outputs)]
+
+    def value(self, value: Any, values: dict[int, Tensor]) -> Any:
+        """Return what an argument stands for: a tensor of the graph, a parameter, an array, or itself."""
+        if isinstance(value, keras.KerasTensor):
+            return values[id(value)]
+        if isinstance(value, keras.Variable):
+            return self.parameter(value)
+        if keras.ops.is_tensor(value) or isinstance(value, np.ndarray):
+            return constant(keras.ops.convert_to_numpy(value))
+        return value
+
+    def parameter(self, variable: Any) -> Tensor:
+        if id(variable) not in self.variables:
+            parameter = Parameter(variable.path, np.zeros(variable.shape), variable.trainable)
+            self.variables[id(variable)] = (variable, parameter)
+        return self.variables[id(variable)][1].tensor
+
+    def operation(self, operation: Any, arguments: Any, keywords: dict[str, Any], path: str) -> list[Tensor]:
+        if isinstance(operation, keras.Sequential):
+            operation = operation._functional
+        if isinstance(operation, keras.Model) and hasattr(operation, "_nodes_by_depth"):
+            return self.walk(operation, tree.flatten(arguments), path)
+        if isinstance(operation, keras.layers.Layer):
+            return self.layer(operation, arguments, keywords, path)
+        try:
+            results = apply_rule(operation, arguments, keywords)
+        except (TypeError, ValueError) as error:
+            raise TraceError(
+                f"{path}: {type(operation).__name__} has no counterpart in rsref for these arguments: {error}"
+            ) from error
+        if results is None:
+            raise TraceError(
+                f'{path}: the operation {type(operation).__name__} has no counterpart in rsref; engine="keras" runs it'
+            )
+        return results
+
+    def layer(self, layer: Any, arguments: Any, keywords: dict[str, Any], path: str) -> list[Tensor]:
+        """Open a layer: record what its call does to fresh symbolic inputs, and follow that."""
+        if _is_random(layer):
+            if self.training:
+                raise TraceError(
+                    f'{path}: the random layer {type(layer).__name__} is not traced in training; engine="keras" runs it'
+                )
+            return tree.flatten(arguments)
+        given: list[Tensor] = []
+        fresh: list[Any] = []
+
+        def symbol(value: Any) -> Any:
+            if not isinstance(value, Tensor):
+                return value
+            given.append(value)
+            fresh.append(keras.Input(batch_shape=value.shape, dtype=_keras_dtype(value, layer)))
+            return fresh[-1]
+
+        positions, options = tree.map_structure(symbol, (arguments, keywords))
+        options = {name: value for name, value in options.items() if name != "training"}
+        if layer._call_has_training_arg:
+            options["training"] = self.training
+        try:
+            outputs = tree.flatten(layer.call(*positions, **options))
+        except Exception as error:
+            raise TraceError(
+                f"{path}: the layer {type(layer).__name__} cannot be called on symbolic tensors, so it cannot be traced "
+                f'({type(error).__name__}: {error}); engine="keras" runs it'
+            ) from error
+        return self.walk(Function(fresh, outputs), given, path)
+
+
+def _is_random(layer: Any) -> bool:
+    return type(layer).__name__ in (
+        "Dropout",
+        "SpatialDropout1D",
+        "SpatialDropout2D",
+        "SpatialDropout3D",
+        "GaussianDropout",
+        "GaussianNoise",
+        "AlphaDropout",
+    )
+
+
+def _keras_dtype(tensor: Tensor, layer: Any) -> str:
+    return {"float": layer.compute_dtype, "int": "int32", "bool": "bool"}[tensor.dtype]

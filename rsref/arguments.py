@@ -89,7 +89,7 @@ def _state_initializer(value: Any) -> Any:
 
 
 def numeric_arrays(name: str, value: Any) -> list[Array]:
-    """Return a list of arrays from one array-like or a list of arrays; TypeError for objects, strings and complex numbers.
+    """Return a list of arrays from one array-like or a list of arrays; TypeError for objects, strings, complex.
 
     A list or tuple is taken as several arrays if its elements are arrays, else as one array-like.
     """

@@ -107,7 +107,7 @@ class ReferenceEngine:
         batch = next((len(a) for a in (*sequences, *constants, *states)), 1)
         output_specs = self._check(sequences, constants, states, parameters, mask, length, batch)
         dtype = np.result_type(
-            np.float32, *(a.dtype for a in (*parameters, *states, *sequences) if a.dtype.kind in "fc")
+            np.float32, *(a.dtype for a in (*parameters, *states, *sequences, *constants) if a.dtype.kind in "fc")
         )
         outputs = [np.zeros((batch, length, *s[1:]), _numpy_dtype(kind, dtype)) for s, kind in output_specs]
         active = [None if mask is None else _rows(mask[:, t]) for t in range(length)]
@@ -116,7 +116,7 @@ class ReferenceEngine:
         for slot, value in self.fixed:
             template[slot] = value.astype(dtype) if value.dtype.kind == "f" else value
         _put(template, self.parameter_slots, parameters)
-        current = list(states)
+        current = [s.astype(dtype, copy=False) if s.dtype.kind == "f" else s for s in states]
         kept: list[list[Any]] = []
         with np.errstate(all="ignore"):  # infinities and NaN are results like any other
             for t, rows in enumerate(active):

@@ -126,12 +126,14 @@ class StepGraph:
     def _check_states(self) -> None:
         if len(self.states) != len(self.new_states):
             raise ValueError(
-                f"initial_states and final_states must be equally many; got {len(self.states)} and {len(self.new_states)}"
+                f"initial_states and final_states must be equally many; "
+                f"got {len(self.states)} and {len(self.new_states)}"
             )
         for i, (old, new) in enumerate(zip(self.states, self.new_states)):
             if not compatible(old.shape, new.shape) or old.dtype != new.dtype:
                 raise ValueError(
-                    f"state {i}: the initial state {old!r} and the final state {new!r} must have the same shape and dtype"
+                    f"state {i}: the initial state {old!r} and the final state {new!r} must have the same shape and "
+                    f"dtype"
                 )
 
     def _check_closed(self) -> None:
@@ -164,7 +166,7 @@ class StepGraph:
 class Model:
     """A drawn function from tensors to tensors that can be put into another drawing: `model([x, h])`.
 
-    inputs, outputs: one Tensor or a list of them; called with as many tensors as inputs, it answers in the form of outputs.
+    inputs, outputs: one Tensor or a list; called with as many tensors as inputs, it answers in the form of outputs.
     mask_input: a leaf that receives the mask of the first input, a whole sequence (batch, time) of bool; None if the
         model has no use for one. A call that gives no mask lets every place count.
     Weights are shared between calls. Errors: as `StepGraph`, and ValueError for a wrong number or shape of tensors.

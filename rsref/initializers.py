@@ -127,7 +127,7 @@ def get(initializer: Any) -> Initializer:
     if initializer is None:
         return zeros
     if callable(initializer):
-        return initializer  # type: ignore[no-any-return]
+        return initializer
     if isinstance(initializer, str):
         if initializer not in INITIALIZERS:
             raise ValueError(f"initializer {initializer!r} is unknown; known are {', '.join(sorted(INITIALIZERS))}")

@@ -122,7 +122,7 @@ class RecurrentLayer(abc.ABC):
         """Draw one timestep for inputs of these step shapes, batch axis first."""
 
     def build(self, *shapes: Shape) -> None:
-        """Draw the step for inputs of these shapes: (batch, time, ...), or (batch, ...) for a decoder; None if unknown."""
+        """Draw the step for inputs of these shapes: (batch, time, ...), a decoder's (batch, ...); None if unknown."""
         self.build_step([tuple(s) if self.decode else (s[0], *s[2:]) for s in shapes])
 
     def build_step(self, shapes: Sequence[Shape]) -> None:
@@ -176,9 +176,7 @@ class RecurrentLayer(abc.ABC):
     def __call__(self, x: Any = None, **options: Any) -> Any:
         """Return the output alone; arguments as `forward`."""
         if any(isinstance(value, Tensor) for value in as_list(x)):
-            raise TypeError(
-                f"{self.name} runs on arrays; to use its step inside another step, call its cell: {self.name}.get_cell()"
-            )
+            raise TypeError(f"{self.name} runs on arrays; inside another step, call its cell: {self.name}.get_cell()")
         return self.forward(x, **options)[0]
 
     def forward(
@@ -277,7 +275,7 @@ class RecurrentLayer(abc.ABC):
         return self._layer_gradients(raw, tape)
 
     def reset_states(self, values: Any = None) -> None:
-        """Forget the states carried over, or set them: one array (batch, ...) a state. Readouts start from zeros again."""
+        """Forget the states carried over, or set them: one array (batch, ...) a state. Readouts start from zeros."""
         if values is None:
             self._carried = None
             return
@@ -361,7 +359,7 @@ class RecurrentLayer(abc.ABC):
                 raise ValueError(f"ground_truth must have shape {(batch, steps)} + the output's; got {truth.shape}")
         probability = arguments.probability(self.teacher_force)
         choice = self.generator.random((batch, steps)) < probability
-        return [*truths, *(choice.reshape(batch, steps, *leaf.shape[1:]) for leaf in step.forced)]  # type: ignore[arg-type]
+        return [*truths, *(choice.reshape(batch, steps, *leaf.shape[1:]) for leaf in step.forced)]
 
     def _dropout_masks(
         self, given: Sequence[Any] | None, training: bool, batch: int, steps: int

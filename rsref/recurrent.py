@@ -119,7 +119,7 @@ class RecurrentSequential(RecurrentLayer):
     def _readout_shape(self, x: Tensor) -> Shape:
         if self.readout != "readout_only":
             return x.shape
-        trial = copy.deepcopy([layer for layer in self.layers])  # the output's shape, from layers thrown away
+        trial = copy.deepcopy(self.layers)  # the output's shape, from layers thrown away
         return self._stacked(trial, x, x).outputs[0].shape
 
     def _merged(self, x: Tensor, readout: Tensor) -> Tensor:

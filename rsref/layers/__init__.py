@@ -1,4 +1,4 @@
-"""Layers and functions to draw a step with. A layer makes its parameters at its first call and shares them ever after."""
+"""Layers and functions to draw a step with. A layer makes its parameters at its first call and keeps them."""
 
 from rsref.layers.base import Layer
 from rsref.layers.core import (

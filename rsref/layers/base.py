@@ -78,8 +78,8 @@ def assign_weights(owner: str, parameters: Sequence[Parameter], weights: Sequenc
     arrays = [np.asarray(weight) for weight in weights]
     if len(arrays) != len(parameters):
         raise ValueError(
-            f"{owner} has {len(parameters)} weights ({', '.join(p.name for p in parameters) or 'none yet: not built'}); "
-            f"got {len(arrays)}"
+            f"{owner} has {len(parameters)} weights "
+            f"({', '.join(p.name for p in parameters) or 'none yet: not built'}); got {len(arrays)}"
         )
     for parameter, array in zip(parameters, arrays):
         if parameter.shape != array.shape:

@@ -1,7 +1,7 @@
 """What an op is: a name, a shape-and-dtype rule, a NumPy forward and a hand-written vjp, registered once.
 
 An op has one output. Its function in `rsref.ops` works on arrays, where it computes, and on Tensors, where it draws.
-A vjp is written with ops too: run on arrays it is the oracle's backward step; run on Tensors it draws the backward graph.
+A vjp is written with ops too: run on arrays it is the oracle's backward step, on Tensors it draws the backward graph.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ WORKING_DTYPES = {"float": np.float64, "int": np.int64, "bool": np.bool_}
 class Op(abc.ABC):
     """One primitive operation.
 
-    Subclass, set `name`, write the three methods and `register` an instance: the shape rule, the oracle, the gradient and
-    the parametrised tests then know the op.
+    Subclass, set `name`, write the three methods and `register` an instance: the oracle, its gradient and the
+    parametrised tests then know the op.
     """
 
     name: str
@@ -32,14 +32,14 @@ class Op(abc.ABC):
 
     @abc.abstractmethod
     def infer(self, *operands: Spec, **attrs: Any) -> Spec:
-        """Return shape and dtype of the result; ValueError or TypeError, naming the op and the shapes, if it has none."""
+        """Return shape and dtype of the result; ValueError or TypeError, naming op and shapes, if it has none."""
 
     @abc.abstractmethod
     def forward(self, *operands: Any, **attrs: Any) -> Any:
         """Compute the result from NumPy arrays."""
 
     def vjp(self, wrt: int, g: Any, y: Any, *operands: Any, **attrs: Any) -> Any:
-        """Return the gradient with respect to operand `wrt`, given `g`, that of the result `y`; same shape as the operand."""
+        """Return the gradient with respect to operand `wrt`, in its shape, given `g`, that of the result `y`."""
         raise TypeError(f"op {self.name!r} has no gradient")
 
     def __repr__(self) -> str:

@@ -29,7 +29,7 @@ class Slice(Op):
     def infer(self, x: Spec, *, bounds: tuple[Bounds, ...]) -> Spec:  # type: ignore[override]
         return Spec(tuple(_length(n, b) for n, b in zip(x.shape, bounds)), x.dtype)
 
-    def forward(self, x: Any, *, bounds: tuple[Bounds, ...]) -> Any:  # type: ignore[override]
+    def forward(self, x: Any, *, bounds: tuple[Bounds, ...]) -> Any:
         return x[tuple(slice(*b) for b in bounds)]
 
     def vjp(self, wrt: int, g: Any, y: Any, *operands: Any, **attrs: Any) -> Any:
@@ -48,7 +48,7 @@ class PutSlice(Op):
     def infer(self, x: Spec, like: Spec, *, bounds: tuple[Bounds, ...]) -> Spec:  # type: ignore[override]
         return Spec(like.shape, x.dtype)
 
-    def forward(self, x: Any, like: Any, *, bounds: tuple[Bounds, ...]) -> Any:  # type: ignore[override]
+    def forward(self, x: Any, like: Any, *, bounds: tuple[Bounds, ...]) -> Any:
         y = np.zeros(np.shape(like), np.asarray(x).dtype)
         y[tuple(slice(*b) for b in bounds)] = x
         return y
@@ -76,7 +76,7 @@ class Take(Op):
             raise TypeError(f"take: indices must be integers; got {indices.dtype}")
         return Spec((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]), x.dtype)
 
-    def forward(self, x: Any, indices: Any, *, axis: int) -> Any:  # type: ignore[override]
+    def forward(self, x: Any, indices: Any, *, axis: int) -> Any:
         return np.take(x, indices, axis)
 
     def vjp(self, wrt: int, g: Any, y: Any, *operands: Any, **attrs: Any) -> Any:
@@ -95,7 +95,7 @@ class PutAdd(Op):
     def infer(self, x: Spec, indices: Spec, like: Spec, *, axis: int) -> Spec:  # type: ignore[override]
         return Spec(like.shape, x.dtype)
 
-    def forward(self, x: Any, indices: Any, like: Any, *, axis: int) -> Any:  # type: ignore[override]
+    def forward(self, x: Any, indices: Any, like: Any, *, axis: int) -> Any:
         y = np.zeros(np.shape(like), np.asarray(x).dtype)
         np.add.at(y, (slice(None),) * axis + (indices,), x)
         return y
@@ -117,7 +117,7 @@ class OneHot(Op):
             raise TypeError(f"one_hot: indices must be integers; got {indices.dtype}")
         return Spec((*indices.shape, num_classes), dtype)
 
-    def forward(self, indices: Any, *, num_classes: int, dtype: Any) -> Any:  # type: ignore[override]
+    def forward(self, indices: Any, *, num_classes: int, dtype: Any) -> Any:
         return (np.asarray(indices)[..., None] == np.arange(num_classes)).astype(dtype)
 
 
@@ -136,7 +136,7 @@ class _ArgExtreme(Op):
     def infer(self, x: Spec, *, axis: int) -> Spec:  # type: ignore[override]
         return Spec((*x.shape[:axis], *x.shape[axis + 1 :]), "int")
 
-    def forward(self, x: Any, *, axis: int) -> Any:  # type: ignore[override]
+    def forward(self, x: Any, *, axis: int) -> Any:
         return self.function(x, axis)
 
 

@@ -24,7 +24,7 @@ class MatMul(Op):
         batch = broadcast_shapes(self.name, a.shape[:-2], b.shape[:-2])
         return Spec((*batch, a.shape[-2], b.shape[-1]), "float")
 
-    def forward(self, a: Any, b: Any) -> Any:  # type: ignore[override]
+    def forward(self, a: Any, b: Any) -> Any:
         return a @ b
 
     def vjp(self, wrt: int, g: Any, y: Any, *operands: Any, **attrs: Any) -> Any:
@@ -75,7 +75,7 @@ class Einsum(Op):
                 lengths[letter] = n if lengths.get(letter) is None else lengths[letter]
         return Spec(tuple(lengths[letter] for letter in result), "float")
 
-    def forward(self, *operands: Any, equation: str) -> Any:  # type: ignore[override]
+    def forward(self, *operands: Any, equation: str) -> Any:
         return np.einsum(equation, *operands, optimize=len(operands) > 1)
 
     def vjp(self, wrt: int, g: Any, y: Any, *operands: Any, **attrs: Any) -> Any:

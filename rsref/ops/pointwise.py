@@ -101,7 +101,7 @@ class Cast(Op):
     def infer(self, x: Spec, *, dtype: str) -> Spec:  # type: ignore[override]
         return Spec(x.shape, dtype)
 
-    def forward(self, x: Any, *, dtype: Any) -> Any:  # type: ignore[override]
+    def forward(self, x: Any, *, dtype: Any) -> Any:
         kept = np.dtype(dtype).kind == "f" and np.iscomplexobj(x)  # complex steps pass through
         return x if kept else np.asarray(x).astype(dtype)
 
@@ -118,7 +118,7 @@ class SumToLike(Op):
     def infer(self, g: Spec, like: Spec) -> Spec:  # type: ignore[override]
         return Spec(like.shape, g.dtype)
 
-    def forward(self, g: Any, like: Any) -> Any:  # type: ignore[override]
+    def forward(self, g: Any, like: Any) -> Any:
         g, shape = np.asarray(g), np.shape(like)
         if g.shape == shape:
             return g
@@ -140,7 +140,7 @@ class BroadcastLike(Op):
     def infer(self, x: Spec, like: Spec) -> Spec:  # type: ignore[override]
         return Spec(broadcast_shapes(self.name, x.shape, like.shape), x.dtype)
 
-    def forward(self, x: Any, like: Any) -> Any:  # type: ignore[override]
+    def forward(self, x: Any, like: Any) -> Any:
         return np.broadcast_to(x, np.shape(like))
 
     def vjp(self, wrt: int, g: Any, y: Any, *operands: Any, **attrs: Any) -> Any:
@@ -217,7 +217,7 @@ cosh = pointwise("cosh", lambda x: np.cosh(x), (lambda g, x: g * np.sinh(x),))
 tanh = pointwise("tanh", lambda x: np.tanh(x), (lambda g, y: g * (1 - y * y),))
 erf = pointwise("erf", lambda x: error_function(x), (lambda g, x: g * 1.1283791670955126 * np.exp(-x * x),))
 
-# --- activations that are more than a composition: stable forms, fixed values at the kinks -----------------------------
+# --- activations that are more than a composition: stable forms, fixed values at the kinks ----------------------
 sigmoid = pointwise("sigmoid", lambda x: 1 / (1 + np.exp(-x)), (lambda g, y: g * y * (1 - y),))
 softplus = pointwise(
     "softplus",
@@ -245,7 +245,7 @@ _where = pointwise(
 )
 stop_gradient = pointwise("stop_gradient", lambda x: x, kind="same")
 
-# --- no gradient: steps, comparisons, logic -----------------------------------------------------------------------------
+# --- no gradient: steps, comparisons, logic --------------------------------------------------------------------------
 sign = pointwise("sign", lambda x: np.sign(x), kind="same")
 floor = pointwise("floor", lambda x: np.floor(x))
 ceil = pointwise("ceil", lambda x: np.ceil(x))

@@ -37,7 +37,7 @@ class Sum(Reduction):
 
     name = "sum"
 
-    def forward(self, x: Any, *, axes: tuple[int, ...], keepdims: bool) -> Any:  # type: ignore[override]
+    def forward(self, x: Any, *, axes: tuple[int, ...], keepdims: bool) -> Any:
         return np.sum(x, axis=axes, keepdims=keepdims)
 
     def vjp(self, wrt: int, g: Any, y: Any, *operands: Any, **attrs: Any) -> Any:
@@ -51,7 +51,7 @@ class Extreme(Reduction):
         self.name = name
         self.function = function
 
-    def forward(self, x: Any, *, axes: tuple[int, ...], keepdims: bool) -> Any:  # type: ignore[override]
+    def forward(self, x: Any, *, axes: tuple[int, ...], keepdims: bool) -> Any:
         return self.function(x, axis=axes, keepdims=keepdims)
 
     def vjp(self, wrt: int, g: Any, y: Any, *operands: Any, **attrs: Any) -> Any:
@@ -65,7 +65,7 @@ class LogSumExp(Reduction):
 
     name = "logsumexp"
 
-    def forward(self, x: Any, *, axes: tuple[int, ...], keepdims: bool) -> Any:  # type: ignore[override]
+    def forward(self, x: Any, *, axes: tuple[int, ...], keepdims: bool) -> Any:
         top = np.max(x, axis=axes, keepdims=True)
         top = np.where(np.isfinite(top), top, 0)
         y = np.log(np.sum(np.exp(x - top), axis=axes, keepdims=True)) + top
@@ -84,7 +84,7 @@ class Softmax(Op):
     def infer(self, x: Spec, *, axes: tuple[int, ...]) -> Spec:  # type: ignore[override]
         return Spec(x.shape, x.dtype)
 
-    def forward(self, x: Any, *, axes: tuple[int, ...]) -> Any:  # type: ignore[override]
+    def forward(self, x: Any, *, axes: tuple[int, ...]) -> Any:
         e = np.exp(x - np.max(x, axis=axes, keepdims=True))
         return e / np.sum(e, axis=axes, keepdims=True)
 
@@ -113,7 +113,7 @@ class Standardize(Op):
     def infer(self, x: Spec, *, axes: tuple[int, ...], epsilon: float) -> Spec:  # type: ignore[override]
         return Spec(x.shape, x.dtype)
 
-    def forward(self, x: Any, *, axes: tuple[int, ...], epsilon: float) -> Any:  # type: ignore[override]
+    def forward(self, x: Any, *, axes: tuple[int, ...], epsilon: float) -> Any:
         centred = x - np.mean(x, axis=axes, keepdims=True)
         return centred / np.sqrt(np.mean(centred * centred, axis=axes, keepdims=True) + epsilon)
 
@@ -147,7 +147,7 @@ class Count(Op):
     def infer(self, x: Spec, *, axes: tuple[int, ...], dtype: str) -> Spec:  # type: ignore[override]
         return Spec((), dtype)
 
-    def forward(self, x: Any, *, axes: tuple[int, ...], dtype: Any) -> Any:  # type: ignore[override]
+    def forward(self, x: Any, *, axes: tuple[int, ...], dtype: Any) -> Any:
         return np.asarray(math.prod(np.shape(x)[a] for a in axes), dtype)
 
 
@@ -159,7 +159,7 @@ class CumulativeSum(Op):
     def infer(self, x: Spec, *, axis: int) -> Spec:  # type: ignore[override]
         return Spec(x.shape, "int" if x.dtype == "bool" else x.dtype)
 
-    def forward(self, x: Any, *, axis: int) -> Any:  # type: ignore[override]
+    def forward(self, x: Any, *, axis: int) -> Any:
         return np.cumsum(x, axis)
 
     def vjp(self, wrt: int, g: Any, y: Any, *operands: Any, **attrs: Any) -> Any:

@@ -31,7 +31,7 @@ class Reshape(Op):
         target = _filled(x.shape, shape)
         source_size = _size(x.shape)
         if -1 in target:
-            rest = math.prod(n for n in target if n not in (None, -1))  # type: ignore[misc]
+            rest = math.prod(n for n in target if n not in (None, -1))
             unknown = sum(n is None for n in target)
             known = None
             if source_size is not None and not unknown and rest:
@@ -54,7 +54,7 @@ class Reshape(Op):
             )
         return Spec(target, x.dtype)
 
-    def forward(self, x: Any, *, shape: Shape) -> Any:  # type: ignore[override]
+    def forward(self, x: Any, *, shape: Shape) -> Any:
         return np.reshape(x, _filled(np.shape(x), shape))
 
     def vjp(self, wrt: int, g: Any, y: Any, *operands: Any, **attrs: Any) -> Any:
@@ -83,7 +83,7 @@ class ReshapeLike(Op):
     def infer(self, x: Spec, like: Spec) -> Spec:  # type: ignore[override]
         return Spec(like.shape, x.dtype)
 
-    def forward(self, x: Any, like: Any) -> Any:  # type: ignore[override]
+    def forward(self, x: Any, like: Any) -> Any:
         return np.reshape(x, np.shape(like))
 
     def vjp(self, wrt: int, g: Any, y: Any, *operands: Any, **attrs: Any) -> Any:
@@ -101,7 +101,7 @@ class Transpose(Op):
     def infer(self, x: Spec, *, axes: tuple[int, ...]) -> Spec:  # type: ignore[override]
         return Spec(tuple(x.shape[a] for a in axes), x.dtype)
 
-    def forward(self, x: Any, *, axes: tuple[int, ...]) -> Any:  # type: ignore[override]
+    def forward(self, x: Any, *, axes: tuple[int, ...]) -> Any:
         return np.transpose(x, axes)
 
     def vjp(self, wrt: int, g: Any, y: Any, *operands: Any, **attrs: Any) -> Any:
@@ -120,7 +120,7 @@ class ExpandDims(Op):
         lengths = iter(x.shape)
         return Spec(tuple(1 if i in axes else next(lengths) for i in range(len(x.shape) + len(axes))), x.dtype)
 
-    def forward(self, x: Any, *, axes: tuple[int, ...]) -> Any:  # type: ignore[override]
+    def forward(self, x: Any, *, axes: tuple[int, ...]) -> Any:
         return np.expand_dims(x, axes)
 
     def vjp(self, wrt: int, g: Any, y: Any, *operands: Any, **attrs: Any) -> Any:
@@ -140,7 +140,7 @@ class Squeeze(Op):
             raise ValueError(f"squeeze: axes {axes} of shape {x.shape} do not all have length 1")
         return Spec(tuple(n for i, n in enumerate(x.shape) if i not in axes), x.dtype)
 
-    def forward(self, x: Any, *, axes: tuple[int, ...]) -> Any:  # type: ignore[override]
+    def forward(self, x: Any, *, axes: tuple[int, ...]) -> Any:
         return np.squeeze(x, axes)
 
     def vjp(self, wrt: int, g: Any, y: Any, *operands: Any, **attrs: Any) -> Any:
@@ -165,7 +165,7 @@ class BroadcastTo(Op):
                 raise ValueError(f"broadcast_to: shape {x.shape} cannot become {shape}")
         return Spec(tuple(n if m is None else m for n, m in zip(padded, shape)), x.dtype)
 
-    def forward(self, x: Any, *, shape: Shape) -> Any:  # type: ignore[override]
+    def forward(self, x: Any, *, shape: Shape) -> Any:
         padded = (1,) * (len(shape) - np.ndim(x)) + np.shape(x)
         return np.broadcast_to(x, tuple(n if m is None else m for n, m in zip(padded, shape)))
 
@@ -193,7 +193,7 @@ class Concatenate(Op):
         total = None if None in lengths else sum(lengths)  # type: ignore[arg-type]
         return Spec((*known[:axis], total, *known[axis:]), operands[0].dtype)
 
-    def forward(self, *operands: Any, axis: int) -> Any:  # type: ignore[override]
+    def forward(self, *operands: Any, axis: int) -> Any:
         return np.concatenate(operands, axis)
 
     def vjp(self, wrt: int, g: Any, y: Any, *operands: Any, **attrs: Any) -> Any:
@@ -217,7 +217,7 @@ class Pad(Op):
     def infer(self, x: Spec, *, pads: tuple[tuple[int, int], ...], value: float) -> Spec:  # type: ignore[override]
         return Spec(tuple(None if n is None else n + a + b for n, (a, b) in zip(x.shape, pads)), x.dtype)
 
-    def forward(self, x: Any, *, pads: tuple[tuple[int, int], ...], value: float) -> Any:  # type: ignore[override]
+    def forward(self, x: Any, *, pads: tuple[tuple[int, int], ...], value: float) -> Any:
         return np.pad(x, pads, constant_values=value)
 
     def vjp(self, wrt: int, g: Any, y: Any, *operands: Any, **attrs: Any) -> Any:

@@ -35,7 +35,7 @@ class Windows(Op):
             positions.append(None if n is None else (n - reach) // s + 1)
         return Spec((x.shape[0], *positions, *size, x.shape[-1]), x.dtype)
 
-    def forward(self, x: Any, *, size: Lengths, strides: Lengths, dilation: Lengths) -> Any:  # type: ignore[override]
+    def forward(self, x: Any, *, size: Lengths, strides: Lengths, dilation: Lengths) -> Any:
         spatial = len(size)
         reach = tuple((k - 1) * d + 1 for k, d in zip(size, dilation))
         view = sliding_window_view(x, reach, axis=tuple(range(1, spatial + 1)))  # (batch, *positions, channels, *reach)
@@ -59,7 +59,7 @@ class PutWindows(Op):
     def infer(self, x: Spec, like: Spec, **attrs: Any) -> Spec:  # type: ignore[override]
         return Spec(like.shape, x.dtype)
 
-    def forward(self, x: Any, like: Any, *, size: Lengths, strides: Lengths, dilation: Lengths) -> Any:  # type: ignore[override]
+    def forward(self, x: Any, like: Any, *, size: Lengths, strides: Lengths, dilation: Lengths) -> Any:
         y = np.zeros(np.shape(like), x.dtype)
         positions = x.shape[1 : 1 + len(size)]
         for offset in np.ndindex(*size):
@@ -80,7 +80,7 @@ _put_windows = register(PutWindows())
 def windows(
     x: Any, size: int | Sequence[int], strides: int | Sequence[int] = 1, dilation: int | Sequence[int] = 1
 ) -> Any:
-    """Return all windows of the spatial axes: (batch, *spatial, channels) gives (batch, *positions, *size, channels)."""
+    """Return all windows of the spatial axes: (batch, *spatial, c) gives (batch, *positions, *size, c)."""
     n = rank(x) - 2
     if n < 1:
         raise ValueError(f"windows: a tensor (batch, *spatial, channels) is needed; got rank {rank(x)}")

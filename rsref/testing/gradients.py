@@ -13,13 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from rsref.engine import Engine, ReferenceEngine
+from rsref.graph import StepGraph
+from rsref.ops.base import Op, broadcast_shapes
 from rsref.recurrence import Recurrence
+from rsref.tensor import Spec, Tensor
 from rsref.testing.arguments import Arguments, named_leaves, random_arguments
 from rsref.testing.derivatives import TOLERANCES, directional_derivative, relative_error
 
@@ -87,24 +89,25 @@ def _tolerance(method: str, dtype: Any) -> float:
 
 def _loss(recurrence: Recurrence, arguments: Arguments, weights: Sequence[Array | None]) -> Callable[..., list[Array]]:
     """Return the function whose derivative the gradients must be: of all arrays, the terms of the loss."""
-    first_run = _RecordingEngine(recurrence)
-    starts = _run(first_run, recurrence, arguments, None)[2]
+    recorded: dict[Tensor, list[Array]] = {}
+    starts = _run(_rewritten(recurrence, lambda t: _Record(t, recorded)), arguments, None)[2]
 
     def loss(*arrays: Array) -> list[Array]:
-        engine = _AnalyticEngine(recurrence, first_run.recorded)
-        outputs, states, _ = _run(engine, recurrence, arguments.replaced(list(arrays)), starts)
+        analytic = _rewritten(recurrence, lambda t: _Replay(iter(recorded.get(t, ()))))
+        outputs, states, _ = _run(analytic, arguments.replaced(list(arrays)), starts)
         return [np.sum(w * y) for w, y in zip(weights, (*outputs, *states)) if w is not None]
 
     return loss
 
 
 def _run(
-    engine: ReferenceEngine, recurrence: Recurrence, arguments: Arguments, starts: list[list[Array]] | None
+    recurrence: Recurrence, arguments: Arguments, starts: list[list[Array]] | None
 ) -> tuple[list[Array], list[Array], list[list[Array]]]:
     """Run stretch by stretch, as truncated backpropagation cuts the steps; answer also the states between stretches.
 
     starts: the states with which the stretches after the first begin; None for those that the one before left.
     """
+    engine = ReferenceEngine(recurrence)
     length, mask, states = arguments.length, arguments.mask, arguments.states
     stretch = recurrence.truncate or max(length, 1)
     pieces: list[list[Array]] = []
@@ -135,36 +138,58 @@ def _continued(outputs: Array, waiting: Array, before: Array) -> Array:
     return np.where(where, before[:, -1:], outputs)
 
 
-class _RecordingEngine(ReferenceEngine):
-    """Remembers, run after run, what the ops that are held fixed answered."""
+def _rewritten(recurrence: Recurrence, stand_in: Callable[[Tensor], Op]) -> Recurrence:
+    """Return the recurrence with other ops in place of those that are held fixed, and |x| as a function of x and -x."""
+    graph = recurrence.graph
+    new: dict[Tensor, Tensor] = {}
+    for tensor in graph.order:
+        if tensor.op is not None:
+            name = tensor.op.name
+            op = stand_in(tensor) if name in HELD_FIXED else _SignedAbsolute() if name == "absolute" else tensor.op
+            operands = [new.get(operand, operand) for operand in tensor.inputs]
+            new[tensor] = Tensor(Spec(tensor.shape, tensor.dtype), op=op, inputs=operands, attrs=tensor.attrs)
+    step = StepGraph(
+        sequences=graph.sequences,
+        constants=graph.constants,
+        states=graph.states,
+        outputs=[new.get(t, t) for t in graph.outputs],
+        new_states=[new.get(t, t) for t in graph.new_states],
+    )
+    return replace(recurrence, graph=step)
 
-    def __init__(self, recurrence: Recurrence):
-        super().__init__(recurrence)
-        self.recorded: dict[int, list[Array]] = {slot: [] for t, slot, _ in self.steps if t.op.name in HELD_FIXED}  # type: ignore[union-attr]
 
-    def forward(self, *arguments: Any, **options: Any) -> Any:
-        answer = super().forward(*arguments, **options)
-        for values in answer[2].values:
-            for slot, recorded in self.recorded.items():
-                if values:
-                    recorded.append(values[slot])
-        return answer
+class _StandIn(Op):
+    """Shapes as those of pointwise ops with one operand that decides."""
+
+    name = "stand_in"
+
+    def infer(self, *operands: Spec, **attrs: Any) -> Spec:
+        return Spec(broadcast_shapes(self.name, *(operand.shape for operand in operands)), operands[0].dtype)
 
 
-class _AnalyticEngine(ReferenceEngine):
-    """Runs on complex numbers: ops that are held fixed replay their record, |x| is written as x or -x."""
+class _Record(_StandIn):
+    """Computes the op and remembers, call after call, what it answered."""
 
-    def __init__(self, recurrence: Recurrence, recorded: dict[int, list[Array]]):
-        super().__init__(recurrence)
-        replays: dict[int, Iterator[Array]] = {slot: iter(values) for slot, values in recorded.items()}
-        self.steps = [self._analytic(t, slot, operands, replays.get(slot)) for t, slot, operands in self.steps]
+    def __init__(self, tensor: Tensor, recorded: dict[Tensor, list[Array]]):
+        self.op, self.calls = tensor.op, recorded.setdefault(tensor, [])
 
-    @staticmethod
-    def _analytic(tensor: Any, slot: int, operands: tuple[int, ...], replay: Iterator[Array] | None) -> Any:
-        if replay is not None:
-            forward: Callable[..., Array] = lambda *_: next(replay)
-        elif tensor.op.name == "absolute":
-            forward = lambda x: np.where(np.real(x) < 0, -x, x)
-        else:
-            return tensor, slot, operands
-        return SimpleNamespace(op=SimpleNamespace(forward=forward), attrs={}), slot, operands
+    def forward(self, *operands: Any, **attrs: Any) -> Any:
+        self.calls.append(self.op.forward(*operands, **attrs))  # type: ignore[union-attr]
+        return self.calls[-1]
+
+
+class _Replay(_StandIn):
+    """Answers what the record holds, call after call, whatever its operands are now."""
+
+    def __init__(self, calls: Iterator[Array]):
+        self.calls = calls
+
+    def forward(self, *operands: Any, **attrs: Any) -> Any:
+        return next(self.calls)
+
+
+class _SignedAbsolute(_StandIn):
+    """|x| written so that it is analytic on both sides of zero."""
+
+    def forward(self, *operands: Any, **attrs: Any) -> Any:
+        return np.where(np.real(operands[0]) < 0, -operands[0], operands[0])

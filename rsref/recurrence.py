@@ -56,7 +56,7 @@ class Step:
     def graph(self) -> StepGraph:
         return StepGraph(
             sequences=(*self.sequences, *self.truths, *self.forced, *self.step_masks),
-            constants=(*self.constants, *((self.mask_input,) if self.mask_input else ()), *self.sequence_masks),
+            constants=(*self.constants, *(() if self.mask_input is None else (self.mask_input,)), *self.sequence_masks),
             states=self.states,
             outputs=self.outputs,
             new_states=self.new_states,

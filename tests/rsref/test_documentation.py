@@ -1,0 +1,28 @@
+"""Every Python block of the NumPy pages runs as it stands, one after the other."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from rsref.ops import REGISTRY
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = ["docs/guide.md", "docs/ops.md"]
+
+
+def blocks(page):
+    """Return the Python blocks of a page, padded so that errors show the page's own line numbers."""
+    text = (ROOT / page).read_text()
+    found = re.finditer(r"^```python\n(.*?)^```", text, re.S | re.M)
+    return ["\n" * text[: match.start(1)].count("\n") + match[1] for match in found]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_page_runs(page, monkeypatch):
+    monkeypatch.setattr("rsref.ops.base.REGISTRY", dict(REGISTRY))  # ops that a page defines are gone afterwards
+    code = blocks(page)
+    assert code
+    names = {"__name__": "page"}
+    for block in code:
+        exec(compile(block, str(ROOT / page), "exec"), names)

@@ -18,7 +18,9 @@ FORBIDDEN = {
 def imported_packages(code):
     """Return the top-level packages that a fresh interpreter holds after running some code."""
     report = f"{code}\nimport sys\nprint(*{{name.partition('.')[0] for name in sys.modules}})"
-    return set(subprocess.run([sys.executable, "-c", report], capture_output=True, text=True, check=True).stdout.split())
+    return set(
+        subprocess.run([sys.executable, "-c", report], capture_output=True, text=True, check=True).stdout.split()
+    )
 
 
 def test_rsref_imports_nothing_heavy():

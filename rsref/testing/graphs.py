@@ -42,7 +42,7 @@ def _hypothesis() -> Any:
 
 
 def masks(batch: int, steps: int) -> Any:
-    """Return a strategy for boolean masks (batch, steps): padding left, right, in the middle; rows without a valid step."""
+    """Return a strategy for boolean masks (batch, steps): padding left, right, in the middle, or everywhere."""
     st = _hypothesis()
 
     def mask(draw: Any) -> Array:

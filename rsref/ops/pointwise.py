@@ -2,7 +2,7 @@
 
 Formulas are single NumPy expressions. The oracle evaluates them; on Tensors they draw; a code generator may paste
 their source into a loop. In a derivative `g` is the gradient of the result, `y` the result, and the other names are the
-operands': the names that are used say what backward needs. Gradients are summed down to the operand's shape afterwards.
+operands': the names that are used say what backward needs. Equality is written np.equal: `==` draws nothing on Tensors. Gradients are summed down to the operand's shape afterwards.
 """
 
 from __future__ import annotations
@@ -179,20 +179,26 @@ _power = pointwise(
     "power",
     lambda a, b: np.power(a, b),
     (
-        lambda g, a, b: g * b * np.power(a, np.where(b == 0, 1, b - 1)),
-        lambda g, y, a: g * y * np.log(np.where(a == 0, 1, a)),
+        lambda g, a, b: g * b * np.power(a, np.where(np.equal(b, 0), 1, b - 1)),
+        lambda g, y, a: g * y * np.log(np.where(np.equal(a, 0), 1, a)),
     ),
 )
 maximum = pointwise(  # equal operands share the gradient, as in JAX and PyTorch
     "maximum",
     lambda a, b: np.maximum(a, b),
-    (lambda g, a, b: g * ((a > b) + 0.5 * (a == b)), lambda g, a, b: g * ((b > a) + 0.5 * (a == b))),
+    (
+        lambda g, a, b: np.where(np.equal(a, b), 0.5 * g, np.where(a > b, g, 0)),
+        lambda g, a, b: np.where(np.equal(a, b), 0.5 * g, np.where(b > a, g, 0)),
+    ),
     "same",
 )
 minimum = pointwise(
     "minimum",
     lambda a, b: np.minimum(a, b),
-    (lambda g, a, b: g * ((a < b) + 0.5 * (a == b)), lambda g, a, b: g * ((b < a) + 0.5 * (a == b))),
+    (
+        lambda g, a, b: np.where(np.equal(a, b), 0.5 * g, np.where(a < b, g, 0)),
+        lambda g, a, b: np.where(np.equal(a, b), 0.5 * g, np.where(b < a, g, 0)),
+    ),
     "same",
 )
 absolute = pointwise("absolute", lambda x: np.absolute(x), (lambda g, x: g * np.sign(x),), "same")

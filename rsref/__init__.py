@@ -1,7 +1,21 @@
 """rsref: recurrent networks drawn one timestep at a time, in plain NumPy. The specification of the other engines."""
 
 from rsref import activations, ops
-from rsref.cells.base import RNNCell, RNNCellFromModel
+from rsref.cells import (
+    AttentionDecoderCell,
+    GRUCell,
+    IndRNNCell,
+    LayerNormGRUCell,
+    LayerNormLSTMCell,
+    LSTMCell,
+    MinimalGatedCell,
+    PeepholeLSTMCell,
+    RHNCell,
+    RNNCell,
+    RNNCellFromModel,
+    RWACell,
+    SimpleRNNCell,
+)
 from rsref.engine import Engine, Gradients, ReferenceEngine
 from rsref.graph import Model, StepGraph
 from rsref.initializers import Learned, set_random_seed
@@ -41,6 +55,7 @@ from rsref.tensor import Input, Parameter, Tensor, constant
 __all__ = [
     "Activation",
     "Add",
+    "AttentionDecoderCell",
     "Average",
     "Concatenate",
     "Conv",
@@ -49,27 +64,37 @@ __all__ = [
     "Embedding",
     "Engine",
     "Flatten",
+    "GRUCell",
     "Gradients",
+    "IndRNNCell",
     "Input",
+    "LSTMCell",
     "Lambda",
     "Layer",
+    "LayerNormGRUCell",
+    "LayerNormLSTMCell",
     "LayerNormalization",
     "Learned",
     "Maximum",
+    "MinimalGatedCell",
     "Minimum",
     "Model",
     "Multiply",
     "Parameter",
+    "PeepholeLSTMCell",
     "Permute",
+    "RHNCell",
     "RMSNormalization",
     "RNNCell",
     "RNNCellFromModel",
+    "RWACell",
     "Recurrence",
     "RecurrentModel",
     "RecurrentSequential",
     "ReferenceEngine",
     "RepeatVector",
     "Reshape",
+    "SimpleRNNCell",
     "StepGraph",
     "Subtract",
     "Tensor",

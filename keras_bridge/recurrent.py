@@ -25,10 +25,10 @@ class RecurrentModel(keras.layers.Layer):
     go_backwards: sequences are run from their end; outputs come in the order in which they are computed, as in Keras.
     unroll: accepted for Keras's sake; it never changes a result.
     zero_output_for_mask: outputs of masked steps are zero, instead of the last valid one.
-    engine: "keras" runs the step with Keras's own ops, "reference" with rsref's hand-written gradients, "auto" chooses
-        (see `explain`).
-    Call: `layer(x, initial_state=None, initial_readout=None, mask=None, training=None)`; x (batch, time, ...), a list if
-        the step has several inputs; states start from zeros.
+    engine: "keras" runs the step with Keras's own ops, "reference" with rsref's hand-written gradients, "auto"
+        chooses (see `explain`).
+    Call: `layer(x, initial_state=None, initial_readout=None, mask=None, training=None)`; x (batch, time, ...),
+        a list if the step has several inputs; states start from zeros.
     Precision: that of the layer's dtype policy; the reference engine computes half precision in float32.
     Errors: TypeError or ValueError that name the argument, before anything is computed.
     """
@@ -90,7 +90,8 @@ class RecurrentModel(keras.layers.Layer):
             expected = (own.shape[0], None, *own.shape[1:])
             if len(shape) != len(expected) or any(None not in (n, m) and n != m for n, m in zip(expected, shape)):
                 raise ValueError(
-                    f"{self.name}: a sequence of shape {tuple(shape)} is given where {expected} (batch, time, ...) is needed"
+                    f"{self.name}: a sequence of shape {tuple(shape)} is given where {expected} "
+                    f"(batch, time, ...) is needed"
                 )
         self.built = True
 
@@ -195,10 +196,10 @@ class RecurrentModel(keras.layers.Layer):
     def explain(self) -> str:
         """Return a sentence that says which engine runs this layer, and why."""
         if self.engine == "auto":
-            return f'{self.name}: engine "keras", chosen by "auto": it runs any Keras layer, and is faster than "reference"'
+            return f'{self.name}: engine "keras", chosen by "auto": it runs any layer, and faster than "reference"'
         return f'{self.name}: engine "{self.engine}", as asked for'
 
-    # --- Keras's own bookkeeping ----------------------------------------------------------------------------------------
+    # --- Keras's own bookkeeping --------------------------------------------------------------------------------------
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),

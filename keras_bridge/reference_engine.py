@@ -77,7 +77,7 @@ def run(
     """
     traced = trace(step, bool(training))
     recurrence = TracedRecurrence(traced, len(sequences), len(states), zero_output_for_mask)
-    precision = next((s.dtype for s in (*outputs, *states) if "float" in keras.backend.standardize_dtype(s.dtype)))
+    precision = next(s.dtype for s in (*outputs, *states) if "float" in keras.backend.standardize_dtype(s.dtype))
     variables = [ops.cast(variable.value, precision) for variable in recurrence.variables]
     arrays = [*sequences, *states, *variables, *([] if mask is None else [mask])]
     length = sequences[0].shape[1]

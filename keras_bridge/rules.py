@@ -1,7 +1,7 @@
 """How Keras's operations are said with rsref's: one entry an operation class, found by its name.
 
-A rule is called as `rule(operation, *arguments, **keywords)`: the operation holds its attributes (axis, keepdims, ...), the
-arguments are rsref tensors, arrays and plain values. It answers one rsref tensor or a list of them.
+A rule is called as `rule(operation, *arguments, **keywords)`: the operation holds its attributes (axis, keepdims, ...),
+the arguments are rsref tensors, arrays and plain values. It answers one rsref tensor or a list of them.
 """
 
 from __future__ import annotations

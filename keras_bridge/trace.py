@@ -36,7 +36,7 @@ class TracedStep:
 
 
 def trace(step: Any, training: bool = False) -> TracedStep:
-    """Return a Keras functional model as rsref tensors; TraceError, naming the layer or operation, if it has no counterpart."""
+    """Return a Keras functional model as rsref tensors; TraceError, naming layer or operation, if it cannot be."""
     tracer = _Tracer(training)
     inputs = [
         Input(batch_shape=tuple(tensor.shape), dtype=kind_of(tensor.dtype), name=tensor.name) for tensor in step.inputs
@@ -127,7 +127,7 @@ class _Tracer:
             outputs = tree.flatten(layer.call(*positions, **options))
         except Exception as error:
             raise TraceError(
-                f"{path}: the layer {type(layer).__name__} cannot be called on symbolic tensors, so it cannot be traced "
+                f"{path}: the layer {type(layer).__name__} cannot be called on symbolic tensors, nor be traced "
                 f'({type(error).__name__}: {error}); engine="keras" runs it'
             ) from error
         return self.walk(Function(fresh, outputs), given, path)

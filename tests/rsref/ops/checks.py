@@ -1,5 +1,7 @@
 """What every op must keep: one function for each promise, all of an op's name, its case and one sample."""
 
+from functools import partial
+
 import numpy as np
 
 from rsref import ops
@@ -112,13 +114,15 @@ def check_second_order(op, case, sample):
         directions = [
             0.1 * i + cotangent(np.asarray(feed[t])) if t.dtype == "float" else None for i, t in enumerate(leaves)
         ]
-        (moved,) = directional_derivative(
-            lambda *arrays: evaluate([drawn], dict(zip(leaves, arrays)))[drawn], list(feed.values()), directions, method
-        )
+        (moved,) = directional_derivative(partial(_evaluated, drawn, leaves), list(feed.values()), directions, method)
         error = relative_error(
             [gradients.get(t) for t in leaves], directions, float(np.sum(g * moved)), float(np.linalg.norm(g))
         )
         assert error < TOLERANCES[TOLERANCE_OF[method]], f"operand {k}: relative error {error:.1e}"
+
+
+def _evaluated(drawn, leaves, *arrays):
+    return evaluate([drawn], dict(zip(leaves, arrays)))[drawn]
 
 
 def check_float32(op, case, sample):

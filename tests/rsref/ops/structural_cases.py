@@ -269,7 +269,7 @@ def windowings(draw):
 
 
 def window_places(shape, size, strides, dilation):
-    """Yield each place of the result of `windows` (without batch and channels) with the place that it is copied from."""
+    """Yield each place of the result of `windows` (without batch and channels) with the place that it copies."""
     positions = [(n - (k - 1) * d - 1) // s + 1 for n, k, s, d in zip(shape[1:-1], size, strides, dilation)]
     for p in np.ndindex(*positions):
         for o in np.ndindex(*size):

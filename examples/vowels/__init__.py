@@ -1,0 +1,1 @@
+"""Parts of the Japanese Vowels demo: the gradient check and the picture."""

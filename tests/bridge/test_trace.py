@@ -1,0 +1,75 @@
+"""Keras steps said with rsref's ops: whole layers opened, values compared; what has no counterpart is named."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_bridge.trace import TraceError, trace
+from rsref.engine import ReferenceEngine
+from rsref.graph import StepGraph
+from rsref.recurrence import Recurrence
+from tests.bridge.autodiff import KERAS_KIND
+from tests.tolerances import assert_close
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+
+class Twice(keras.layers.Layer):
+    """A subclassed layer built of another and an op."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = keras.layers.Dense(3)
+
+    def build(self, shape):
+        self.dense.build(shape)
+
+    def call(self, x):
+        return 2 * ops.tanh(self.dense(x))
+
+
+STEPS = {
+    "dense silu": lambda x: keras.layers.Dense(3, activation="silu")(x),
+    "layer norm": lambda x: keras.layers.LayerNormalization()(x * x),
+    "batch norm": lambda x: keras.layers.BatchNormalization()(x),
+    "dropout at inference": lambda x: keras.layers.Dropout(0.5)(x),
+    "lambda": lambda x: keras.layers.Lambda(lambda v: ops.relu(v) - 1.0)(x),
+    "subclassed": lambda x: Twice()(x),
+    "nested": lambda x: keras.Sequential([keras.layers.Dense(4), keras.layers.Activation("swish")])(x),
+    "cell": lambda x: keras.layers.GRUCell(6)(x, [x])[0],
+    "embedding": lambda x: keras.layers.Embedding(5, 3)(ops.argmax(x[:, :5], axis=-1)),
+    "einsum": lambda x: ops.einsum("bi,bj->bij", x, x[:, :2]),
+    "where": lambda x: ops.where(x > 0.1, x, ops.softmax(x, axis=-1)),
+    "reshape and mean": lambda x: ops.mean(ops.reshape(x, (-1, 2, 3)), axis=1),
+    "split and stack": lambda x: ops.stack(ops.split(x, 2, axis=-1), axis=1),
+    "conv": lambda x: keras.layers.Conv1D(2, 2, padding="same")(ops.reshape(x, (-1, 3, 2))),
+    "max pool": lambda x: keras.layers.MaxPooling1D(2)(ops.reshape(x, (-1, 3, 2))),
+    "norms and clips": lambda x: ops.clip(ops.logsumexp(x, axis=-1, keepdims=True) + ops.abs(x), 0.5, 2.0),
+    "power and log": lambda x: ops.log1p(x**2) + ops.power(ops.exp(x), 1.5) - ops.rsqrt(1.0 + ops.square(x)),
+}
+
+
+def traced_values(model, x):
+    traced = trace(model)
+    graph = StepGraph(sequences=traced.inputs, outputs=traced.outputs)
+    place = {parameter: variable for variable, parameter in traced.variables}
+    weights = [np.asarray(ops.convert_to_numpy(place[p].value), dtype=np.float64) for p in graph.parameters]
+    outputs, _, _ = ReferenceEngine(Recurrence(graph)).forward([x[:, None]], [], [], weights)
+    return outputs[0][:, 0]
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_step_has_the_same_values(name):
+    inputs = keras.Input((6,))
+    model = keras.Model(inputs, STEPS[name](inputs))
+    model.set_weights([np.random.default_rng(1).uniform(0.2, 1, w.shape) for w in model.get_weights()])
+    x = np.random.default_rng(0).standard_normal((4, 6))
+    assert_close(traced_values(model, x), ops.convert_to_numpy(model(x, training=False)), KERAS_KIND)
+
+
+def test_an_operation_without_counterpart_is_named():
+    inputs = keras.Input((6,))
+    model = keras.Model(inputs, ops.sort(inputs))
+    with pytest.raises(TraceError, match="Sort"):
+        trace(model)

@@ -1,0 +1,55 @@
+"""Full cells against PyTorch's own layers, weights copied: values and gradients in float64."""
+
+import numpy as np
+import pytest
+import torch
+
+from rsref import cells
+from tests.tolerances import assert_close
+
+
+def sample():
+    return np.random.default_rng(0).standard_normal((3, 6, 5))
+
+
+def from_torch(name, layer):
+    """Return a PyTorch layer's weights in our layout: kernels transposed, gates in our order, biases joined."""
+    order = {"rnn": [0], "lstm": [0, 1, 2, 3], "gru": [1, 0, 2]}[name]
+    parts = [
+        p.detach().numpy().reshape(len(order), 4, -1)[order].reshape(len(order) * 4, -1) for p in layer.parameters()
+    ]
+    kernel, recurrent, bias, recurrent_bias = parts
+    joined = np.stack([bias[:, 0], recurrent_bias[:, 0]]) if name == "gru" else (bias + recurrent_bias)[:, 0]
+    return [kernel.T, recurrent.T, joined]
+
+
+TORCH = {
+    "rnn": (torch.nn.RNN, cells.SimpleRNNCell),
+    "gru": (torch.nn.GRU, cells.GRUCell),
+    "lstm": (torch.nn.LSTM, cells.LSTMCell),
+}
+
+
+@pytest.mark.parametrize("name", TORCH)
+def test_cells_agree_with_torch(name):
+    torch_class, cell_class = TORCH[name]
+    torch.manual_seed(0)
+    peer = torch_class(5, 4, batch_first=True, dtype=torch.float64)
+    ours = cell_class(4).get_layer(return_sequences=True)
+    ours.build((3, 6, 5))
+    ours.set_weights(from_torch(name, peer))
+    x = torch.tensor(sample(), requires_grad=True)
+    y = peer(x)[0]
+    (y**2).sum().backward()
+    answer, tape = ours.forward(sample())
+    gradients = ours.backward(tape, 2 * answer)
+    assert_close(answer, y.detach().numpy())
+    assert_close(gradients.x, x.grad.numpy())
+    copied = torch_class(5, 4, batch_first=True, dtype=torch.float64)
+    for parameter, source in zip(copied.parameters(), peer.parameters()):
+        parameter.data = source.grad
+    kernel, recurrent, bias = from_torch(name, copied)
+    assert_close(gradients.weights[0], kernel)
+    assert_close(gradients.weights[1], recurrent)
+    # the two biases of PyTorch that are one of ours have the same gradient each, so their sum is twice ours
+    assert_close(gradients.weights[2], bias if name == "gru" else bias / 2)

@@ -42,7 +42,7 @@ class Settings:
     """What was chosen on a validation part of the training data (examples/japanese_vowels_search.py)."""
 
     units: int = 64
-    noise: float = 0.3
+    noise: float = 0.6
     dropout: float = 0.3
     members: int = 3
     epochs: int = 100

@@ -14,7 +14,8 @@ from japanese_vowels import Settings, load, probabilities, split, train
 CANDIDATES = [
     {},
     {"noise": 0.1},
-    {"noise": 0.6},
+    {"noise": 0.3},
+    {"noise": 1.0},
     {"units": 32},
     {"units": 100},
     {"dropout": 0.0},

@@ -44,7 +44,7 @@ def precision(request):
 def compared(mask, steps, backwards):
     """Return 1 for the outputs that are compared, (batch, time, 1).
 
-    On JAX Keras's layers repeat the initial state, instead of zeros, before the first valid step: these are left out there.
+    On JAX Keras's layers repeat the initial state, instead of zeros, before the first valid step: left out there.
     """
     if mask is None or BACKEND != "jax":
         return np.ones((3, steps, 1))

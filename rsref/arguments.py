@@ -55,13 +55,23 @@ def probability(value: Any) -> float:
 
 def check_step(step: Step, *, decode: bool, teacher_force: bool) -> None:
     """Find the faults that are not the graph's own: readouts that do not fit, options without what they need."""
-    for tensor in (*step.readouts, *([step.mask_input] if step.mask_input is not None else [])):
-        if not isinstance(tensor, Tensor):
-            raise TypeError(f"readout_input and mask_input must be Tensors made by rsref.Input; got {tensor!r}")
+    named = {
+        "input": step.sequences,
+        "constants": step.constants,
+        "initial_states": step.states,
+        "output": step.outputs,
+        "final_states": step.new_states,
+        "readout_input": step.readouts,
+        "mask_input": () if step.mask_input is None else (step.mask_input,),
+    }
+    for name, tensors in named.items():
+        for tensor in tensors:
+            if not isinstance(tensor, Tensor):
+                raise TypeError(f"{name} must hold Tensors drawn from rsref.Input; got {tensor!r}")
     if len(step.readouts) > len(step.outputs):
         raise ValueError(f"readout_input: {len(step.readouts)} are given for {len(step.outputs)} outputs")
     for readout, output in zip(step.readouts, step.outputs):
-        if isinstance(output, Tensor) and (readout.shape != output.shape or readout.dtype != output.dtype):
+        if readout.shape != output.shape or readout.dtype != output.dtype:
             raise ValueError(f"readout_input {readout!r} must have the shape and dtype of the output {output!r}")
     if teacher_force and not step.readouts:
         raise ValueError("teacher_force needs a readout: give readout_input, or readout=... in RecurrentSequential")

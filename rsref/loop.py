@@ -215,6 +215,8 @@ class RecurrentLayer(abc.ABC):
         steps = self._steps(inputs, output_length)
         batch = next((len(array) for array in (*inputs, *given)), arguments.batch_of(initial_state))
         arguments.check_batch("x", [*inputs, *given], batch)
+        if self.decode and step.mask_input is None and (mask is not None or lengths is not None):
+            raise ValueError(f"{self.name} decodes with a step that has no mask_input: it cannot take a mask")
         valid = arguments.mask_array(
             mask, lengths, batch, inputs[0].shape[1] if inputs and inputs[0].ndim > 1 else steps
         )
@@ -222,8 +224,6 @@ class RecurrentLayer(abc.ABC):
         if step.mask_input is not None:
             whole_mask = [np.ones((batch, inputs[0].shape[1]), bool) if valid is None else valid]
             valid = None
-        elif self.decode and valid is not None:
-            raise ValueError(f"{self.name} decodes with a step that has no mask_input: it cannot take a mask")
         carried = self._carried if self.stateful and initial_state is None else None
         states = [
             *self._initial_states(initial_state, carried, batch),

@@ -53,7 +53,7 @@ class RecurrentModel(RecurrentLayer):
             mask_input=mask_input,
         )
         super().__init__(**options)
-        self.build_step([tensor.shape for tensor in self._step.sequences])
+        self.build_step([])
 
     def draw(self, shapes: Sequence[Shape]) -> Step:
         return self._step

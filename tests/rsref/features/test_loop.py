@@ -1,0 +1,179 @@
+"""Drawn steps in the loop: states, inputs, outputs, masks, direction, truncation; judged by plain loops."""
+
+import numpy as np
+import pytest
+
+from rsref import Dense, Input, RecurrentModel, ops, set_random_seed
+from tests.rsref.features.plain import check, factor
+from tests.tolerances import assert_close
+
+MASKS = {
+    "none": None,
+    "right": np.array([[1, 1, 1, 1], [1, 1, 0, 0], [0, 0, 0, 0]], bool),
+    "left and middle": np.array([[0, 0, 1, 1], [1, 0, 0, 1], [1, 1, 1, 1]], bool),
+}
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    set_random_seed(0)
+
+
+def sample(*shape):
+    return np.random.default_rng(1).standard_normal(shape)
+
+
+def layer_with_two_states(**options):
+    x, h, c = Input((2,)), Input((3,)), Input((3,))
+    z = Dense(3, bias_initializer="random_normal")(x) + Dense(3, use_bias=False)(h)
+    new_c = 0.5 * c + ops.tanh(z)
+    new_h = np.sin(new_c)
+    return RecurrentModel(x, Dense(2)(new_h), [h, c], [new_h, new_c], return_state=True, **options)
+
+
+def two_states_loop(mask, *, sequences=True, zero=False, backwards=False):
+    def plain(x, h, c, w, b, u, v, d):
+        valid_rows = None if mask is None else (mask[:, ::-1] if backwards else mask)
+        x = x[:, ::-1] if backwards else x
+        held, outputs = np.zeros((len(x), 2), x.dtype), []
+        for t in range(x.shape[1]):
+            valid = np.ones((len(x), 1), bool) if mask is None else valid_rows[:, t, None]
+            new_c = 0.5 * c + np.tanh(x[:, t] @ w + b + h @ u)
+            h, c = np.where(valid, np.sin(new_c), h), np.where(valid, new_c, c)
+            held = np.where(valid, h @ v + d, 0 * held if zero else held)
+            outputs.append(held)
+        return [np.stack(outputs, 1) if sequences else held, h, c]
+
+    return plain
+
+
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize("sequences", [True, False])
+@pytest.mark.parametrize("zero", [True, False])
+@pytest.mark.parametrize("backwards", [True, False])
+def test_states_outputs_and_masks(mask, sequences, zero, backwards):
+    layer = layer_with_two_states(return_sequences=sequences, zero_output_for_mask=zero, go_backwards=backwards)
+    states = [sample(3, 3), sample(3, 3) + 1]
+    check(
+        layer,
+        two_states_loop(MASKS[mask], sequences=sequences, zero=zero, backwards=backwards),
+        x=sample(3, 4, 2),
+        arguments={"initial_state": states, "mask": MASKS[mask]},
+        leaves=states,
+        read=lambda gradients: gradients.initial_state,
+    )
+
+
+def test_the_loop_sees_a_dropped_mask():
+    states = [sample(3, 3), sample(3, 3)]
+    with pytest.raises(AssertionError, match="relative error"):
+        check(
+            layer_with_two_states(return_sequences=True),
+            two_states_loop(MASKS["right"]),
+            x=sample(3, 4, 2),
+            arguments={"initial_state": states},
+            leaves=states,
+            read=lambda gradients: gradients.initial_state,
+        )
+
+
+def test_the_loop_sees_swapped_states():
+    states = [sample(3, 3), sample(3, 3) + 1]
+    with pytest.raises(AssertionError, match="relative error"):
+        check(
+            layer_with_two_states(return_sequences=True),
+            two_states_loop(None),
+            x=sample(3, 4, 2),
+            arguments={"initial_state": states[::-1]},
+            leaves=states,
+            read=lambda gradients: gradients.initial_state,
+        )
+
+
+def test_lengths_are_a_mask_and_padding_is_never_read():
+    layer = layer_with_two_states(return_sequences=True)
+    x = sample(3, 4, 2)
+    (y, *_), _ = layer.forward(x, mask=MASKS["right"])
+    broken = np.where(MASKS["right"][..., None], x, np.nan)
+    (again, *_), tape = layer.forward(broken, lengths=[4, 2, 0])
+    assert_close(again, y)
+    gradients = layer.backward(tape, [np.ones_like(y), None, None])
+    assert all(np.isfinite(g).all() for g in (gradients.x, *gradients.weights, *gradients.initial_state))
+    assert not gradients.x[~MASKS["right"]].any()
+
+
+def test_several_inputs_outputs_and_constants_of_any_rank():
+    image, vector, fixed, h = Input((2, 2)), Input((2,)), Input((2,)), Input((2, 2))
+    new = ops.tanh(image + 0.5 * ops.matmul(h, image) + ops.expand_dims(vector * fixed, 1))
+    layer = RecurrentModel([image, vector], [new, ops.sum(new, -1)], h, new, constants=fixed, return_sequences=True)
+    images, vectors, constant = sample(2, 3, 2, 2), sample(2, 3, 2), sample(2, 2)
+    (y, sums), tape = layer.forward([images, vectors], constants=constant)
+    state = np.zeros((2, 2, 2))
+    for t in range(3):
+        state = np.tanh(images[:, t] + 0.5 * state @ images[:, t] + (vectors[:, t] * constant)[:, None])
+        assert_close(y[:, t], state)
+        assert_close(sums[:, t], state.sum(-1))
+    gradients = layer.backward(tape, [factor(y.shape), factor(sums.shape)])
+
+    def loss(step):
+        answers = layer([images, vectors], constants=constant + step * factor(constant.shape))
+        return sum((factor(v.shape) * v).sum() for v in answers)
+
+    moved = (loss(1e-6) - loss(-1e-6)) / 2e-6
+    assert_close((gradients.constants[0] * factor(constant.shape)).sum(), moved, "differences")
+    assert [g.shape for g in gradients.x] == [images.shape, vectors.shape]
+
+
+def test_no_states_is_a_map_over_time():
+    x = Input((2,))
+    layer = RecurrentModel(x, ops.tanh(Dense(3)(x)), return_sequences=True)
+    check(layer, lambda x, w, b: [np.tanh(x @ w + b)], x=sample(2, 5, 2))
+
+
+def test_truncation_cuts_the_gradient_and_not_the_states():
+    k, x = 2, sample(2, 5, 2)
+    layer = layer_with_two_states(return_sequences=True, truncate=k)
+    (y, h, _), tape = layer.forward(x)
+    gradients = layer.backward(tape, [factor(y.shape), None, None])
+    whole = two_states_loop(None)
+    zeros = np.zeros((2, 3))
+    expected, states = np.zeros_like(x), (zeros, zeros)
+    for start in range(0, 5, k):
+        chunk = x[:, start : start + k]
+        outputs, *new_states = whole(chunk, *states, *layer.get_weights())
+        for place in np.ndindex(*chunk.shape):
+            moved = chunk.astype(complex)
+            moved[place] += 1e-30j
+            found = whole(moved, *states, *layer.get_weights())[0]
+            row, t, feature = place
+            weights = factor(y.shape)[:, start : start + k]
+            expected[row, start + t, feature] = (weights * found).sum().imag / 1e-30
+        assert_close(y[:, start : start + k], outputs)
+        states = new_states
+    assert_close(gradients.x, expected)
+    assert_close(h, states[0])
+    uncut = layer_with_two_states(return_sequences=True)
+    uncut.set_weights(layer.get_weights())
+    _, tape = uncut.forward(x)
+    assert np.abs(uncut.backward(tape, [factor(y.shape), None, None]).x - expected).max() > 1e-3
+
+
+def test_unroll_changes_nothing_and_float32_stays():
+    plain, unrolled = (layer_with_two_states(return_sequences=True, unroll=u, dtype="float32") for u in (False, True))
+    unrolled.set_weights(plain.get_weights())
+    answers, tape = plain.forward(sample(2, 3, 2))
+    for one, other in zip(answers, unrolled(sample(2, 3, 2))):
+        assert one.dtype == np.float32
+        assert (one == other).all()
+    assert all(g.dtype == np.float32 for g in plain.backward(tape, answers).weights)
+
+
+@pytest.mark.parametrize("shape", [(0, 4, 2), (3, 0, 2)])
+def test_nothing_is_answered_by_nothing(shape):
+    layer = layer_with_two_states(return_sequences=True)
+    (y, h, _), tape = layer.forward(np.zeros(shape))
+    assert y.shape == (*shape[:2], 2)
+    assert not h.any()
+    gradients = layer.backward(tape, [np.zeros_like(y), None, None])
+    assert gradients.x.shape == shape
+    assert not any(g.any() for g in gradients.weights)

@@ -1,0 +1,188 @@
+"""Stacks, nesting, synchronised states, initial states, carried states and dropout, judged by plain loops."""
+
+import numpy as np
+import pytest
+
+from rsref import (
+    Dense,
+    Dropout,
+    Input,
+    Learned,
+    Model,
+    RecurrentModel,
+    RecurrentSequential,
+    RNNCellFromModel,
+    ops,
+    set_random_seed,
+)
+from tests.rsref.features.plain import check
+from tests.rsref.features.test_readout import TanhCell
+from tests.tolerances import assert_close
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    set_random_seed(0)
+
+
+def sample(*shape):
+    return np.random.default_rng(1).standard_normal(shape)
+
+
+def cell(x, h, w, b, u):
+    return np.tanh(x @ w + b + h @ u)
+
+
+def stacked_loop(x, *weights):
+    h, g = np.zeros((2, 3)), np.zeros((2, 3))
+    outputs = []
+    for t in range(4):
+        h = cell(x[:, t], h, *weights[:3])
+        g = cell(np.sin(h), g, *weights[3:])
+        outputs.append(g)
+    return [np.stack(outputs, 1), h, g]
+
+
+def test_stack_of_cells_layers_and_functions():
+    layer = RecurrentSequential([TanhCell(3), ops.sin, TanhCell(3)], return_sequences=True, return_states=True)
+    check(layer, stacked_loop, x=sample(2, 4, 2))
+    assert layer.num_states == 2
+
+
+def test_nesting_three_deep_is_the_same_network():
+    inner = RecurrentSequential([TanhCell(3)])
+    middle = RecurrentSequential([inner.get_cell(), ops.sin])
+    outer = RecurrentSequential(return_sequences=True, return_state=True)
+    outer.add(middle.get_cell())
+    outer.add(TanhCell(3))
+    check(outer, stacked_loop, x=sample(2, 4, 2))
+
+
+def test_cells_called_inside_a_step_share_their_weights():
+    shared, x, h, g = TanhCell(3), Input((3,)), Input((3,)), Input((3,))
+    y, new_h = shared([x, h])
+    z, new_g = shared([y, g])
+    layer = RecurrentModel(x, z, [h, g], [new_h, new_g], return_sequences=True)
+    assert len(layer.weights) == 3
+
+    def plain(x, w, b, u):
+        h, g, outputs = np.zeros((2, 3)), np.zeros((2, 3)), []
+        for t in range(4):
+            h = cell(x[:, t], h, w, b, u)
+            g = cell(h, g, w, b, u)
+            outputs.append(g)
+        return [np.stack(outputs, 1)]
+
+    check(layer, plain, x=sample(2, 4, 3))
+
+
+def synchronised_loop(x, *weights):
+    h, outputs = np.zeros((2, 3)), []
+    for t in range(4):
+        h = cell(x[:, t], h, *weights[:3])
+        h = cell(h, h, *weights[3:])
+        outputs.append(h)
+    return [np.stack(outputs, 1), h]
+
+
+def test_synchronised_cells_read_what_the_cell_before_wrote():
+    cells = [TanhCell(3), TanhCell(3)]
+    layer = RecurrentSequential(cells, state_sync=True, return_sequences=True, return_state=True)
+    check(layer, synchronised_loop, x=sample(2, 4, 2))
+    apart = RecurrentSequential([TanhCell(3), TanhCell(3)], return_sequences=True)
+    apart(sample(2, 4, 2))
+    apart.set_weights(layer.get_weights())
+    assert np.abs(apart(sample(2, 4, 2)) - layer(sample(2, 4, 2))[0]).max() > 1e-3
+
+
+def test_cell_from_a_model_and_back():
+    x, h = Input((2,)), Input((3,))
+    new = ops.tanh(Dense(3)(x) + Dense(3, use_bias=False)(h))
+    given = RNNCellFromModel(Model([x, h], [new, new]))
+    layer = given.get_layer(return_sequences=True)
+    again = layer.get_cell().get_layer(return_sequences=True)
+    x = sample(2, 4, 2)
+    assert_close(again(x), layer(x))
+    kernel, bias, recurrent = layer.get_weights()
+    state, expected = np.zeros((2, 3)), []
+    for t in range(4):
+        state = cell(x[:, t], state, kernel, bias, recurrent)
+        expected.append(state)
+    assert_close(layer(x), np.stack(expected, 1))
+
+
+def test_readout_becomes_a_state_of_the_cell():
+    layer = RecurrentSequential([TanhCell(2)], readout="add", return_sequences=True)
+    x = sample(2, 4, 2)
+    expected = layer(x)
+    outer = layer.get_cell().get_layer(return_sequences=True, return_state=True)
+    y, _, readout = outer(x)
+    assert_close(y, expected)
+    assert_close(readout, expected[:, -1])
+
+
+@pytest.mark.parametrize(
+    ("initializer", "value"),
+    [("ones", 1.0), (0.25, 0.25), (np.array([1.0, 2.0, 3.0]), [1, 2, 3]), (lambda shape: np.full(shape, -2.0), -2.0)],
+)
+@pytest.mark.parametrize("batch", [1, 3])
+def test_state_initializers_with_any_batch(initializer, value, batch):
+    layer = TanhCell(3).get_layer(state_initializer=initializer)
+    x = sample(batch, 1, 2)
+    w, b, u = (layer(x), layer.get_weights())[1]
+    assert_close(layer(x), cell(x[:, 0], np.broadcast_to(value, (batch, 3)), w, b, u))
+
+
+def test_a_shorter_list_leaves_zeros_and_learned_states_learn():
+    layer = RecurrentSequential([TanhCell(3), TanhCell(3)], state_initializer=[Learned("ones")], return_sequences=True)
+
+    def plain(x, w, b, u, v, d, k, start):
+        h, g, outputs = np.zeros((2, 3)) + start, np.zeros((2, 3)), []
+        for t in range(4):
+            h = cell(x[:, t], h, w, b, u)
+            g = cell(h, g, v, d, k)
+            outputs.append(g)
+        return [np.stack(outputs, 1)]
+
+    check(layer, plain, x=sample(2, 4, 2))
+    assert (layer.get_weights()[-1] == 1).all()
+    _, tape = layer.forward(sample(2, 4, 2), initial_state=[np.zeros((2, 3))] * 2)
+    assert not layer.backward(tape, np.ones((2, 4, 3))).weights[-1].any()
+
+
+def test_stateful_chunks_are_one_long_call():
+    whole = RecurrentSequential([TanhCell(2)], readout="add", return_sequences=True)
+    x = sample(2, 6, 2)
+    expected = whole(x)
+    chunked = RecurrentSequential([TanhCell(2)], readout="add", return_sequences=True, stateful=True)
+    chunked.build(x.shape)
+    chunked.set_weights(whole.get_weights())
+    assert_close(np.concatenate([chunked(x[:, :1]), chunked(x[:, 1:4]), chunked(x[:, 4:])], 1), expected)
+    with pytest.raises(ValueError, match=r"reset_states.*batch size 2.*1 is needed"):
+        chunked(x[:1])
+    chunked.reset_states()
+    assert_close(chunked(x), expected)
+    chunked.reset_states(np.ones((1, 2)))
+    assert chunked(x[:1]).shape == (1, 6, 2)
+
+
+@pytest.mark.parametrize("per", ["step", "sequence"])
+def test_dropout_masks_are_explicit(per):
+    x, h = Input((2,)), Input((2,))
+    new = ops.tanh(Dense(2)(Dropout(0.5, per=per)(x)) + h)
+    layer = RecurrentModel(x, new, h, new, return_sequences=True, seed=3)
+    values = sample(2, 4, 2)
+    masks = np.random.default_rng(0).integers(0, 2, (2, 4, 2) if per == "step" else (2, 2)) * 2.0
+    assert layer.noise_shapes == [(per, (None, 2))]
+
+    def plain(x, w, b):
+        h, outputs = np.zeros((2, 2)), []
+        for t in range(4):
+            h = np.tanh((x[:, t] * (masks[:, t] if per == "step" else masks)) @ w + b + h)
+            outputs.append(h)
+        return [np.stack(outputs, 1)]
+
+    check(layer, plain, x=values, arguments={"dropout_masks": [masks], "training": True})
+    assert_close(layer(values, training=False), layer(values, dropout_masks=[np.ones(masks.shape)]))
+    first, second = layer(values, training=True), layer(values, training=True)
+    assert np.abs(first - second).max() > 1e-3

@@ -1,0 +1,171 @@
+"""Every misuse is answered before anything is computed, by a fitting exception that names what was given."""
+
+import numpy as np
+import pytest
+
+from rsref import Activation, Dense, Input, Model, RecurrentModel, RecurrentSequential, RNNCellFromModel, add, ops
+from tests.rsref.features.test_readout import TanhCell
+
+
+def drawn(**options):
+    x, h = Input((3,)), Input((4,))
+    new = ops.tanh(Dense(4)(x) + h)
+    return RecurrentModel(x, new, h, new, **options)
+
+
+def with_readout(**options):
+    x, h, r = Input((3,)), Input((4,)), Input((4,))
+    new = ops.tanh(Dense(4)(x) + h + r)
+    return RecurrentModel(x, new, h, new, r, **options)
+
+
+X = np.zeros((2, 5, 3))
+x_t, h_tm1 = Input((3,)), Input((4,))
+
+MISUSES = {
+    "unequal numbers of states": (
+        lambda: RecurrentModel(x_t, h_tm1, [h_tm1], []),
+        ValueError,
+        ["initial_states", "1 and 0"],
+    ),
+    "state shapes differ": (
+        lambda: RecurrentModel(x_t, h_tm1, h_tm1, Dense(5)(h_tm1)),
+        ValueError,
+        ["state 0", r"\(None, 4\)", r"\(None, 5\)"],
+    ),
+    "a final state from elsewhere": (
+        lambda: RecurrentModel(x_t, h_tm1, h_tm1, Input((4,), name="stranger")),
+        ValueError,
+        ["final state", "not computed from the step's inputs", "stranger"],
+    ),
+    "an output from elsewhere": (lambda: RecurrentModel(x_t, Dense(2)(h_tm1)), ValueError, ["output", "not computed"]),
+    "no output": (lambda: RecurrentModel(x_t), ValueError, ["output", "none"]),
+    "a number as output": (lambda: RecurrentModel(x_t, 3.0), TypeError, ["output must hold Tensors", "3.0"]),
+    "a computed state": (
+        lambda: RecurrentModel(x_t, h_tm1, h_tm1 * 2, h_tm1),
+        ValueError,
+        ["state", "computed tensor"],
+    ),
+    "a leaf named twice": (lambda: RecurrentModel(x_t, x_t, x_t, x_t), ValueError, ["named twice"]),
+    "readout of another shape": (
+        lambda: RecurrentModel(x_t, h_tm1 + 0, h_tm1, h_tm1 + 0, readout_input=x_t),
+        ValueError,
+        ["readout_input", r"\(None, 3\)", r"\(None, 4\)"],
+    ),
+    "forcing without readout": (lambda: drawn(teacher_force=True), ValueError, ["teacher_force needs a readout"]),
+    "a probability above one": (lambda: with_readout(teacher_force=1.5), ValueError, ["teacher_force", "1.5"]),
+    "a word as probability": (lambda: with_readout(teacher_force="often"), TypeError, ["teacher_force", "often"]),
+    "no truth in training": (lambda: with_readout(teacher_force=True)(X, training=True), ValueError, ["ground_truth"]),
+    "a truth of another length": (
+        lambda: with_readout(teacher_force=True)(X, ground_truth=np.zeros((2, 4, 4)), training=True),
+        ValueError,
+        ["ground_truth", r"\(2, 5\)", r"\(2, 4, 4\)"],
+    ),
+    "decoding without a length": (lambda: drawn(decode=True)(X[:, 0]), ValueError, ["decode=True needs output_length"]),
+    "a negative length": (lambda: drawn(decode=True, output_length=-1), ValueError, ["output_length", "-1"]),
+    "a length without decoding": (lambda: drawn(output_length=3), ValueError, ["output_length=3", "decode"]),
+    "a wrong rank": (lambda: drawn()(X[0]), ValueError, ["x", r"\(5, 3\)", "batch, time"]),
+    "a wrong width": (lambda: drawn()(np.zeros((2, 5, 9))), ValueError, ["x", r"\(2, 5, 9\)", r"3"]),
+    "strings": (lambda: drawn()(np.array([[["a", "b", "c"]]])), TypeError, ["x must be a numeric array", "dtype"]),
+    "objects": (lambda: drawn()(np.array([[[None, 1, 2]]])), TypeError, ["x must be a numeric array", "object"]),
+    "a symbolic tensor": (lambda: drawn()(x_t), TypeError, ["runs on arrays", "get_cell"]),
+    "a state of another shape": (
+        lambda: drawn()(X, initial_state=np.zeros((2, 5))),
+        ValueError,
+        ["initial_state", r"\(2, 5\)", r"\(None, 4\)"],
+    ),
+    "a state of another batch": (
+        lambda: drawn()(X, initial_state=np.zeros((3, 4))),
+        ValueError,
+        ["initial_state", "batch size 3", "2"],
+    ),
+    "too many states": (
+        lambda: drawn()(X, initial_state=[np.zeros((2, 4))] * 2),
+        ValueError,
+        ["initial_state", "got 2"],
+    ),
+    "a readout that is not there": (lambda: drawn()(X, initial_readout=np.zeros((2, 4))), ValueError, ["no readout"]),
+    "a mask of another shape": (
+        lambda: drawn()(X, mask=np.ones((2, 4), bool)),
+        ValueError,
+        ["mask", r"\(2, 5\)", r"\(2, 4\)"],
+    ),
+    "a mask of numbers": (lambda: drawn()(X, mask=np.full((2, 5), 0.5)), TypeError, ["mask", "booleans"]),
+    "lengths too long": (lambda: drawn()(X, lengths=[9, 1]), ValueError, ["lengths", "9"]),
+    "mask and lengths": (lambda: drawn()(X, lengths=[1, 1], mask=np.ones((2, 5))), ValueError, ["mask and lengths"]),
+    "a mask that a decoder cannot use": (
+        lambda: drawn(decode=True, output_length=2)(X[:, 0], mask=np.ones((2, 2), bool)),
+        ValueError,
+        ["mask_input"],
+    ),
+    "a half-precision layer": (lambda: drawn(dtype="float16"), ValueError, ["dtype", "float32", "float16"]),
+    "an unknown initializer": (lambda: drawn(state_initializer="tens"), ValueError, ["tens", "zeros"]),
+    "too many initializers": (
+        lambda: drawn(state_initializer=["ones"] * 2),
+        ValueError,
+        ["state_initializer", "2", "1"],
+    ),
+    "no cells": (lambda: RecurrentSequential()(X), ValueError, ["no layers"]),
+    "a layer in a stack": (lambda: RecurrentSequential([drawn()]), TypeError, ["get_cell"]),
+    "a number in a stack": (lambda: RecurrentSequential([3]), TypeError, ["3"]),
+    "an unknown readout": (
+        lambda: RecurrentSequential([TanhCell(3)], readout="plus"),
+        ValueError,
+        ["readout", "plus", "add"],
+    ),
+    "a readout that does not fit": (
+        lambda: RecurrentSequential([TanhCell(5)], readout=True)(X),
+        ValueError,
+        ["readout", r"\(None, 5\)", r"\(None, 3\)"],
+    ),
+    "cells that cannot share states": (
+        lambda: RecurrentSequential([TanhCell(5), TanhCell(6)], state_sync=True)(X),
+        ValueError,
+        ["state_sync", "tanh_cell", r"\(None, 5\)", r"\(None, 6\)"],
+    ),
+    "weights of another number": (lambda: drawn().set_weights([np.zeros((3, 4))]), ValueError, ["2 weights", "got 1"]),
+    "weights of another shape": (
+        lambda: drawn().set_weights([np.zeros((4, 3)), np.zeros(4)]),
+        ValueError,
+        ["kernel", r"\(3, 4\)", r"\(4, 3\)"],
+    ),
+    "an unknown activation": (lambda: Activation("reluu"), ValueError, ["reluu", "relu"]),
+    "no units": (lambda: Dense(0), ValueError, ["units", "0"]),
+    "units that are not a number": (lambda: Dense("ten"), TypeError, ["units", "ten"]),
+    "shapes that cannot be added": (lambda: add([x_t, h_tm1]), ValueError, ["add", r"\(None, 3\)", r"\(None, 4\)"]),
+    "lengths that cannot be multiplied": (
+        lambda: ops.matmul(x_t, np.zeros((5, 2))),
+        ValueError,
+        ["matmul", r"\(5, 2\)"],
+    ),
+    "a layer on an array": (lambda: Dense(2)(X), TypeError, ["Tensors", "ndarray"]),
+    "a question to a tensor": (lambda: bool(x_t > 0), TypeError, ["where"]),
+    "a NumPy function without op": (lambda: np.fft.fft(x_t), TypeError, ["fft"]),
+    "too few tensors for a cell": (lambda: TanhCell(4)([x_t]), ValueError, ["1 states", "got 1"]),
+    "a model that is no cell": (
+        lambda: RNNCellFromModel(Model([x_t], [x_t, x_t])),
+        ValueError,
+        ["1 inputs", "2 outputs"],
+    ),
+    "a shape that is a number": (lambda: Input(5), TypeError, ["shape", "5"]),
+    "an input of strings": (lambda: Input((5,), dtype="str"), ValueError, ["dtype", "float, int and bool"]),
+    "a gradient of another shape": (
+        lambda: (lambda layer: layer.backward(layer.forward(X)[1], np.zeros((2, 9))))(drawn()),
+        ValueError,
+        ["dy", r"\(2, 9\)", r"\(2, 4\)"],
+    ),
+    "too many gradients": (
+        lambda: (lambda layer: layer.backward(layer.forward(X)[1], [None, None]))(drawn()),
+        ValueError,
+        ["dy", "1", "got 2"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MISUSES)
+def test_misuse_is_answered(name):
+    misuse, kind, words = MISUSES[name]
+    with pytest.raises(kind) as caught:
+        misuse()
+    for word in words:
+        assert caught.match(word)

@@ -172,6 +172,22 @@ class RecurrentLayer(abc.ABC):
         """Assign the weights in the order of `weights`; ValueError if numbers or shapes differ."""
         assign_weights(self.name, self.weights, weights)
 
+    def regularization(self) -> tuple[float, list[Array]]:
+        """Return the weights' regularisation loss and its gradients, in the order of `weights`."""
+        loss, gradients = 0.0, []
+        for weight in self.weights:
+            regularizer = weight.regularizer
+            loss += 0.0 if regularizer is None else regularizer(weight.value)
+            found = np.zeros(weight.shape) if regularizer is None else regularizer.gradient(weight.value)
+            gradients.append(found.astype(self.dtype))
+        return loss, gradients
+
+    def apply_constraints(self) -> None:
+        """Project every weight that has a constraint onto it: what an optimiser calls after each update."""
+        for weight in self.weights:
+            if weight.constraint is not None:
+                weight.assign(weight.constraint(weight.value))
+
     # --- running ----------------------------------------------------------------------------------------------------
     def __call__(self, x: Any = None, **options: Any) -> Any:
         """Return the output alone; arguments as `forward`."""

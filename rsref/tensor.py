@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from rsref import constraints, regularizers
+
 if TYPE_CHECKING:
     from rsref.ops.base import Op
 
@@ -77,8 +79,8 @@ class Parameter:
         self.name = name
         self.value = np.array(value, dtype=np.float64)
         self.trainable = trainable
-        self.regularizer = regularizer
-        self.constraint = constraint
+        self.regularizer = regularizers.get(regularizer)
+        self.constraint = constraints.get(constraint)
         self.serial = next(_serial)
         self.tensor = Tensor(Spec(self.value.shape, "float"), source=self, name=name)
 

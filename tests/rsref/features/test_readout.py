@@ -121,9 +121,8 @@ def test_inference_needs_no_truth(training):
 
 def test_scheduled_sampling_draws_each_sample_and_step_alone():
     x, readout = Input((1,)), Input((1,))
-    layer = RecurrentModel(
-        x, x + 0 * readout + readout, readout_input=readout, return_sequences=True, teacher_force=0.3, seed=5
-    )
+    options = {"readout_input": readout, "return_sequences": True}
+    layer = RecurrentModel(x, x + readout, **options, teacher_force=0.3, seed=5)
     shape = (400, 20, 1)
     y = layer(np.zeros(shape), ground_truth=np.ones(shape), training=True)
     # the output is what was read: 1 once the truth was chosen, and ever after

@@ -2,8 +2,8 @@
 
 Formulas are single NumPy expressions. The oracle evaluates them; on Tensors they draw; a code generator may paste
 their source into a loop. In a derivative `g` is the gradient of the result, `y` the result, and the other names are the
-operands': the names that are used say what backward needs. Equality is written np.equal: `==` draws nothing on Tensors.
-Gradients are summed down to the operand's shape afterwards.
+operands': the names that are used say what backward needs. Gradients are summed down to the operand's shape afterwards.
+Equality is written np.equal: `==` draws nothing on Tensors.
 """
 
 from __future__ import annotations

@@ -1,7 +1,5 @@
 """What every op must keep: one function for each promise, all of an op's name, its case and one sample."""
 
-from functools import partial
-
 import numpy as np
 
 from rsref import ops
@@ -105,24 +103,27 @@ def check_drawn_gradient(op, case, sample, unknown_batch=False):
 
 def check_second_order(op, case, sample):
     """The vjp's own vjp, pulled back through the drawn backward graph, is the derivative of the vjp."""
-    method = "complex" if case.analytic else "difference"
     for k in float_operands(op, sample.operands):
-        drawn, feed = drawn_vjp(op, sample, k)
-        g = cotangent(np.asarray(evaluate([drawn], feed)[drawn]))
-        gradients = pull_back(drawn, g, feed)
-        leaves = list(feed)
-        directions = [
-            0.1 * i + cotangent(np.asarray(feed[t])) if t.dtype == "float" else None for i, t in enumerate(leaves)
-        ]
-        (moved,) = directional_derivative(partial(_evaluated, drawn, leaves), list(feed.values()), directions, method)
-        error = relative_error(
-            [gradients.get(t) for t in leaves], directions, float(np.sum(g * moved)), float(np.linalg.norm(g))
-        )
-        assert error < TOLERANCES[TOLERANCE_OF[method]], f"operand {k}: relative error {error:.1e}"
+        check_pull_back(*drawn_vjp(op, sample, k), "complex" if case.analytic else "difference")
 
 
-def _evaluated(drawn, leaves, *arrays):
-    return evaluate([drawn], dict(zip(leaves, arrays)))[drawn]
+def check_pull_back(drawn, feed, method="complex"):
+    """The gradients of a drawn tensor, pulled back to all leaves, are its derivative."""
+    g = cotangent(np.asarray(evaluate([drawn], feed)[drawn]))
+    gradients = pull_back(drawn, g, feed)
+    leaves = list(feed)
+    directions = [
+        0.1 * i + cotangent(np.asarray(feed[t])) if t.dtype == "float" else None for i, t in enumerate(leaves)
+    ]
+
+    def value(*arrays):
+        return evaluate([drawn], dict(zip(leaves, arrays)))[drawn]
+
+    (moved,) = directional_derivative(value, list(feed.values()), directions, method)
+    error = relative_error(
+        [gradients.get(t) for t in leaves], directions, float(np.sum(g * moved)), float(np.linalg.norm(g))
+    )
+    assert error < TOLERANCES[TOLERANCE_OF[method]], f"{drawn}: relative error {error:.1e}"
 
 
 def check_float32(op, case, sample):

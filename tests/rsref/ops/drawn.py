@@ -33,13 +33,17 @@ def pull_back(output, g, feed):
     """Return the gradient of each float leaf, given that of one output; a leaf without influence gets zeros."""
     values = evaluate([output], feed)
     gradients = {output: g}
+    moving = set(feed)
+    for tensor in topological_order([output]):
+        if not moving.isdisjoint(tensor.inputs):
+            moving.add(tensor)
     for tensor in reversed(topological_order([output])):
         if tensor.op is None or tensor not in gradients:
             continue
         operands = [values[operand] for operand in tensor.inputs]
         attrs = concrete_attrs(tensor.attrs, np.asarray(g).dtype)
         for k, operand in enumerate(tensor.inputs):
-            if differentiable(tensor.op, k, operand):
+            if operand in moving and differentiable(tensor.op, k, operand):
                 d = tensor.op.vjp(k, gradients[tensor], values[tensor], *operands, **attrs)
                 gradients[operand] = gradients[operand] + d if operand in gradients else d
     return {t: gradients.get(t, np.zeros_like(a)) for t, a in feed.items() if t.dtype == "float"}

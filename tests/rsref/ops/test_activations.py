@@ -1,0 +1,116 @@
+"""Every activation is its published formula, applied number by number, and its gradient is the derivative."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rsref import activations
+from tests.rsref.ops.checks import check_pull_back
+from tests.rsref.ops.drawn import evaluate, leaf
+from tests.rsref.ops.samples import elementwise
+from tests.tolerances import assert_close
+
+
+def sigmoid(x):
+    return 1 / (1 + math.exp(-x))
+
+
+def hard_sigmoid(x):
+    return min(max(x / 6 + 0.5, 0), 1)
+
+
+def elu(x, alpha=1.0):
+    return x if x > 0 else alpha * (math.exp(x) - 1)
+
+
+def soft_shrink(x):
+    return math.copysign(max(abs(x) - 0.5, 0), x)
+
+
+FORMULAS = {
+    "linear": lambda x: x,
+    "elu": elu,
+    "selu": lambda x: 1.0507009873554805 * elu(x, 1.6732632423543772),
+    "celu": elu,
+    "gelu": lambda x: x * (1 + math.erf(x / math.sqrt(2))) / 2,
+    "silu": lambda x: x * sigmoid(x),
+    "mish": lambda x: x * math.tanh(math.log(1 + math.exp(x))),
+    "softsign": lambda x: x / (1 + abs(x)),
+    "hard_sigmoid": hard_sigmoid,
+    "hard_silu": lambda x: x * hard_sigmoid(x),
+    "hard_tanh": lambda x: min(max(x, -1), 1),
+    "relu": lambda x: max(x, 0),
+    "relu6": lambda x: min(max(x, 0), 6),
+    "leaky_relu": lambda x: x if x > 0 else 0.2 * x,
+    "log_sigmoid": lambda x: math.log(sigmoid(x)),
+    "exponential": math.exp,
+    "tanh": math.tanh,
+    "tanh_shrink": lambda x: x - math.tanh(x),
+    "soft_shrink": soft_shrink,
+    "hard_shrink": lambda x: x if abs(x) > 0.5 else 0.0,
+    "sigmoid": sigmoid,
+    "softplus": lambda x: math.log(1 + math.exp(x)),
+    "squareplus": lambda x: (x + math.sqrt(x * x + 4)) / 2,
+    "sparse_plus": lambda x: 0 if x <= -1 else (x + 1) ** 2 / 4 if x < 1 else x,
+    "sparse_sigmoid": lambda x: min(max((x + 1) / 2, 0), 1),
+}
+FORMULAS |= {"swish": FORMULAS["silu"], "hard_swish": FORMULAS["hard_silu"], "logsigmoid": FORMULAS["log_sigmoid"]}
+OPTIONS = {
+    "elu, alpha": (lambda x: activations.elu(x, 0.7), lambda x: elu(x, 0.7)),
+    "celu, alpha": (lambda x: activations.celu(x, 0.7), lambda x: x if x > 0 else 0.7 * (math.exp(x / 0.7) - 1)),
+    "gelu, approximate": (
+        lambda x: activations.gelu(x, approximate=True),
+        lambda x: x / 2 * (1 + math.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
+    ),
+    "threshold": (lambda x: activations.threshold(x, 0.3, -0.7), lambda x: x if x > 0.3 else -0.7),
+    "leaky_relu, slope": (lambda x: activations.leaky_relu(x, 0.5), lambda x: x if x > 0 else 0.5 * x),
+}
+ROWS = {name: (activations.get(name), formula) for name, formula in FORMULAS.items()} | OPTIONS
+OVER_AXES = {"softmax", "log_softmax", "glu", "threshold"}
+NOT_ANALYTIC = {"softsign", "hard_shrink"}
+
+
+def test_every_activation_has_a_formula():
+    assert set(activations.ACTIVATIONS) - OVER_AXES == set(FORMULAS) | ({"get"} & set(activations.ACTIVATIONS))
+
+
+@pytest.mark.parametrize("name", list(ROWS))
+@given(seed=st.integers(0, 99))
+def test_value_and_gradient(name, seed):
+    function, formula = ROWS[name]
+    x = np.random.default_rng(seed).normal(0, 2, (2, 3))
+    tensor = leaf(x, (None, 3))
+    drawn = function(tensor)
+    expected = elementwise(formula)(x)
+    assert_close(function(x), expected)
+    assert_close(evaluate([drawn], {tensor: x})[drawn], expected)
+    if drawn is not tensor:
+        check_pull_back(drawn, {tensor: x}, "difference" if name in NOT_ANALYTIC else "complex")
+
+
+def test_glu():
+    x = np.random.default_rng(0).normal(size=(2, 6))
+    tensor = leaf(x)
+    drawn = activations.glu(tensor)
+    assert_close(evaluate([drawn], {tensor: x})[drawn], x[:, :3] * elementwise(sigmoid)(x[:, 3:]))
+    check_pull_back(drawn, {tensor: x})
+
+
+@pytest.mark.parametrize("name", sorted(ROWS))
+def test_large_values_stay_finite_and_float32(name):
+    x = np.array([[-80.0, -1e-30, 0.0, 80.0]], np.float32)
+    tensor = leaf(x)
+    drawn = ROWS[name][0](tensor)
+    value = evaluate([drawn], {tensor: x})[drawn]
+    assert value.dtype == np.float32
+    assert np.isfinite(value).all()
+
+
+def test_get():
+    assert activations.get(None) is activations.linear
+    assert activations.get(math.sin) is math.sin
+    with pytest.raises(ValueError, match="activation 'tahn' is unknown; known are .*tanh"):
+        activations.get("tahn")

@@ -1,6 +1,6 @@
 """rsref: recurrent networks drawn one timestep at a time, in plain NumPy. The specification of the other engines."""
 
-from rsref import activations, ops
+from rsref import activations, generation, ops
 from rsref.cells import (
     AttentionDecoderCell,
     GRUCell,
@@ -103,6 +103,7 @@ __all__ = [
     "average",
     "concatenate",
     "constant",
+    "generation",
     "maximum",
     "minimum",
     "multiply",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,43 +13,13 @@ from rsref.engine import Engine, ReferenceEngine
 from rsref.graph import as_list
 from rsref.layers.base import assign_weights, positive_integer
 from rsref.recurrence import Recurrence, Step, with_decoder, with_noise, with_readout, with_teacher_forcing
+from rsref.tape import LayerGradients, LayerTape
 from rsref.tensor import NoiseSource, Parameter, Shape, Tensor, unique_name
 
 if TYPE_CHECKING:
     from rsref.recurrent import CellOfLayer
 
 Array = np.ndarray
-
-
-@dataclass
-class LayerTape:
-    """What a layer remembers of a forward run: the engine and its tape, and where the initial states came from."""
-
-    engine: Engine
-    tape: Any
-    step: Step
-    parameters: Sequence[Parameter]
-    outputs: list[Array]
-    states: list[Array]
-    learned: bool
-    """Whether the learned initial states were used."""
-
-
-@dataclass
-class LayerGradients:
-    """Gradients with respect to all that a recurrent layer's `forward` reads.
-
-    x: of the input (a list if the step has several; None for an integer one). constants: a list.
-    initial_state: a list, one array (batch, ...) a state. initial_readout, ground_truth: None without a readout, a list
-    if there are several. weights: in the order of `layer.weights`.
-    """
-
-    x: Any
-    constants: list[Array | None]
-    initial_state: list[Array | None]
-    initial_readout: Any
-    ground_truth: Any
-    weights: list[Array]
 
 
 class RecurrentLayer(abc.ABC):
@@ -303,6 +272,14 @@ class RecurrentLayer(abc.ABC):
         batch = arguments.batch_of(states)
         arguments.check_batch("values", states, batch)
         self._carried = states + self._initial_readouts(None, None, batch)
+
+    def initial_states(self, given: Any, batch: int) -> list[Array]:
+        """Return the states, readouts among them, that a sequence starts from: the given ones, or the layer's own."""
+        return [*self._initial_states(given, None, batch), *self._initial_readouts(None, None, batch)]
+
+    def resting_masks(self, batch: int) -> tuple[list[Array], list[Array]]:
+        """Return the dropout masks of one step at inference: ones, by step and by sequence."""
+        return self._dropout_masks(None, False, batch, 1)
 
     @property
     def states(self) -> list[Array] | None:

@@ -103,7 +103,7 @@ class ReferenceEngine:
         steps: int | None = None,
     ) -> tuple[list[Array], list[Array], Tape]:
         """Run the loop; see `Engine`. Shapes are checked before anything is computed."""
-        length = steps if steps is not None else sequences[0].shape[1]
+        length = self._length(sequences, steps)
         batch = next((len(a) for a in (*sequences, *constants, *states)), 1)
         output_specs = self._check(sequences, constants, states, parameters, mask, length, batch)
         dtype = np.result_type(
@@ -147,6 +147,8 @@ class ReferenceEngine:
 
     def backward(self, tape: Tape, d_outputs: Sequence[Array | None], d_states: Sequence[Array | None]) -> Gradients:
         """Walk the tape from the last step to the first; see `Engine`."""
+        d_outputs = _checked_gradients("output", d_outputs, tape.outputs, tape.dtype)
+        d_states = _checked_gradients("final state", d_states, tape.states, tape.dtype)
         zeros = [np.zeros_like(s, dtype=_gradient_dtype(s, tape.dtype)) for s in tape.states]
         flowing = [z if d is None else d.astype(z.dtype) for d, z in zip(d_states, zeros)]
         held = [np.zeros((len(y), *y.shape[2:]), tape.dtype) for y in tape.outputs]
@@ -216,6 +218,17 @@ class ReferenceEngine:
                 gradients[slot] = d if gradients[slot] is None else gradients[slot] + d
         return gradients
 
+    def _length(self, sequences: Sequence[Array], steps: int | None) -> int:
+        """Return the number of timesteps."""
+        if steps is not None:
+            return steps
+        if not len(sequences) or sequences[0].ndim < 2:
+            shapes = [s.shape for s in sequences]
+            raise ValueError(
+                f"steps is needed unless a sequence (batch, time, ...) tells it; got sequences of {shapes}"
+            )
+        return int(sequences[0].shape[1])
+
     def _check(
         self,
         sequences: Sequence[Array],
@@ -256,6 +269,9 @@ class ReferenceEngine:
         for old, new in zip(graph.states, graph.new_states):
             if specs[new].shape != shapes[old]:
                 raise ValueError(f"state {old!r}: shape {shapes[old]} becomes {specs[new].shape} after a step")
+        for output in graph.outputs:
+            if specs[output].shape[:1] not in ((batch,), (None,)):
+                raise ValueError(f"output {output!r} of shape {specs[output].shape} must begin with the batch, {batch}")
         return [(tuple(n or 0 for n in specs[t].shape), specs[t].dtype) for t in graph.outputs]
 
 
@@ -273,6 +289,18 @@ def _with_gradients(
             reached.add(tensor)
             steps.append((tensor.op, tensor.attrs, slot[tensor], tuple(slot[i] for i in tensor.inputs), wrt))
     return steps[::-1]
+
+
+def _checked_gradients(
+    name: str, gradients: Sequence[Array | None], values: Sequence[Array], dtype: Any
+) -> list[Array | None]:
+    """Return the gradients that were handed to backward in the tape's precision; ValueError if shapes differ."""
+    if len(gradients) != len(values):
+        raise ValueError(f"{len(values)} {name} gradients are needed (None for zero); got {len(gradients)}")
+    for i, (d, value) in enumerate(zip(gradients, values)):
+        if d is not None and d.shape != value.shape:
+            raise ValueError(f"{name} {i} has shape {value.shape}; its gradient has shape {d.shape}")
+    return [None if d is None else d.astype(dtype, copy=False) for d in gradients]
 
 
 def _rows(mask: Array) -> Array | None:

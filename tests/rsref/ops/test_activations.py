@@ -112,5 +112,5 @@ def test_large_values_stay_finite_and_float32(name):
 def test_get():
     assert activations.get(None) is activations.linear
     assert activations.get(math.sin) is math.sin
-    with pytest.raises(ValueError, match="activation 'tahn' is unknown; known are .*tanh"):
+    with pytest.raises(ValueError, match=r"activation 'tahn' is unknown; known are .*tanh"):
         activations.get("tahn")

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 
 import numpy as np
 import pytest
@@ -78,18 +79,21 @@ def windows_over(draw):
     return spatial, size, strides, dilation, padding
 
 
-def check(function, expected, *operands):
+def uneven(where):
+    """Whether the padding of the first axis depends on its length."""
+    return where[4] == "same" and where[2][0] > 1
+
+
+def check(function, expected, *operands, needs_lengths):
     assert_close(function(*operands), expected)
     for unknown in ((), (0,), (0, 1)):
         leaves = [leaf(a) for a in operands]
         leaves[0] = leaf(operands[0], tuple(None if i in unknown else n for i, n in enumerate(operands[0].shape)))
-        if unknown == (0, 1) and leaves[0].ndim < 3:
+        if unknown == (0, 1) and needs_lengths:
+            with pytest.raises(ValueError, match="needs known lengths"):
+                function(*leaves)
             continue
-        try:
-            drawn = function(*leaves)
-        except ValueError as error:
-            assert "needs known lengths" in str(error) and unknown == (0, 1)  # noqa: PT018
-            continue
+        drawn = function(*leaves)
         feed = dict(zip(leaves, operands))
         assert_close(evaluate([drawn], feed)[drawn], expected)
         check_pull_back(drawn, feed)
@@ -102,16 +106,16 @@ def test_conv(where, groups, channels, filters):
     x = rng.normal(size=(2, *spatial, channels * groups))
     kernel = rng.normal(size=(*size, channels, filters * groups))
     expected = naive_conv(x, kernel, strides, padding, dilation)
-    check(lambda a, b: ops.conv(a, b, strides, padding, dilation), expected, x, kernel)
+    check(lambda a, b: ops.conv(a, b, strides, padding, dilation), expected, x, kernel, needs_lengths=uneven(where))
 
 
 @pytest.mark.parametrize(("pool", "function"), [(ops.max_pool, np.max), (ops.average_pool, np.mean)])
-@given(where=windows_over())
+@given(where=windows_over().filter(lambda where: where[4] != "causal"))
 def test_pool(pool, function, where):
     spatial, size, strides, _, padding = where
-    padding = "same" if padding == "causal" else padding
     x = np.random.default_rng(sum(spatial)).normal(size=(2, *spatial, 2))
-    check(lambda a: pool(a, size, strides, padding), naive_pool(x, size, strides, padding, function), x)
+    expected = naive_pool(x, size, strides, padding, function)
+    check(lambda a: pool(a, size, strides, padding), expected, x, needs_lengths=uneven(where))
 
 
 def test_strides_of_a_pool_are_its_size():
@@ -133,6 +137,5 @@ def test_strides_of_a_pool_are_its_size():
     ],
 )
 def test_misuse(call, text):
-    with pytest.raises(ValueError, match=".*") as caught:
+    with pytest.raises(ValueError, match=re.escape(text)):
         call(np.ones((2, 5, 3)))
-    assert text in str(caught.value)

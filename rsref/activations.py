@@ -132,7 +132,7 @@ def glu(x: Any, axis: int = -1) -> Any:
 
 
 relu, sigmoid, tanh, softplus = ops.relu, ops.sigmoid, ops.tanh, ops.softplus
-softmax, log_softmax = ops.softmax, ops.log_softmax
+softmax, log_softmax, sparsemax = ops.softmax, ops.log_softmax, ops.sparsemax
 swish, hard_swish, logsigmoid = silu, hard_silu, log_sigmoid
 
 ACTIVATIONS: dict[str, Activation] = {

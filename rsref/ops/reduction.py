@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from rsref.ops.base import Op, apply, normal_axes, normal_axis, rank, register
-from rsref.ops.pointwise import broadcast_like, cast, equal, exp, rsqrt, sqrt, square
+from rsref.ops.pointwise import broadcast_like, cast, equal, exp, greater, rsqrt, sqrt, square
 from rsref.ops.structure import expand_dims
 from rsref.tensor import Shape, Spec, Tensor
 
@@ -105,6 +105,26 @@ class LogSoftmax(Softmax):
         return g - exp(y) * sum(g, attrs["axes"], keepdims=True)
 
 
+class Sparsemax(Softmax):
+    """max(x - t, 0) along one axis, with the t that makes the sum 1: a softmax with zeros in it (Martins 2016)."""
+
+    name = "sparsemax"
+
+    def forward(self, x: Any, *, axes: tuple[int, ...]) -> Any:
+        z = np.moveaxis(x, axes[0], -1)
+        falling = np.sort(z, -1)[..., ::-1]
+        excess = np.cumsum(falling, -1) - 1
+        counts = np.arange(1, z.shape[-1] + 1).astype(x.dtype)
+        support = np.sum(falling * counts > excess, -1, keepdims=True)
+        t = np.take_along_axis(excess, support - 1, -1) / support.astype(x.dtype)
+        return np.moveaxis(np.where(z > t, z - t, 0), -1, axes[0])
+
+    def vjp(self, wrt: int, g: Any, y: Any, *operands: Any, **attrs: Any) -> Any:
+        axes = attrs["axes"]
+        support = cast_like(greater(y, 0), g)
+        return support * (g - sum(g * support, axes, keepdims=True) / sum(support, axes, keepdims=True))
+
+
 class Standardize(Op):
     """(x - mean(x)) / sqrt(variance(x) + epsilon) over axes: the core of layer normalisation (Ba 2016)."""
 
@@ -174,6 +194,7 @@ _sum, _max, _min = (
     register(Extreme("min", np.min)),
 )
 _logsumexp, _softmax, _log_softmax = register(LogSumExp()), register(Softmax()), register(LogSoftmax())
+_sparsemax = register(Sparsemax())
 _standardize, _rms_normalize = register(Standardize()), register(RMSNormalize())
 _count, _cumsum = register(Count()), register(CumulativeSum())
 
@@ -233,6 +254,11 @@ def softmax(x: Any, axis: Axis = -1) -> Any:
 def log_softmax(x: Any, axis: Axis = -1) -> Any:
     """Return log(softmax(x)) over one axis or several."""
     return apply(_log_softmax, _float(x), axes=normal_axes("log_softmax", axis, rank(x)))
+
+
+def sparsemax(x: Any, axis: int = -1) -> Any:
+    """Return max(x - t, 0) along an axis, with the t that makes the sum 1."""
+    return apply(_sparsemax, _float(x), axes=(normal_axis("sparsemax", axis, rank(x)),))
 
 
 def standardize(x: Any, axis: Axis = -1, epsilon: float = 1e-3) -> Any:

@@ -347,6 +347,23 @@ def naive_rms_normalize(x, axes, epsilon):
     return x * (np.mean(x**2, axes, keepdims=True) + epsilon) ** -0.5
 
 
+def naive_sparsemax(x, axes):
+    def project(values):  # the threshold by bisection
+        low, high = min(values) - 1, max(values)
+        for _ in range(100):
+            middle = (low + high) / 2
+            low, high = (middle, high) if np.maximum(values - middle, 0).sum() > 1 else (low, middle)
+        return np.maximum(values - low, 0)
+
+    return np.apply_along_axis(project, axes[0], x)
+
+
+@st.composite
+def along_one_of_axes(draw):
+    sample = draw(along_axis())
+    return Sample(sample.operands, {"axes": (sample.attrs["axis"],)})
+
+
 def naive_cast(x, dtype):
     return np.array(x.tolist(), {"float": np.float64, "int": np.int64, "bool": bool}[dtype])
 
@@ -381,6 +398,7 @@ STRUCTURAL = {
     "rms_normalize": Case(normalizations(epsilon=0.01), naive_rms_normalize),
     "slice": Case(slices(), naive_slice),
     "softmax": Case(normalizations(), softmax),
+    "sparsemax": Case(along_one_of_axes(), naive_sparsemax),
     "squeeze": Case(squeezes(), lambda x, axes: x.reshape([n for i, n in enumerate(x.shape) if i not in axes])),
     "standardize": Case(normalizations(epsilon=0.01), naive_standardize),
     "sum": Case(reductions(), folded(math.fsum)),

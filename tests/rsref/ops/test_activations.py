@@ -69,7 +69,7 @@ OPTIONS = {
     "leaky_relu, slope": (lambda x: activations.leaky_relu(x, 0.5), lambda x: x if x > 0 else 0.5 * x),
 }
 ROWS = {name: (activations.get(name), formula) for name, formula in FORMULAS.items()} | OPTIONS
-OVER_AXES = {"softmax", "log_softmax", "glu", "threshold"}
+OVER_AXES = {"softmax", "log_softmax", "sparsemax", "glu", "threshold"}
 NOT_ANALYTIC = {"softsign", "hard_shrink"}
 
 

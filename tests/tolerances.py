@@ -2,7 +2,14 @@
 
 import numpy as np
 
-TOLERANCES = {"float64": 1e-10, "float32": 2e-5, "complex step": 1e-9, "differences": 1e-6}
+from rsref import testing
+
+TOLERANCES = {
+    "float64": 1e-10,
+    "float32": 2e-5,
+    "complex step": testing.TOLERANCES["complex"],
+    "differences": testing.TOLERANCES["difference"],
+}
 
 
 def assert_close(actual, expected, kind="float64"):

@@ -42,10 +42,6 @@ class Reshape(Op):
                 # the one unknown length is kept: -1 stands for what the known lengths leave
                 known_size = math.prod(n for n in x.shape if n is not None)
                 known = known_size // rest if known_size % rest == 0 else None
-            elif sum(n is None for n in x.shape) == 1 and not unknown:
-                size = math.prod(n for n in x.shape if n is not None)
-                if rest and size and size % rest and rest % size:
-                    raise ValueError(f"reshape: shape {x.shape} cannot become {shape}")
             return Spec(tuple(known if n == -1 else n for n in target), x.dtype)
         target_size = _size(target)
         if source_size is not None and target_size is not None and source_size != target_size:

@@ -84,7 +84,7 @@ def check_gradients(
 
 
 def _tolerance(method: str, dtype: Any) -> float:
-    return TOLERANCES[method] if np.dtype(dtype) == np.float64 else 1e-3
+    return TOLERANCES[method if np.dtype(dtype) == np.float64 else "float32"]
 
 
 def _loss(recurrence: Recurrence, arguments: Arguments, weights: Sequence[Array | None]) -> Callable[..., list[Array]]:

@@ -106,15 +106,16 @@ def _step(draw: Any, st: Any, rng: np.random.Generator, max_ops: int) -> Step:
     shapes = st.sampled_from(((), (3,), (4,), (2, 3)))
     states = [Input(draw(shapes), name=f"h{i}") for i in range(draw(st.integers(0, 3)))]
     readouts = [Input(draw(shapes), name="readout")] if draw(st.booleans()) else []
-    drawing = Drawing(draw, st, rng, [*sequences, *constants, *states, *readouts])
+    drawing = Drawing(rng, [*sequences, *constants, *states, *readouts])
     if not drawing.pool:  # a step needs a batch axis to begin with
         constants.append(Input((3,), name="c"))
         drawing.pool.append(constants[-1])
     for _ in range(draw(st.integers(1, max_ops))):
         draw(st.sampled_from(PIECES))(drawing)
-    new_states = [drawing.fitted(drawing.any(), state.shape[1:]) for state in states]
-    outputs = [drawing.fitted(drawing.any(), readout.shape[1:]) for readout in readouts]
-    outputs += [drawing.any() for _ in range(draw(st.integers(0 if outputs else 1, 2 - len(outputs))))]
+    chosen = [drawing.pool[-1], *(drawing.any() for _ in (*states, *readouts))]  # what was drawn last is used
+    new_states = [drawing.fitted(x, state.shape[1:]) for x, state in zip(chosen, states)]
+    outputs = [drawing.fitted(x, r.shape[1:]) for x, r in zip(chosen[len(states) :], readouts)]
+    outputs += [chosen[-1] if i else chosen[0] for i in range(draw(st.integers(0 if outputs else 1, 2 - len(outputs))))]
     step = Step(tuple(sequences), tuple(constants), tuple(states), tuple(outputs), tuple(new_states), tuple(readouts))
     step = with_readout(step)
     return with_teacher_forcing(step) if readouts and draw(st.booleans()) else step

@@ -18,8 +18,8 @@ PIECES: list[Piece] = []
 class Drawing:
     """A step in the making: float tensors to go on from, integers, bools, and the parameters made so far."""
 
-    def __init__(self, draw: Any, st: Any, rng: np.random.Generator, leaves: list[Tensor]):
-        self.draw, self.st, self.rng = draw, st, rng
+    def __init__(self, rng: np.random.Generator, leaves: list[Tensor]):
+        self.rng = rng
         self.open = [t for t in leaves if None in t.shape[1:]]
         self.integers = [t for t in leaves if t.dtype == "int"]
         self.bools = [t for t in leaves if t.dtype == "bool"]
@@ -29,7 +29,8 @@ class Drawing:
         self.parameters: list[Parameter] = []
 
     def choose(self, *values: Any) -> Any:
-        return self.draw(self.st.sampled_from(values))
+        """Return one of the values, all equally likely: hypothesis's own choices leave rare ones out for long."""
+        return values[self.rng.integers(len(values))]
 
     def any(self) -> Tensor:
         """Return one of the tensors drawn so far, of shape (batch, ...); the later ones come more often."""
@@ -121,7 +122,8 @@ SMOOTH: tuple[Callable[[Any], Any], ...] = (
 
 @piece
 def one_operand(d: Drawing) -> None:
-    d.add(d.choose(*SMOOTH)(d.any()))
+    first, second = d.choose(*SMOOTH), d.choose(*SMOOTH)
+    d.add(first(second(d.any())))
 
 
 @piece
@@ -208,6 +210,7 @@ def normalize(d: Drawing) -> None:
             lambda: ops.softmax(x, axis),
             lambda: 0.2 * ops.log_softmax(x, axis),
             lambda: ops.softmax(x, (1, 2)),
+            lambda: ops.sparsemax(x, axis),
             lambda: ops.layer_normalization(x, d.parameter(width), d.parameter(width), epsilon=0.1),
             lambda: ops.rms_normalization(x, d.parameter(width), epsilon=0.1),
             lambda: bounded(ops.cumsum(x, axis)),

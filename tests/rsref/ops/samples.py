@@ -71,3 +71,9 @@ def broadcast(draw, *domains):
     drawn = draw(mutually_broadcastable_shapes(num_shapes=len(domains), max_dims=3, min_side=0, max_side=3))
     rng = draw(random_numbers())
     return Sample(tuple(VALUES[d](rng, shape) for d, shape in zip(domains, drawn.input_shapes)))
+
+
+def filled(draw, *all_shapes, kind="real"):
+    """Return an operand of each shape, filled at random."""
+    rng = draw(random_numbers())
+    return tuple(VALUES[kind](rng, shape) for shape in all_shapes)

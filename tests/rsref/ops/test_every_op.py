@@ -7,12 +7,13 @@ from hypothesis import strategies as st
 
 from rsref.ops import REGISTRY
 from tests.rsref.ops import checks
+from tests.rsref.ops.indexing_cases import INDEXING
 from tests.rsref.ops.pointwise_cases import POINTWISE
 from tests.rsref.ops.samples import Sample
 from tests.rsref.ops.structural_cases import STRUCTURAL
 
 OPS = dict(REGISTRY)
-CASES = {**POINTWISE, **STRUCTURAL}
+CASES = {**POINTWISE, **STRUCTURAL, **INDEXING}
 BOOLEANS = st.lists(st.booleans(), min_size=24, max_size=24)
 
 every_op = pytest.mark.parametrize("name", sorted(OPS))

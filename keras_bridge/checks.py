@@ -1,7 +1,8 @@
-"""Faults of a drawn step, answered when the layer is made, by the names of its arguments."""
+"""Faults of a drawn step and of a call, answered before anything is computed, by the names of the arguments."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -61,12 +62,64 @@ def check_step(
     known = {id(tensor) for tensor in leaves}
     for name in ("output", "final_states"):
         for tensor in named[name]:
-            for leaf in _leaves_of(tensor):
-                if id(leaf) not in known:
-                    raise ValueError(
-                        f"{name} {_show(tensor)} is not computed from the step's inputs: it needs {_show(leaf)}, which "
-                        f"is not among input, initial_states and readout_input"
-                    )
+            _check_origin(name, tensor, known)
+
+
+def _check_origin(name: str, tensor: Any, known: set[int]) -> None:
+    """Raise ValueError if a result needs an input that is not named, or a variable that no layer owns."""
+    for node, leaf in _nodes_behind(tensor):
+        if node.is_input and id(leaf) not in known:
+            raise ValueError(
+                f"{name} {_show(tensor)} is not computed from the step's inputs: it needs {_show(leaf)}, which "
+                f"is not among input, initial_states and readout_input"
+            )
+        for argument in keras.tree.flatten((node.arguments.args, node.arguments.kwargs)):
+            if isinstance(argument, keras.Variable):
+                raise ValueError(
+                    f"{name} {_show(tensor)} uses the variable {argument.path!r} in a bare operation: it would be "
+                    f"neither trained nor saved; make it a weight of a layer (add_weight) and call the layer"
+                )
+
+
+def check_sequences(layer: str, slices: list[Any], shapes: list[tuple[int | None, ...]]) -> None:
+    """Raise ValueError, naming the layer, if sequences of these shapes cannot be run: (batch, time, ...) each."""
+    if len(shapes) != len(slices):
+        raise ValueError(f"{layer} takes {len(slices)} sequences; got {len(shapes)}")
+    for own, shape in zip(slices, shapes):
+        expected = (own.shape[0], None, *own.shape[1:])
+        if not _fits(shape, expected):
+            raise ValueError(
+                f"{layer}: a sequence of shape {shape} is given where {expected} (batch, time, ...) is needed"
+            )
+        if not _fits(shape[:2], shapes[0][:2]):
+            raise ValueError(f"{layer}: sequences must agree in batch and time; got the shapes {shapes}")
+
+
+def check_masks(layer: str, expected: tuple[int | None, ...], masks: list[Any]) -> None:
+    """Raise ValueError, naming the layer, if a mask is not of shape (batch, time)."""
+    for mask in masks:
+        if mask is not None and not _fits(tuple(mask.shape), expected):
+            raise ValueError(f"{layer}: mask must have shape (batch, time) = {expected}; got {tuple(mask.shape)}")
+
+
+def check_values(layer: str, name: str, leaves: list[Any], values: list[Any]) -> None:
+    """Raise ValueError, naming the argument, if values do not fit the step's inputs; no values at all mean zeros."""
+    if not values:
+        for leaf in leaves:
+            if None in leaf.shape[1:]:
+                raise ValueError(f"{layer}: {name} must be given for {_show(leaf)}: zeros of which size is not known")
+        return
+    if len(values) != len(leaves):
+        raise ValueError(f"{layer}: {name} must hold {len(leaves)} tensors; got {len(values)}")
+    for value, leaf in zip(values, leaves):
+        if not _fits(tuple(value.shape), tuple(leaf.shape)):
+            raise ValueError(
+                f"{layer}: {name}: shape {tuple(value.shape)} is given where {tuple(leaf.shape)} is needed"
+            )
+
+
+def _fits(shape: tuple[int | None, ...], expected: tuple[int | None, ...]) -> bool:
+    return len(shape) == len(expected) and all(None in (n, m) or n == m for n, m in zip(shape, expected))
 
 
 def _show(tensor: Any) -> str:
@@ -78,18 +131,14 @@ def _is_input(tensor: Any) -> bool:
     return history is not None and history.operation._inbound_nodes[history.node_index].is_input
 
 
-def _leaves_of(output: Any) -> list[Any]:
-    """Return the keras.Input tensors that a tensor is computed from."""
-    leaves, seen, stack = [], set(), [output]
+def _nodes_behind(output: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield each node that a tensor is computed from, with one of its tensors."""
+    seen, stack = set(), [output]
     while stack:
         tensor = stack.pop()
-        if id(tensor) in seen:
-            continue
-        seen.add(id(tensor))
         history = tensor._keras_history
         node = history.operation._inbound_nodes[history.node_index]
-        if node.is_input:
-            leaves.append(tensor)
-        else:
+        if id(node) not in seen:
+            seen.add(id(node))
+            yield node, tensor
             stack.extend(node.input_tensors)
-    return leaves

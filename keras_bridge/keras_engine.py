@@ -30,7 +30,11 @@ def run(
         or is zero.
     Returns outputs (batch, time, ...), or the last step's (batch, ...) without return_sequences.
     """
-    length = ops.shape(sequences[0])[1]
+    batch, length = ops.shape(sequences[0])[:2]
+    if any(isinstance(n, int) and n == 0 for n in (batch, length)):
+        return [_repeated(y, length) for y in outputs] if return_sequences else outputs, states
+    if mask is not None:
+        sequences = [_without_hazards(s, mask) for s in sequences]
     major = [_time_major(s) for s in sequences]
     masks = [] if mask is None else [_time_major(mask)]
     variables = _StepVariables(step)
@@ -48,17 +52,11 @@ def run(
             new = [_select(valid, y, old) for y, old in zip(new, stand_in)]
         return [*new_states, *new, *extra], new
 
-    keep = return_sequences and not (isinstance(length, int) and length == 0)
-    carry, stacked = scan(
-        body, [*states, *outputs, *variables.values], [*major, *masks], length, outputs if keep else []
-    )
+    like = outputs if return_sequences else []
+    carry, stacked = scan(body, [*states, *outputs, *variables.values], [*major, *masks], length, like)
     final_states, last, extra = _cut(list(carry), counts)
     variables.assign(extra)
-    if not return_sequences:
-        return last, final_states
-    if not keep:
-        return [ops.expand_dims(y, 1)[:, :0] for y in outputs], final_states
-    return [_time_major(y) for y in stacked], final_states
+    return [_time_major(y) for y in stacked] if return_sequences else last, final_states
 
 
 class _StepVariables:
@@ -91,6 +89,18 @@ def _flat(results: Any) -> Any:
 def _cut(carry: list[Any], counts: tuple[int, int]) -> tuple[list[Any], list[Any], list[Any]]:
     states, outputs = counts
     return list(carry[:states]), list(carry[states : states + outputs]), list(carry[states + outputs :])
+
+
+def _repeated(y: Any, length: Any) -> Any:
+    return ops.repeat(ops.expand_dims(y, 1), length, axis=1)
+
+
+def _without_hazards(x: Any, mask: Any) -> Any:
+    """Return a sequence whose masked slices are finite: a NaN there would reach the gradients, as 0 * NaN."""
+    if not keras.backend.is_float_dtype(keras.backend.standardize_dtype(x.dtype)):
+        return x
+    wide = ops.reshape(mask, (*ops.shape(mask), *(1,) * (len(x.shape) - 2)))
+    return ops.where(ops.logical_or(wide, ops.isfinite(x)), x, ops.zeros_like(x))
 
 
 def _time_major(x: Any) -> Any:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import keras
 from keras import ops
 
 from keras_bridge import keras_engine, reference_engine
-from keras_bridge.checks import as_list, check_step
+from keras_bridge.checks import as_list, check_masks, check_sequences, check_step, check_values
 
 ENGINES = ("auto", "keras", "reference")
 
@@ -21,14 +22,15 @@ class RecurrentModel(keras.layers.Layer):
     initial_states, final_states: equally many tensors, shapes pairwise equal; one, a list, or none.
     readout_input: a step input that receives the step's previous output (a list: the first outputs', pairwise).
     return_sequences: the output of every step, or only the last one.
-    return_state (return_states): the answer is [output, state, ...], the readout not among the states.
+    return_state (return_states): the answer is (output, state, ...), the readout not among the states.
     go_backwards: sequences are run from their end; outputs come in the order in which they are computed, as in Keras.
     unroll: accepted for Keras's sake; it never changes a result.
     zero_output_for_mask: outputs of masked steps are zero, instead of the last valid one.
     engine: "keras" runs the step with Keras's own ops, "reference" with rsref's hand-written gradients, "auto"
         chooses (see `explain`).
     Call: `layer(x, initial_state=None, initial_readout=None, mask=None, training=None)`; x (batch, time, ...),
-        a list if the step has several inputs; states start from zeros.
+        a list if the step has several inputs; states start from zeros. mask (batch, time), or one for each input: a
+        step counts where all of them say so.
     Precision: that of the layer's dtype policy; the reference engine computes half precision in float32.
     Errors: TypeError or ValueError that name the argument, before anything is computed.
     """
@@ -73,8 +75,7 @@ class RecurrentModel(keras.layers.Layer):
         self.supports_masking = True
         self.supports_jit = keras.backend.backend() != "tensorflow"  # XLA knows neither a loop of any length nor Python
         self.input_spec = None
-        self.stateful = False
-        self._traced: dict[bool, Any] = {}
+        self.stateful, self.states = False, None  # asked for by keras.layers.Bidirectional: nothing is carried over
 
     # --- shapes -------------------------------------------------------------------------------------------------------
     @property
@@ -83,41 +84,64 @@ class RecurrentModel(keras.layers.Layer):
         return list(self.step.inputs)
 
     def build(self, sequences_shape: Any, initial_state_shape: Any = None, initial_readout_shape: Any = None) -> None:
-        shapes = [sequences_shape] if self._is_shape(sequences_shape) else list(sequences_shape)
-        if len(shapes) != self.num_inputs:
-            raise ValueError(f"{self.name} takes {self.num_inputs} sequences; got {len(shapes)}")
-        for own, shape in zip(self.step_inputs, shapes):
-            expected = (own.shape[0], None, *own.shape[1:])
-            if len(shape) != len(expected) or any(None not in (n, m) and n != m for n, m in zip(expected, shape)):
-                raise ValueError(
-                    f"{self.name}: a sequence of shape {tuple(shape)} is given where {expected} "
-                    f"(batch, time, ...) is needed"
-                )
+        """Check the shapes, and that the engine can run the step; the step's weights exist since it was drawn."""
+        check_sequences(self.name, self.step_inputs[: self.num_inputs], self._shapes(sequences_shape))
+        if self.chosen_engine == "reference":
+            reference_engine.recurrence_of(self.step, self.num_inputs, self.zero_output_for_mask, training=False)
         self.built = True
 
     @staticmethod
-    def _is_shape(shape: Any) -> bool:
-        return not shape or not isinstance(shape[0], list | tuple)
+    def _shapes(sequences_shape: Any) -> list[tuple[int | None, ...]]:
+        """Return the shapes of all sequences, given one shape or several."""
+        several = bool(sequences_shape) and isinstance(sequences_shape[0], list | tuple)
+        return [tuple(shape) for shape in (sequences_shape if several else [sequences_shape])]
 
     def compute_output_shape(
         self, sequences_shape: Any, initial_state_shape: Any = None, initial_readout_shape: Any = None
     ) -> Any:
-        first = sequences_shape if self._is_shape(sequences_shape) else sequences_shape[0]
-        batch, time = first[0], first[1]
+        """Return the shape of the answer, a tuple of shapes if it holds several tensors."""
+        batch, time = self._shapes(sequences_shape)[0][:2]
         lead = (batch, time) if self.return_sequences else (batch,)
-        shapes: list[Any] = [(*lead, *y.shape[1:]) for y in self.step.outputs[: self.num_outputs]]
+        shapes = [(*lead, *y.shape[1:]) for y in self._step_outputs]
+        return self._answer(shapes, [(batch, *s.shape[1:]) for s in self._new_states])
+
+    def compute_output_spec(
+        self,
+        sequences: Any,
+        initial_state: Any = None,
+        initial_readout: Any = None,
+        mask: Any = None,
+        training: bool | None = None,
+    ) -> Any:
+        """Return the answer's KerasTensors; misuse in a symbolic call is answered here."""
+        self._check_call(as_list(sequences), initial_state, initial_readout, as_list(mask))
+        shapes = self.compute_output_shape([tuple(x.shape) for x in as_list(sequences)])
+        several = not self.one_output or self.return_state
+        tensors = [*self._step_outputs, *(self._new_states if self.return_state else [])]
+        specs = [
+            keras.KerasTensor(shape, self.compute_dtype if _is_float(y.dtype) else y.dtype)
+            for shape, y in zip(shapes if several else [shapes], tensors)
+        ]
+        return tuple(specs) if several else specs[0]
+
+    @property
+    def _step_outputs(self) -> list[Any]:
+        return list(self.step.outputs[: self.num_outputs])
+
+    @property
+    def _new_states(self) -> list[Any]:
+        return list(self.step.outputs[self.num_outputs : self.num_outputs + self.num_states])
+
+    def _answer(self, outputs: list[Any], states: list[Any]) -> Any:
+        """Return outputs and states in the form of the layer's answer: one of them alone, or a tuple."""
         if self.return_state:
-            first_state = self.num_outputs
-            states = self.step.outputs[first_state : first_state + self.num_states]
-            shapes += [(batch, *s.shape[1:]) for s in states]
-        return shapes[0] if self.one_output and not self.return_state else shapes
+            return (*outputs, *states)
+        return outputs[0] if self.one_output else tuple(outputs)
 
     def compute_mask(self, sequences: Any, mask: Any = None) -> Any:
-        first = as_list(mask)[0] if as_list(mask) else None
-        passed = first if self.return_sequences else None
-        if self.one_output and not self.return_state:
-            return passed
-        return [passed] * self.num_outputs + [None] * (self.num_states if self.return_state else 0)
+        """Pass the mask on with whole sequences; states and last outputs have none."""
+        passed = self._mask(as_list(mask)) if self.return_sequences else None
+        return self._answer([passed] * self.num_outputs, [None] * self.num_states)
 
     # --- running ------------------------------------------------------------------------------------------------------
     def call(
@@ -128,21 +152,21 @@ class RecurrentModel(keras.layers.Layer):
         mask: Any = None,
         training: bool | None = None,
     ) -> Any:
-        precision = self._precision()
         given = as_list(sequences)
-        mask = self._mask(mask)
+        self._check_call(given, initial_state, initial_readout, as_list(mask))
+        precision = self._precision()
+        valid = self._mask(as_list(mask))
         leaves = self.step_inputs
         inputs = [self._cast(x, leaf, precision) for x, leaf in zip(given, leaves)]
         if self.go_backwards:
             inputs = [ops.flip(x, axis=1) for x in inputs]
-            mask = None if mask is None else ops.flip(mask, axis=1)
+            valid = None if valid is None else ops.flip(valid, axis=1)
         batch = ops.shape(inputs[0])[0]
         first, last = self.num_inputs, self.num_inputs + self.num_states
-        states = self._starting("initial_state", initial_state, leaves[first:last], batch, precision)
-        states += self._starting("initial_readout", initial_readout, leaves[last:], batch, precision)
+        states = self._starting(initial_state, leaves[first:last], batch, precision)
+        states += self._starting(initial_readout, leaves[last:], batch, precision)
         blank = [
-            ops.zeros((batch, *y.shape[1:]), precision if _is_float(y.dtype) else y.dtype)
-            for y in self.step.outputs[: self.num_outputs]
+            ops.zeros((batch, *y.shape[1:]), precision if _is_float(y.dtype) else y.dtype) for y in self._step_outputs
         ]
         run = reference_engine.run if self.chosen_engine == "reference" else keras_engine.run
         outputs, final_states = run(
@@ -150,14 +174,21 @@ class RecurrentModel(keras.layers.Layer):
             inputs,
             states,
             blank,
-            mask,
+            valid,
             zero_output_for_mask=self.zero_output_for_mask,
             return_sequences=self.return_sequences,
             training=training,
         )
-        answer = outputs + (final_states[: self.num_states] if self.return_state else [])
-        answer = [ops.cast(y, self.compute_dtype) if _is_float(y.dtype) else y for y in answer]
-        return answer[0] if self.one_output and not self.return_state else answer
+        found = [ops.cast(y, self.compute_dtype) if _is_float(y.dtype) else y for y in (*outputs, *final_states)]
+        return self._answer(found[: self.num_outputs], found[self.num_outputs :][: self.num_states])
+
+    def _check_call(self, sequences: list[Any], initial_state: Any, initial_readout: Any, masks: list[Any]) -> None:
+        leaves = self.step_inputs
+        first, last = self.num_inputs, self.num_inputs + self.num_states
+        check_sequences(self.name, leaves[:first], [tuple(x.shape) for x in sequences])
+        check_masks(self.name, tuple(sequences[0].shape)[:2], masks)
+        check_values(self.name, "initial_state", leaves[first:last], as_list(initial_state))
+        check_values(self.name, "initial_readout", leaves[last:], as_list(initial_readout))
 
     def _precision(self) -> str:
         """The dtype of states and outputs inside the loop."""
@@ -167,24 +198,15 @@ class RecurrentModel(keras.layers.Layer):
     def _cast(self, x: Any, leaf: Any, precision: str) -> Any:
         return ops.cast(x, precision if _is_float(leaf.dtype) else leaf.dtype)
 
-    def _mask(self, mask: Any) -> Any:
-        masks = [m for m in as_list(mask) if m is not None]
-        return ops.cast(masks[0], "bool") if masks else None
+    @staticmethod
+    def _mask(masks: list[Any]) -> Any:
+        """Return where a step counts, (batch, time) of bool, or None if it always does."""
+        given = [ops.cast(mask, "bool") for mask in masks if mask is not None]
+        return functools.reduce(ops.logical_and, given) if given else None
 
-    def _starting(self, name: str, given: Any, leaves: list[Any], batch: Any, precision: str) -> list[Any]:
-        """Return the given initial values, checked, or zeros."""
-        values = as_list(given)
-        if not values:
-            for leaf in leaves:
-                if None in leaf.shape[1:]:
-                    raise ValueError(f"{name}: a state of shape {tuple(leaf.shape)} must be given in the call")
-            return [self._cast(ops.zeros((batch, *leaf.shape[1:])), leaf, precision) for leaf in leaves]
-        if len(values) != len(leaves):
-            raise ValueError(f"{name}: {len(leaves)} tensors are needed for {self.name}; got {len(values)}")
-        for value, leaf in zip(values, leaves):
-            shape = tuple(value.shape)
-            if len(shape) != len(leaf.shape) or any(None not in (n, m) and n != m for n, m in zip(shape, leaf.shape)):
-                raise ValueError(f"{name}: shape {shape} is given where {tuple(leaf.shape)} is needed")
+    def _starting(self, given: Any, leaves: list[Any], batch: Any, precision: str) -> list[Any]:
+        """Return the given initial values, or zeros, in the dtypes of the loop."""
+        values = as_list(given) or [ops.zeros((batch, *leaf.shape[1:])) for leaf in leaves]
         return [self._cast(value, leaf, precision) for value, leaf in zip(values, leaves)]
 
     # --- engines ------------------------------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ def call(
 
 
 def _call(function: Any, values: Any, dtypes: list[Any], shapes: list[Any]) -> list[Any]:
-    answers = tf.numpy_function(function, values, dtypes, stateful=False)
+    answers = tf.nest.flatten(tf.numpy_function(function, values, dtypes, stateful=False))  # one answer comes bare
     for answer, shape in zip(answers, shapes):
         answer.set_shape(shape)
-    return list(answers)
+    return answers

@@ -185,6 +185,15 @@ def _flip(operation: Any, x: Any) -> Any:
     return x
 
 
+def _moveaxis(operation: Any, x: Any) -> Any:
+    """Take the moved axes out of the order and put them in again at their destinations."""
+    sources = [int(axis) % x.ndim for axis in np.atleast_1d(operation.source)]
+    order = [axis for axis in range(x.ndim) if axis not in sources]
+    for destination, source in sorted(zip((int(a) % x.ndim for a in np.atleast_1d(operation.destination)), sources)):
+        order.insert(destination, source)
+    return ops.transpose(x, order)
+
+
 def _reshape(operation: Any, x: Any) -> Any:
     return ops.reshape(x, operation.newshape)
 
@@ -220,7 +229,6 @@ RULES: dict[str, Rule] = {
     "Power": _plain(ops.power),
     "Negative": _plain(ops.negative),
     "Absolute": _plain(ops.absolute),
-    "Abs": _plain(ops.absolute),
     "Fabs": _plain(ops.absolute),
     "Sign": _plain(ops.sign),
     "Square": _plain(ops.square),
@@ -323,7 +331,7 @@ RULES: dict[str, Rule] = {
     "Ravel": _plain(lambda x: ops.reshape(x, (-1,))),
     "Transpose": _with(ops.transpose, "axes"),
     "Swapaxes": _with(ops.swapaxes, "axis1", "axis2"),
-    "Moveaxis": _with(ops.moveaxis, "source", "destination"),
+    "Moveaxis": _moveaxis,
     "ExpandDims": _with(ops.expand_dims, *_axis),
     "Squeeze": _with(ops.squeeze, *_axis),
     "BroadcastTo": _with(ops.broadcast_to, "shape"),

@@ -62,3 +62,46 @@ def _torch(layer, answers_of, arrays, weigh, mask):
     layer.zero_grad()
     weigh(answers).backward()
     return answers, [v.grad for v in inputs] + [v.value.grad for v in layer.trainable_variables]
+
+
+def function_and_gradients(function, loss, arrays):
+    """Return a function's answers as arrays, and the gradients of loss(answers) by its arguments (zeros if none)."""
+    answers, gradients = {"jax": _jax_function, "tensorflow": _tensorflow_function, "torch": _torch_function}[BACKEND](
+        function, loss, arrays
+    )
+    gradients = [np.zeros(a.shape) if g is None else g for a, g in zip(arrays, gradients)]
+    return [[np.asarray(keras.ops.convert_to_numpy(v)) for v in values] for values in (answers, gradients)]
+
+
+def _jax_function(function, loss, arrays):
+    import jax
+
+    def run(*inputs):
+        answers = function(*inputs)
+        return jax.numpy.asarray(loss(answers), float), answers
+
+    (_, answers), gradients = jax.value_and_grad(run, argnums=tuple(range(len(arrays))), has_aux=True)(
+        *map(jax.numpy.asarray, arrays)
+    )
+    return answers, gradients
+
+
+def _tensorflow_function(function, loss, arrays):
+    import tensorflow as tf
+
+    inputs = [tf.Variable(a) for a in arrays]
+    with tf.GradientTape() as tape:
+        answers = function(*(tf.convert_to_tensor(v) for v in inputs))
+        total = loss(answers)
+    return answers, tape.gradient(total, inputs) if tf.is_tensor(total) else [None] * len(arrays)
+
+
+def _torch_function(function, loss, arrays):
+    import torch
+
+    inputs = [torch.tensor(a, requires_grad=True) for a in arrays]
+    answers = function(*inputs)
+    total = loss(answers)
+    if torch.is_tensor(total) and total.requires_grad:
+        total.backward()
+    return answers, [v.grad for v in inputs]

@@ -1,0 +1,234 @@
+"""For every operation that the tracer knows, steps that use it with each of its attributes: (x, y), both (batch, 6)."""
+
+import numpy as np
+from keras import layers, ops
+
+
+def table(x):
+    """(batch, 6) as (batch, 2, 3)."""
+    return ops.reshape(x, (-1, 2, 3))
+
+
+def image(x):
+    """(batch, 6) as (batch, 6, 6, 2): every entry another number."""
+    return ops.stack([ops.einsum("bi,bj->bij", x, x), ops.expand_dims(x, 1) - 2 * ops.expand_dims(x, 2)], axis=-1)
+
+
+def folds(function):
+    """A reduction over one axis, over several, from the end, and with the axes kept."""
+    return [
+        lambda x, y: function(x, axis=-1),
+        lambda x, y: function(table(x), axis=(1, 2)),
+        lambda x, y: function(table(x), axis=1, keepdims=True) * table(y),
+        lambda x, y: x * function(y),
+    ]
+
+
+def unary(*functions):
+    return [lambda x, y, function=function: function(x) for function in functions]
+
+
+def binary(function):
+    """Two tensors, a constant on either side, and broadcasting both ways."""
+    return [
+        function,
+        lambda x, y: function(x, 1.5),
+        lambda x, y: function(1.5, y),
+        lambda x, y: function(table(x), ops.expand_dims(y, -1)[:, :2]),
+    ]
+
+
+CASES = {
+    # arithmetic
+    "Add": binary(ops.add),
+    "Subtract": binary(ops.subtract),
+    "Multiply": binary(ops.multiply),
+    "Divide": binary(ops.divide),
+    "TrueDivide": binary(ops.true_divide),
+    "DivideNoNan": [ops.divide_no_nan, lambda x, y: ops.divide_no_nan(x, ops.relu(y))],
+    "FloorDivide": binary(
+        lambda a, b: ops.stop_gradient(ops.floor_divide(a, b))
+    ),  # PyTorch has no gradient, not even 0
+    "Mod": [ops.mod, lambda x, y: ops.mod(x, 0.7)],
+    "Power": binary(ops.power),
+    "Negative": unary(ops.negative),
+    "Absolute": unary(ops.absolute),
+    "Fabs": unary(ops.fabs),
+    "Sign": unary(ops.sign),
+    "Square": unary(ops.square),
+    "Sqrt": unary(ops.sqrt),
+    "Rsqrt": unary(ops.rsqrt),
+    "Reciprocal": unary(ops.reciprocal),
+    "Maximum": binary(ops.maximum),
+    "Minimum": binary(ops.minimum),
+    "Clip": [lambda x, y: ops.clip(x, -0.5, 1.0)],
+    "Floor": unary(ops.floor),
+    "Ceil": unary(ops.ceil),
+    "Round": unary(ops.round),
+    # exponentials, trigonometric and hyperbolic functions
+    "Exp": unary(ops.exp),
+    "Exp2": unary(ops.exp2),
+    "Expm1": unary(ops.expm1),
+    "Log": unary(ops.log),
+    "Log1p": unary(ops.log1p),
+    "Log2": unary(ops.log2),
+    "Log10": unary(ops.log10),
+    "Logaddexp": binary(ops.logaddexp),
+    "Sin": unary(ops.sin),
+    "Cos": unary(ops.cos),
+    "Tan": unary(ops.tan),
+    "Arctan": unary(ops.arctan),
+    "Sinh": unary(ops.sinh),
+    "Cosh": unary(ops.cosh),
+    "Tanh": unary(ops.tanh),
+    "Erf": unary(ops.erf),
+    "Erfc": unary(ops.erfc),
+    # activations
+    "Relu": unary(ops.relu),
+    "Relu6": [lambda x, y: ops.relu6(5 * x)],
+    "Sigmoid": unary(ops.sigmoid),
+    "SparseSigmoid": unary(ops.sparse_sigmoid),
+    "Softplus": unary(ops.softplus),
+    "Softsign": unary(ops.softsign),
+    "SoftShrink": unary(ops.soft_shrink, lambda x: ops.soft_shrink(x, 0.8)),
+    "SparsePlus": unary(ops.sparse_plus),
+    "Silu": unary(ops.silu),
+    "Squareplus": unary(ops.squareplus, lambda x: ops.squareplus(x, 2)),
+    "LogSigmoid": unary(ops.log_sigmoid),
+    "LeakyRelu": unary(ops.leaky_relu, lambda x: ops.leaky_relu(x, 0.4)),
+    "HardSigmoid": [lambda x, y: ops.hard_sigmoid(3 * x)],
+    "HardSilu": [lambda x, y: ops.hard_silu(3 * x)],
+    "Elu": unary(ops.elu, lambda x: ops.elu(x, 0.4)),
+    "Selu": unary(ops.selu),
+    "Celu": unary(ops.celu, lambda x: ops.celu(x, 0.4)),
+    "Gelu": unary(ops.gelu, lambda x: ops.gelu(x, approximate=False)),
+    "Glu": [lambda x, y: ops.glu(x), lambda x, y: ops.glu(table(x), axis=1)],
+    "TanhShrink": unary(ops.tanh_shrink),
+    "HardTanh": unary(ops.hard_tanh),
+    "HardShrink": unary(ops.hard_shrink, lambda x: ops.hard_shrink(x, 0.8)),
+    "Threshold": [lambda x, y: ops.threshold(x, 0.3, -2.0)],
+    "Softmax": [lambda x, y: ops.softmax(x), lambda x, y: ops.softmax(table(x), axis=1)],
+    "LogSoftmax": [lambda x, y: ops.log_softmax(x), lambda x, y: ops.log_softmax(table(x), axis=1)],
+    # comparisons, logic, selection
+    "Equal": [lambda x, y: ops.equal(ops.round(x), ops.round(y))],
+    "NotEqual": [lambda x, y: ops.not_equal(ops.round(x), ops.round(y))],
+    "Less": binary(ops.less),
+    "LessEqual": [lambda x, y: ops.less_equal(ops.round(x), ops.round(y))],
+    "Greater": binary(ops.greater),
+    "GreaterEqual": [lambda x, y: ops.greater_equal(ops.round(x), ops.round(y))],
+    "LogicalAnd": [lambda x, y: ops.logical_and(x > 0, y > 0)],
+    "LogicalOr": [lambda x, y: ops.logical_or(x > 0, y > 0)],
+    "LogicalXor": [lambda x, y: ops.logical_xor(x > 0, y > 0)],
+    "LogicalNot": [lambda x, y: ops.logical_not(x > 0)],
+    "Isnan": [lambda x, y: ops.isnan(ops.log(x))],
+    "Isfinite": [lambda x, y: ops.isfinite(ops.log(x))],
+    "Where": [lambda x, y: ops.where(x > y, x, 2 * y), lambda x, y: ops.where(x > 0, x, 0.5)],
+    "Any": [lambda x, y: ops.any(table(x) > 0.5, axis=1), lambda x, y: ops.any(x > 1.0, axis=-1, keepdims=True)],
+    "All": [lambda x, y: ops.all(table(x) > -0.5, axis=1), lambda x, y: ops.all(x > -1.0, axis=-1, keepdims=True)],
+    # reductions and norms
+    "Sum": folds(ops.sum),
+    "Mean": folds(ops.mean),
+    "Var": folds(ops.var),
+    "Std": folds(ops.std),
+    "Max": [*folds(ops.max), lambda x, y: ops.max(x, axis=-1, initial=0.9)],
+    "Amax": folds(ops.amax),
+    "Min": [*folds(ops.min), lambda x, y: ops.min(x, axis=-1, initial=-0.9)],
+    "Amin": folds(ops.amin),
+    "Logsumexp": folds(ops.logsumexp),
+    "Argmax": [
+        lambda x, y: ops.argmax(x, axis=-1),
+        lambda x, y: ops.argmax(table(x), axis=1, keepdims=True),
+        lambda x, y: x * ops.cast(ops.argmax(x), "float64"),
+    ],
+    "Argmin": [
+        lambda x, y: ops.argmin(x, axis=-1),
+        lambda x, y: ops.argmin(table(x), axis=1, keepdims=True),
+        lambda x, y: x * ops.cast(ops.argmin(x), "float64"),
+    ],
+    "Cumsum": [lambda x, y: ops.cumsum(table(x), axis=1), lambda x, y: ops.reshape(ops.cumsum(x), (-1, 6))],
+    "Moments": [lambda x, y: ops.moments(x, axes=[1]), lambda x, y: ops.moments(table(x), axes=[1], keepdims=True)],
+    "LayerNorm": [
+        lambda x, y: layers.LayerNormalization()(x),
+        lambda x, y: layers.LayerNormalization(epsilon=0.1)(table(x)),
+    ],
+    "RMSNorm": [lambda x, y: layers.RMSNormalization()(x)],
+    "BatchNorm": [
+        lambda x, y: layers.BatchNormalization()(x),
+        lambda x, y: layers.BatchNormalization(axis=1, center=False, scale=False)(table(x)),
+    ],
+    # products
+    "Matmul": [
+        lambda x, y: layers.Dense(3)(x),
+        lambda x, y: ops.matmul(table(x), ops.transpose(table(y), (0, 2, 1))),
+        lambda x, y: ops.matmul(table(x), np.linspace(0.0, 1.0, 9).reshape(3, 3)),
+    ],
+    "Dot": [lambda x, y: ops.dot(x, np.linspace(0.0, 1.0, 12).reshape(6, 2))],
+    "Tensordot": [
+        lambda x, y: ops.tensordot(table(x), np.linspace(0.0, 1.0, 12).reshape(2, 3, 2), axes=2),
+        lambda x, y: ops.tensordot(table(x), np.linspace(0.0, 1.0, 8).reshape(4, 2), axes=[[1], [1]]),
+    ],
+    "Einsum": [
+        lambda x, y: ops.einsum("bi,bj->bij", x, y),
+        lambda x, y: ops.einsum("bij,bkj->bik", table(x), table(y)),
+        lambda x, y: ops.einsum("bij->bji", table(x)),
+    ],
+    "Conv": [
+        lambda x, y: layers.Conv2D(3, 2, padding="same")(image(x)),
+        lambda x, y: layers.Conv2D(3, (3, 2), strides=2)(image(x)),
+        lambda x, y: layers.Conv1D(2, 2, dilation_rate=2)(ops.reshape(x, (-1, 6, 1))),
+    ],
+    "MaxPool": [
+        lambda x, y: ops.max_pool(image(x), 2, 2),
+        lambda x, y: ops.max_pool(image(x), (3, 2), (2, 1), padding="same"),
+    ],
+    "AveragePool": [
+        lambda x, y: ops.average_pool(image(x), 2, 2),
+        lambda x, y: ops.average_pool(image(x), 3, 1, padding="same"),
+        lambda x, y: ops.average_pool(image(x), (3, 2), (2, 1), padding="same"),
+    ],
+    # structure and places
+    "Reshape": [lambda x, y: ops.reshape(x, (-1, 3, 2)), lambda x, y: layers.Reshape((3, 2))(x)],
+    "Ravel": [lambda x, y: ops.reshape(ops.ravel(x), (-1, 6))],
+    "Transpose": [lambda x, y: ops.transpose(table(x), (0, 2, 1))],
+    "Swapaxes": [lambda x, y: ops.swapaxes(table(x), 1, -1)],
+    "Moveaxis": [lambda x, y: ops.moveaxis(image(x), (1, 2), (-1, 1))],
+    "ExpandDims": [lambda x, y: ops.expand_dims(x, 1), lambda x, y: ops.expand_dims(x, (1, -1))],
+    "Squeeze": [lambda x, y: ops.squeeze(ops.reshape(x, (-1, 1, 6)), axis=1)],
+    "BroadcastTo": [lambda x, y: x + ops.broadcast_to(ops.sum(y), (4, 6))],
+    "Concatenate": [lambda x, y: ops.concatenate([x, y], axis=-1), lambda x, y: layers.Concatenate()([x, y, x])],
+    "Stack": [lambda x, y: ops.stack([x, y], axis=1), lambda x, y: ops.stack([x, y], axis=-1)],
+    "Unstack": [lambda x, y: ops.unstack(table(x), axis=1)[1], lambda x, y: ops.unstack(table(x), 3, axis=-1)],
+    "Split": [lambda x, y: ops.split(x, 3, axis=-1), lambda x, y: ops.split(x, [1, 4], axis=1)[::-1]],
+    "Repeat": [lambda x, y: ops.repeat(x, 2, axis=-1)],
+    "Tile": [lambda x, y: ops.tile(x, (1, 2)), lambda x, y: ops.tile(table(x), 2)],
+    "Pad": [lambda x, y: ops.pad(x, ((0, 0), (1, 2))), lambda x, y: ops.pad(x, ((0, 0), (1, 2)), constant_values=3.0)],
+    "Flip": [lambda x, y: ops.flip(x, axis=1), lambda x, y: ops.flip(table(x), axis=(1, 2)), lambda x, y: ops.flip(x)],
+    "GetItem": [
+        lambda x, y: x[:, 1],
+        lambda x, y: x[:, 1:-1:2],
+        lambda x, y: x[..., None, ::3],
+        lambda x, y: table(x)[:, -1, :2],
+    ],
+    "Take": [
+        lambda x, y: ops.take(x, [4, 0, 0], axis=-1),
+        lambda x, y: layers.Embedding(6, 3)(ops.argmax(x, axis=-1)),
+        lambda x, y: ops.take(x, ops.argmax(y, axis=-1)),
+    ],
+    "OneHot": [
+        lambda x, y: x * ops.one_hot(ops.argmax(y, axis=-1), 6, dtype="float64"),
+        lambda x, y: ops.one_hot(ops.argmax(y, axis=-1), 6, dtype="int32"),
+    ],
+    "ZerosLike": [lambda x, y: x + ops.zeros_like(y)],
+    "OnesLike": [lambda x, y: x * ops.ones_like(y)],
+    "FullLike": [lambda x, y: x * ops.full_like(y, 3.0)],
+    "Cast": [lambda x, y: x * ops.cast(y > 0, "float64"), lambda x, y: ops.cast(3 * x, "int32")],
+    "ConvertToTensor": [lambda x, y: ops.convert_to_tensor(x, dtype="float64") * y],
+    "StopGradient": [lambda x, y: x * ops.stop_gradient(x)],
+    "Copy": unary(ops.copy),
+}
+# Operations whose values or derivatives exist for positive numbers only.
+POSITIVE = {"Sqrt", "Rsqrt", "Log", "Log1p", "Log2", "Log10", "Power"}
+# Operations that Keras computes with constants in float32, even in a float64 step.
+SINGLE = {"Mod", "LeakyRelu", "Gelu"}
+# Cases that a backend gets wrong: Keras's average pooling on PyTorch counts the padding of one side.
+FAULTS = {"torch": {("AveragePool", 2)}}

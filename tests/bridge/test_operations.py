@@ -1,0 +1,118 @@
+"""Every operation that the tracer knows has Keras's values and gradients; one that it does not know is named."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_bridge.reference_engine import TracedRecurrence
+from keras_bridge.rules import RULES, kind_of
+from keras_bridge.trace import TraceError, trace
+from tests.bridge.autodiff import BACKEND, KERAS_KIND, function_and_gradients
+from tests.bridge.operation_cases import CASES, FAULTS, POSITIVE, SINGLE
+from tests.tolerances import assert_close
+
+pytestmark = pytest.mark.usefixtures("float64")
+EVERY_CASE = [
+    (name, i) for name, cases in CASES.items() for i in range(len(cases)) if (name, i) not in FAULTS.get(BACKEND, ())
+]
+
+
+def test_every_operation_has_a_case():
+    assert sorted(CASES) == sorted(RULES)
+
+
+def sample(name):
+    x = np.random.default_rng(5).uniform(0.15, 1.9, (2, 4, 6))
+    signs = np.random.default_rng(6).choice([-1.0, 1.0], x.shape)
+    return list(x if name in POSITIVE else x * signs)
+
+
+def drawn(case):
+    x, y = keras.Input((6,)), keras.Input((6,))
+    return keras.Model([x, y], keras.tree.flatten(case(x, y)))
+
+
+def operations_of(model):
+    """Return the names of the operations of a model, those inside its layers too."""
+    names = set()
+    for operation in model._operations:
+        names.add(type(operation).__name__)
+        if isinstance(operation, keras.layers.Layer) and not isinstance(operation, keras.layers.InputLayer):
+            node = operation._inbound_nodes[0]
+            inner = keras.tree.map_structure(
+                lambda t: keras.KerasTensor(t.shape, t.dtype) if isinstance(t, keras.KerasTensor) else t,
+                node.arguments.args,
+            )
+            fresh = [t for t in keras.tree.flatten(inner) if isinstance(t, keras.KerasTensor)]
+            names |= {type(o).__name__ for o in keras.Function(fresh, operation.call(*inner))._operations}
+    return names
+
+
+def is_float(array):
+    return np.asarray(array).dtype.kind == "f"
+
+
+def factor(shape):
+    """Fixed numbers by which answers are weighed in the loss, so that no gradient is like another."""
+    return np.cos(np.arange(np.prod(shape, dtype=int))).reshape(shape)
+
+
+def of_keras(model, arrays):
+    """Return the step's values and the gradients of their weighted sum by its inputs, by the backend's autodiff."""
+
+    def answers(*inputs):
+        return keras.tree.flatten(model(list(inputs), training=False))
+
+    def loss(values):
+        floats = [v for v in values if "float" in keras.backend.standardize_dtype(v.dtype)]
+        return sum(ops.sum(ops.cast(factor(tuple(v.shape)), v.dtype) * v) for v in floats)
+
+    return function_and_gradients(answers, loss, arrays)
+
+
+def of_rsref(model, arrays):
+    """The same by rsref: one timestep."""
+    recurrence = TracedRecurrence(trace(model), len(arrays), zero_output_for_mask=False)
+    weights = [np.asarray(ops.convert_to_numpy(v.value), np.float64) for v in recurrence.variables]
+    given = [*(a[:, None] for a in arrays), *weights]
+    answers = recurrence.forward(given)
+    weighed = [factor((len(v), *v.shape[2:]))[:, None] if is_float(v) else np.zeros(v.shape) for v in answers]
+    gradients = recurrence.backward(given, weighed)[: len(arrays)]
+    return [v[:, 0] for v in answers], [g[:, 0] for g in gradients]
+
+
+@pytest.mark.parametrize(("name", "i"), EVERY_CASE, ids=[f"{name}-{i}" for name, i in EVERY_CASE])
+def test_values_and_gradients(name, i):
+    model = drawn(CASES[name][i])
+    assert name in operations_of(model)
+    rng = np.random.default_rng(7)
+    model.set_weights([rng.uniform(0.2, 1.0, w.shape) for w in model.get_weights()])
+    arrays = sample(name)
+    values, gradients = of_keras(model, arrays)
+    found, found_gradients = of_rsref(model, arrays)
+    for one, other in zip([*found, *found_gradients], [*values, *gradients], strict=True):
+        assert kind_of(one.dtype) == kind_of(other.dtype)
+        assert_close(one.astype(float), other.astype(float), "float32" if name in SINGLE else KERAS_KIND)
+
+
+UNKNOWN = {
+    "Sort": lambda x: ops.sort(x),
+    "Pad.*reflect": lambda x: ops.pad(x, ((0, 0), (1, 1)), mode="reflect"),
+    "Round.*decimals": lambda x: ops.round(x, 1),
+    "Where": lambda x: ops.where(x > 0)[0],
+    "Repeat": lambda x: ops.repeat(x, 2),
+}
+
+
+@pytest.mark.parametrize("words", UNKNOWN)
+def test_what_has_no_counterpart_is_named(words):
+    x = keras.Input((6,))
+    with pytest.raises(TraceError, match=words):
+        trace(keras.Model(x, UNKNOWN[words](x)))
+
+
+def test_the_check_sees_a_wrong_rule(monkeypatch):
+    monkeypatch.setitem(RULES, "Maximum", RULES["Minimum"])
+    with pytest.raises(AssertionError, match="relative error"):
+        test_values_and_gradients("Maximum", 0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from keras_bridge import RecurrentModel
 
 FOLDER = Path(__file__).resolve().parent
 CLASSES = 9
+PARTS = "train", "test"
 
 
 def draw_step(features, units):
@@ -61,12 +63,16 @@ class Data:
 
 
 def load(path: Path = FOLDER / "data" / "japanese_vowels.npz") -> Data:
-    """Read the data; SystemExit with a sentence if the file is not there."""
+    """Read the data; SystemExit with a sentence if the file is missing or damaged."""
     if not path.is_file():
         raise SystemExit(f"the data file {path} is missing: it is part of the checkout, see examples/data/README.md")
-    arrays = np.load(path)
+    try:
+        with np.load(path) as file:
+            arrays = {f"{part}_{name}": file[f"{part}_{name}"] for part in PARTS for name in ("x", "lengths", "y")}
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise SystemExit(f"the data file {path} is damaged or another one ({type(error).__name__}: {error})") from error
     mean, deviation = arrays["train_x"].mean(axis=0), arrays["train_x"].std(axis=0)
-    longest = max(arrays["train_lengths"].max(), arrays["test_lengths"].max())
+    longest = max(arrays[f"{part}_lengths"].max() for part in PARTS)
 
     def padded(part: str) -> np.ndarray:
         ends = np.cumsum(arrays[f"{part}_lengths"])
@@ -159,6 +165,10 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, metavar="N", help="mean and spread of the test accuracy over N seeds")
     parser.add_argument("--output", type=Path, default=FOLDER / "output", help="folder of the picture")
     arguments = parser.parse_args()
+    if arguments.seeds is not None and arguments.seeds < 1:
+        parser.error(f"--seeds must be at least 1; got {arguments.seeds}")
+    if keras.backend.backend() != "jax":
+        parser.error(f"the gradient check needs Keras's JAX backend: KERAS_BACKEND=jax; got {keras.backend.backend()}")
     data, settings = load(), Settings()
     if arguments.seeds:
         found = []

@@ -99,3 +99,10 @@ class FullCell(RNNCell):
 
     def dropped_state(self, h: Tensor) -> Tensor:
         return h * noise(h.shape, self.recurrent_dropout, "sequence") if self.recurrent_dropout else h
+
+
+def refuse_recurrent_options(cell: str, options: dict[str, Any]) -> None:
+    """Raise TypeError for options of a recurrent kernel, given to a cell that has none."""
+    absent = [name for name in options if name.startswith("recurrent_") and name != "recurrent_activation"]
+    if absent:
+        raise TypeError(f"{cell} has no recurrent kernel: {', '.join(absent)} cannot be given")

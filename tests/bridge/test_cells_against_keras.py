@@ -98,6 +98,38 @@ def test_cells_agree_with_keras(name, mask, go_backwards):
     check(*pair(name, go_backwards), MASKS[mask])
 
 
+CONVOLUTIONS = {
+    "one axis": (keras.layers.ConvLSTM1D, (6,), {"kernel_size": 2, "dilation_rate": 2}),
+    "two axes": (keras.layers.ConvLSTM2D, (4, 5), {"kernel_size": (3, 2), "padding": "same"}),
+    "two axes, strides": (keras.layers.ConvLSTM2D, (5, 6), {"kernel_size": 3, "strides": 2, "use_bias": False}),
+    "three axes": (keras.layers.ConvLSTM3D, (3, 2, 3), {"kernel_size": 2, "activation": "relu"}),
+}
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_convolutional_cells_agree_with_keras(name):
+    """Without a mask: Keras's own layer refuses one where states have several axes."""
+    keras_class, spatial, options = CONVOLUTIONS[name]
+    loop = {"return_sequences": True, "return_state": True}
+    rng = np.random.default_rng(1)
+    peer = keras_class(2, **loop, **options)
+    peer.build((2, 3, *spatial, 3))
+    weights = [0.5 * rng.standard_normal(w.shape).astype(keras.config.floatx()) for w in peer.get_weights()]
+    peer.set_weights(weights)
+    ours = cells.ConvLSTMCell(2, **options).get_layer(**loop)
+    ours.build((2, 3, *spatial, 3))
+    ours.set_weights(weights)
+    x = rng.standard_normal((2, 3, *spatial, 3)).astype(keras.config.floatx())
+    shape = ours.forward(x)[0][1].shape
+    states = [rng.standard_normal(shape).astype(keras.config.floatx()) for _ in range(2)]
+    expected = values_and_gradients(peer, x, states, None, lambda answers: sum(ops.sum(v * v) for v in answers))
+    answer, tape = ours.forward(x, initial_state=states)
+    gradients = ours.backward(tape, [2 * v for v in answer])
+    found = [*answer, gradients.x, *gradients.initial_state, *gradients.weights]
+    for one, other in zip(found, expected, strict=True):
+        assert_close(one, other, KERAS_KIND)
+
+
 @pytest.mark.parametrize("name", ["simple", "gru", "lstm"])
 def test_the_check_sees_a_transposed_weight(name):
     peer, ours = pair(name, False)

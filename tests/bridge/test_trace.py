@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 from keras import ops
 
+from keras_bridge.rules import RULES
 from keras_bridge.trace import TraceError, trace
+from rsref import ops as rsref_ops
 from rsref.engine import ReferenceEngine
 from rsref.graph import StepGraph
 from rsref.recurrence import Recurrence
@@ -59,13 +61,36 @@ def traced_values(model, x):
     return outputs[0][:, 0]
 
 
-@pytest.mark.parametrize("name", STEPS)
-def test_step_has_the_same_values(name):
+def model_of(name):
     inputs = keras.Input((6,))
     model = keras.Model(inputs, STEPS[name](inputs))
     model.set_weights([np.random.default_rng(1).uniform(0.2, 1, w.shape) for w in model.get_weights()])
-    x = np.random.default_rng(0).standard_normal((4, 6))
+    return model, np.random.default_rng(0).standard_normal((4, 6))
+
+
+def check(model, x):
     assert_close(traced_values(model, x), ops.convert_to_numpy(model(x, training=False)), KERAS_KIND)
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_step_has_the_same_values(name):
+    check(*model_of(name))
+
+
+MUTATIONS = {
+    "a rule of another operation": ("dense silu", "Silu", lambda operation, x: rsref_ops.tanh(x)),
+    "a dropped bias": ("nested", "Add", lambda operation, a, b: a),
+    "operands exchanged": ("where", "Where", lambda operation, c, a, b: rsref_ops.where(c, b, a)),
+}
+
+
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_the_check_sees_a_wrong_rule(name, monkeypatch):
+    step, operation, rule = MUTATIONS[name]
+    model, x = model_of(step)
+    monkeypatch.setitem(RULES, operation, rule)
+    with pytest.raises(AssertionError, match="relative error"):
+        check(model, x)
 
 
 def test_an_operation_without_counterpart_is_named():

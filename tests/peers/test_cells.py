@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from rsref import cells
+from rsref import cells, ops
 from tests.tolerances import assert_close
 
 
@@ -30,14 +30,18 @@ TORCH = {
 }
 
 
-@pytest.mark.parametrize("name", TORCH)
-def test_cells_agree_with_torch(name):
+def pair(name):
+    """Return PyTorch's layer and ours, with the same weights."""
     torch_class, cell_class = TORCH[name]
     torch.manual_seed(0)
     peer = torch_class(5, 4, batch_first=True, dtype=torch.float64)
     ours = cell_class(4).get_layer(return_sequences=True)
     ours.build((3, 6, 5))
     ours.set_weights(from_torch(name, peer))
+    return peer, ours
+
+
+def check(name, peer, ours):
     x = torch.tensor(sample(), requires_grad=True)
     y = peer(x)[0]
     (y**2).sum().backward()
@@ -45,7 +49,7 @@ def test_cells_agree_with_torch(name):
     gradients = ours.backward(tape, 2 * answer)
     assert_close(answer, y.detach().numpy())
     assert_close(gradients.x, x.grad.numpy())
-    copied = torch_class(5, 4, batch_first=True, dtype=torch.float64)
+    copied = type(peer)(5, 4, batch_first=True, dtype=torch.float64)
     for parameter, source in zip(copied.parameters(), peer.parameters()):
         parameter.data = source.grad
     kernel, recurrent, bias = from_torch(name, copied)
@@ -53,3 +57,28 @@ def test_cells_agree_with_torch(name):
     assert_close(gradients.weights[1], recurrent)
     # the two biases of PyTorch that are one of ours have the same gradient each, so their sum is twice ours
     assert_close(gradients.weights[2], bias if name == "gru" else bias / 2)
+
+
+@pytest.mark.parametrize("name", TORCH)
+def test_cells_agree_with_torch(name):
+    check(name, *pair(name))
+
+
+@pytest.mark.parametrize("name", TORCH)
+def test_the_check_sees_a_transposed_weight(name):
+    peer, ours = pair(name)
+    weights = ours.get_weights()
+    weights[1][:, :4] = weights[1][:, :4].T.copy()
+    ours.set_weights(weights)
+    with pytest.raises(AssertionError, match="relative error"):
+        check(name, peer, ours)
+
+
+@pytest.mark.parametrize("name", TORCH)
+def test_the_check_sees_a_wrong_gradient(name, monkeypatch):
+    """The values stay right: the vector-Jacobian product of tanh alone is changed."""
+    peer, ours = pair(name)
+    tanh = ops.REGISTRY["tanh"]
+    monkeypatch.setattr(tanh, "vjp", lambda wrt, g, y, x: g * (1 - y * y) * 0.99)
+    with pytest.raises(AssertionError, match="relative error"):
+        check(name, peer, ours)

@@ -3,7 +3,22 @@
 import numpy as np
 import pytest
 
-from rsref import Activation, Dense, Input, Model, RecurrentModel, RecurrentSequential, RNNCellFromModel, add, ops
+from rsref import (
+    Activation,
+    ConvLSTMCell,
+    Dense,
+    Input,
+    LayerCell,
+    MinGRUCell,
+    MLSTMCell,
+    Model,
+    RecurrentModel,
+    RecurrentSequential,
+    RNNCellFromModel,
+    SLSTMCell,
+    add,
+    ops,
+)
 from tests.rsref.features.test_readout import TanhCell
 
 
@@ -23,6 +38,30 @@ X = np.zeros((2, 5, 3))
 x_t, h_tm1 = Input((3,)), Input((4,))
 
 MISUSES = {
+    "an option of a kernel that is not there": (
+        lambda: MinGRUCell(4, recurrent_dropout=0.5),
+        TypeError,
+        ["MinGRUCell has no recurrent kernel", "recurrent_dropout"],
+    ),
+    "heads that do not divide": (lambda: MLSTMCell(4, heads=3), ValueError, ["4 units", "3 equal heads"]),
+    "an unknown forget gate": (lambda: SLSTMCell(4, forget_gate="relu"), ValueError, ["forget_gate", "relu"]),
+    "images of unknown size": (
+        lambda: ConvLSTMCell(4, 3).get_layer().build((None, None, None, 8, 3)),
+        ValueError,
+        ["known lengths", "None, 8, 3"],
+    ),
+    "a window of another rank": (
+        lambda: ConvLSTMCell(4, (3, 3)).get_layer().build((None, None, 8, 3)),
+        ValueError,
+        ["kernel_size", r"\(3, 3\)"],
+    ),
+    "a wrapped layer of another shape": (
+        lambda: LayerCell(Dense(5)).get_layer()(X),
+        ValueError,
+        [r"\(None, 5\)", r"\(None, 3\)", "state_shape"],
+    ),
+    "a wrapped cell": (lambda: LayerCell(MinGRUCell(4)), TypeError, ["wraps a layer"]),
+    "an unknown merge": (lambda: LayerCell(Dense(5), merge="glue"), ValueError, ["merge", "glue"]),
     "unequal numbers of states": (
         lambda: RecurrentModel(x_t, h_tm1, [h_tm1], []),
         ValueError,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from rsref import Input, RecurrentModel, cells, ops, set_random_seed
+from rsref import Dense, Input, RecurrentModel, cells, ops, set_random_seed
 from rsref.cells import basic
 from rsref.engine import ReferenceEngine
 from rsref.recurrence import Recurrence
@@ -47,6 +47,11 @@ CELLS = {
     "highway": lambda: cells.RHNCell(3, 3),
     "highway, own carry gate": lambda: cells.RHNCell(3, 2, coupled=False, recurrent_dropout=0.5),
     "weighted average": lambda: cells.RWACell(3),
+    "sLSTM": lambda: cells.SLSTMCell(4, heads=2),
+    "mLSTM": lambda: cells.MLSTMCell(4, heads=2),
+    "minGRU": lambda: cells.MinGRUCell(3, dropout=0.5),
+    "minLSTM": lambda: cells.MinLSTMCell(3),
+    "layer": lambda: cells.LayerCell(Dense(2), merge="add"),
     "basic simple": lambda: basic.SimpleRNNCell(3),
     "basic gru": lambda: basic.GRUCell(3),
     "basic lstm": lambda: basic.LSTMCell(3),

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from rsref import cells, set_random_seed
+from rsref import Dense, cells, set_random_seed
 from rsref.cells import basic
-from tests.rsref.features.plain import check
+from tests.rsref.features.plain import check, greater
 from tests.tolerances import assert_close
 
 
@@ -121,7 +121,103 @@ def basic_simple(x, states, weights):
     return new, [new]
 
 
+def scalar_memory(x, states, weights):
+    """sLSTM of one head, unstabilised: exponential gates as they are."""
+    (h, c, n), (w, r, b) = states, weights
+    i, f, g, o = np.split(x @ w + h @ r + b, 4, axis=-1)
+    new_c, new_n = sigmoid(f) * c + np.exp(i) * np.tanh(g), sigmoid(f) * n + np.exp(i)
+    new = sigmoid(o) * new_c / new_n
+    return new, [new, new_c, new_n]
+
+
+def scalar_memory_of_heads(x, states, weights):
+    """sLSTM of N heads of one unit each, with an exponential forget gate: the recurrent kernel is a row."""
+    (h, c, n), (w, r, b) = states, weights
+    i, f, g, o = np.split(x @ w + np.tile(h, 4) * r[0] + b, 4, axis=-1)
+    new_c, new_n = np.exp(f) * c + np.exp(i) * np.tanh(g), np.exp(f) * n + np.exp(i)
+    new = sigmoid(o) * new_c / new_n
+    return new, [new, new_c, new_n]
+
+
+def matrix_memory(heads, forget):
+    """mLSTM, unstabilised, head by head."""
+
+    def step(x, states, weights):
+        (memories, norms), (w, b, gate_w, gate_b) = states, weights
+        q, k, v, o = np.split(x @ w + b, 4, axis=-1)
+        i, f = np.split(x @ gate_w + gate_b, 2, axis=-1)
+        size, outputs, new = N // heads, [], ([], [])
+        for head in range(heads):
+            cut = slice(head * size, (head + 1) * size)
+            key = k[:, cut] / np.sqrt(size)
+            kept, added = forget(f[:, head])[:, None], np.exp(i[:, head])[:, None]
+            old = 0 if memories is None else memories[head]
+            memory = kept[..., None] * old + added[..., None] * v[:, cut, None] * key[:, None, :]
+            norm = kept * (0 if norms is None else norms[head]) + added * key
+            inner = (norm * q[:, cut]).sum(-1, keepdims=True)
+            inner = np.where(np.real(inner) < 0, -inner, inner)
+            outputs.append((memory @ q[:, cut, None])[..., 0] / greater(inner, np.ones_like(inner)))
+            new[0].append(memory)
+            new[1].append(norm)
+        return sigmoid(o) * np.concatenate(outputs, -1), list(new)
+
+    def plain(x, *weights):
+        current, outputs = [None, None], []
+        for t in range(x.shape[1]):
+            y, current = step(x[:, t], current, weights)
+            outputs.append(y)
+        return [np.stack(outputs, 1)]
+
+    return plain
+
+
+def minimal_gru(x, states, weights):
+    (h,), (w, b) = states, weights
+    z, candidate = np.split(x @ w + b, 2, axis=-1)
+    new = (1 - sigmoid(z)) * h + sigmoid(z) * candidate
+    return new, [new]
+
+
+def minimal_lstm(x, states, weights):
+    (h,), (w, b) = states, weights
+    f, i, candidate = np.split(x @ w + b, 3, axis=-1)
+    f, i = sigmoid(f), sigmoid(i)
+    new = (f * h + i * candidate) / (f + i)
+    return new, [new]
+
+
+def wrapped_layer(x, states, weights):
+    (h,), (w, b) = states, weights
+    new = np.tanh(np.concatenate([x, h], -1) @ w + b)
+    return new, [new]
+
+
+def image_lstm(x, weights):
+    """ConvLSTM over one spatial axis of 5 places, window 3, stride 2, channels 2: position by position."""
+    w, u, b = weights
+    h = c = np.zeros((len(x), 2, N))
+    outputs = []
+    for t in range(x.shape[1]):
+        around = np.concatenate([np.zeros((len(x), 1, N)), h, np.zeros((len(x), 1, N))], 1)
+        z = np.stack(
+            [sum(x[:, t, 2 * p + k] @ w[k] + around[:, p + k] @ u[k] for k in range(3)) + b for p in range(2)],
+            1,
+        )
+        i, f, g, o = np.split(z, 4, axis=-1)
+        c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+        h = sigmoid(o) * np.tanh(c)
+        outputs.append(h)
+    return [np.stack(outputs, 1)]
+
+
 CELLS = {
+    "sLSTM": (lambda: cells.SLSTMCell(N), scalar_memory, 3),
+    "sLSTM of heads": (lambda: cells.SLSTMCell(N, heads=N, forget_gate="exp"), scalar_memory_of_heads, 3),
+    "mLSTM": (lambda: cells.MLSTMCell(N), matrix_memory(1, sigmoid), None),
+    "mLSTM of heads": (lambda: cells.MLSTMCell(N, heads=N, forget_gate="exp"), matrix_memory(N, np.exp), None),
+    "minGRU": (lambda: cells.MinGRUCell(N), minimal_gru, 1),
+    "minLSTM": (lambda: cells.MinLSTMCell(N), minimal_lstm, 1),
+    "layer": (lambda: cells.LayerCell(Dense(N, activation="tanh"), N), wrapped_layer, 1),
     "minimal gated": (lambda: cells.MinimalGatedCell(N), minimal_gated, 1),
     "independent": (lambda: cells.IndRNNCell(N, activation="tanh"), independent, 1),
     "highway": (lambda: cells.RHNCell(N, 2), highway, 1),
@@ -141,7 +237,7 @@ def layer_and_loop(name):
     layer.build((2, 4, 2))
     rng = np.random.default_rng(2)
     layer.set_weights([rng.standard_normal(w.shape) for w in layer.weights])
-    return layer, looped(step, states)
+    return layer, step if states is None else looped(step, states)
 
 
 @pytest.mark.parametrize("name", CELLS)
@@ -159,6 +255,51 @@ def test_the_check_sees_a_changed_weight(name):
 
     with pytest.raises(AssertionError, match="relative error"):
         check(layer, shifted, x=np.random.default_rng(1).standard_normal((2, 4, 2)))
+
+
+def test_initial_memory_has_its_gradient_though_it_is_empty():
+    layer, _ = layer_and_loop("sLSTM")
+    zeros = [np.zeros((2, N)) for _ in range(4)]
+
+    def plain(x, h, c, n, m, *weights):
+        states, outputs = [h, c * np.exp(m), n * np.exp(m)], []
+        for t in range(x.shape[1]):
+            y, states = scalar_memory(x[:, t], states, weights)
+            outputs.append(y)
+        return [np.stack(outputs, 1)]
+
+    x = np.random.default_rng(1).standard_normal((2, 4, 2))
+    check(layer, plain, x=x, arguments={"initial_state": zeros}, leaves=zeros, read=lambda g: g.initial_state)
+
+
+def image_layer():
+    layer = cells.ConvLSTMCell(N, 3, strides=2).get_layer(return_sequences=True)
+    layer.build((2, 3, 5, 2))
+    rng = np.random.default_rng(2)
+    layer.set_weights([rng.standard_normal(w.shape) for w in layer.weights])
+    return layer, rng.standard_normal((2, 3, 5, 2))
+
+
+def test_convolutional_cell_is_its_equations():
+    layer, x = image_layer()
+    check(layer, lambda x, *weights: image_lstm(x, weights), x=x)
+
+
+def test_the_check_sees_a_turned_window():
+    layer, x = image_layer()
+    with pytest.raises(AssertionError, match="relative error"):
+        check(layer, lambda x, w, *weights: image_lstm(x, (w[::-1], *weights)), x=x)
+
+
+@pytest.mark.parametrize("name", ["sLSTM", "sLSTM of heads", "mLSTM", "mLSTM of heads"])
+def test_exponential_gates_are_stable(name):
+    """Inputs that overflow exp: the output keeps to the limit, the gradients are finite."""
+    layer, _ = layer_and_loop(name)
+    for scale in (3e3, -3e3):
+        y, tape = layer.forward(scale * np.random.default_rng(1).standard_normal((2, 4, 2)))
+        gradients = layer.backward(tape, np.ones_like(y))
+        assert np.isfinite(y).all()
+        assert all(np.isfinite(g).all() for g in (gradients.x, *gradients.weights))
 
 
 def test_attention_decoder_weighs_the_valid_places():

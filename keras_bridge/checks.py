@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
+
+from keras_bridge.backend import is_compiling
+from rsref.recurrence import Step
 
 
 def as_list(value: Any) -> list[Any]:
@@ -15,54 +18,108 @@ def as_list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def check_step(
-    inputs: list[Any], outputs: list[Any], initial_states: list[Any], final_states: list[Any], readouts: list[Any]
-) -> None:
-    """Raise TypeError or ValueError, naming the argument, if the drawn step is not a step."""
-    named = {
-        "input": inputs,
-        "output": outputs,
-        "initial_states": initial_states,
-        "final_states": final_states,
-        "readout_input": readouts,
+def is_float(tensor: Any) -> bool:
+    """Whether a tensor, symbolic or not, holds floating numbers."""
+    return "float" in str(keras.backend.standardize_dtype(tensor.dtype))
+
+
+def check_options(decode: bool, output_length: int | None, truncate: int | None) -> None:
+    """Raise TypeError or ValueError, naming the option, if options of a layer do not go together."""
+    for name, value in (("output_length", output_length), ("truncate", truncate)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+            raise TypeError(f"{name} must be a positive integer or None; got {value!r}")
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be a positive integer or None; got {value!r}")
+    if output_length is not None and not decode:
+        raise ValueError(f"output_length={output_length} is for decode=True; without it the input has the steps")
+
+
+def check_probability(value: Any, now: bool = False, like: Any = None) -> Any:
+    """Return False, or a probability: a number in [0, 1], a variable or a callable; `now` calls a callable.
+
+    like: a tensor of the call: where code is compiled, a callable that answers a plain number is refused, since that
+        number would be kept for ever.
+    Errors: TypeError or ValueError that name teacher_force.
+    """
+    if value is None or value is False:
+        return False
+    if value is True:
+        return 1.0
+    if callable(value) and not isinstance(value, keras.Variable):
+        if not now:
+            return value
+        value = value()
+        if isinstance(value, int | float) and is_compiling(like):
+            raise ValueError(
+                "teacher_force is a callable that answers a plain number, which compiled code would keep for ever: "
+                "answer a keras.Variable (or what is computed from one), or compile the model with run_eagerly=True"
+            )
+    if isinstance(value, int | float):
+        if not 0 <= value <= 1:
+            raise ValueError(f"teacher_force must be a probability in [0, 1]; got {value!r}")
+        return float(value)
+    if isinstance(value, keras.Variable) or keras.ops.is_tensor(value):
+        return value
+    raise TypeError(f"teacher_force must be a bool, a probability, a keras.Variable or a callable; got {value!r}")
+
+
+def check_drawn(step: Step) -> None:
+    """Raise TypeError or ValueError, naming the argument, if what a user drew is not a step."""
+    masks = [] if step.mask_input is None else [step.mask_input]
+    named: dict[str, list[Any]] = {
+        "input": list(step.sequences),
+        "constants": list(step.constants),
+        "output": list(step.outputs),
+        "initial_states": list(step.states),
+        "final_states": list(step.new_states),
+        "readout_input": list(step.readouts),
+        "mask_input": masks,
     }
     for name, tensors in named.items():
         for tensor in tensors:
             if not isinstance(tensor, keras.KerasTensor):
                 raise TypeError(f"{name} must hold tensors drawn from keras.Input; got {type(tensor).__name__}")
-    if not outputs:
+    if not step.outputs:
         raise ValueError("output: a step needs at least one output tensor; got none")
-    if not inputs:
+    if not step.sequences:
         raise ValueError(
             "input: a step needs at least one input tensor, which receives one slice of the sequence a step"
         )
-    leaves = [*inputs, *initial_states, *readouts]
-    for name in ("input", "initial_states", "readout_input"):
+    leaves = [*step.sequences, *step.constants, *step.states, *step.readouts, *masks]
+    for name in ("input", "constants", "initial_states", "readout_input", "mask_input"):
         for tensor in named[name]:
             if not _is_input(tensor):
                 raise ValueError(
                     f"{name} must hold tensors made by keras.Input, not computed ones; got {_show(tensor)}"
                 )
     if len({id(tensor) for tensor in leaves}) != len(leaves):
-        raise ValueError("a tensor is named twice among input, initial_states and readout_input")
-    if len(initial_states) != len(final_states):
-        raise ValueError(
-            f"initial_states and final_states must be equally many; got {len(initial_states)} and {len(final_states)}"
-        )
-    for i, (old, new) in enumerate(zip(initial_states, final_states)):
-        if tuple(old.shape) != tuple(new.shape):
-            raise ValueError(
-                f"state {i}: the initial state {_show(old)} and the final state {_show(new)} must have the same shape"
-            )
-    if len(readouts) > len(outputs):
-        raise ValueError(f"readout_input: {len(readouts)} are given for {len(outputs)} outputs")
-    for readout, output in zip(readouts, outputs):
-        if tuple(readout.shape) != tuple(output.shape):
-            raise ValueError(f"readout_input {_show(readout)} must have the shape of the output {_show(output)}")
+        raise ValueError("a tensor is named twice among input, constants, initial_states, readout_input and mask_input")
     known = {id(tensor) for tensor in leaves}
     for name in ("output", "final_states"):
         for tensor in named[name]:
             _check_origin(name, tensor, known)
+
+
+def check_step(step: Step, decode: bool, forced: bool) -> None:
+    """Raise ValueError, naming the argument, if the parts of a step or the layer's options do not fit together."""
+    if len(step.states) != len(step.new_states):
+        raise ValueError(
+            f"initial_states and final_states must be equally many; got {len(step.states)} and {len(step.new_states)}"
+        )
+    for i, (old, new) in enumerate(zip(step.states, step.new_states)):
+        if tuple(old.shape) != tuple(new.shape):
+            raise ValueError(
+                f"state {i}: the initial state {_show(old)} and the final state {_show(new)} must have the same shape"
+            )
+    if len(step.readouts) > len(step.outputs):
+        raise ValueError(f"readout_input: {len(step.readouts)} are given for {len(step.outputs)} outputs")
+    for readout, output in zip(step.readouts, step.outputs):
+        if tuple(readout.shape) != tuple(output.shape):
+            raise ValueError(f"readout_input {_show(readout)} must have the shape of the output {_show(output)}")
+    if forced and not step.readouts:
+        raise ValueError("teacher_force needs a readout: give readout_input, or readout=... in RecurrentSequential")
+    if step.mask_input is not None and not decode:
+        raise ValueError("mask_input needs decode=True: without it the loop itself reads the mask")
 
 
 def _check_origin(name: str, tensor: Any, known: set[int]) -> None:
@@ -71,7 +128,7 @@ def _check_origin(name: str, tensor: Any, known: set[int]) -> None:
         if node.is_input and id(leaf) not in known:
             raise ValueError(
                 f"{name} {_show(tensor)} is not computed from the step's inputs: it needs {_show(leaf)}, which "
-                f"is not among input, initial_states and readout_input"
+                f"is not among input, constants, initial_states and readout_input"
             )
         for argument in keras.tree.flatten((node.arguments.args, node.arguments.kwargs)):
             if isinstance(argument, keras.Variable):
@@ -81,34 +138,63 @@ def _check_origin(name: str, tensor: Any, known: set[int]) -> None:
                 )
 
 
-def check_sequences(layer: str, slices: list[Any], shapes: list[tuple[int | None, ...]]) -> None:
-    """Raise ValueError, naming the layer, if sequences of these shapes cannot be run: (batch, time, ...) each."""
+def check_call(
+    layer: Any,
+    shapes: list[tuple[int | None, ...]],
+    states: Sequence[Any] = (),
+    readouts: Sequence[Any] = (),
+    truths: Sequence[Any] = (),
+    constants: Sequence[Any] = (),
+    masks: Sequence[Any] = (),
+    output_length: int | None = None,
+) -> None:
+    """Raise TypeError or ValueError, naming layer and argument, if the arguments of a call do not fit the step."""
+    drawn, name = layer.drawn, layer.name
+    check_options(layer.decode, output_length, None)
+    if layer.decode and output_length is None and layer.output_length is None:
+        raise ValueError(f"{name}: decode=True needs output_length, in the layer or in the call")
+    _check_sequences(name, drawn.sequences, shapes, layer.decode)
+    known_steps = (output_length or layer.output_length) if layer.decode else shapes[0][1]
+    if layer.decode and drawn.mask_input is None and any(mask is not None for mask in masks):
+        raise ValueError(f"{name} decodes with a step that has no mask_input: it cannot take a mask")
+    for mask in masks:
+        if mask is not None and not _fits(tuple(mask.shape), shapes[0][:2]):
+            raise ValueError(f"{name}: mask must have shape (batch, time) = {shapes[0][:2]}; got {tuple(mask.shape)}")
+    if readouts and not drawn.readouts:
+        raise ValueError(f"{name} has no readout: initial_readout is not accepted")
+    if states:
+        check_values(name, "initial_state", drawn.states, states)
+    if readouts:
+        check_values(name, "initial_readout", drawn.readouts, readouts)
+    if len(constants) != len(drawn.constants):
+        raise ValueError(f"{name}: constants must hold {len(drawn.constants)} tensors; got {len(constants)}")
+    check_values(name, "constants", drawn.constants, constants)
+    if truths and layer.teacher_force is False:
+        raise ValueError(f"{name}: ground_truth is given, but teacher_force is False")
+    if truths:
+        if len(truths) != len(drawn.readouts):
+            raise ValueError(f"{name}: ground_truth must hold {len(drawn.readouts)} tensors; got {len(truths)}")
+        for truth, readout in zip(truths, drawn.readouts):
+            expected = (shapes[0][0], known_steps, *readout.shape[1:])
+            if not _fits(tuple(truth.shape), expected):
+                raise ValueError(f"{name}: ground_truth must have shape {expected}; got {tuple(truth.shape)}")
+
+
+def _check_sequences(layer: str, slices: Sequence[Any], shapes: list[tuple[int | None, ...]], decode: bool) -> None:
     if len(shapes) != len(slices):
         raise ValueError(f"{layer} takes {len(slices)} sequences; got {len(shapes)}")
     for own, shape in zip(slices, shapes):
-        expected = (own.shape[0], None, *own.shape[1:])
+        expected = tuple(own.shape) if decode else (own.shape[0], None, *own.shape[1:])
+        words = "the whole input of a decoder" if decode else "(batch, time, ...)"
         if not _fits(shape, expected):
-            raise ValueError(
-                f"{layer}: a sequence of shape {shape} is given where {expected} (batch, time, ...) is needed"
-            )
-        if not _fits(shape[:2], shapes[0][:2]):
+            raise ValueError(f"{layer}: an input of shape {shape} is given where {expected}, {words}, is needed")
+        shared = 1 if decode else 2
+        if not _fits(shape[:shared], shapes[0][:shared]):
             raise ValueError(f"{layer}: sequences must agree in batch and time; got the shapes {shapes}")
 
 
-def check_masks(layer: str, expected: tuple[int | None, ...], masks: list[Any]) -> None:
-    """Raise ValueError, naming the layer, if a mask is not of shape (batch, time)."""
-    for mask in masks:
-        if mask is not None and not _fits(tuple(mask.shape), expected):
-            raise ValueError(f"{layer}: mask must have shape (batch, time) = {expected}; got {tuple(mask.shape)}")
-
-
-def check_values(layer: str, name: str, leaves: list[Any], values: list[Any]) -> None:
-    """Raise ValueError, naming the argument, if values do not fit the step's inputs; no values at all mean zeros."""
-    if not values:
-        for leaf in leaves:
-            if None in leaf.shape[1:]:
-                raise ValueError(f"{layer}: {name} must be given for {_show(leaf)}: zeros of which size is not known")
-        return
+def check_values(layer: str, name: str, leaves: Sequence[Any], values: Sequence[Any]) -> None:
+    """Raise ValueError, naming the argument, if values do not fit the step's inputs."""
     if len(values) != len(leaves):
         raise ValueError(f"{layer}: {name} must hold {len(leaves)} tensors; got {len(values)}")
     for value, leaf in zip(values, leaves):

@@ -7,53 +7,63 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_bridge.checks import is_float
 from keras_bridge.loops import scan
+from keras_bridge.step import KerasRecurrence
+
+
+def prepare(recurrence: KerasRecurrence) -> None:
+    """Nothing to prepare: any step can run."""
 
 
 def run(
-    step: Any,
+    recurrence: KerasRecurrence,
     sequences: list[Any],
+    constants: list[Any],
     states: list[Any],
-    outputs: list[Any],
-    mask: Any = None,
+    blanks: list[Any],
+    mask: Any,
+    length: Any,
     *,
-    zero_output_for_mask: bool = False,
-    return_sequences: bool = False,
-    training: bool | None = None,
+    return_sequences: bool,
+    training: bool,
+    seed: Any = None,
 ) -> tuple[list[Any], list[Any]]:
-    """Run a step model over sequences and return its outputs and final states.
+    """Run a step over sequences and return its outputs and final states.
 
-    step: a Keras model [slices..., states...] -> [outputs..., new states...].
-    sequences: (batch, time, ...); states: (batch, ...); outputs: zeros (batch, ...), one an output of the step, that
-        stand for the output before the first valid step.
+    sequences: (batch, time, ...); constants and states: (batch, ...); blanks: zeros (batch, ...), one an output of the
+        step, that stand for the output before the first valid step.
     mask: (batch, time) of bool, or None: at a masked step states stay, and the output repeats the last valid one
         or is zero.
+    length: how many steps. seed: a keras.random.SeedGenerator for engines that draw dropout masks themselves.
     Returns outputs (batch, time, ...), or the last step's (batch, ...) without return_sequences.
     """
-    batch, length = ops.shape(sequences[0])[:2]
+    batch = ops.shape(states[0] if states else (sequences or constants)[0])[0]
     if any(isinstance(n, int) and n == 0 for n in (batch, length)):
-        return [_repeated(y, length) for y in outputs] if return_sequences else outputs, states
+        return [_repeated(y, length) for y in blanks] if return_sequences else blanks, states
     if mask is not None:
         sequences = [_without_hazards(s, mask) for s in sequences]
     major = [_time_major(s) for s in sequences]
     masks = [] if mask is None else [_time_major(mask)]
-    variables = _StepVariables(step)
-    counts = len(states), len(outputs)
+    clocks = [] if recurrence.truncate is None else [ops.arange(length)]
+    variables = _StepVariables(recurrence.model)
+    counts = len(states), len(blanks)
 
     def body(carry: list[Any], slices: list[Any]) -> tuple[list[Any], list[Any]]:
         old_states, held, extra = _cut(carry, counts)
-        valid = slices[len(major)] if masks else None
-        results, extra = variables.call([*slices[: len(major)], *old_states], extra, training)
+        own, valid = slices[: len(major)], slices[len(major)] if masks else None
+        read = _truncated(old_states, slices[-1], recurrence.truncate) if clocks else old_states
+        results, extra = variables.call([*own, *constants, *read], extra, training)
         new = [ops.cast(y, old.dtype) for y, old in zip(results[: counts[1]], held)]
         new_states = [ops.cast(s, old.dtype) for s, old in zip(results[counts[1] :], old_states)]
         if valid is not None:
-            new_states = [_select(valid, s, old) for s, old in zip(new_states, old_states)]
-            stand_in = [ops.zeros_like(y) for y in new] if zero_output_for_mask else held
+            new_states = [_select(valid, s, old) for s, old in zip(new_states, read)]
+            stand_in = [ops.zeros_like(y) for y in new] if recurrence.zero_output_for_mask else held
             new = [_select(valid, y, old) for y, old in zip(new, stand_in)]
         return [*new_states, *new, *extra], new
 
-    like = outputs if return_sequences else []
-    carry, stacked = scan(body, [*states, *outputs, *variables.values], [*major, *masks], length, like)
+    like = blanks if return_sequences else []
+    carry, stacked = scan(body, [*states, *blanks, *variables.values], [*major, *masks, *clocks], length, like)
     final_states, last, extra = _cut(list(carry), counts)
     variables.assign(extra)
     return [_time_major(y) for y in stacked] if return_sequences else last, final_states
@@ -101,6 +111,12 @@ def _without_hazards(x: Any, mask: Any) -> Any:
         return x
     wide = ops.reshape(mask, (*ops.shape(mask), *(1,) * (len(x.shape) - 2)))
     return ops.where(ops.logical_or(wide, ops.isfinite(x)), x, ops.zeros_like(x))
+
+
+def _truncated(states: list[Any], t: Any, every: int | None) -> list[Any]:
+    """Return the states, cut off from their past where a stretch of steps begins."""
+    cut = ops.logical_and(t > 0, ops.equal(t % every, 0))
+    return [ops.where(cut, ops.stop_gradient(s), s) if is_float(s) else s for s in states]
 
 
 def _time_major(x: Any) -> Any:

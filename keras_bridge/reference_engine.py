@@ -2,112 +2,133 @@
 
 from __future__ import annotations
 
-import weakref
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_bridge.loops import backend_module
-from keras_bridge.trace import TracedStep, trace
+from keras_bridge.backend import backend_module, outside_graphs
+from keras_bridge.step import KerasRecurrence
+from keras_bridge.trace import trace
 from rsref.engine import ReferenceEngine
-from rsref.graph import StepGraph
-from rsref.recurrence import Recurrence
+from rsref.recurrence import Recurrence, Step, with_noise
+from rsref.tensor import NoiseSource, Tensor
 
 Array = np.ndarray
-
-
-_known: weakref.WeakKeyDictionary[Any, dict[Any, TracedRecurrence]] = weakref.WeakKeyDictionary()
 
 
 class TracedRecurrence:
     """A traced step with the pure functions on arrays that a custom gradient needs.
 
-    `forward` takes sequences, states, variables and, at the end, the mask if there is one; it answers outputs and final
-    states. `backward` takes the same and the gradients of the answer; it answers the gradients of all but the mask.
+    `forward` takes sequences, constants, states, variables and, at the end, the mask if there is one; it answers
+    outputs and final states. Dropout masks are the last of the sequences (one a step) and of the constants (one for
+    all). `backward` takes the same and the gradients of the answer; it answers the gradients of all but the mask.
     Nothing is kept between the two: backward runs the step forward again.
     """
 
-    def __init__(self, traced: TracedStep, sequences: int, zero_output_for_mask: bool):
-        states = len(traced.inputs) - sequences
-        outputs = len(traced.outputs) - states
-        graph = StepGraph(
-            sequences=traced.inputs[:sequences],
-            states=traced.inputs[sequences:],
-            outputs=traced.outputs[:outputs],
-            new_states=traced.outputs[outputs:],
+    def __init__(self, recurrence: KerasRecurrence, training: bool):
+        traced = trace(recurrence.model, training)
+        first, last = recurrence.sequences, recurrence.sequences + recurrence.constants
+        step = with_noise(
+            Step(
+                sequences=tuple(traced.inputs[:first]),
+                constants=tuple(traced.inputs[first:last]),
+                states=tuple(traced.inputs[last:]),
+                outputs=tuple(traced.outputs[: recurrence.outputs]),
+                new_states=tuple(traced.outputs[recurrence.outputs :]),
+            )
         )
+        graph = step.graph()
         place = {parameter: variable for variable, parameter in traced.variables}
         self.variables = [place[parameter] for parameter in graph.parameters]
-        self.engine = ReferenceEngine(Recurrence(graph, zero_output_for_mask))
-        self.counts = (sequences, states, len(self.variables), outputs)
+        self.step_masks, self.sequence_masks = step.step_masks, step.sequence_masks
+        self.engine = ReferenceEngine(Recurrence(graph, recurrence.zero_output_for_mask, recurrence.truncate))
+        counts = [len(graph.sequences), len(graph.constants), len(graph.states), len(self.variables)]
+        self.ends = [int(end) for end in np.cumsum(counts)]
+        self.outputs = recurrence.outputs
 
-    def forward(self, arrays: list[Array]) -> list[Array]:
-        outputs, states, _ = self._run(arrays)
+    def forward(self, arrays: list[Array], steps: int) -> list[Array]:
+        outputs, states, _ = self._run(arrays, steps)
         return [*outputs, *states]
 
-    def backward(self, arrays: list[Array], gradients: list[Array]) -> list[Array]:
-        outputs, states, tape = self._run(arrays)
+    def backward(self, arrays: list[Array], gradients: list[Array], steps: int) -> list[Array]:
+        outputs, states, tape = self._run(arrays, steps)
         given = [g if y.dtype.kind == "f" else None for g, y in zip(gradients, (*outputs, *states))]
         found = self.engine.backward(tape, given[: len(outputs)], given[len(outputs) :])
-        leaves = [*found.sequences, *found.states, *found.parameters]
+        leaves = [*found.sequences, *found.constants, *found.states, *found.parameters]
         return [np.zeros_like(a) if g is None else g for a, g in zip(arrays, leaves)]
 
-    def _run(self, arrays: list[Array]) -> tuple[list[Array], list[Array], Any]:
-        sequences, states, variables, _ = self.counts
-        last = sequences + states + variables
+    def _run(self, arrays: list[Array], steps: int) -> tuple[list[Array], list[Array], Any]:
+        first, second, third, last = self.ends
         mask = arrays[last] if len(arrays) > last else None
-        return self.engine.forward(
-            arrays[:sequences],
-            [],
-            arrays[sequences : sequences + states],
-            arrays[sequences + states : last],
-            mask=mask,
-        )
+        leaves = arrays[:first], arrays[first:second], arrays[second:third], arrays[third:last]
+        return self.engine.forward(*leaves, mask=mask, steps=steps)
+
+    def masks(self, leaves: tuple[Tensor, ...], lead: list[Any], dtype: str, seed: Any) -> list[Any]:
+        """Draw dropout masks; lead: their shape up to the batch, or the time axis."""
+        drawn = []
+        for leaf in leaves:
+            assert isinstance(leaf.source, NoiseSource)
+            ones = ops.ones((*lead, *leaf.shape[1:]), dtype)
+            drawn.append(keras.random.dropout(ones, leaf.source.rate, seed=seed))
+        return drawn
 
 
-def recurrence_of(step: Any, sequences: int, zero_output_for_mask: bool, training: bool) -> TracedRecurrence:
-    """Return a step model as a recurrence whose first inputs are sequences and the others states; traced once.
+def prepare(recurrence: KerasRecurrence, training: bool = False) -> TracedRecurrence:
+    """Return a step traced, once for inference and once for training.
 
     Errors: TraceError if the step has a layer or operation without a counterpart in rsref.
     """
-    known = _known.setdefault(step, {})
-    key = (sequences, zero_output_for_mask, training)
-    if key not in known:
-        known[key] = TracedRecurrence(trace(step, training), sequences, zero_output_for_mask)
-    return known[key]
+    if training not in recurrence.traces:
+        with outside_graphs():
+            recurrence.traces[training] = TracedRecurrence(recurrence, training)
+    return recurrence.traces[training]
 
 
 def run(
-    step: Any,
+    recurrence: KerasRecurrence,
     sequences: list[Any],
+    constants: list[Any],
     states: list[Any],
-    outputs: list[Any],
-    mask: Any = None,
+    blanks: list[Any],
+    mask: Any,
+    length: Any,
     *,
-    zero_output_for_mask: bool = False,
-    return_sequences: bool = False,
-    training: bool | None = None,
+    return_sequences: bool,
+    training: bool,
+    seed: Any = None,
 ) -> tuple[list[Any], list[Any]]:
-    """Run a step model over sequences with rsref; arguments and answer as `keras_bridge.keras_engine.run`.
+    """Run a step over sequences with rsref; arguments and answer as `keras_bridge.keras_engine.run`.
 
     Errors: TraceError if the step has a layer or operation without a counterpart in rsref.
     """
-    recurrence = recurrence_of(step, len(sequences), zero_output_for_mask, bool(training))
-    dtypes = [keras.backend.standardize_dtype(value.dtype) for value in (*outputs, *states)]
+    traced = prepare(recurrence, training)
+    dtypes = [keras.backend.standardize_dtype(value.dtype) for value in (*blanks, *states)]
     precision = next((dtype for dtype in dtypes if "float" in dtype), keras.config.floatx())
-    variables = [ops.cast(variable.value, precision) for variable in recurrence.variables]
-    arrays = [*sequences, *states, *variables, *([] if mask is None else [mask])]
-    length = sequences[0].shape[1]
-    shapes = [(y.shape[0], length, *y.shape[1:]) for y in outputs] + [tuple(state.shape) for state in states]
+    variables = [ops.cast(variable.value, precision) for variable in traced.variables]
+    batch = ops.shape((blanks or states)[0])[0]
+    step_masks = traced.masks(traced.step_masks, [batch, length], precision, seed)
+    sequence_masks = traced.masks(traced.sequence_masks, [batch], precision, seed)
+    arrays = [*sequences, *step_masks, *constants, *sequence_masks, *states, *variables]
+    arrays += [] if mask is None else [mask]
+    known = length if isinstance(length, int) else None
+    shapes = [(y.shape[0], known, *y.shape[1:]) for y in blanks] + [tuple(state.shape) for state in states]
+    decoding = known if not sequences else None  # with sequences, the arrays say how many steps there are
+
+    def steps_of(arrays: list[Array]) -> int:
+        return arrays[0].shape[1] if decoding is None else decoding
 
     def forward(arrays: list[Array]) -> list[Array]:
-        return [answer.astype(dtype, copy=False) for answer, dtype in zip(recurrence.forward(arrays), dtypes)]
+        found = traced.forward(arrays, steps_of(arrays))
+        return [answer.astype(dtype, copy=False) for answer, dtype in zip(found, dtypes)]
+
+    def backward(arrays: list[Array], gradients: list[Array]) -> list[Array]:
+        return traced.backward(arrays, gradients, steps_of(arrays))
 
     call = backend_module("keras_bridge.gradients").call
-    answer = list(call(forward, recurrence.backward, arrays, list(zip(shapes, dtypes))))
-    found, final_states = answer[: len(outputs)], answer[len(outputs) :]
+    answer = list(call(forward, backward, arrays, list(zip(shapes, dtypes))))
+    found, final_states = answer[: len(blanks)], answer[len(blanks) :]
     if not return_sequences:
-        found = [y[:, -1] if length != 0 else blank for y, blank in zip(found, outputs)]
+        found = [y[:, -1] if known != 0 else blank for y, blank in zip(found, blanks)]
     return found, final_states

@@ -12,10 +12,12 @@ from typing import Any
 import keras
 import numpy as np
 from keras import tree
+from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell
 from keras.src.ops.function import Function
 
+from keras_bridge.graph_layer import GraphLayer
 from keras_bridge.rules import apply_rule, kind_of
-from rsref.tensor import Input, Parameter, Tensor, constant
+from rsref.tensor import Input, Parameter, Tensor, constant, noise
 
 
 class TraceError(NotImplementedError):
@@ -101,14 +103,34 @@ class _Tracer:
             )
         return results
 
+    def random(self, layer: Any, tensors: list[Tensor], path: str) -> list[Tensor]:
+        """Draw dropout as a product with a mask that comes from outside; at inference nothing is left of it."""
+        if not self.training:
+            return tensors
+        (x,) = tensors
+        if "Spatial" in type(layer).__name__:
+            shape: Any = (x.shape[0], *(1,) * (x.ndim - 2), x.shape[-1])
+        elif type(layer).__name__ == "Dropout":
+            given = layer.noise_shape or (None,) * x.ndim
+            shape = tuple(n if m is None else m for n, m in zip(x.shape, given))
+        else:
+            raise TraceError(
+                f'{path}: the random layer {type(layer).__name__} is not traced in training; engine="keras" runs it'
+            )
+        if layer.rate == 0:
+            return tensors
+        if shape[0] is not None:
+            raise TraceError(f'{path}: a dropout mask shared by the samples is not traced; engine="keras" runs it')
+        return [x * noise(shape, layer.rate)]
+
     def layer(self, layer: Any, arguments: Any, keywords: dict[str, Any], path: str) -> list[Tensor]:
         """Open a layer: record what its call does to fresh symbolic inputs, and follow that."""
-        if _is_random(layer):
-            if self.training:
-                raise TraceError(
-                    f'{path}: the random layer {type(layer).__name__} is not traced in training; engine="keras" runs it'
-                )
-            return tree.flatten(arguments)
+        if isinstance(layer, GraphLayer):
+            return layer.draw(tree.flatten(arguments), self.parameter, self.training)
+        if type(layer).__name__ in RANDOM_LAYERS:
+            return self.random(layer, tree.flatten(arguments), path)
+        if self.training and _draws_masks(layer):
+            raise TraceError(f'{path}: the dropout of {type(layer).__name__} is not traced; engine="keras" runs it')
         given: list[Tensor] = []
         fresh: list[Any] = []
 
@@ -133,16 +155,19 @@ class _Tracer:
         return self.walk(Function(fresh, outputs), given, path)
 
 
-def _is_random(layer: Any) -> bool:
-    return type(layer).__name__ in (
-        "Dropout",
-        "SpatialDropout1D",
-        "SpatialDropout2D",
-        "SpatialDropout3D",
-        "GaussianDropout",
-        "GaussianNoise",
-        "AlphaDropout",
-    )
+RANDOM_LAYERS = (
+    "Dropout",
+    "SpatialDropout1D",
+    "SpatialDropout2D",
+    "SpatialDropout3D",
+    "GaussianDropout",
+    "GaussianNoise",
+    "AlphaDropout",
+)
+
+
+def _draws_masks(layer: Any) -> bool:
+    return isinstance(layer, DropoutRNNCell) and bool(layer.dropout or layer.recurrent_dropout)
 
 
 def _keras_dtype(tensor: Tensor, layer: Any) -> str:

@@ -6,8 +6,9 @@ An initializer is a callable that takes a shape and answers an array; random one
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,17 @@ def set_random_seed(seed: int) -> None:
     """Seed the generator of all random initial values and of all layers made from now on."""
     global _generator
     _generator = np.random.default_rng(seed)
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw random initial values from a generator of this seed within a `with` block."""
+    global _generator
+    kept, _generator = _generator, np.random.default_rng(seed)
+    try:
+        yield
+    finally:
+        _generator = kept
 
 
 def new_generator(seed: int | None = None) -> np.random.Generator:

@@ -5,18 +5,9 @@ time-major. `like` holds a tensor of the shape and dtype of each output. The ans
 time-major; if `like` is empty, outputs are dropped.
 """
 
-from importlib import import_module
 from typing import Any
 
-import keras
-
-
-def backend_module(package: str) -> Any:
-    """Return the module of a package that serves Keras's backend; ValueError if there is none."""
-    name = keras.backend.backend()
-    if name not in ("jax", "tensorflow", "torch"):
-        raise ValueError(f"keras_bridge runs on the jax, tensorflow and torch backends; KERAS_BACKEND is {name!r}")
-    return import_module(f"{package}.{name}")
+from keras_bridge.backend import backend_module
 
 
 def scan(

@@ -105,3 +105,66 @@ def _torch_function(function, loss, arrays):
     if torch.is_tensor(total) and total.requires_grad:
         total.backward()
     return answers, [v.grad for v in inputs]
+
+
+def gradients_of_layer(layer, leaves, inputs, options, weights, weigh):
+    """Return a layer's answers as arrays, and the gradients of weigh(answers) by its leaves and weights.
+
+    leaves: arrays, the first `inputs` of them the layer's input or inputs, the others initial states.
+    options: further arguments of the call. weights: the variables whose gradients are wanted.
+    """
+
+    def call(values):
+        given = values[:inputs]
+        states = {"initial_state": list(values[inputs:])} if len(values) > inputs else {}
+        answer = layer(given[0] if inputs == 1 else list(given), **states, **options)
+        return list(answer) if isinstance(answer, list | tuple) else [answer]
+
+    if BACKEND == "jax":
+        answers, gradients = _jax_layer(layer, call, leaves, weights, weigh)
+    elif BACKEND == "tensorflow":
+        answers, gradients = _tensorflow_layer(call, leaves, weights, weigh)
+    else:
+        answers, gradients = _torch_layer(call, leaves, weights, weigh)
+    wanted = [*leaves, *(np.asarray(keras.ops.convert_to_numpy(w.value)) for w in weights)]
+    filled = [np.zeros(a.shape) if g is None else g for a, g in zip(wanted, gradients, strict=True)]
+    return [[np.asarray(keras.ops.convert_to_numpy(v)) for v in values] for values in (answers, filled)]
+
+
+def _jax_layer(layer, call, leaves, weights, weigh):
+    import jax
+
+    others = [v for v in layer.variables if not any(v is w for w in weights)]
+
+    def loss(values, weight_values):
+        mapping = [*zip(weights, weight_values), *((v, v.value) for v in others)]
+        with keras.StatelessScope(state_mapping=mapping):
+            answers = call(values)
+        return weigh(answers), answers
+
+    arrays = [jax.numpy.asarray(a) for a in leaves]
+    (_, answers), (d_leaves, d_weights) = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(
+        arrays, [w.value for w in weights]
+    )
+    return answers, [*d_leaves, *d_weights]
+
+
+def _tensorflow_layer(call, leaves, weights, weigh):
+    import tensorflow as tf
+
+    inputs = [tf.Variable(a) for a in leaves]
+    with tf.GradientTape() as tape:
+        answers = call([tf.convert_to_tensor(v) for v in inputs])
+        loss = weigh(answers)
+    return answers, tape.gradient(loss, [*inputs, *[w.value for w in weights]])
+
+
+def _torch_layer(call, leaves, weights, weigh):
+    import torch
+
+    inputs = [torch.tensor(a, requires_grad=True) for a in leaves]
+    for weight in weights:
+        weight.value.grad = None
+    answers = call(inputs)
+    weigh(answers).backward()
+    return answers, [*(v.grad for v in inputs), *(w.value.grad for w in weights)]

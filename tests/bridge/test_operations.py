@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_bridge.reference_engine import TracedRecurrence
 from keras_bridge.rules import RULES, kind_of
+from keras_bridge.step import KerasRecurrence
 from keras_bridge.trace import TraceError, trace
 from tests.bridge.autodiff import BACKEND, KERAS_KIND, function_and_gradients
 from tests.bridge.operation_cases import CASES, FAULTS, POSITIVE, SINGLE
@@ -73,12 +74,13 @@ def of_keras(model, arrays):
 
 def of_rsref(model, arrays):
     """The same by rsref: one timestep."""
-    recurrence = TracedRecurrence(trace(model), len(arrays), zero_output_for_mask=False)
+    counts = {"sequences": len(arrays), "constants": 0, "states": 0, "outputs": len(model.outputs)}
+    recurrence = TracedRecurrence(KerasRecurrence(model, **counts), training=False)
     weights = [np.asarray(ops.convert_to_numpy(v.value), np.float64) for v in recurrence.variables]
     given = [*(a[:, None] for a in arrays), *weights]
-    answers = recurrence.forward(given)
+    answers = recurrence.forward(given, 1)
     weighed = [factor((len(v), *v.shape[2:]))[:, None] if is_float(v) else np.zeros(v.shape) for v in answers]
-    gradients = recurrence.backward(given, weighed)[: len(arrays)]
+    gradients = recurrence.backward(given, weighed, 1)[: len(arrays)]
     return [v[:, 0] for v in answers], [g[:, 0] for g in gradients]
 
 

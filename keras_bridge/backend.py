@@ -1,0 +1,45 @@
+"""What the backends do each in their own way: the module that serves one, and whether code is being compiled."""
+
+from __future__ import annotations
+
+import contextlib
+from importlib import import_module
+from typing import Any
+
+import keras
+
+BACKENDS = ("jax", "numpy", "tensorflow", "torch")
+
+
+def backend_module(package: str) -> Any:
+    """Return the module of a package that serves Keras's backend; ValueError if there is none."""
+    name = keras.backend.backend()
+    if name not in BACKENDS:
+        raise ValueError(f"keras_bridge runs on the backends {', '.join(BACKENDS)}; KERAS_BACKEND is {name!r}")
+    return import_module(f"{package}.{name}")
+
+
+def outside_graphs() -> Any:
+    """Return a context in which constants have values, even while the backend compiles the function around."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.init_scope()
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.ensure_compile_time_eval()
+    return contextlib.nullcontext()
+
+
+def is_compiling(tensor: Any) -> bool:
+    """Whether this tensor stands for values that come later: Python code runs once, and what it decides is kept."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return not tf.executing_eagerly()
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return isinstance(tensor, jax.core.Tracer)
+    return False

@@ -1,0 +1,149 @@
+"""What a cell is: a layer for one timestep, `[x_t, state, ...] -> [output, new_state, ...]`, drawn as a keras.Model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import tree
+
+from keras_bridge.checks import as_list
+
+
+@keras.saving.register_keras_serializable("keras_bridge")
+class RNNCell(keras.layers.Layer):
+    """A cell: write `build_model(input_shape)`, which draws one timestep and answers its keras.Model.
+
+    The model's inputs are the step's input and the states, its outputs the output and the new states, pairwise.
+    `input_shape` is the shape of one timestep's input, batch axis (None) first.
+    Called inside a drawn step: `y, h, c = cell([x, h_tm1, c_tm1])`. Weights are shared between calls.
+    output_dim, input_dim of old: give `units` and let the input say its length; full cells accept both.
+    Errors: ValueError if the model's states do not match pairwise, or a call gives too few tensors.
+    """
+
+    model: Any = None
+
+    def build_model(self, input_shape: tuple[int | None, ...]) -> Any:
+        """Draw one timestep for inputs of this shape."""
+        raise TypeError(f"{type(self).__name__} does not say how to draw a timestep: write its method build_model")
+
+    def build(self, input_shape: Any) -> None:
+        """Draw the cell for the shape of its input, or for a list of the shapes of input and states."""
+        several = bool(input_shape) and isinstance(input_shape[0], list | tuple)
+        if self.model is None:
+            self.model = self.build_model((None, *(input_shape[0] if several else input_shape)[1:]))
+            self._check()
+        self.built = True
+
+    @property
+    def num_states(self) -> int:
+        """The number of states; known once the cell is built."""
+        return len(self.model.outputs) - 1
+
+    @property
+    def mask_input(self) -> Any:
+        """The input that receives the mask of a whole sequence, (batch, time) of bool, or None."""
+        return None
+
+    @property
+    def num_inputs(self) -> int:
+        """The number of inputs before the states; 1 for most cells."""
+        return len(self.model.inputs) - self.num_states - (self.mask_input is not None)
+
+    @property
+    def states(self) -> list[Any]:
+        """The inputs that stand for the states in the cell's own model; their shapes are the states' shapes."""
+        return list(self.model.inputs[self.num_inputs : self.num_inputs + self.num_states])
+
+    def call(self, inputs: Any, training: bool | None = None) -> list[Any]:
+        tensors = as_list(inputs)
+        if len(tensors) != len(self.model.inputs):
+            raise ValueError(
+                f"{self.name} takes {self.num_inputs} input and {self.num_states} states (shapes "
+                f"{[tuple(t.shape) for t in self.model.inputs]}); got {len(tensors)} tensors"
+            )
+        return list(as_list(self.model(tensors, training=training)))
+
+    def get_layer(self, **options: Any) -> Any:
+        """Return a recurrent layer that runs this cell over a sequence; options as `RecurrentSequential`."""
+        from keras_bridge.recurrent import RecurrentSequential
+
+        return RecurrentSequential([self], **options)
+
+    def _check(self) -> None:
+        model = self.model
+        if not isinstance(model, keras.Model):
+            raise TypeError(f"{self.name}: build_model must answer a keras.Model; got {type(model).__name__}")
+        if self.num_inputs < 1:
+            raise ValueError(
+                f"{self.name}: a cell's model is [x, states...] -> [output, new states...]; got {len(model.inputs)} "
+                f"inputs and {len(model.outputs)} outputs"
+            )
+        for old, new in zip(self.states, model.outputs[1:]):
+            if tuple(old.shape) != tuple(new.shape):
+                raise ValueError(
+                    f"{self.name}: the state {tuple(old.shape)} and its new value {tuple(new.shape)} differ in shape"
+                )
+
+
+@keras.saving.register_keras_serializable("keras_bridge")
+class RNNCellFromModel(RNNCell):
+    """A cell from a drawn keras.Model `[x, state, ...] -> [output, new_state, ...]`."""
+
+    def __init__(self, model: Any, **options: Any):
+        super().__init__(**options)
+        self.model = model
+        self._check()
+        self.built = True
+
+    def build_model(self, input_shape: tuple[int | None, ...]) -> Any:
+        return self.model
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "model": keras.saving.serialize_keras_object(self.model)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> RNNCellFromModel:
+        config = dict(config)
+        return cls(keras.saving.deserialize_keras_object(config.pop("model")), **config)
+
+
+@keras.saving.register_keras_serializable("keras_bridge")
+class KerasCell(RNNCell):
+    """One of Keras's own cells (`keras.layers.LSTMCell`, `StackedRNNCells`, any with call(x, states) and state_size).
+
+    Its nested states are laid out as a flat list.
+    """
+
+    def __init__(self, cell: Any, **options: Any):
+        super().__init__(**options)
+        if not hasattr(cell, "state_size") or not callable(cell):
+            raise TypeError(f"a Keras cell has a state_size and is called on (x, states); got {type(cell).__name__}")
+        self.cell = cell
+
+    def build_model(self, input_shape: tuple[int | None, ...]) -> Any:
+        x = keras.Input(batch_shape=input_shape)
+        sizes = self.cell.state_size
+        leaves = [keras.Input((size,)) for size in tree.flatten(sizes)]
+        states = tree.pack_sequence_as(sizes, leaves) if isinstance(sizes, list | tuple) else leaves
+        output, new_states = self.cell(x, states)
+        return keras.Model([x, *leaves], [output, *tree.flatten(new_states)])
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "cell": keras.saving.serialize_keras_object(self.cell)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> KerasCell:
+        config = dict(config)
+        return cls(keras.saving.deserialize_keras_object(config.pop("cell")), **config)
+
+
+def as_cell(layer: Any) -> RNNCell | None:
+    """Return a layer as a cell if it is one or holds one of Keras's, else None."""
+    if isinstance(layer, RNNCell):
+        return layer
+    if isinstance(layer, keras.layers.RNN):
+        return KerasCell(layer.cell, name=f"{layer.name}_cell")
+    if isinstance(layer, keras.layers.Layer) and hasattr(layer, "state_size"):
+        return KerasCell(layer, name=f"{layer.name}_cell")
+    return None

@@ -1,0 +1,354 @@
+"""What every recurrent Keras layer does around its engine: arguments, initial states, masks, readout, forcing."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_bridge import engines
+from keras_bridge.checks import (
+    as_list,
+    check_call,
+    check_options,
+    check_probability,
+    check_step,
+    is_float,
+)
+from keras_bridge.emission import standard_dtype
+from keras_bridge.memory import Memory, serialized, state_initializers
+from keras_bridge.randomness import held_masks, is_random
+from keras_bridge.step import keras_recurrence, with_teacher_forcing
+from rsref.recurrence import Step, with_decoder, with_readout
+
+
+class RecurrentLayer(keras.layers.Layer):
+    """The options and calls that all recurrent layers share.
+
+    teacher_force: in training, the readout is the truth of the step before: True, or a probability in [0, 1] for each
+        sample and step (scheduled sampling, Bengio 2015): a number, a keras.Variable that a schedule moves, or a
+        callable that answers one.
+    decode: the whole input is given to the step at each of `output_length` steps, instead of one slice a step.
+    return_sequences: the output of every step, or only the last one; with decode, every step's unless said otherwise.
+    return_state (return_states): the answer is (output, state, ...), the readout not among the states.
+    go_backwards: sequences are run from their end; outputs come in the order in which they are computed, as in Keras.
+    stateful: states, the readout among them, carry over to the next call; see `reset_states`.
+    unroll: accepted for Keras's sake; it never changes a result.
+    state_initializer: one for all states, or a list (the rest zeros): a name, an initializer of Keras, a number, or
+        "learned" (`Learned`) for a trainable vector.
+    zero_output_for_mask: outputs of masked steps are zero, instead of the last valid one.
+    truncate: gradients are cut every so many steps.
+    engine: "keras" runs the step with Keras's own ops, "reference" with rsref's hand-written gradients, "auto"
+        chooses (see `explain`, `set_engine`).
+    Call: `layer(x, initial_state=None, initial_readout=None, ground_truth=None, constants=None, mask=None,
+        training=None, output_length=None)`; x (batch, time, ...), or (batch, ...) for a decoder; a list if the step has
+        several inputs. mask (batch, time), or one for each input: a step counts where all of them say so.
+    Precision: that of the layer's dtype policy; the reference engine computes half precision in float32.
+    Errors: TypeError or ValueError that name the argument, before anything is computed.
+    """
+
+    def __init__(
+        self,
+        *,
+        teacher_force: Any = False,
+        decode: bool = False,
+        output_length: int | None = None,
+        return_sequences: bool | None = None,
+        return_state: bool = False,
+        return_states: bool | None = None,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        unroll: bool = False,
+        state_initializer: Any = None,
+        zero_output_for_mask: bool = False,
+        truncate: int | None = None,
+        engine: str = "auto",
+        seed: int | None = None,
+        **options: Any,
+    ):
+        check_options(decode, output_length, truncate)
+        super().__init__(**options)
+        self.teacher_force = check_probability(teacher_force)
+        self.decode = decode
+        self.output_length = output_length
+        self.return_sequences = decode if return_sequences is None else return_sequences
+        self.return_state = return_state if return_states is None else return_states
+        self.go_backwards = go_backwards
+        self.stateful = stateful
+        self.unroll = unroll
+        self.state_initializer = state_initializer
+        self.zero_output_for_mask = zero_output_for_mask
+        self.truncate = truncate
+        self.engine = engines.check_engine(engine)
+        self.seed = seed
+        self.supports_masking = True
+        self.supports_jit = keras.backend.backend() != "tensorflow"  # XLA knows neither a loop of any length nor Python
+        self.input_spec = None
+        self.one_output = True
+        self.step: Any = None
+
+    # --- the step -----------------------------------------------------------------------------------------------------
+    def set_step(self, drawn: Step) -> None:
+        """Check a drawn step, rewrite its features, and make what the layer keeps about it."""
+        check_step(drawn, self.decode, self.teacher_force is not False)
+        step = with_readout(with_decoder(drawn) if self.decode else drawn)
+        self.drawn = drawn
+        self.leaves = step
+        self.recurrence = keras_recurrence(step, self.zero_output_for_mask, self.truncate)
+        self.step = self.recurrence.model
+        for layer in self.step._flatten_layers(include_self=False):
+            if getattr(layer, "activity_regularizer", None) is not None:
+                raise ValueError(
+                    f"the step's layer {layer.name!r} has an activity_regularizer, which a loop cannot keep"
+                )
+        self.num_states = len(drawn.states)
+        chosen = state_initializers(self.state_initializer, self.num_states)
+        self.memory = Memory(list(step.states), chosen, name=f"{self.name}_memory", dtype=self.dtype_policy)
+        if self.teacher_force is not False:
+            self.forced_leaves = with_teacher_forcing(step)
+            self.forced_recurrence = keras_recurrence(self.forced_leaves, self.zero_output_for_mask, self.truncate)
+        needs_seed = self.teacher_force is not False or is_random(self.step)
+        self.seed_generator = keras.random.SeedGenerator(self.seed) if needs_seed else None
+
+    @property
+    def states(self) -> list[Any] | None:
+        """The variables that carry a stateful layer's states, or None."""
+        return list(self.memory.carried[: self.num_states]) if self.step is not None and self.memory.carried else None
+
+    def get_cell(self) -> Any:
+        """Return the layer's step as a cell that shares its weights; a readout is one more state."""
+        from keras_bridge.recurrent import CellOfLayer
+
+        return CellOfLayer(self)
+
+    def reset_states(self, values: Any = None) -> None:
+        """Forget the states carried over, or set them: one array (batch, ...) a state. Readouts start from zeros."""
+        if self.step is None:
+            raise ValueError(f"{self.name}: states can be reset once the layer is built")
+        self.memory.reset(as_list(values), self.name)
+
+    reset_state = reset_states
+
+    # --- shapes -------------------------------------------------------------------------------------------------------
+    def draw(self, shapes: list[tuple[int | None, ...]]) -> None:
+        """Draw the step for step inputs of these shapes, batch axis first, and set it; nothing if it is drawn."""
+
+    def build(
+        self,
+        sequences_shape: Any,
+        initial_state_shape: Any = None,
+        initial_readout_shape: Any = None,
+        ground_truth_shape: Any = None,
+        constants_shape: Any = None,
+    ) -> None:
+        """Draw the step if need be, check the shapes, and that the engine can run the step."""
+        shapes = self._shapes(sequences_shape)
+        self.draw([(None, *(shape[1:] if self.decode else shape[2:])) for shape in shapes])
+        check_call(self, shapes)
+        if self.stateful and shapes[0][0] is not None and not self.memory.carried:
+            self.memory.allocate(shapes[0][0])
+        engines.module_of(engines.chosen(self.engine)).prepare(self.recurrence)
+        self.built = True
+
+    @staticmethod
+    def _shapes(sequences_shape: Any) -> list[tuple[int | None, ...]]:
+        """Return the shapes of all sequences, given one shape or several."""
+        several = bool(sequences_shape) and isinstance(sequences_shape[0], list | tuple)
+        return [tuple(shape) for shape in (sequences_shape if several else [sequences_shape])]
+
+    def compute_output_shape(
+        self,
+        sequences_shape: Any,
+        initial_state_shape: Any = None,
+        initial_readout_shape: Any = None,
+        ground_truth_shape: Any = None,
+        constants_shape: Any = None,
+        output_length: int | None = None,
+    ) -> Any:
+        """Return the shape of the answer, a tuple of shapes if it holds several tensors."""
+        shapes = self._shapes(sequences_shape)
+        if self.step is None:
+            self.draw([(None, *(shape[1:] if self.decode else shape[2:])) for shape in shapes])
+        batch = shapes[0][0]
+        steps = (output_length or self.output_length) if self.decode else shapes[0][1]
+        lead = (batch, steps) if self.return_sequences else (batch,)
+        return self._answer(
+            [(*lead, *y.shape[1:]) for y in self.drawn.outputs],
+            [(batch, *s.shape[1:]) for s in self.drawn.new_states],
+        )
+
+    def compute_output_spec(
+        self,
+        sequences: Any,
+        initial_state: Any = None,
+        initial_readout: Any = None,
+        ground_truth: Any = None,
+        constants: Any = None,
+        mask: Any = None,
+        training: bool | None = None,
+        output_length: int | None = None,
+    ) -> Any:
+        """Return the answer's KerasTensors; misuse in a symbolic call is answered here."""
+        given = as_list(sequences)
+        check_call(
+            self,
+            [tuple(x.shape) for x in given],
+            as_list(initial_state),
+            as_list(initial_readout),
+            as_list(ground_truth),
+            as_list(constants),
+            as_list(mask),
+            output_length,
+        )
+        shapes = self.compute_output_shape([tuple(x.shape) for x in given], output_length=output_length)
+        several = not self.one_output or self.return_state
+        tensors = [*self.drawn.outputs, *(self.drawn.new_states if self.return_state else [])]
+        specs = [
+            keras.KerasTensor(shape, self.compute_dtype if is_float(y) else y.dtype)
+            for shape, y in zip(shapes if several else [shapes], tensors)
+        ]
+        return tuple(specs) if several else specs[0]
+
+    def _answer(self, outputs: list[Any], states: list[Any]) -> Any:
+        """Return outputs and states in the form of the layer's answer: one of them alone, or a tuple."""
+        if self.return_state:
+            return (*outputs, *states)
+        return outputs[0] if self.one_output else tuple(outputs)
+
+    def compute_mask(self, sequences: Any, mask: Any = None) -> Any:
+        """Pass the mask on with whole sequences; states, last outputs and a decoder's have none."""
+        passed = self._mask(as_list(mask)) if self.return_sequences and not self.decode else None
+        return self._answer([passed] * len(self.drawn.outputs), [None] * self.num_states)
+
+    # --- running ------------------------------------------------------------------------------------------------------
+    def call(
+        self,
+        sequences: Any,
+        initial_state: Any = None,
+        initial_readout: Any = None,
+        ground_truth: Any = None,
+        constants: Any = None,
+        mask: Any = None,
+        training: bool | None = None,
+        output_length: int | None = None,
+    ) -> Any:
+        given, truths, fixed = as_list(sequences), as_list(ground_truth), as_list(constants)
+        check_call(
+            self,
+            [tuple(x.shape) for x in given],
+            as_list(initial_state),
+            as_list(initial_readout),
+            truths,
+            fixed,
+            as_list(mask),
+            output_length,
+        )
+        forced = bool(training) and self.teacher_force is not False
+        if forced and not truths:
+            raise ValueError(f"{self.name}: teacher forcing needs ground_truth in training")
+        leaves, recurrence = self.leaves, self.forced_recurrence if forced else self.recurrence
+        precision = self._precision()
+        inputs = self._cast(given, leaves.constants[: len(given)] if self.decode else leaves.sequences, precision)
+        valid = self._mask(as_list(mask))
+        batch = ops.shape(given[0])[0]
+        length = (output_length or self.output_length) if self.decode else ops.shape(given[0])[1]
+        states = self._starting(initial_state, initial_readout, batch, given[0], precision)
+        whole = [
+            *(inputs if self.decode else []),
+            *self._cast(fixed, leaves.constants[-len(fixed) or None :], precision),
+        ]
+        if leaves.mask_input is not None:
+            whole.append(ops.ones(ops.shape(given[0])[:2], "bool") if valid is None else valid)
+            valid = None
+        running = [] if self.decode else inputs
+        if self.go_backwards:
+            running = [ops.flip(x, axis=1) for x in running]
+            valid = None if valid is None else ops.flip(valid, axis=1)
+        if forced:
+            running = [*running, *self._forcing(truths, batch, length, given[0], precision)]
+        blanks = [ops.zeros((batch, *y.shape[1:]), precision if is_float(y) else y.dtype) for y in leaves.outputs]
+        engine = engines.module_of(engines.chosen(self.engine))
+        with held_masks(recurrence.model, batch, bool(training)):
+            outputs, final_states = engine.run(
+                recurrence,
+                running,
+                whole,
+                states,
+                blanks,
+                valid,
+                length,
+                return_sequences=self.return_sequences,
+                training=bool(training),
+                seed=self.seed_generator,
+            )
+        if self.stateful:
+            self.memory.keep(final_states)
+        found = [ops.cast(y, self.compute_dtype) if is_float(y) else y for y in (*outputs, *final_states)]
+        return self._answer(found[: len(outputs)], found[len(outputs) :][: self.num_states])
+
+    def _precision(self) -> str:
+        """The dtype of states and outputs inside the loop."""
+        reference = engines.chosen(self.engine) == "reference"
+        return standard_dtype(self.compute_dtype) if reference else self.compute_dtype
+
+    @staticmethod
+    def _cast(values: list[Any], leaves: Any, precision: str) -> list[Any]:
+        return [ops.cast(value, precision if is_float(leaf) else leaf.dtype) for value, leaf in zip(values, leaves)]
+
+    @staticmethod
+    def _mask(masks: list[Any]) -> Any:
+        """Return where a step counts, (batch, time) of bool, or None if it always does."""
+        given = [ops.cast(mask, "bool") for mask in masks if mask is not None]
+        return functools.reduce(ops.logical_and, given) if given else None
+
+    def _starting(self, states: Any, readouts: Any, batch: Any, like: Any, precision: str) -> list[Any]:
+        """Return where states and readouts start: given, carried over from the last call, or initial."""
+        given, read = as_list(states), as_list(readouts)
+        if self.stateful:
+            self.memory.make(like.shape[0], self.name, like)
+        if len(given) == self.num_states and len(read) == len(self.leaves.readouts):
+            starts = []
+        elif self.stateful and not given:
+            starts = self.memory.kept(batch)
+        else:
+            starts = self.memory.start(batch)
+        values = [*(given or starts[: self.num_states]), *(read or starts[self.num_states :])]
+        return self._cast(values, self.leaves.states, precision)
+
+    def _forcing(self, truths: list[Any], batch: Any, length: Any, like: Any, precision: str) -> list[Any]:
+        """Return the true outputs and, for each, where they are read: the choice of every sample and step."""
+        chance = ops.convert_to_tensor(check_probability(self.teacher_force, now=True, like=like), "float32")
+        choice = keras.random.uniform((batch, length), seed=self.seed_generator, dtype="float32") < chance
+        leaves = self.forced_leaves
+        choices = [ops.reshape(choice, (batch, length, *leaf.shape[1:])) for leaf in leaves.forced]
+        return [*self._cast(truths, leaves.truths, precision), *choices]
+
+    def explain(self) -> str:
+        """Return which engine runs this layer, why, and what held each faster one back."""
+        if self.step is None:
+            raise ValueError(f"{self.name}: the step is drawn at the first call: build the layer first")
+        return engines.explanation(self.name, self.engine, self.recurrence)
+
+    # --- Keras's own bookkeeping --------------------------------------------------------------------------------------
+    def get_config(self) -> dict[str, Any]:
+        force = self.teacher_force
+        if force is not False and not isinstance(force, float):
+            force = keras.saving.serialize_keras_object(force) if not hasattr(force, "numpy") else float(force)
+        return {
+            **super().get_config(),
+            "teacher_force": force,
+            "decode": self.decode,
+            "output_length": self.output_length,
+            "return_sequences": self.return_sequences,
+            "return_state": self.return_state,
+            "go_backwards": self.go_backwards,
+            "stateful": self.stateful,
+            "unroll": self.unroll,
+            "state_initializer": serialized(self.state_initializer),
+            "zero_output_for_mask": self.zero_output_for_mask,
+            "truncate": self.truncate,
+            "engine": self.engine,
+            "seed": self.seed,
+        }

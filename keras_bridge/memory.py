@@ -1,0 +1,166 @@
+"""Where the states of a recurrent layer start, and what it keeps of them between calls."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_bridge.backend import is_compiling
+
+
+@keras.saving.register_keras_serializable("keras_bridge")
+class Learned:
+    """A trainable initial state, one vector for all samples, that starts from an initializer."""
+
+    def __init__(self, initializer: Any = "zeros"):
+        self.initializer = keras.initializers.get(initializer)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"initializer": keras.saving.serialize_keras_object(self.initializer)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Learned:
+        return cls(keras.saving.deserialize_keras_object(config["initializer"]))
+
+
+def state_initializers(given: Any, count: int) -> list[Any]:
+    """Return one initializer a state: one for all, or a list, the rest zeros; ValueError if the list is too long."""
+    chosen = list(given) if isinstance(given, list | tuple) else [given] * count
+    if len(chosen) > count:
+        raise ValueError(f"state_initializer: {len(chosen)} are given for {count} states")
+    return [state_initializer(one) for one in (*chosen, *[None] * (count - len(chosen)))]
+
+
+def state_initializer(value: Any) -> Any:
+    """Return what starts a state: a Learned, or an initializer of Keras; a number is a constant."""
+    if isinstance(value, dict) and value.get("class_name") == "Learned":
+        value = keras.saving.deserialize_keras_object(value)
+    if value is Learned or (isinstance(value, str) and value == "learned"):
+        return Learned()
+    if isinstance(value, Learned):
+        return value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return keras.initializers.Constant(value)
+    return keras.initializers.get("zeros" if value is None else value)
+
+
+def serialized(value: Any) -> Any:
+    """Return a state_initializer argument as plain data."""
+    if isinstance(value, list | tuple):
+        return [serialized(one) for one in value]
+    return (
+        value if value is None or isinstance(value, str | int | float) else keras.saving.serialize_keras_object(value)
+    )
+
+
+class Memory(keras.layers.Layer):
+    """The trainable initial states of a recurrent layer, and the variables in which a stateful one keeps its states.
+
+    leaves: the step's inputs that stand for the states; the readouts among them come last and start from zeros.
+    """
+
+    def __init__(self, leaves: list[Any], initializers: list[Any], **options: Any):
+        super().__init__(**options)
+        self.shapes = [tuple(leaf.shape[1:]) for leaf in leaves]
+        self.kinds = [keras.backend.standardize_dtype(leaf.dtype) for leaf in leaves]
+        self.num_states = len(initializers)
+        self.initializers = [*initializers, *[None] * (len(leaves) - len(initializers))]
+        self.learned = [self._learned_state(i, one) for i, one in enumerate(self.initializers)]
+        self.carried: list[Any] = []
+        self.fresh: Any = None
+        self.built = True
+
+    def _learned_state(self, i: int, initializer: Any) -> Any:
+        if not isinstance(initializer, Learned):
+            return None
+        shape = self._known(i)
+        return self.add_weight(shape=shape, initializer=initializer.initializer, name=f"initial_state_{i}")
+
+    def _known(self, i: int) -> tuple[int, ...]:
+        if None in self.shapes[i]:
+            raise ValueError(f"state {i} of shape {self.shapes[i]} has an unknown length: give its start in the call")
+        return self.shapes[i]
+
+    def start(self, batch: Any) -> list[Any]:
+        """Return where all states start, readouts among them: (batch, ...) each."""
+        return [self._start(i, batch) for i in range(len(self.shapes))]
+
+    def _start(self, i: int, batch: Any) -> Any:
+        shape, initializer = (batch, *self._known(i)), self.initializers[i]
+        if self.learned[i] is not None:
+            return ops.broadcast_to(ops.expand_dims(ops.convert_to_tensor(self.learned[i]), 0), shape)
+        if initializer is None or isinstance(initializer, keras.initializers.Zeros):
+            return ops.zeros(shape, self.kinds[i])
+        return initializer(shape, dtype=self.kinds[i])
+
+    # --- states kept between calls ------------------------------------------------------------------------------------
+    def make(self, batch: int | None, owner: str, like: Any) -> None:
+        """Make the variables for a batch size if they are not there; ValueError if that is not possible (any more).
+
+        like: a tensor of the call, which tells whether code is being compiled.
+        """
+        if self.carried:
+            held = self.carried[0].shape[0]
+            if batch in (None, held):
+                return
+            if is_compiling(like) or not bool(ops.convert_to_numpy(self.fresh.value)):
+                raise ValueError(
+                    f"{owner} is stateful and holds the states of {held} samples; it got {batch}: call "
+                    f"reset_states() before a batch of another size, outside of compiled code"
+                )
+        if batch is None or is_compiling(like):
+            raise ValueError(
+                f"{owner}: stateful=True needs the batch size before compiled code runs: give keras.Input a "
+                f"batch_size or batch_shape, or call the layer on an array first"
+            )
+        self.allocate(batch)
+
+    def allocate(self, batch: int) -> None:
+        """Make the variables for a batch size, instead of those there are."""
+        self._tracker.unlock()
+        for variable in self.carried:
+            self._untrack_variable(variable)
+        options = {"trainable": False, "autocast": False}
+        self.carried = [
+            keras.Variable(ops.zeros((batch, *self._known(i)), kind), name=f"carried_state_{i}", dtype=kind, **options)
+            for i, kind in enumerate(self.kinds)
+        ]
+        if self.fresh is None:
+            self.fresh = keras.Variable(True, name="fresh", dtype="bool", **options)
+        self._tracker.lock()
+
+    def kept(self, batch: Any) -> list[Any]:
+        """Return the states of the last call, or where they start if there was none since the last reset."""
+        starts = self.start(batch)
+        return [
+            ops.where(self.fresh.value, ops.cast(start, variable.dtype), variable.value)
+            for start, variable in zip(starts, self.carried)
+        ]
+
+    def keep(self, states: list[Any]) -> None:
+        """Keep the states for the next call."""
+        for variable, state in zip(self.carried, states):
+            variable.assign(ops.cast(state, variable.dtype))
+        self.fresh.assign(False)
+
+    def reset(self, values: list[Any], owner: str) -> None:
+        """Forget the states, or set them: one array (batch, ...) a state; readouts start from zeros."""
+        if not values:
+            if self.fresh is not None:
+                self.fresh.assign(True)
+            return
+        if len(values) != self.num_states:
+            raise ValueError(f"{owner}: reset_states takes {self.num_states} values; got {len(values)}")
+        batch = len(values[0])
+        for i, value in enumerate(values):
+            if tuple(value.shape) != (batch, *self.shapes[i]):
+                raise ValueError(
+                    f"{owner}: reset_states: state {i} of shape {tuple(value.shape)} is given where "
+                    f"{(batch, *self.shapes[i])} is needed"
+                )
+        if not self.carried or self.carried[0].shape[0] != batch:
+            self.allocate(batch)
+        readouts = [ops.zeros(variable.shape, variable.dtype) for variable in self.carried[self.num_states :]]
+        self.keep([*(ops.convert_to_tensor(value) for value in values), *readouts])

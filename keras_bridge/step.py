@@ -1,0 +1,54 @@
+"""A drawn Keras step in a loop, as plain data: what an engine is given. Features are rewritten before it sees them.
+
+The plain rewrites (readout, decoder) are rsref's own, on Keras's tensors; teacher forcing is drawn with Keras's ops.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import keras
+from keras import ops
+
+from rsref.recurrence import Step
+
+
+@dataclass(eq=False)
+class KerasRecurrence:
+    """One timestep as a Keras model, and how it is looped; the counterpart of `rsref.Recurrence`.
+
+    model: [sequences' slices, constants, states] -> [outputs, new states].
+    sequences, constants, states, outputs: how many of each. Further options as `rsref.Recurrence`.
+    traces: what engines keep about this step.
+    """
+
+    model: Any
+    sequences: int
+    constants: int
+    states: int
+    outputs: int
+    zero_output_for_mask: bool = False
+    truncate: int | None = None
+    traces: dict[Any, Any] = field(default_factory=dict)
+
+
+def keras_recurrence(step: Step, zero_output_for_mask: bool, truncate: int | None) -> KerasRecurrence:
+    """Return a step, its features rewritten, as what an engine is given."""
+    sequences: list[Any] = [*step.sequences, *step.truths, *step.forced]
+    constants: list[Any] = [*step.constants, *([] if step.mask_input is None else [step.mask_input])]
+    model = keras.Model([*sequences, *constants, *step.states], [*step.outputs, *step.new_states])
+    counts = len(sequences), len(constants), len(step.states), len(step.outputs)
+    return KerasRecurrence(model, *counts, zero_output_for_mask, truncate)
+
+
+def with_teacher_forcing(step: Step) -> Step:
+    """The readout's new value becomes the truth where the choice says so; see `rsref.recurrence`."""
+    first = len(step.states) - len(step.readouts)
+    truths, forced, fed = [], [], []
+    for readout, output in zip(step.readouts, step.new_states[first:]):
+        truths.append(keras.Input(batch_shape=readout.shape, dtype=readout.dtype))
+        forced.append(keras.Input((1,) * (len(readout.shape) - 1), dtype="bool"))
+        fed.append(ops.where(forced[-1], truths[-1], ops.cast(output, readout.dtype)))
+    new_states: Any = (*step.new_states[:first], *fed)
+    return replace(step, truths=tuple(truths), forced=tuple(forced), new_states=new_states)

@@ -1,0 +1,8 @@
+"""float64 on JAX, so that gradients can be compared to the last digits."""
+
+import keras
+
+if keras.backend.backend() == "jax":
+    import jax
+
+    jax.config.update("jax_enable_x64", True)

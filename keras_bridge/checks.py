@@ -153,7 +153,7 @@ def check_call(
     check_options(layer.decode, output_length, None)
     if layer.decode and output_length is None and layer.output_length is None:
         raise ValueError(f"{name}: decode=True needs output_length, in the layer or in the call")
-    _check_sequences(name, drawn.sequences, shapes, layer.decode)
+    check_sequences(layer, shapes)
     known_steps = (output_length or layer.output_length) if layer.decode else shapes[0][1]
     if layer.decode and drawn.mask_input is None and any(mask is not None for mask in masks):
         raise ValueError(f"{name} decodes with a step that has no mask_input: it cannot take a mask")
@@ -180,17 +180,19 @@ def check_call(
                 raise ValueError(f"{name}: ground_truth must have shape {expected}; got {tuple(truth.shape)}")
 
 
-def _check_sequences(layer: str, slices: Sequence[Any], shapes: list[tuple[int | None, ...]], decode: bool) -> None:
+def check_sequences(layer: Any, shapes: list[tuple[int | None, ...]]) -> None:
+    """Raise ValueError, naming the layer, if inputs of these shapes do not fit its step."""
+    slices, name = layer.drawn.sequences, layer.name
     if len(shapes) != len(slices):
-        raise ValueError(f"{layer} takes {len(slices)} sequences; got {len(shapes)}")
+        raise ValueError(f"{name} takes {len(slices)} sequences; got {len(shapes)}")
     for own, shape in zip(slices, shapes):
-        expected = tuple(own.shape) if decode else (own.shape[0], None, *own.shape[1:])
-        words = "the whole input of a decoder" if decode else "(batch, time, ...)"
+        expected = tuple(own.shape) if layer.decode else (own.shape[0], None, *own.shape[1:])
+        words = "the whole input of a decoder" if layer.decode else "(batch, time, ...)"
         if not _fits(shape, expected):
-            raise ValueError(f"{layer}: an input of shape {shape} is given where {expected}, {words}, is needed")
-        shared = 1 if decode else 2
+            raise ValueError(f"{name}: an input of shape {shape} is given where {expected}, {words}, is needed")
+        shared = 1 if layer.decode else 2
         if not _fits(shape[:shared], shapes[0][:shared]):
-            raise ValueError(f"{layer}: sequences must agree in batch and time; got the shapes {shapes}")
+            raise ValueError(f"{name}: sequences must agree in batch and time; got the shapes {shapes}")
 
 
 def check_values(layer: str, name: str, leaves: Sequence[Any], values: Sequence[Any]) -> None:

@@ -91,6 +91,13 @@ def _slice(x: Any, bounds: Sequence[tuple[int | None, int | None, int]]) -> Any:
     return x
 
 
+def _matmul(a: Any, b: Any) -> Any:
+    """On PyTorch by einsum, since Keras's matmul of float64 tensors computes in float32 there."""
+    if keras.backend.backend() == "torch":
+        return ops.einsum("...ij,...jk->...ik", a, b)
+    return ops.matmul(a, b)
+
+
 def _count(x: Any, axes: Sequence[int], dtype: str) -> Any:
     lengths = [ops.shape(x)[a] for a in axes]
     if all(isinstance(n, int) for n in lengths):
@@ -146,12 +153,13 @@ SAME_NAME = (
     *("add", "subtract", "multiply", "divide", "floor_divide", "power", "negative", "absolute", "sign", "reciprocal"),
     *("square", "sqrt", "rsqrt", "exp", "expm1", "log", "log1p", "maximum", "minimum", "floor", "ceil", "round"),
     *("sin", "cos", "tan", "arctan", "sinh", "cosh", "tanh", "erf", "sigmoid", "softplus", "relu", "stop_gradient"),
-    *("less", "less_equal", "greater", "greater_equal", "equal", "not_equal", "isfinite", "isnan", "where", "matmul"),
+    *("less", "less_equal", "greater", "greater_equal", "equal", "not_equal", "isfinite", "isnan", "where"),
     *("logical_and", "logical_or", "logical_xor", "logical_not"),
 )
 
 EMISSIONS: dict[str, Emit] = {
     **{name: getattr(ops, name) for name in SAME_NAME},
+    "matmul": _matmul,
     "clip": lambda x, low, high: ops.minimum(ops.maximum(x, low), high),
     "cast": lambda x, dtype: ops.cast(x, dtype),
     "einsum": lambda *operands, equation: ops.einsum(equation, *operands),

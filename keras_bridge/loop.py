@@ -14,6 +14,7 @@ from keras_bridge.checks import (
     check_call,
     check_options,
     check_probability,
+    check_sequences,
     check_step,
     is_float,
 )
@@ -146,7 +147,7 @@ class RecurrentLayer(keras.layers.Layer):
         """Draw the step if need be, check the shapes, and that the engine can run the step."""
         shapes = self._shapes(sequences_shape)
         self.draw([(None, *(shape[1:] if self.decode else shape[2:])) for shape in shapes])
-        check_call(self, shapes)
+        check_sequences(self, shapes)
         if self.stateful and shapes[0][0] is not None and not self.memory.carried:
             self.memory.allocate(shapes[0][0])
         engines.module_of(engines.chosen(self.engine)).prepare(self.recurrence)

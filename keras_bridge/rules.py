@@ -202,6 +202,17 @@ def _convert(operation: Any, x: Any) -> Any:
     return x if operation.dtype is None else ops.cast(x, kind_of(operation.dtype))
 
 
+def _relu_layer(operation: Any, x: Any) -> Any:
+    """relu with the slope, the threshold and the greatest value of keras.activations.relu."""
+    slope, threshold, top = operation.negative_slope, operation.threshold, operation.max_value
+    if not (slope or threshold):
+        y = ops.relu(x)
+    else:
+        y = ops.where(ops.greater(x, threshold) if not slope else ops.greater_equal(x, threshold), x, 0.0)
+        y = y + (ops.where(ops.less(x, threshold), slope * (x - threshold), 0.0) if slope else 0.0)
+    return y if top is None else ops.minimum(y, top)
+
+
 def _get_item(operation: Any, x: Any, key: Any) -> Any:
     return ops.get_item(x, key)
 
@@ -261,6 +272,8 @@ RULES: dict[str, Rule] = {
     "Erfc": _plain(lambda x: 1 - ops.erf(x)),
     # activations
     "Relu": _plain(ops.relu),
+    "ReLU": _relu_layer,
+    "Mish": _plain(activations.mish),
     "Relu6": _plain(activations.relu6),
     "Sigmoid": _plain(ops.sigmoid),
     "SparseSigmoid": _plain(activations.sparse_sigmoid),

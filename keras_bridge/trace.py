@@ -6,6 +6,8 @@ have rules. So Dense, Lambda, subclassed layers and cells need no registration.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -145,14 +147,68 @@ class _Tracer:
         options = {name: value for name, value in options.items() if name != "training"}
         if layer._call_has_training_arg:
             options["training"] = self.training
-        try:
-            outputs = tree.flatten(layer.call(*positions, **options))
-        except Exception as error:
-            raise TraceError(
-                f"{path}: the layer {type(layer).__name__} cannot be called on symbolic tensors, nor be traced "
-                f'({type(error).__name__}: {error}); engine="keras" runs it'
-            ) from error
-        return self.walk(Function(fresh, outputs), given, path)
+        with symbolic_variables(layer) as variables:
+            try:
+                with _NoValues():
+                    outputs = tree.flatten(layer.call(*positions, **options))
+            except TraceError:
+                raise
+            except Exception as error:
+                raise TraceError(
+                    f"{path}: the layer {type(layer).__name__} cannot be called on symbolic tensors, nor be traced "
+                    f'({type(error).__name__}: {error}); engine="keras" runs it'
+                ) from error
+        graph = Function([*fresh, *(symbol for _, symbol in variables)], outputs)
+        return self.walk(graph, [*given, *(self.parameter(variable) for variable, _ in variables)], path)
+
+
+@contextlib.contextmanager
+def symbolic_variables(layer: Any) -> Iterator[list[tuple[Any, Any]]]:
+    """Let a layer hold symbolic tensors in place of its own variables, so that what it computes of them is recorded.
+
+    Without this an op on a variable alone would be computed at once, and its value kept in the graph for ever.
+    """
+    pairs: list[tuple[Any, Any]] = []
+    known: dict[int, Any] = {}
+
+    def symbol(value: Any) -> Any:
+        if isinstance(value, keras.Variable):
+            if id(value) not in known:
+                known[id(value)] = keras.Input(batch_shape=value.shape, dtype=layer.compute_dtype)
+                pairs.append((value, known[id(value)]))
+            return known[id(value)]
+        if isinstance(value, list | tuple):
+            return [symbol(one) for one in value]
+        if isinstance(value, dict):
+            return {name: symbol(one) for name, one in value.items()}
+        return value
+
+    kept = {name: value for name, value in vars(layer).items() if _holds_variables(value) and name not in BOOKKEEPING}
+    vars(layer).update({name: symbol(value) for name, value in kept.items()})
+    try:
+        yield pairs
+    finally:
+        vars(layer).update(kept)
+
+
+BOOKKEEPING = ("_trainable_variables", "_non_trainable_variables", "_tracker", "_parameters", "_modules")
+
+
+def _holds_variables(value: Any) -> bool:
+    if isinstance(value, keras.Variable):
+        return "float" in str(value.dtype)
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return any(_holds_variables(part) for part in parts)
+
+
+class _NoValues(keras.StatelessScope):
+    """A scope in which no variable has a value: a layer that reads one is not traced, instead of keeping the number."""
+
+    def get_current_value(self, variable: Any) -> Any:
+        raise TraceError(
+            f"the value of the variable {variable.path!r} is read while the step is traced, which would keep it for "
+            f'ever; engine="keras" runs this step'
+        )
 
 
 RANDOM_LAYERS = (

@@ -21,7 +21,9 @@ class RNNCell(keras.layers.Layer):
     Errors: ValueError if the model's states do not match pairwise, or a call gives too few tensors.
     """
 
-    model: Any = None
+    def __init__(self, **options: Any):
+        super().__init__(**options)
+        self.model: Any = None
 
     def build_model(self, input_shape: tuple[int | None, ...]) -> Any:
         """Draw one timestep for inputs of this shape."""
@@ -63,6 +65,10 @@ class RNNCell(keras.layers.Layer):
                 f"{[tuple(t.shape) for t in self.model.inputs]}); got {len(tensors)} tensors"
             )
         return list(as_list(self.model(tensors, training=training)))
+
+    def compute_output_spec(self, inputs: Any, training: bool | None = None) -> list[Any]:
+        batch = as_list(inputs)[0].shape[0]
+        return [keras.KerasTensor((batch, *y.shape[1:]), y.dtype) for y in self.model.outputs]
 
     def get_layer(self, **options: Any) -> Any:
         """Return a recurrent layer that runs this cell over a sequence; options as `RecurrentSequential`."""

@@ -1,5 +1,6 @@
 """For every operation that the tracer knows, steps that use it with each of its attributes: (x, y), both (batch, 6)."""
 
+import keras
 import numpy as np
 from keras import layers, ops
 
@@ -85,6 +86,13 @@ CASES = {
     "Erfc": unary(ops.erfc),
     # activations
     "Relu": unary(ops.relu),
+    "ReLU": [
+        lambda x, y: keras.activations.relu(x),
+        lambda x, y: keras.activations.relu(3 * x, max_value=2.0),
+        lambda x, y: keras.activations.relu(x, negative_slope=0.3, threshold=0.4, max_value=1.5),
+        lambda x, y: keras.activations.relu(x, threshold=0.4),
+    ],
+    "Mish": unary(keras.activations.mish),
     "Relu6": [lambda x, y: ops.relu6(5 * x)],
     "Sigmoid": unary(ops.sigmoid),
     "SparseSigmoid": unary(ops.sparse_sigmoid),

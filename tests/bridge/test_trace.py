@@ -53,7 +53,10 @@ STEPS = {
 
 
 def traced_values(model, x):
-    traced = trace(model)
+    return values_of(trace(model), x)
+
+
+def values_of(traced, x):
     graph = StepGraph(sequences=traced.inputs, outputs=traced.outputs)
     place = {parameter: variable for variable, parameter in traced.variables}
     weights = [np.asarray(ops.convert_to_numpy(place[p].value), dtype=np.float64) for p in graph.parameters]
@@ -75,6 +78,42 @@ def check(model, x):
 @pytest.mark.parametrize("name", STEPS)
 def test_step_has_the_same_values(name):
     check(*model_of(name))
+
+
+class OpsOnWeights(keras.layers.Layer):
+    """A layer that computes something of its weights alone, and keeps them in a list and a dict too."""
+
+    def build(self, shape):
+        self.gain = self.add_weight(shape=(6,), initializer="ones")
+        self.listed = [self.add_weight(shape=(2, 3), initializer="ones")]
+        self.named = {"b": self.add_weight(shape=(6,), initializer="ones")}
+
+    def call(self, x):
+        return x * ops.exp(self.gain) + ops.reshape(self.listed[0], (6,)) * ops.tanh(self.named["b"])
+
+
+@pytest.mark.parametrize("make", [OpsOnWeights, lambda: keras.layers.GRUCell(6)])
+def test_what_is_computed_of_weights_alone_is_traced(make):
+    """New weights given after tracing count: none is kept as a number in the graph."""
+    inputs, layer = keras.Input((6,)), make()
+    model = keras.Model(
+        inputs, layer(inputs, [inputs])[0] if isinstance(layer, keras.layers.GRUCell) else layer(inputs)
+    )
+    traced = trace(model)
+    x = np.random.default_rng(0).standard_normal((4, 6))
+    before = ops.convert_to_numpy(model(x))
+    model.set_weights([np.random.default_rng(1).standard_normal(w.shape) for w in model.get_weights()])
+    after = ops.convert_to_numpy(model(x))
+    assert np.abs(after - before).max() > 0.1
+    assert_close(values_of(traced, x), after, KERAS_KIND)
+
+
+def test_a_value_read_while_tracing_is_refused():
+    inputs = keras.Input((6,))
+    variable = keras.Variable(np.ones(6), name="outside")
+    model = keras.Model(inputs, keras.layers.Lambda(lambda x: x * ops.exp(variable))(inputs))
+    with pytest.raises(TraceError, match=r"outside.*is read while the step is traced"):
+        trace(model)
 
 
 MUTATIONS = {

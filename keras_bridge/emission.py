@@ -39,7 +39,9 @@ def evaluate(outputs: Sequence[Tensor], values: Mapping[Tensor, Any], dtype: str
         attrs = dict(tensor.attrs)
         if "dtype" in attrs:
             attrs["dtype"] = _dtype(attrs["dtype"], dtype)
-        known[tensor] = emit(*(known[operand] for operand in tensor.inputs), **attrs)
+        value = emit(*(known[operand] for operand in tensor.inputs), **attrs)
+        wanted = _dtype(tensor.dtype, dtype)  # Keras's own promotion answers float32 for some ops of float64 tensors
+        known[tensor] = value if keras.backend.standardize_dtype(value.dtype) == wanted else ops.cast(value, wanted)
     return [known[tensor] for tensor in outputs]
 
 

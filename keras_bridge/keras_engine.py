@@ -106,11 +106,16 @@ def _repeated(y: Any, length: Any) -> Any:
 
 
 def _without_hazards(x: Any, mask: Any) -> Any:
-    """Return a sequence whose masked slices are finite: a NaN there would reach the gradients, as 0 * NaN."""
-    if not keras.backend.is_float_dtype(keras.backend.standardize_dtype(x.dtype)):
+    """Return a sequence whose masked slices do no harm.
+
+    A NaN there would reach the gradients, as 0 * NaN, and an integer there might be no index.
+    """
+    dtype = keras.backend.standardize_dtype(x.dtype)
+    if dtype == "bool":
         return x
     wide = ops.reshape(mask, (*ops.shape(mask), *(1,) * (len(x.shape) - 2)))
-    return ops.where(ops.logical_or(wide, ops.isfinite(x)), x, ops.zeros_like(x))
+    harmless = ops.logical_or(wide, ops.isfinite(x)) if keras.backend.is_float_dtype(dtype) else wide
+    return ops.where(harmless, x, ops.zeros_like(x))
 
 
 def _truncated(states: list[Any], t: Any, every: int | None) -> list[Any]:

@@ -250,6 +250,7 @@ class RecurrentLayer(keras.layers.Layer):
         if forced and not truths:
             raise ValueError(f"{self.name}: teacher forcing needs ground_truth in training")
         leaves, recurrence = self.leaves, self.forced_recurrence if forced else self.recurrence
+        recurrence.zero_output_for_mask = self.zero_output_for_mask  # which Bidirectional sets on a layer that is there
         precision = self._precision()
         inputs = self._cast(given, leaves.constants[: len(given)] if self.decode else leaves.sequences, precision)
         valid = self._mask(as_list(mask))

@@ -39,7 +39,8 @@ def held_masks(step: Any, batch: Any, training: bool) -> Iterator[None]:
 
 
 def _hold_keras_masks(cell: Any, batch: Any) -> None:
-    """Draw the masks of one of Keras's own cells, for an input and a state of the shapes that it is called with."""
-    x, *states = [tensor for node in cell._inbound_nodes[:1] for tensor in node.input_tensors]
-    cell.get_dropout_mask(ops.ones((batch, *x.shape[1:]), cell.compute_dtype))
-    cell.get_recurrent_dropout_mask(ops.ones((batch, *states[0].shape[1:]), cell.compute_dtype))
+    """Draw the masks of one of Keras's own cells anew: drawing the step symbolically may have left one in it."""
+    cell.reset_dropout_mask()
+    cell.reset_recurrent_dropout_mask()
+    cell.get_dropout_mask(ops.ones((batch, cell.kernel.shape[0]), cell.compute_dtype))
+    cell.get_recurrent_dropout_mask(ops.ones((batch, cell.units), cell.compute_dtype))

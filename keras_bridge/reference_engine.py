@@ -80,10 +80,11 @@ def prepare(recurrence: KerasRecurrence, training: bool = False) -> TracedRecurr
 
     Errors: TraceError if the step has a layer or operation without a counterpart in rsref.
     """
-    if training not in recurrence.traces:
+    key = training, recurrence.zero_output_for_mask
+    if key not in recurrence.traces:
         with outside_graphs():
-            recurrence.traces[training] = TracedRecurrence(recurrence, training)
-    return recurrence.traces[training]
+            recurrence.traces[key] = TracedRecurrence(recurrence, training)
+    return recurrence.traces[key]
 
 
 def run(

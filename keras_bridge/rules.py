@@ -273,7 +273,6 @@ RULES: dict[str, Rule] = {
     # activations
     "Relu": _plain(ops.relu),
     "ReLU": _relu_layer,
-    "Mish": _plain(activations.mish),
     "Relu6": _plain(activations.relu6),
     "Sigmoid": _plain(ops.sigmoid),
     "SparseSigmoid": _plain(activations.sparse_sigmoid),

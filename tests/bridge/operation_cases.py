@@ -92,7 +92,6 @@ CASES = {
         lambda x, y: keras.activations.relu(x, negative_slope=0.3, threshold=0.4, max_value=1.5),
         lambda x, y: keras.activations.relu(x, threshold=0.4),
     ],
-    "Mish": unary(keras.activations.mish),
     "Relu6": [lambda x, y: ops.relu6(5 * x)],
     "Sigmoid": unary(ops.sigmoid),
     "SparseSigmoid": unary(ops.sparse_sigmoid),

@@ -8,6 +8,7 @@ import keras_bridge
 import rsref
 
 
+@keras.saving.register_keras_serializable("tests")
 class Shifted(keras.layers.Layer):
     """A subclassed Keras layer built of ops: x + 0.5 tanh(x)."""
 

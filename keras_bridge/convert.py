@@ -1,0 +1,185 @@
+"""Keras's own recurrent layers as layers of this library and back, weights copied; and whole models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras.layers import GRU, LSTM, RNN, Bidirectional, ConvLSTM1D, ConvLSTM2D, ConvLSTM3D, SimpleRNN
+
+from keras_bridge import cells
+from keras_bridge.cells.base import KerasCell
+from keras_bridge.engines import use_engine
+from keras_bridge.recurrent import RecurrentSequential
+
+LOOP_OPTIONS = ("return_sequences", "return_state", "go_backwards", "stateful", "unroll", "zero_output_for_mask")
+OWN_OPTIONS = ("readout", "decode", "truncate", "state_sync", "teacher_force", "state_initializer")
+COMMON = (
+    *("use_bias", "kernel_initializer", "recurrent_initializer", "bias_initializer", "kernel_regularizer"),
+    *("recurrent_regularizer", "bias_regularizer", "kernel_constraint", "recurrent_constraint", "bias_constraint"),
+    *("activation", "dropout", "recurrent_dropout", "seed"),
+)
+CONVOLUTION = ("filters", "kernel_size", "strides", "padding", "dilation_rate")
+GATES = ("recurrent_activation", "unit_forget_bias")
+# Keras's layer, our cell, and the options that both have beside the common ones
+FULL: list[tuple[type, Any, tuple[str, ...]]] = [
+    (SimpleRNN, cells.SimpleRNNCell, ("units",)),
+    (GRU, cells.GRUCell, ("units", "recurrent_activation", "reset_after")),
+    (LSTM, cells.LSTMCell, ("units", *GATES)),
+    *((layer, cells.ConvLSTMCell, (*CONVOLUTION, *GATES)) for layer in (ConvLSTM1D, ConvLSTM2D, ConvLSTM3D)),
+]
+
+
+def from_keras(layer: Any, **options: Any) -> Any:
+    """Return one of Keras's recurrent layers as a layer of this library, with the same weights if it is built.
+
+    layer: SimpleRNN, GRU, LSTM, ConvLSTM1D to 3D, RNN around any cell, or a Bidirectional around one of them.
+    options: instead of the layer's own, such as engine="reference".
+    Errors: TypeError for any other layer.
+    """
+    if isinstance(layer, Bidirectional):
+        return _both_ways(layer, lambda part: from_keras(part, **options), Bidirectional)
+    known = next((entry for entry in FULL if type(layer) is entry[0]), None)
+    if known is None and type(layer) is not RNN:
+        raise TypeError(
+            f"from_keras takes SimpleRNN, GRU, LSTM, ConvLSTM, RNN and Bidirectional; got {type(layer).__name__}"
+        )
+    config = layer.get_config()
+    if known is not None:
+        own = {name: config[name] for name in (*COMMON, *known[2]) if name in config}
+        cell = known[1](name=layer.cell.name, dtype=layer.dtype_policy, **own)
+    else:
+        cell = KerasCell(type(layer.cell).from_config(layer.cell.get_config()), name=f"{layer.cell.name}_cell")
+    loop = {name: config[name] for name in LOOP_OPTIONS if name in config}
+    made = RecurrentSequential([cell], name=layer.name, dtype=layer.dtype_policy, **{**loop, **options})
+    if layer.built:
+        shape = _built_shape(layer)
+        made.build(shape)
+        copy_weights(layer, made)
+    return made
+
+
+def to_keras(layer: Any) -> Any:
+    """Return a layer of this library as one of Keras's own, with the same weights if it is built.
+
+    layer: a RecurrentSequential of one cell, SimpleRNN, GRU, LSTM, ConvLSTM or one of Keras's, with options that
+        Keras's layers have; or a Bidirectional around one.
+    Errors: TypeError or ValueError that say what has no counterpart.
+    """
+    if isinstance(layer, Bidirectional):
+        return _both_ways(layer, to_keras, Bidirectional)
+    if not isinstance(layer, RecurrentSequential):
+        raise TypeError(f"to_keras takes a RecurrentSequential or a Bidirectional; got {type(layer).__name__}")
+    asked = {
+        "readout": layer.readout,
+        "decode": layer.decode,
+        "truncate": layer.truncate,
+        "state_sync": layer.state_sync,
+    }
+    asked |= {"teacher_force": layer.teacher_force, "state_initializer": layer.state_initializer}
+    extra = [name for name, value in asked.items() if value]
+    if extra or len(layer.layers) != 1:
+        raise ValueError(f"{layer.name}: Keras's recurrent layers have one cell and no {', '.join(extra) or 'stack'}")
+    (cell,) = layer.layers
+    loop = {name: getattr(layer, name) for name in LOOP_OPTIONS}
+    if isinstance(cell, KerasCell):
+        made = RNN(type(cell.cell).from_config(cell.cell.get_config()), name=layer.name, **loop)
+    else:
+        made = _stock(layer, cell, loop)
+    if layer.built:
+        made.build(_built_shape(layer))
+        copy_weights(layer, made)
+    return made
+
+
+def _stock(layer: Any, cell: Any, loop: dict[str, Any]) -> Any:
+    entries = [entry for entry in FULL if type(cell) is entry[1]]
+    if cell.model is not None and len(entries) > 1:  # one class for 1, 2 and 3 spatial axes
+        entries = [entries[len(cell.model.inputs[0].shape) - 3]]
+    if not entries:
+        raise ValueError(f"{layer.name}: the cell {type(cell).__name__} has no counterpart among Keras's layers")
+    keras_class, _, names = entries[0]
+    config = cell.get_config()
+    options = {name: config[name] for name in (*COMMON, *names) if name in config and name != "units"}
+    first = {} if "filters" in names else {"units": cell.units}
+    if "filters" in names:
+        loop = {name: value for name, value in loop.items() if name not in ("unroll", "zero_output_for_mask")}
+        options.setdefault("filters", cell.units)
+        options.setdefault("kernel_size", 3)
+    return keras_class(name=layer.name, dtype=layer.dtype_policy, **first, **options, **loop)
+
+
+def copy_weights(source: Any, target: Any) -> None:
+    """Copy the trained weights of a recurrent layer into one of the same cells, on either side."""
+    carried = {id(v) for layer in (source, target) for v in _carried(layer)}
+    values = [w for w in source.weights if id(w) not in carried]
+    places = [w for w in target.weights if id(w) not in carried]
+    if [tuple(w.shape) for w in values] != [tuple(w.shape) for w in places]:
+        raise ValueError(f"the weights of {source.name} do not fit {target.name}")
+    for place, value in zip(places, values):
+        place.assign(keras.ops.convert_to_numpy(value))  # a copy: JAX gives the arrays of a trained model away
+
+
+def _carried(layer: Any) -> list[Any]:
+    """Return the variables in which a stateful layer keeps its states: not weights."""
+    if isinstance(layer, RecurrentSequential):
+        memory = layer.memory
+        return [*memory.carried, *([] if memory.fresh is None else [memory.fresh])]
+    return [v for v in keras.tree.flatten(getattr(layer, "states", None)) if v is not None] if layer.stateful else []
+
+
+def _built_shape(layer: Any) -> tuple[int | None, ...]:
+    config = layer.get_build_config() or {}
+    shape = config.get("input_shape") or (config.get("shapes_dict") or {}).get("sequences_shape")
+    if shape is None:
+        raise ValueError(f"{layer.name} does not say for which shape it is built: call it first")
+    return tuple(shape)
+
+
+def _both_ways(layer: Any, convert: Any, wrapper: Any) -> Any:
+    """Return a Bidirectional around the converted layers of one."""
+    forward, backward = convert(layer.forward_layer), convert(layer.backward_layer)
+    made = wrapper(forward, merge_mode=layer.merge_mode, backward_layer=backward, name=layer.name)
+    made.forward_layer.zero_output_for_mask = layer.forward_layer.zero_output_for_mask
+    if layer.built:
+        made.build(_built_shape(layer))
+        copy_weights(forward, made.forward_layer)
+    return made
+
+
+def accelerate(model: Any, **options: Any) -> Any:
+    """Return a copy of a model whose stock recurrent layers are this library's: same weights, same outputs.
+
+    model: Functional or Sequential.
+    Replaced: LSTM, GRU, SimpleRNN, RNN around any cell, ConvLSTM, and Bidirectional around them, in nested models too.
+    A compiled model is compiled again. options: of the new layers, such as engine="reference".
+    Errors: ValueError for a subclassed model, which cannot be cloned.
+    """
+    if not isinstance(model, keras.Sequential) and not hasattr(model, "_nodes_by_depth"):
+        raise ValueError(f"accelerate takes Functional and Sequential models; {type(model).__name__} is neither")
+    pairs: list[tuple[Any, Any]] = []
+
+    def clone(layer: Any) -> Any:
+        inner = layer.forward_layer if isinstance(layer, Bidirectional) else layer
+        if type(inner) is RNN or any(type(inner) is entry[0] for entry in FULL):
+            return from_keras(layer, **options)
+        copy = type(layer).from_config(layer.get_config())
+        if isinstance(layer, keras.layers.Layer):  # else an operation, which has no weights
+            pairs.append((layer, copy))
+        return copy
+
+    cloned = keras.models.clone_model(model, clone_function=clone, recursive=True)
+    for source, target in pairs:
+        target.set_weights(source.get_weights())
+    if model.compiled:
+        cloned.compile_from_config(model.get_compile_config())
+    return cloned
+
+
+def export(model: Any, path: Any, **options: Any) -> None:
+    """Export a model as `model.export`, its recurrent layers computed by Keras's own ops.
+
+    Other engines call code that an exported graph cannot carry. Options as `keras.Model.export`.
+    """
+    with use_engine("keras"):
+        model.export(path, **options)

@@ -1,0 +1,132 @@
+"""Keras's own layers and models against what they are converted to: same weights, same outputs, and back."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+from keras_bridge import LSTMCell, RecurrentSequential, accelerate, export, from_keras, to_keras
+from tests.bridge.autodiff import BACKEND
+from tests.tolerances import assert_close
+
+ENGINES = ("keras", "reference")
+X = np.random.default_rng(0).standard_normal((3, 5, 4)).astype("float32")
+IMAGES = np.random.default_rng(0).standard_normal((2, 3, 5, 6, 2)).astype("float32")
+LAYERS = {
+    "simple": lambda: layers.SimpleRNN(3, activation="relu", kernel_regularizer="l2"),
+    "gru": lambda: layers.GRU(3, return_sequences=True, return_state=True),
+    "gru, reset before": lambda: layers.GRU(3, reset_after=False, go_backwards=True, return_sequences=True),
+    "lstm": lambda: layers.LSTM(3, return_state=True, dropout=0.3, recurrent_activation="hard_sigmoid"),
+    "lstm without bias": lambda: layers.LSTM(3, use_bias=False, kernel_initializer="he_normal"),
+    "rnn": lambda: layers.RNN(layers.LSTMCell(3), return_sequences=True),
+    "rnn of a stack": lambda: layers.RNN([layers.LSTMCell(3), layers.GRUCell(2)], return_state=True),
+    "bidirectional": lambda: layers.Bidirectional(layers.GRU(3, return_sequences=True), merge_mode="sum"),
+    "bidirectional last": lambda: layers.Bidirectional(layers.LSTM(3)),
+}
+
+
+def values(answer):
+    return [ops.convert_to_numpy(v) for v in keras.tree.flatten(answer)]
+
+
+def check_equal(first, second, x):
+    for one, other in zip(values(first(x)), values(second(x)), strict=True):
+        assert_close(one, other, "float32")
+
+
+def randomized(layer, x):
+    layer(x)
+    rng = np.random.default_rng(1)
+    layer.set_weights([rng.standard_normal(w.shape) * 0.5 for w in layer.get_weights()])
+    return layer
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("name", LAYERS)
+def test_from_keras_and_back(name, engine):
+    layer = randomized(LAYERS[name](), X)
+    ours = from_keras(layer, engine=engine)
+    check_equal(ours, layer, X)
+    check_equal(to_keras(ours), layer, X)
+    weights = ours.get_weights()
+    weights[0] = weights[0] + 0.1
+    ours.set_weights(weights)
+    with pytest.raises(AssertionError, match="relative error"):
+        check_equal(ours, layer, X)
+
+
+@pytest.mark.parametrize("padding", ["valid", "same"])
+def test_convolutional_from_keras_and_back(padding):
+    layer = randomized(layers.ConvLSTM2D(2, 3, padding=padding, return_sequences=True), IMAGES)
+    ours = from_keras(layer)
+    check_equal(ours, layer, IMAGES)
+    check_equal(to_keras(ours), layer, IMAGES)
+
+
+def test_unbuilt_layers_are_converted():
+    ours = from_keras(layers.LSTM(3, return_sequences=True))
+    assert tuple(ours(X).shape) == (3, 5, 3)
+
+
+def functional():
+    inputs = keras.Input((None, 4))
+    shared = layers.GRU(4, return_sequences=True, name="shared")
+    x = layers.Masking()(inputs)
+    x = shared(shared(x))
+    inner = keras.Sequential([layers.Bidirectional(layers.LSTM(3, return_sequences=True)), layers.Dense(5)])
+    return keras.Model(inputs, layers.Dense(2)(layers.SimpleRNN(3)(inner(x))))
+
+
+def sequential():
+    return keras.Sequential([keras.Input((5, 4)), layers.LSTM(3, return_sequences=True), layers.GRU(2)])
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("make", [functional, sequential])
+def test_accelerate_keeps_a_models_outputs(make, engine):
+    model = randomized(make(), X)
+    padded = X.copy()
+    padded[1, 3:] = 0
+    fast = accelerate(model, engine=engine)
+    assert not any(isinstance(layer, layers.RNN) for layer in fast._flatten_layers())
+    assert any(isinstance(layer, RecurrentSequential) for layer in fast._flatten_layers())
+    check_equal(fast, model, padded)
+
+
+def test_an_accelerated_model_trains_like_the_original():
+    model = randomized(sequential(), X)
+    target = np.random.default_rng(2).standard_normal((3, 2)).astype("float32")
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    fast = accelerate(model)
+    histories = [m.fit(X, target, epochs=4, verbose=0, shuffle=False).history["loss"] for m in (model, fast)]
+    assert_close(histories[1], histories[0], "float32")
+    assert histories[0][-1] < histories[0][0]
+
+
+@pytest.mark.skipif(BACKEND == "torch", reason="Keras exports SavedModels on TensorFlow and JAX with TensorFlow")
+@pytest.mark.parametrize("engine", ["auto", "reference"])
+def test_export(engine, tmp_path):
+    tf = pytest.importorskip("tensorflow")
+    model = keras.Sequential([keras.Input((5, 4)), RecurrentSequential([LSTMCell(3)], engine=engine)])
+    export(model, str(tmp_path / "saved"), verbose=False)
+    loaded = tf.saved_model.load(str(tmp_path / "saved"))
+    assert_close(np.asarray(loaded.serve(X)), ops.convert_to_numpy(model(X)), "float32")
+
+
+MISUSES = {
+    "a dense layer": (lambda: from_keras(layers.Dense(3)), TypeError, "from_keras takes.*Dense"),
+    "a readout": (
+        lambda: to_keras(RecurrentSequential([LSTMCell(3)], readout=True)),
+        ValueError,
+        "no readout",
+    ),
+    "a stack": (lambda: to_keras(RecurrentSequential([LSTMCell(3), LSTMCell(3)])), ValueError, "one cell"),
+    "a dense layer back": (lambda: to_keras(layers.Dense(3)), TypeError, "to_keras takes"),
+}
+
+
+@pytest.mark.parametrize("name", MISUSES)
+def test_misuse_is_answered(name):
+    misuse, kind, words = MISUSES[name]
+    with pytest.raises(kind, match=words):
+        misuse()

@@ -1,0 +1,141 @@
+"""Where `keras.layers.RNN` is wrong or limited (Keras 3.15), ours is not: on every backend, on every engine."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+import keras_bridge as kb
+from tests.tolerances import assert_close
+
+ENGINES = ("keras", "reference")
+X = np.random.default_rng(0).standard_normal((3, 5, 4)).astype("float32")
+MASK = np.array([[1, 1, 0, 1, 0], [0, 1, 1, 0, 0], [0, 0, 0, 0, 0]], bool)
+
+
+def running_sum(output, **options):
+    """A state that sums the input (batch, 4); the output is a function of the new state."""
+    x, h = keras.Input((4,)), keras.Input((4,))
+    new = h + x
+    return kb.RecurrentModel(x, output(new), h, new, return_sequences=True, return_state=True, **options)
+
+
+def expected(output, x, mask, zero, backwards):
+    h, held, outputs = np.zeros((len(x), 4), "float32"), None, []
+    order = range(x.shape[1])[::-1] if backwards else range(x.shape[1])
+    for t in order:
+        valid = mask[:, t, None]
+        h = np.where(valid, h + x[:, t], h)
+        y = output(h)
+        old = np.zeros_like(y) if held is None or zero else held
+        held = np.where(valid, y, old)
+        outputs.append(held)
+    return np.stack(outputs, 1), h
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("unroll", [False, True])
+@pytest.mark.parametrize("zero", [False, True])
+def test_held_outputs_that_are_not_the_state(zero, unroll, backwards, engine):
+    """On JAX Keras holds states[0] instead; under unroll it forgets flags (TensorFlow), or fails (PyTorch)."""
+    options = {"zero_output_for_mask": zero, "unroll": unroll, "go_backwards": backwards}
+    layer = running_sum(lambda h: h[:, :2] * 3, engine=engine, **options)
+    y, h = layer(X, mask=ops.convert_to_tensor(MASK))
+    right = expected(lambda h: h[:, :2] * 3, X, MASK, zero, backwards)
+    assert_close(ops.convert_to_numpy(y), right[0], "float32")
+    assert_close(ops.convert_to_numpy(h), right[1], "float32")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_rank_3_states_with_a_mask(engine):
+    x, h = keras.Input((2, 2)), keras.Input((2, 2))
+    new = h + x
+    layer = kb.RecurrentModel(x, ops.sum(new, axis=1), h, new, return_sequences=True, return_state=True, engine=engine)
+    y, h = layer(X.reshape(3, 5, 2, 2), mask=ops.convert_to_tensor(MASK))
+    right = expected(lambda h: h.reshape(-1, 2, 2).sum(axis=1), X, MASK, False, False)
+    assert_close(ops.convert_to_numpy(y), right[0], "float32")
+    assert_close(ops.convert_to_numpy(h).reshape(3, 4), right[1], "float32")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_lists_of_sequences_and_outputs_of_other_sizes(engine):
+    x, u, h = keras.Input((4,)), keras.Input((1,)), keras.Input((4,))
+    new = h + x * u
+    layer = kb.RecurrentModel([x, u], [new[:, :1], new * 2], h, new, return_sequences=True, engine=engine)
+    first, second = layer([X, X[..., :1]])
+    sums = np.cumsum(X * X[..., :1], axis=1)
+    assert_close(ops.convert_to_numpy(first), sums[..., :1], "float32")
+    assert_close(ops.convert_to_numpy(second), sums * 2, "float32")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_no_steps_and_no_samples(engine):
+    layer = running_sum(lambda h: h[:, :2], engine=engine)
+    y, h = layer(X[:, :0])
+    assert tuple(y.shape) == (3, 0, 2)
+    assert_close(ops.convert_to_numpy(h), np.zeros((3, 4)), "float32")
+    y, h = layer(X[:0])
+    assert tuple(y.shape) == (0, 5, 2)
+    assert tuple(h.shape) == (0, 4)
+
+
+@pytest.mark.parametrize("layer_in_step", [lambda: layers.Dropout(0.3), lambda: layers.BatchNormalization()])
+def test_random_and_moving_layers_inside_a_compiled_step(layer_in_step):
+    """keras.layers.RNN raises UnexpectedTracerError on JAX."""
+    inputs = keras.Input((None, 4))
+    model = keras.Model(inputs, kb.RecurrentSequential([layer_in_step(), kb.SimpleRNNCell(3)])(inputs))
+    model.compile("sgd", "mse")
+    history = model.fit(X, np.zeros((3, 3)), epochs=2, verbose=0).history["loss"]
+    assert np.isfinite(history).all()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_float32_step_under_a_mixed_policy(engine):
+    x, h = keras.Input((4,), dtype="float32"), keras.Input((3,), dtype="float32")
+    new = ops.tanh(layers.Dense(3, dtype="float32")(x) + h)
+    layer = kb.RecurrentModel(x, new, h, new, dtype="mixed_float16", engine=engine)
+    y = layer(X)
+    assert keras.backend.standardize_dtype(y.dtype) == "float16"
+    assert np.isfinite(ops.convert_to_numpy(y)).all()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_bidirectional_with_states_of_rank_3(engine):
+    x, h = keras.Input((2, 2)), keras.Input((2, 2))
+    new = h + x
+    inner = kb.RecurrentModel(x, ops.sum(new, axis=1), h, new, return_sequences=True, engine=engine)
+    y = layers.Bidirectional(inner)(X.reshape(3, 5, 2, 2), mask=ops.convert_to_tensor(MASK))
+    assert tuple(y.shape) == (3, 5, 4)
+    forward = expected(lambda h: h.reshape(-1, 2, 2).sum(axis=1), X, MASK, True, False)[0]
+    backward = expected(lambda h: h.reshape(-1, 2, 2).sum(axis=1), X, MASK, True, True)[0][:, ::-1]
+    assert_close(ops.convert_to_numpy(y), np.concatenate([forward, backward], -1), "float32")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("cell", [name for name in kb.cells.__all__ if name.endswith("Cell")])
+def test_keras_own_layer_checks(cell, engine):
+    """Keras's own checks of a layer: serialisation, dtype, symbolic shape, build, training, masks."""
+    from keras.src.testing import TestCase
+
+    if cell in ("RNNCell", "FullCell"):
+        pytest.skip("a base class draws no step")
+    made = {
+        "KerasCell": lambda: kb.KerasCell(layers.LSTMCell(4)),
+        "LayerCell": lambda: kb.LayerCell(layers.Dense(4)),
+        "ConvLSTMCell": lambda: kb.ConvLSTMCell(4, 2, padding="same"),
+    }
+    make = made.get(cell) or (lambda: getattr(kb, cell)(4))
+    options = {"decode": True, "output_length": 3} if cell == "AttentionDecoderCell" else {}
+    shape = (2, 5, 3, 3) if cell == "ConvLSTMCell" else (2, 5, 4)
+    trial = kb.RecurrentSequential([make()], **options)
+    trial.build(shape)
+    TestCase().run_layer_test(
+        kb.RecurrentSequential,
+        init_kwargs={"layers": [make()], "engine": engine, **options},
+        input_shape=shape,
+        expected_output_shape={"ConvLSTMCell": (2, 3, 4), "AttentionDecoderCell": (2, 3, 4)}.get(cell, (2, 4)),
+        expected_num_trainable_weights=len(trial.trainable_weights),
+        supports_masking=True,
+        assert_built_after_instantiation=False,
+    )

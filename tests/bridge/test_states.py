@@ -1,0 +1,184 @@
+"""Initial, learned, carried and reset states; unknown batch sizes; forcing by chance; what explain says."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+import keras_bridge as kb
+from tests.bridge.autodiff import BACKEND
+from tests.tolerances import assert_close
+
+ENGINES = ("keras", "reference")
+X = np.random.default_rng(0).standard_normal((4, 6, 3)).astype("float32")
+
+
+def numpy(value):
+    return ops.convert_to_numpy(value)
+
+
+def counting(**options):
+    """A step whose state counts the steps: h' = h + 1; the output is the state."""
+    x, h = keras.Input((3,)), keras.Input((1,))
+    new = h + 1.0 + 0.0 * x[:, :1]
+    return kb.RecurrentModel(x, new, h, new, **options)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    ("initializer", "start"),
+    [
+        (None, 0),
+        ("ones", 1),
+        (keras.initializers.Constant(3), 3),
+        (2.5, 2.5),
+        (["learned"], 0),
+        (kb.Learned("ones"), 1),
+    ],
+)
+def test_states_start_where_they_are_told_with_an_unknown_batch(initializer, start, engine):
+    inputs = keras.Input((None, 3))
+    model = keras.Model(inputs, counting(state_initializer=initializer, engine=engine)(inputs))
+    for batch, steps in ((4, 6), (2, 3)):
+        assert_close(model.predict(X[:batch, :steps], verbose=0), np.full((batch, 1), start + steps), "float32")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_learned_state_is_trained(engine):
+    layer = counting(state_initializer="learned", engine=engine)
+    inputs = keras.Input((None, 3))
+    model = keras.Model(inputs, layer(inputs))
+    model.compile(keras.optimizers.SGD(0.5), "mse")
+    model.fit(X, np.full((4, 1), 9.0), epochs=3, batch_size=4, verbose=0)
+    assert_close(numpy(layer.trainable_variables[0]), [3.0], "float32")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_stateful_layers_go_on_and_forget(engine):
+    layer = counting(stateful=True, engine=engine, return_sequences=True)
+    assert_close(numpy(layer(X))[0, :, 0], np.arange(1, 7), "float32")
+    assert_close(numpy(layer(X))[0, :, 0], np.arange(7, 13), "float32")
+    layer.reset_states()
+    assert_close(numpy(layer(X[:, :2]))[0, :, 0], [1, 2], "float32")
+    layer.reset_states(np.full((4, 1), 10.0, "float32"))
+    assert_close(numpy(layer(X[:, :2]))[0, :, 0], [11, 12], "float32")
+    assert_close(numpy(layer(X[:, :1], initial_state=np.zeros((4, 1), "float32")))[0, :, 0], [1], "float32")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_stateful_layers_take_another_batch_size_after_a_reset(engine):
+    layer = counting(stateful=True, engine=engine)
+    layer(X)
+    with pytest.raises(ValueError, match=r"holds the states of 4 samples; it got 2.*reset_states"):
+        layer(X[:2])
+    layer.reset_states()
+    assert_close(numpy(layer(X[:2])), np.full((2, 1), 6.0), "float32")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_stateful_models_carry_over_between_batches(engine):
+    inputs = keras.Input((None, 3), batch_size=4)
+    layer = counting(stateful=True, engine=engine, state_initializer="ones")
+    model = keras.Model(inputs, layer(inputs))
+    twice = np.concatenate([X, X])
+    assert_close(model.predict(twice, batch_size=4, verbose=0)[:, 0], [7.0] * 4 + [13.0] * 4, "float32")
+    layer.reset_states()
+    assert_close(model.predict(X, batch_size=4, verbose=0)[:, 0], [7.0] * 4, "float32")
+
+
+def test_stateful_models_of_unknown_batch_are_refused_in_compiled_code():
+    if BACKEND == "torch":
+        pytest.skip("PyTorch does not compile: the first batch says how many samples there are")
+    inputs = keras.Input((None, 3))
+    model = keras.Model(inputs, counting(stateful=True)(inputs))
+    with pytest.raises(ValueError, match="needs the batch size"):
+        model.predict(X, verbose=0)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_readout_is_carried_over_but_not_returned(engine):
+    x, r = keras.Input((1,)), keras.Input((1,))
+    y = x + r
+    layer = kb.RecurrentModel(x, y, readout_input=r, stateful=True, return_sequences=True, engine=engine)
+    ones = np.ones((2, 3, 1), "float32")
+    assert_close(numpy(layer(ones))[0, :, 0], [1, 2, 3], "float32")
+    assert_close(numpy(layer(ones))[0, :, 0], [4, 5, 6], "float32")
+    layer.return_state = True
+    assert len(layer(ones)) == 1
+
+
+def fed_back(**options):
+    """The output is the readout alone, plus the input: what is read is seen."""
+    x, r = keras.Input((1,)), keras.Input((1,))
+    return kb.RecurrentModel(x, x + r, readout_input=r, return_sequences=True, **options)
+
+
+ZEROS, TRUTH = np.zeros((200, 5, 1), "float32"), np.ones((200, 5, 1), "float32")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_scheduled_sampling_reads_the_truth_by_chance(engine):
+    variable = keras.Variable(0.5)
+    layer = fed_back(teacher_force=variable, engine=engine, seed=1)
+    y = numpy(layer(ZEROS, ground_truth=TRUTH, training=True))[..., 0]
+    # what is read is 1 once a truth was taken, for ever; before that it is 0
+    assert (y[:, 0] == 0).all()
+    assert np.abs(y.mean(axis=0)[1:] - (1 - 0.5 ** np.arange(1, 5))).max() < 0.15
+    variable.assign(0.0)
+    assert numpy(layer(ZEROS, ground_truth=TRUTH, training=True)).max() == 0
+    variable.assign(1.0)
+    assert numpy(layer(ZEROS, ground_truth=TRUTH, training=True))[:, 1:].min() == 1
+    assert numpy(layer(ZEROS)).max() == 0
+
+
+def test_a_callable_probability_in_compiled_code():
+    if BACKEND == "torch":
+        pytest.skip("PyTorch does not compile")
+    for chance, words in ((lambda: 0.5, "plain number"), (lambda: 1.5, "plain number")):
+        layer = fed_back(teacher_force=chance)
+        with pytest.raises(ValueError, match=words):
+            _train_forced(layer)
+    moving = keras.Variable(1.0)
+    _train_forced(fed_back(teacher_force=lambda: 0.5 * moving))
+
+
+def _train_forced(layer):
+    x, truth = keras.Input((None, 1)), keras.Input((None, 1))
+    model = keras.Model([x, truth], layers.Dense(1)(layer(x, ground_truth=truth)))
+    model.compile("sgd", "mse")
+    model.fit([ZEROS, TRUTH], TRUTH, verbose=0)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_forced_training_and_prediction_without_truth(engine):
+    layer = kb.RecurrentSequential([kb.GRUCell(6), layers.Dense(3)], readout=True, teacher_force=True, engine=engine)
+    layer = kb.RecurrentSequential.from_config({**layer.get_config(), "return_sequences": True})
+    x, truth = keras.Input((None, 3)), keras.Input((None, 3))
+    trained = keras.Model([x, truth], layer(x, ground_truth=truth))
+    trained.compile(keras.optimizers.Adam(0.02), "mse")
+    losses = trained.fit([X, X], X, epochs=6, verbose=0).history["loss"]
+    assert losses[-1] < losses[0]
+    predicted = keras.Model(x, layer(x)).predict(X, verbose=0)
+    assert predicted.shape == (4, 6, 3)
+
+
+def test_explain_and_the_choice_of_engines(monkeypatch):
+    layer = counting()
+    assert 'engine "keras", the fastest there is' in layer.explain()
+    assert "reference: can run this step" in layer.explain()
+    x, h = keras.Input((3,)), keras.Input((3,))
+    sorting = kb.RecurrentModel(x, ops.sort(h), h, x)
+    assert "Sort" in sorting.explain()
+    with pytest.raises(kb.TraceError, match="Sort"), kb.use_engine("reference"):
+        sorting(X)
+    monkeypatch.setenv("KERAS_BRIDGE_ENGINE", "reference")
+    assert 'engine "reference", as set_engine' in layer.explain()
+    kb.set_engine("keras")
+    assert kb.get_engine() == "keras"
+    kb.set_engine(None)
+    assert kb.get_engine() == "reference"
+    assert 'engine "keras", as the layer asks' in counting(engine="keras").explain()
+    with pytest.raises(ValueError, match=r"fast.*not installed"):
+        counting(engine="fast")
+    with pytest.raises(ValueError, match=r"engine must be one of.*magic"):
+        kb.set_engine("magic")

@@ -1,0 +1,218 @@
+"""Layers in models: fit in every mode, precision policies, masks from other layers, dropout, saving, wrappers."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+import keras_bridge as kb
+from tests.bridge.autodiff import BACKEND
+from tests.cross.cases import CASES
+from tests.cross.compared import rounded
+from tests.cross.kits import KERAS
+from tests.tolerances import assert_close
+
+ENGINES = ("keras", "reference")
+RNG = np.random.default_rng(0)
+X = RNG.standard_normal((32, 6, 3)).astype("float32")
+Y = X.mean(axis=(1, 2))[:, None]
+
+
+def stack(engine, **options):
+    return kb.RecurrentSequential([kb.LSTMCell(5), layers.Dense(4), kb.GRUCell(4)], engine=engine, **options)
+
+
+def losses(model, x=X, y=Y, **options):
+    model.compile(keras.optimizers.Adam(0.02), "mse", **options)
+    return model.fit(x, y, epochs=6, batch_size=16, verbose=0, shuffle=False).history["loss"]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("mode", ["auto", "eager", "jit"])
+def test_fit_in_every_mode(engine, mode):
+    if mode == "jit" and BACKEND != "jax":
+        pytest.skip("jit_compile=True is refused by Keras or the compiler for loops of any length on this backend")
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((None, 3))
+    model = keras.Model(inputs, layers.Dense(1)(stack(engine)(inputs)))
+    options = {"auto": {}, "eager": {"run_eagerly": True}, "jit": {"jit_compile": True}}[mode]
+    found = losses(model, **options)
+    assert found[-1] < 0.7 * found[0]
+
+
+def test_engines_train_alike():
+    histories = []
+    for engine in ENGINES:
+        keras.utils.set_random_seed(1)
+        inputs = keras.Input((None, 3))
+        histories.append(losses(keras.Model(inputs, layers.Dense(1)(stack(engine)(layers.Masking()(inputs))))))
+    assert_close(histories[1], histories[0], "float32")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision(engine, policy):
+    keras.utils.set_random_seed(1)
+    keras.config.set_dtype_policy(policy)
+    try:
+        inputs = keras.Input((None, 3))
+        layer = stack(engine)
+        model = keras.Model(inputs, layers.Dense(1, dtype="float32")(layer(inputs)))
+        assert keras.backend.standardize_dtype(layer(X).dtype) == policy.removeprefix("mixed_")
+        assert all(w.dtype == "float32" for w in layer.weights)
+        found = losses(model)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert found[-1] < 0.7 * found[0]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_masks_of_embedding_and_masking(engine):
+    tokens = np.array([[1, 2, 3, 0, 0], [4, 0, 0, 0, 0], [1, 2, 3, 4, 5]])
+    embedding = layers.Embedding(6, 3, mask_zero=True)
+    layer = kb.LSTMCell(4).get_layer(engine=engine)
+    y = ops.convert_to_numpy(layer(embedding(tokens)))
+    for row, length in zip(range(3), (3, 1, 5)):
+        alone = layer(embedding(tokens[row : row + 1, :length]))
+        assert_close(y[row : row + 1], ops.convert_to_numpy(alone), "float32")
+    sequences = kb.GRUCell(4).get_layer(engine=engine, return_sequences=True)
+    passed = kb.GRUCell(4).get_layer(engine=engine)(sequences(embedding(tokens)))
+    assert tuple(passed.shape) == (3, 4)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_dropout_of_a_cell_lasts_for_a_sequence(engine):
+    layer = kb.SimpleRNNCell(40, activation="linear", use_bias=False, dropout=0.5).get_layer(
+        engine=engine, return_sequences=True
+    )
+    layer.build((None, None, 40))
+    layer.set_weights([np.eye(40), np.zeros((40, 40))])
+    ones = np.ones((2, 4, 40), "float32")
+    first, second = (ops.convert_to_numpy(layer(ones, training=True)) for _ in range(2))
+    assert set(np.unique(first.round(5))) == {0.0, 2.0}
+    assert np.abs(first - first[:, :1]).max() == 0
+    assert np.abs(first - second).max() > 1
+    assert_close(ops.convert_to_numpy(layer(ones)), ones)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_dropout_between_cells_changes_every_step(engine):
+    layer = kb.RecurrentSequential([layers.Dropout(0.5), kb.SimpleRNNCell(30, activation="linear", use_bias=False)])
+    layer = kb.RecurrentSequential.from_config({**layer.get_config(), "engine": engine, "return_sequences": True})
+    layer.build((None, None, 30))
+    layer.set_weights([np.eye(30), np.zeros((30, 30))])
+    y = ops.convert_to_numpy(layer(np.ones((1, 5, 30), "float32"), training=True))
+    assert set(np.unique(y.round(5))) == {0.0, 2.0}
+    assert len({tuple(step) for step in y[0]}) == 5
+
+
+@pytest.mark.parametrize("stacked", [False, True])
+def test_dropout_of_keras_cells_lasts_for_a_sequence(stacked):
+    cell = layers.SimpleRNNCell(40, activation="linear", use_bias=False, dropout=0.5)
+    cell = layers.StackedRNNCells([cell]) if stacked else cell
+    layer = kb.RecurrentSequential([cell], return_sequences=True)
+    layer.build((None, None, 40))
+    layer.set_weights([np.eye(40), np.zeros((40, 40))])
+    first, second = (ops.convert_to_numpy(layer(np.ones((2, 4, 40), "float32"), training=True)) for _ in range(2))
+    assert np.abs(first - first[:, :1]).max() == 0
+    assert np.abs(first - second).max() > 1
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_fit_with_dropout(engine):
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((None, 3))
+    cells = [kb.LSTMCell(5, dropout=0.2, recurrent_dropout=0.2), layers.Dropout(0.1), kb.GRUCell(4)]
+    layer = kb.RecurrentSequential(cells, engine=engine)
+    found = losses(keras.Model(inputs, layers.Dense(1)(layer(inputs))))
+    assert found[-1] < found[0]
+
+
+def test_batch_normalization_moves_inside_a_step():
+    layer = kb.RecurrentSequential([layers.BatchNormalization(momentum=0.5), kb.SimpleRNNCell(3)])
+    inputs = keras.Input((None, 3))
+    model = keras.Model(inputs, layers.Dense(1)(layer(inputs)))
+    before = ops.convert_to_numpy(layer.layers[0].moving_mean)
+    losses(model, X + 3)
+    after = ops.convert_to_numpy(layer.layers[0].moving_mean)
+    assert np.abs(after - before).min() > 1
+
+
+def test_regularizers_and_constraints():
+    cell = kb.LSTMCell(3, kernel_regularizer=keras.regularizers.L2(0.1), recurrent_constraint="non_neg")
+    layer = cell.get_layer()
+    inputs = keras.Input((None, 3))
+    model = keras.Model(inputs, layers.Dense(1)(layer(inputs)))
+    kernel = layer.get_weights()[0]
+    assert_close(float(sum(layer.losses)), 0.1 * float((kernel**2).sum()), "float32")
+    losses(model)
+    assert layer.get_weights()[1].min() >= 0
+    assert layer.get_weights()[0].min() < 0
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_saved_and_loaded(name, tmp_path):
+    """Every cell and feature in a model file, and back under the other engine: the same answers."""
+    case = CASES[name]
+    x = rounded(case.x, "float32")
+    call = {
+        key: value for key, value in case.call.items() if key not in ("ground_truth", "training", "initial_readout")
+    }
+    fixed = [key for key in call if key in ("initial_state", "constants", "mask")]
+    given = x if isinstance(x, list) else [x]
+    inputs = [keras.Input(a.shape[1:]) for a in given]
+    extra = {key: _inputs_like(call[key]) for key in fixed}
+    layer = case.draw(KERAS, engine="keras", **case.options)
+    rest = {key: value for key, value in call.items() if key not in fixed}
+    answer = layer(inputs if isinstance(x, list) else inputs[0], **extra, **rest)
+    model = keras.Model([inputs, extra], answer)
+    arrays = [given, {key: rounded(call[key], "float32") for key in fixed}]
+    rng = np.random.default_rng(3)
+    layer.set_weights([rng.standard_normal(w.shape) for w in layer.get_weights()])
+    expected = model(arrays)
+    model.save(tmp_path / "model.keras")
+    for engine in ENGINES:
+        with kb.use_engine(engine):
+            found = keras.models.load_model(tmp_path / "model.keras")(arrays)
+        for one, other in zip(keras.tree.flatten(found), keras.tree.flatten(expected), strict=True):
+            assert_close(ops.convert_to_numpy(one), ops.convert_to_numpy(other), "float32")
+
+
+def _inputs_like(value):
+    if isinstance(value, list):
+        return [_inputs_like(v) for v in value]
+    return keras.Input(value.shape[1:], dtype="bool" if value.dtype == bool else None)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_wrappers(engine):
+    inputs = keras.Input((4, 6, 3))
+    inner = kb.LSTMCell(3).get_layer(engine=engine)
+    y = layers.TimeDistributed(inner)(inputs)
+    y = layers.Bidirectional(kb.GRUCell(2).get_layer(engine=engine, return_sequences=True))(y)
+    model = keras.Model(inputs, y)
+    assert model.output_shape == (None, 4, 4)
+    x = np.random.default_rng(0).standard_normal((2, 4, 6, 3)).astype("float32")
+    found = ops.convert_to_numpy(model(x))
+    steps = np.stack([ops.convert_to_numpy(inner(x[:, t])) for t in range(4)], 1)
+    both = model.layers[-1]
+    forward = ops.convert_to_numpy(both.forward_layer(steps))
+    backward = ops.convert_to_numpy(both.backward_layer(steps))[:, ::-1]
+    assert_close(found, np.concatenate([forward, backward], -1), "float32")
+
+
+class Subclassed(keras.Model):
+    def __init__(self, engine):
+        super().__init__()
+        self.recurrent = stack(engine)
+        self.dense = layers.Dense(1)
+
+    def call(self, x, training=None):
+        return self.dense(self.recurrent(x, training=training))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_subclassed_model(engine):
+    keras.utils.set_random_seed(1)
+    found = losses(Subclassed(engine))
+    assert found[-1] < 0.7 * found[0]

@@ -58,17 +58,20 @@ class RNNCell(keras.layers.Layer):
         return list(self.model.inputs[self.num_inputs : self.num_inputs + self.num_states])
 
     def call(self, inputs: Any, training: bool | None = None) -> list[Any]:
+        return list(as_list(self.model(self._checked(inputs), training=training)))
+
+    def compute_output_spec(self, inputs: Any, training: bool | None = None) -> list[Any]:
+        batch = self._checked(inputs)[0].shape[0]
+        return [keras.KerasTensor((batch, *y.shape[1:]), y.dtype) for y in self.model.outputs]
+
+    def _checked(self, inputs: Any) -> list[Any]:
         tensors = as_list(inputs)
         if len(tensors) != len(self.model.inputs):
             raise ValueError(
                 f"{self.name} takes {self.num_inputs} input and {self.num_states} states (shapes "
                 f"{[tuple(t.shape) for t in self.model.inputs]}); got {len(tensors)} tensors"
             )
-        return list(as_list(self.model(tensors, training=training)))
-
-    def compute_output_spec(self, inputs: Any, training: bool | None = None) -> list[Any]:
-        batch = as_list(inputs)[0].shape[0]
-        return [keras.KerasTensor((batch, *y.shape[1:]), y.dtype) for y in self.model.outputs]
+        return tensors
 
     def get_layer(self, **options: Any) -> Any:
         """Return a recurrent layer that runs this cell over a sequence; options as `RecurrentSequential`."""
@@ -129,7 +132,7 @@ class KerasCell(RNNCell):
 
     def build_model(self, input_shape: tuple[int | None, ...]) -> Any:
         x = keras.Input(batch_shape=input_shape)
-        sizes = self.cell.state_size
+        sizes = _plain(self.cell.state_size)
         leaves = [keras.Input((size,)) for size in tree.flatten(sizes)]
         states = tree.pack_sequence_as(sizes, leaves) if isinstance(sizes, list | tuple) else leaves
         output, new_states = self.cell(x, states)
@@ -142,6 +145,11 @@ class KerasCell(RNNCell):
     def from_config(cls, config: dict[str, Any]) -> KerasCell:
         config = dict(config)
         return cls(keras.saving.deserialize_keras_object(config.pop("cell")), **config)
+
+
+def _plain(sizes: Any) -> Any:
+    """Return nested sizes as plain lists: Keras's own tracked ones are no containers to JAX."""
+    return [_plain(size) for size in sizes] if isinstance(sizes, list | tuple) else sizes
 
 
 def as_cell(layer: Any) -> RNNCell | None:

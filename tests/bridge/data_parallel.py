@@ -1,0 +1,83 @@
+"""Run by test_data_parallel.py: train one small model on some devices or processes, and print its losses.
+
+python -m tests.bridge.data_parallel ENGINE PARTS: with KERAS_BACKEND=jax on PARTS virtual devices under
+keras.distribution.DataParallel, with KERAS_BACKEND=torch in PARTS gloo processes under DistributedDataParallel.
+"""
+
+import json
+import os
+import sys
+import tempfile
+
+import numpy as np
+
+STEPS, RATE, BATCH = 5, 0.1, 8
+X = np.random.default_rng(0).standard_normal((BATCH, 6, 3)).astype("float32")
+Y = X.mean(axis=(1, 2))[:, None]
+
+
+def model_of(engine):
+    import keras
+
+    import keras_bridge as kb
+
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((6, 3))
+    layer = kb.RecurrentSequential([kb.LSTMCell(4), keras.layers.Dense(4), kb.GRUCell(3)], engine=engine)
+    model = keras.Model(inputs, keras.layers.Dense(1)(layer(inputs)))
+    model.compile(keras.optimizers.SGD(RATE), "mse")
+    return model
+
+
+def on_jax(engine, parts):
+    os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={parts}"
+    import jax
+    import keras
+
+    assert len(jax.devices()) == parts
+    keras.distribution.set_distribution(keras.distribution.DataParallel())
+    history = model_of(engine).fit(X, Y, batch_size=BATCH, epochs=STEPS, shuffle=False, verbose=0)
+    return history.history["loss"]
+
+
+def worker(rank, engine, parts, meeting, results):
+    import torch
+    from torch.nn.parallel import DistributedDataParallel
+
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=parts)
+    model = model_of(engine)
+    parallel = DistributedDataParallel(model)
+    optimizer = torch.optim.SGD(model.parameters(), RATE)
+    part = slice(rank * BATCH // parts, (rank + 1) * BATCH // parts)
+    x, y = torch.tensor(X[part]), torch.tensor(Y[part])
+    losses = []
+    for _ in range(STEPS):
+        optimizer.zero_grad()
+        loss = ((parallel(x) - y) ** 2).mean()
+        loss.backward()
+        optimizer.step()
+        total = loss.detach().clone()
+        torch.distributed.all_reduce(total)
+        losses.append(float(total) / parts)
+    if rank == 0:
+        with open(results, "w") as file:
+            json.dump(losses, file)
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+
+
+def on_torch(engine, parts):
+    import torch
+
+    with tempfile.TemporaryDirectory() as folder:
+        results = os.path.join(folder, "losses")
+        arguments = (engine, parts, os.path.join(folder, "meeting"), results)
+        torch.multiprocessing.spawn(worker, arguments, nprocs=parts)
+        with open(results) as file:
+            return json.load(file)
+
+
+if __name__ == "__main__":
+    run = {"jax": on_jax, "torch": on_torch}[os.environ["KERAS_BACKEND"]]
+    print("losses", json.dumps(run(sys.argv[1], int(sys.argv[2]))))

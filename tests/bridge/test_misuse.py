@@ -1,0 +1,157 @@
+"""Every misuse of a Keras layer is answered before anything is computed, by an exception that names what was given."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+import keras_bridge as kb
+
+X = np.zeros((2, 5, 3), "float32")
+
+
+def leaves():
+    return keras.Input((3,)), keras.Input((4,))
+
+
+def drawn(**options):
+    x, h = leaves()
+    new = ops.tanh(layers.Dense(4)(x) + h)
+    return kb.RecurrentModel(x, new, h, new, **options)
+
+
+def with_readout(**options):
+    x, h, r = *leaves(), keras.Input((4,))
+    new = ops.tanh(layers.Dense(4)(x) + h + r)
+    return kb.RecurrentModel(x, new, h, new, r, **options)
+
+
+def raw_variable():
+    x, h = leaves()
+    return kb.RecurrentModel(x, h * keras.Variable(np.ones(4), name="loose"), h, h)
+
+
+def wrong_readout():
+    x, h = leaves()
+    return kb.RecurrentModel(x, h * 1, h, h * 1, readout_input=keras.Input((3,)))
+
+
+def decoder(**options):
+    return kb.RecurrentSequential([kb.LSTMCell(4)], decode=True, **options)
+
+
+MISUSES = {
+    "forcing without readout": (lambda: drawn(teacher_force=True), ValueError, "teacher_force needs a readout"),
+    "a probability above one": (lambda: with_readout(teacher_force=1.5), ValueError, "teacher_force.*1.5"),
+    "a word as probability": (lambda: with_readout(teacher_force="often"), TypeError, "teacher_force.*often"),
+    "no truth in training": (
+        lambda: with_readout(teacher_force=True)(X, training=True),
+        ValueError,
+        "needs ground_truth",
+    ),
+    "a truth that nobody reads": (
+        lambda: drawn()(X, ground_truth=np.zeros((2, 5, 4), "float32")),
+        ValueError,
+        "ground_truth is given, but teacher_force is False",
+    ),
+    "a truth of another length": (
+        lambda: with_readout(teacher_force=True)(X, ground_truth=np.zeros((2, 4, 4), "float32"), training=True),
+        ValueError,
+        r"ground_truth must have shape \(2, 5, 4\); got \(2, 4, 4\)",
+    ),
+    "decode without length": (lambda: decoder()(X[:, 0]), ValueError, "decode=True needs output_length"),
+    "a length without decode": (lambda: drawn(output_length=3), ValueError, "output_length=3 is for decode=True"),
+    "a length in the call": (lambda: drawn()(X, output_length=3), ValueError, "output_length=3 is for decode=True"),
+    "a length of zero": (lambda: decoder(output_length=0), ValueError, "output_length must be a positive integer"),
+    "a length that is a word": (lambda: decoder(output_length="3"), TypeError, "output_length must be.*'3'"),
+    "truncate": (lambda: drawn(truncate=0), ValueError, "truncate must be a positive integer"),
+    "rank": (lambda: drawn()(X[:, 0]), ValueError, r"shape \(2, 3\).*\(None, None, 3\), \(batch, time"),
+    "features": (lambda: drawn()(X[..., :2]), ValueError, r"\(2, 5, 2\).*\(None, None, 3\)"),
+    "two sequences for one": (lambda: drawn()([X, X]), ValueError, "takes 1 sequences; got 2"),
+    "mask": (lambda: drawn()(X, mask=np.ones((2, 4), bool)), ValueError, r"mask.*\(2, 5\); got \(2, 4\)"),
+    "a mask for a decoder": (
+        lambda: decoder(output_length=2)(X[:, 0], mask=np.ones((2, 3), bool)),
+        ValueError,
+        "no mask_input",
+    ),
+    "initial state": (lambda: drawn()(X, initial_state=np.ones((2, 9))), ValueError, r"initial_state: shape \(2, 9\)"),
+    "initial states": (
+        lambda: drawn()(X, initial_state=[np.ones((2, 4))] * 2),
+        ValueError,
+        "initial_state must hold 1 tensors; got 2",
+    ),
+    "initial readout": (
+        lambda: drawn()(X, initial_readout=np.ones((2, 4))),
+        ValueError,
+        "has no readout: initial_readout",
+    ),
+    "constants": (lambda: drawn()(X, constants=np.ones((2, 4))), ValueError, "constants must hold 0 tensors; got 1"),
+    "state initializers": (lambda: drawn(state_initializer=["ones"] * 3), ValueError, "3 are given for 1 states"),
+    "an unknown initializer": (lambda: drawn(state_initializer="magic"), ValueError, "magic"),
+    "a variable in a bare operation": (raw_variable, ValueError, "loose.*neither trained nor saved"),
+    "a readout of another shape": (wrong_readout, ValueError, r"readout_input.*\(None, 3\).*\(None, 4\)"),
+    "mask_input without decode": (
+        lambda: kb.RecurrentModel(
+            *(lambda x, m: (x, ops.sum(x * ops.cast(ops.expand_dims(m, -1), "float32"), 1)))(
+                keras.Input((5, 3)), m := keras.Input((5,), dtype="bool")
+            ),
+            mask_input=m,
+        ),
+        ValueError,
+        "mask_input needs decode=True",
+    ),
+    "no layers": (lambda: kb.RecurrentSequential()(X), ValueError, "has no layers"),
+    "a number as layer": (lambda: kb.RecurrentSequential([3]), TypeError, "takes cells and Keras layers; got 3"),
+    "a recurrent layer as layer": (lambda: kb.RecurrentSequential([drawn()]), TypeError, "get_cell"),
+    "an unknown merge": (lambda: kb.RecurrentSequential(readout="glue"), ValueError, "readout must be.*glue"),
+    "a readout that does not fit": (
+        lambda: kb.RecurrentSequential([kb.LSTMCell(4)], readout=True)(X),
+        ValueError,
+        r"readout='add'.*\(None, 4\).*\(None, 3\)",
+    ),
+    "unlike cells in sync": (
+        lambda: kb.RecurrentSequential([kb.LSTMCell(4, name="a"), kb.GRUCell(4, name="b")], state_sync=True)(X),
+        ValueError,
+        r"a has states of shapes \[\(None, 4\), \(None, 4\)\], b of shapes \[\(None, 4\)\]",
+    ),
+    "a cell without a model": (lambda: kb.RNNCell().get_layer()(X), TypeError, "write its method build_model"),
+    "too few tensors for a cell": (
+        lambda: kb.LSTMCell(4)([keras.Input((3,)), keras.Input((4,))]),
+        ValueError,
+        "takes 1 input and 2 states",
+    ),
+    "unlike states of a cell": (
+        lambda: kb.RNNCellFromModel((lambda x, h: keras.Model([x, h], [h, x]))(*leaves())),
+        ValueError,
+        "differ in shape",
+    ),
+    "units": (lambda: kb.LSTMCell(0), ValueError, "units must be a positive integer"),
+    "an unknown option of a cell": (lambda: kb.LSTMCell(4, magic=1), TypeError, "magic"),
+    "an unknown activation": (lambda: kb.LSTMCell(4, activation="magic"), ValueError, "magic"),
+    "a cell in a wrapper": (lambda: kb.LayerCell(kb.LSTMCell(4)), TypeError, "without states"),
+    "a wrapped layer of another shape": (
+        lambda: kb.LayerCell(layers.Dense(5)).get_layer()(X),
+        ValueError,
+        r"\(None, 5\).*\(None, 3\).*state_shape=\(5,\)",
+    ),
+    "adding after the first call": (
+        lambda: (lambda r: (r(X), r.add(kb.LSTMCell(4))))(kb.RecurrentSequential([kb.LSTMCell(4)])),
+        ValueError,
+        "no layer can be added",
+    ),
+    "states reset too early": (lambda: kb.RecurrentSequential([kb.LSTMCell(4)]).reset_states(), ValueError, "built"),
+    "explained too early": (lambda: kb.RecurrentSequential([kb.LSTMCell(4)]).explain(), ValueError, "build the layer"),
+}
+
+
+@pytest.mark.parametrize("name", MISUSES)
+def test_misuse_is_answered(name):
+    misuse, kind, words = MISUSES[name]
+    with pytest.raises(kind, match=words):
+        misuse()
+
+
+@pytest.mark.parametrize("engine", ["keras", "reference"])
+def test_misuse_in_a_symbolic_call_is_answered_there(engine):
+    with pytest.raises(ValueError, match=r"initial_state: shape \(None, 9\)"):
+        drawn(engine=engine)(keras.Input((None, 3)), initial_state=keras.Input((9,)))

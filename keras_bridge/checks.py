@@ -23,6 +23,13 @@ def is_float(tensor: Any) -> bool:
     return "float" in str(keras.backend.standardize_dtype(tensor.dtype))
 
 
+def cast(value: Any, dtype: str) -> Any:
+    """Return a value as a tensor of a dtype; one that is such a tensor as it is, which saves a call of the backend."""
+    if keras.ops.is_tensor(value) and keras.backend.standardize_dtype(value.dtype) == dtype:
+        return value
+    return keras.ops.cast(value, dtype)
+
+
 def check_options(decode: bool, output_length: int | None, truncate: int | None) -> None:
     """Raise TypeError or ValueError, naming the option, if options of a layer do not go together."""
     for name, value in (("output_length", output_length), ("truncate", truncate)):

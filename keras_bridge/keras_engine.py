@@ -21,7 +21,7 @@ def run(
     sequences: list[Any],
     constants: list[Any],
     states: list[Any],
-    blanks: list[Any],
+    specs: list[tuple[Any, str]],
     mask: Any,
     length: Any,
     *,
@@ -31,14 +31,15 @@ def run(
 ) -> tuple[list[Any], list[Any]]:
     """Run a step over sequences and return its outputs and final states.
 
-    sequences: (batch, time, ...); constants and states: (batch, ...); blanks: zeros (batch, ...), one an output of the
-        step, that stand for the output before the first valid step.
+    sequences: (batch, time, ...); constants and states: (batch, ...); specs: shape (batch, ...) and dtype of each
+        output of the step.
     mask: (batch, time) of bool, or None: at a masked step states stay, and the output repeats the last valid one
-        or is zero.
+        (zeros before any) or is zero.
     length: how many steps. seed: a keras.random.SeedGenerator for engines that draw dropout masks themselves.
     Returns outputs (batch, time, ...), or the last step's (batch, ...) without return_sequences.
     """
-    batch = ops.shape(states[0] if states else (sequences or constants)[0])[0]
+    batch = ops.shape((sequences or constants or states)[0])[0]
+    blanks = [ops.zeros(shape, dtype) for shape, dtype in specs]
     if any(isinstance(n, int) and n == 0 for n in (batch, length)):
         return [_repeated(y, length) for y in blanks] if return_sequences else blanks, states
     if mask is not None:

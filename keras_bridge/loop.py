@@ -11,6 +11,7 @@ from keras import ops
 from keras_bridge import engines
 from keras_bridge.checks import (
     as_list,
+    cast,
     check_call,
     check_options,
     check_probability,
@@ -270,7 +271,7 @@ class RecurrentLayer(keras.layers.Layer):
             valid = None if valid is None else ops.flip(valid, axis=1)
         if forced:
             running = [*running, *self._forcing(truths, batch, length, given[0], precision)]
-        blanks = [ops.zeros((batch, *y.shape[1:]), precision if is_float(y) else y.dtype) for y in leaves.outputs]
+        specs = [((batch, *y.shape[1:]), precision if is_float(y) else y.dtype) for y in leaves.outputs]
         engine = engines.module_of(engines.chosen(self.engine))
         with held_masks(recurrence.model, batch, bool(training)):
             outputs, final_states = engine.run(
@@ -278,7 +279,7 @@ class RecurrentLayer(keras.layers.Layer):
                 running,
                 whole,
                 states,
-                blanks,
+                specs,
                 valid,
                 length,
                 return_sequences=self.return_sequences,
@@ -287,7 +288,7 @@ class RecurrentLayer(keras.layers.Layer):
             )
         if self.stateful:
             self.memory.keep(final_states)
-        found = [ops.cast(y, self.compute_dtype) if is_float(y) else y for y in (*outputs, *final_states)]
+        found = [cast(y, self.compute_dtype) if is_float(y) else y for y in (*outputs, *final_states)]
         return self._answer(found[: len(outputs)], found[len(outputs) :][: self.num_states])
 
     def _precision(self) -> str:
@@ -297,7 +298,7 @@ class RecurrentLayer(keras.layers.Layer):
 
     @staticmethod
     def _cast(values: list[Any], leaves: Any, precision: str) -> list[Any]:
-        return [ops.cast(value, precision if is_float(leaf) else leaf.dtype) for value, leaf in zip(values, leaves)]
+        return [cast(value, precision if is_float(leaf) else leaf.dtype) for value, leaf in zip(values, leaves)]
 
     @staticmethod
     def _mask(masks: list[Any]) -> Any:

@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from keras_bridge.backend import backend_module, outside_graphs
+from keras_bridge.checks import cast
 from keras_bridge.step import KerasRecurrence
 from keras_bridge.trace import trace
 from rsref.engine import ReferenceEngine
@@ -92,7 +93,7 @@ def run(
     sequences: list[Any],
     constants: list[Any],
     states: list[Any],
-    blanks: list[Any],
+    specs: list[tuple[Any, str]],
     mask: Any,
     length: Any,
     *,
@@ -105,16 +106,16 @@ def run(
     Errors: TraceError if the step has a layer or operation without a counterpart in rsref.
     """
     traced = prepare(recurrence, training)
-    dtypes = [keras.backend.standardize_dtype(value.dtype) for value in (*blanks, *states)]
+    dtypes = [dtype for _, dtype in specs] + [keras.backend.standardize_dtype(state.dtype) for state in states]
     precision = next((dtype for dtype in dtypes if "float" in dtype), keras.config.floatx())
-    variables = [ops.cast(variable.value, precision) for variable in traced.variables]
-    batch = ops.shape((blanks or states)[0])[0]
+    variables = [cast(variable.value, precision) for variable in traced.variables]
+    batch = ops.shape((sequences or constants or states)[0])[0]
     step_masks = traced.masks(traced.step_masks, [batch, length], precision, seed)
     sequence_masks = traced.masks(traced.sequence_masks, [batch], precision, seed)
     arrays = [*sequences, *step_masks, *constants, *sequence_masks, *states, *variables]
     arrays += [] if mask is None else [mask]
-    known = length if isinstance(length, int) else None
-    shapes = [(y.shape[0], known, *y.shape[1:]) for y in blanks] + [tuple(state.shape) for state in states]
+    rows, known = (n if isinstance(n, int) else None for n in (batch, length))
+    shapes = [(rows, known, *shape[1:]) for shape, _ in specs] + [(rows, *state.shape[1:]) for state in states]
     decoding = known if not sequences else None  # with sequences, the arrays say how many steps there are
 
     def steps_of(arrays: list[Array]) -> int:
@@ -129,7 +130,7 @@ def run(
 
     call = backend_module("keras_bridge.gradients").call
     answer = list(call(forward, backward, arrays, list(zip(shapes, dtypes))))
-    found, final_states = answer[: len(blanks)], answer[len(blanks) :]
+    found, final_states = answer[: len(specs)], answer[len(specs) :]
     if not return_sequences:
-        found = [y[:, -1] if known != 0 else blank for y, blank in zip(found, blanks)]
+        found = [y[:, -1] if known != 0 else ops.zeros(*spec) for y, spec in zip(found, specs)]
     return found, final_states

@@ -1,4 +1,4 @@
-"""The Python blocks of the README and of the Keras guide run as they stand; the README's Keras drawing is the demo's."""
+"""The Python blocks of README and Keras guide run as they stand; the README's Keras drawing is the demo's."""
 
 import re
 from pathlib import Path

@@ -68,17 +68,15 @@ def run_keras(engine, example):
         for i, value in zip(moving, values):
             full[i] = value
         sequences, constants, states = full[: ends[0]], full[ends[0] : ends[1]], full[ends[1] :]
-        shapes = [(arguments.batch, *y.shape[1:]) for y in graph.outputs]
         known = expected_shapes(example)
-        blanks = [ops.zeros((*k[:1], *k[2:]), kinds[y.dtype]) for k, y in zip(known, graph.outputs)]
-        assert len(blanks) == len(shapes)
+        specs = [((*k[:1], *k[2:]), kinds[y.dtype]) for k, y in zip(known, graph.outputs, strict=True)]
         mask = None if arguments.mask is None else ops.convert_to_tensor(arguments.mask)
         outputs, final = engines.module_of(engine).run(
             recurrence,
             sequences,
             constants,
             states,
-            blanks,
+            specs,
             mask,
             arguments.length,
             return_sequences=True,

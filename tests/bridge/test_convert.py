@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from keras_bridge import LSTMCell, RecurrentSequential, accelerate, export, from_keras, to_keras
-from tests.bridge.autodiff import BACKEND
+from keras_bridge import LSTMCell, RecurrentSequential, accelerate, from_keras, to_keras
 from tests.tolerances import assert_close
 
 ENGINES = ("keras", "reference")
@@ -101,16 +100,6 @@ def test_an_accelerated_model_trains_like_the_original():
     histories = [m.fit(X, target, epochs=4, verbose=0, shuffle=False).history["loss"] for m in (model, fast)]
     assert_close(histories[1], histories[0], "float32")
     assert histories[0][-1] < histories[0][0]
-
-
-@pytest.mark.skipif(BACKEND == "torch", reason="Keras exports SavedModels on TensorFlow and JAX with TensorFlow")
-@pytest.mark.parametrize("engine", ["auto", "reference"])
-def test_export(engine, tmp_path):
-    tf = pytest.importorskip("tensorflow")
-    model = keras.Sequential([keras.Input((5, 4)), RecurrentSequential([LSTMCell(3)], engine=engine)])
-    export(model, str(tmp_path / "saved"), verbose=False)
-    loaded = tf.saved_model.load(str(tmp_path / "saved"))
-    assert_close(np.asarray(loaded.serve(X)), ops.convert_to_numpy(model(X)), "float32")
 
 
 MISUSES = {

@@ -20,7 +20,6 @@ def losses(engine, parts):
     return json.loads(line.removeprefix("losses"))
 
 
-@pytest.mark.skipif(BACKEND == "tensorflow", reason="keras.distribution is for JAX; PyTorch has its own")
 @pytest.mark.parametrize("engine", ["keras", "reference"])
 def test_two_devices_train_like_one(engine):
     one, two = losses(engine, 1), losses(engine, 2)

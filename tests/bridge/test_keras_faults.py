@@ -112,14 +112,15 @@ def test_bidirectional_with_states_of_rank_3(engine):
     assert_close(ops.convert_to_numpy(y), np.concatenate([forward, backward], -1), "float32")
 
 
+CELLS = [name for name in kb.cells.__all__ if name.endswith("Cell") and name not in ("RNNCell", "FullCell")]
+
+
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("cell", [name for name in kb.cells.__all__ if name.endswith("Cell")])
+@pytest.mark.parametrize("cell", CELLS)
 def test_keras_own_layer_checks(cell, engine):
     """Keras's own checks of a layer: serialisation, dtype, symbolic shape, build, training, masks."""
     from keras.src.testing import TestCase
 
-    if cell in ("RNNCell", "FullCell"):
-        pytest.skip("a base class draws no step")
     made = {
         "KerasCell": lambda: kb.KerasCell(layers.LSTMCell(4)),
         "LayerCell": lambda: kb.LayerCell(layers.Dense(4)),

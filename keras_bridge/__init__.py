@@ -7,7 +7,7 @@ from keras_bridge.engines import get_engine, set_engine, use_engine
 from keras_bridge.loop import RecurrentLayer
 from keras_bridge.memory import Learned
 from keras_bridge.recurrent import CellOfLayer, RecurrentModel, RecurrentSequential
-from keras_bridge.trace import TraceError
+from keras_bridge.trace_error import TraceError
 
 __all__ = [
     "CellOfLayer",

@@ -19,11 +19,9 @@ from keras.src.ops.function import Function
 
 from keras_bridge.graph_layer import GraphLayer
 from keras_bridge.rules import apply_rule, kind_of
+from keras_bridge.trace_error import TraceError
+from keras_bridge.unrolling import unrolled
 from rsref.tensor import Input, Parameter, Tensor, constant, noise
-
-
-class TraceError(NotImplementedError):
-    """A layer or operation of the step has no counterpart in rsref; the text names it."""
 
 
 @dataclass
@@ -129,6 +127,8 @@ class _Tracer:
         """Open a layer: record what its call does to fresh symbolic inputs, and follow that."""
         if isinstance(layer, GraphLayer):
             return layer.draw(tree.flatten(arguments), self.parameter, self.training)
+        if isinstance(layer, keras.layers.RNN) or hasattr(layer, "recurrence"):
+            return unrolled(self, layer, tree.flatten((arguments, keywords)), path)
         if type(layer).__name__ in RANDOM_LAYERS:
             return self.random(layer, tree.flatten(arguments), path)
         if self.training and _draws_masks(layer):

@@ -38,9 +38,7 @@ def main(epochs=7):
 
     inputs = Input((None,), dtype="int32")
     x = layers.Embedding(len(alphabet), 24)(inputs)
-    rnn = RecurrentSequential(
-        [RHNCell(64, recurrence_depth=2), layers.Dense(len(alphabet))], return_sequences=True
-    )
+    rnn = RecurrentSequential([RHNCell(64, recurrence_depth=2), layers.Dense(len(alphabet))], return_sequences=True)
     model = keras.Model(inputs, rnn(x))
     model.compile(keras.optimizers.Adam(0.005), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     held = windows(codes[cut:], 5)

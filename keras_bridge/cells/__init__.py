@@ -1,5 +1,6 @@
 """Cells for Keras. `keras_bridge.cells.basic` holds readable ones; those here have Keras's options and weights."""
 
+from keras_bridge.cells import basic
 from keras_bridge.cells.base import KerasCell, RNNCell, RNNCellFromModel
 from keras_bridge.cells.full import (
     AttentionDecoderCell,
@@ -44,4 +45,5 @@ __all__ = [
     "RWACell",
     "SLSTMCell",
     "SimpleRNNCell",
+    "basic",
 ]

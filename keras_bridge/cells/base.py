@@ -132,7 +132,7 @@ class KerasCell(RNNCell):
 
     def build_model(self, input_shape: tuple[int | None, ...]) -> Any:
         x = keras.Input(batch_shape=input_shape)
-        sizes = _plain(self.cell.state_size)
+        sizes = plain(self.cell.state_size)
         leaves = [keras.Input((size,)) for size in tree.flatten(sizes)]
         states = tree.pack_sequence_as(sizes, leaves) if isinstance(sizes, list | tuple) else leaves
         output, new_states = self.cell(x, states)
@@ -147,9 +147,9 @@ class KerasCell(RNNCell):
         return cls(keras.saving.deserialize_keras_object(config.pop("cell")), **config)
 
 
-def _plain(sizes: Any) -> Any:
+def plain(sizes: Any) -> Any:
     """Return nested sizes as plain lists: Keras's own tracked ones are no containers to JAX."""
-    return [_plain(size) for size in sizes] if isinstance(sizes, list | tuple) else sizes
+    return [plain(size) for size in sizes] if isinstance(sizes, list | tuple) else sizes
 
 
 def as_cell(layer: Any) -> RNNCell | None:

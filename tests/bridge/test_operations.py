@@ -8,7 +8,8 @@ from keras import ops
 from keras_bridge.reference_engine import TracedRecurrence
 from keras_bridge.rules import RULES, kind_of
 from keras_bridge.step import KerasRecurrence
-from keras_bridge.trace import TraceError, trace
+from keras_bridge.trace import trace
+from keras_bridge.trace_error import TraceError
 from tests.bridge.autodiff import BACKEND, KERAS_KIND, function_and_gradients
 from tests.bridge.operation_cases import CASES, FAULTS, POSITIVE, SINGLE
 from tests.tolerances import assert_close

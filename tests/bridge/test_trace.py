@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 from keras import ops
 
+import keras_bridge
 from keras_bridge.rules import RULES
-from keras_bridge.trace import TraceError, trace
+from keras_bridge.trace import trace
+from keras_bridge.trace_error import TraceError
 from rsref import ops as rsref_ops
 from rsref.engine import ReferenceEngine
 from rsref.graph import StepGraph
@@ -50,6 +52,32 @@ STEPS = {
     "norms and clips": lambda x: ops.clip(ops.logsumexp(x, axis=-1, keepdims=True) + ops.abs(x), 0.5, 2.0),
     "power and log": lambda x: ops.log1p(x**2) + ops.power(ops.exp(x), 1.5) - ops.rsqrt(1.0 + ops.square(x)),
 }
+
+
+IN_STEP = {
+    "lstm": lambda: keras.layers.LSTM(4),
+    "gru, backwards": lambda: keras.layers.GRU(4, return_sequences=True, go_backwards=True),
+    "stack": lambda: keras.layers.RNN([keras.layers.LSTMCell(3), keras.layers.GRUCell(2)]),
+    "ours": lambda: keras_bridge.RecurrentSequential([keras_bridge.LSTMCell(4), keras.layers.Dense(3)], readout="add"),
+    "ours, learned": lambda: keras_bridge.GRUCell(4).get_layer(state_initializer=["learned"], return_sequences=True),
+}
+
+
+@pytest.mark.parametrize("name", IN_STEP)
+def test_a_recurrent_layer_inside_a_step(name):
+    inputs = keras.Input((6,))
+    model = keras.Model(inputs, IN_STEP[name]()(ops.reshape(inputs, (-1, 2, 3))))
+    traced = trace(model)
+    rng = np.random.default_rng(1)
+    model.set_weights([rng.uniform(0.2, 1, w.shape) for w in model.get_weights()])
+    x = np.random.default_rng(0).standard_normal((4, 6))
+    assert_close(values_of(traced, x), ops.convert_to_numpy(model(x)), KERAS_KIND)
+
+
+def test_a_recurrent_layer_of_unknown_length_is_named():
+    inputs = keras.Input((None, 3))
+    with pytest.raises(TraceError, match="number of steps is known"):
+        trace(keras.Model(inputs, keras.layers.LSTM(4, name="inner")(inputs)))
 
 
 def traced_values(model, x):

@@ -216,3 +216,17 @@ def test_subclassed_model(engine):
     keras.utils.set_random_seed(1)
     found = losses(Subclassed(engine))
     assert found[-1] < 0.7 * found[0]
+
+
+def test_a_recurrent_layer_inside_a_step():
+    """Each step reads a whole inner sequence: a loop within the loop, on both engines the same."""
+    x, h = keras.Input((4, 3)), keras.Input((2,))
+    read = layers.GRU(2)(kb.LSTMCell(3).get_layer(return_sequences=True)(x))
+    new = ops.tanh(read + h)
+    layer = kb.RecurrentModel(x, new, h, new, return_sequences=True)
+    given = np.random.default_rng(0).standard_normal((2, 5, 4, 3)).astype("float32")
+    found = []
+    for engine in ENGINES:
+        with kb.use_engine(engine):
+            found.append(ops.convert_to_numpy(layer(given)))
+    assert_close(found[1], found[0], "float32")

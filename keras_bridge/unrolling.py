@@ -1,0 +1,69 @@
+"""A recurrent layer inside a drawn step, Keras's own or one of ours, said timestep by timestep."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from keras import tree
+
+from keras_bridge.trace_error import TraceError
+from rsref import ops
+from rsref.tensor import Tensor, constant
+
+Step = Callable[[Tensor, list[Tensor]], tuple[Tensor, list[Tensor]]]
+
+
+def unrolled(tracer: Any, layer: Any, given: list[Any], path: str) -> list[Tensor]:
+    """Return the answer of a recurrent layer drawn step by step; given: its input, and its initial states if any.
+
+    Errors: TraceError if the number of steps is unknown, or the layer does more than run a step over one sequence.
+    """
+    x, *starts = [value for value in given if isinstance(value, Tensor)]
+    step, states = _ours(tracer, layer, path) if hasattr(layer, "recurrence") else _of_keras(tracer, layer, path)
+    if x.ndim < 3 or x.shape[1] is None or layer.stateful or len(starts) not in (0, len(states)):
+        raise TraceError(
+            f"{path}: a recurrent layer inside a step is traced if its number of steps is known and it has neither "
+            f'mask nor stateful; engine="keras" runs it'
+        )
+    states, outputs = starts or states, []
+    for t in range(x.shape[1])[::-1] if layer.go_backwards else range(x.shape[1]):
+        y, states = step(x[:, t], states)
+        outputs.append(y)
+    answer = ops.stack(outputs, 1) if layer.return_sequences else outputs[-1]
+    return [answer, *(states if layer.return_state else [])]
+
+
+def _of_keras(tracer: Any, layer: Any, path: str) -> tuple[Step, list[Tensor]]:
+    from keras_bridge.cells.base import plain  # whose full cells are opened by the tracer
+
+    sizes = plain(layer.cell.state_size)
+    nested = isinstance(sizes, list)
+
+    def step(x: Tensor, states: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        held = tree.pack_sequence_as(sizes, states) if nested else states
+        y, *new = tracer.operation(layer.cell, (x, held), {}, f"{path}/{layer.cell.name}")
+        return y, new
+
+    return step, [constant(np.zeros((1, size))) for size in tree.flatten(sizes)]
+
+
+def _ours(tracer: Any, layer: Any, path: str) -> tuple[Step, list[Tensor]]:
+    recurrence, memory = layer.recurrence, layer.memory
+    if (recurrence.sequences, recurrence.constants, recurrence.outputs) != (1, 0, 1) or recurrence.truncate:
+        raise TraceError(f'{path}: a recurrent layer of this kind inside a step is not traced; engine="keras" runs it')
+    states = []
+    for shape, initializer, learned in zip(memory.shapes, memory.initializers, memory.learned):
+        if learned is not None:
+            states.append(ops.expand_dims(tracer.parameter(learned), 0))
+        elif initializer is None or type(initializer).__name__ == "Zeros":
+            states.append(constant(np.zeros((1, *shape))))
+        else:
+            raise TraceError(f'{path}: states that start from {initializer} are not traced; engine="keras" runs it')
+
+    def step(x: Tensor, states: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        y, *new = tracer.walk(recurrence.model, [x, *states], path)
+        return y, new
+
+    return step, states

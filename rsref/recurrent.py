@@ -9,6 +9,7 @@ from typing import Any
 from rsref import activations, ops
 from rsref.cells.base import RNNCell
 from rsref.graph import Model, as_list
+from rsref.layers import Embedding
 from rsref.loop import RecurrentLayer
 from rsref.recurrence import Step, with_readout
 from rsref.tensor import Input, Shape, Tensor
@@ -104,7 +105,7 @@ class RecurrentSequential(RecurrentLayer):
             raise ValueError(f"{self.name} has no layers: add a cell first")
         if len(shapes) != 1:
             raise ValueError(f"{self.name} takes one input; got {len(shapes)}")
-        x = Input(batch_shape=shapes[0], name="input")
+        x = Input(batch_shape=shapes[0], dtype="int" if isinstance(self.layers[0], Embedding) else None, name="input")
         if not self.readout:
             return self._stacked(self.layers, x, x)
         readout = Input(batch_shape=self._readout_shape(x), name="readout")

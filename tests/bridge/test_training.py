@@ -81,6 +81,24 @@ def test_masks_of_embedding_and_masking(engine):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+def test_a_stack_that_begins_with_an_embedding_reads_indices(engine):
+    """Under half precision too, where 4097 is no number."""
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        embedding = layers.Embedding(5000, 2)
+        layer = kb.RecurrentSequential([embedding, kb.SimpleRNNCell(2)], return_sequences=True, engine=engine)
+        tokens = np.array([[4097, 4096, 4999]])
+        y = ops.convert_to_numpy(layer(tokens))
+        table, kernel, recurrent, bias = layer.get_weights()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    h = np.zeros((1, 2))
+    for t in range(3):
+        h = np.tanh(table[tokens[:, t]] @ kernel + h @ recurrent + bias)
+        assert np.abs(y[:, t] - h).max() < 2e-3  # half precision
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 def test_dropout_of_a_cell_lasts_for_a_sequence(engine):
     layer = kb.SimpleRNNCell(40, activation="linear", use_bias=False, dropout=0.5).get_layer(
         engine=engine, return_sequences=True

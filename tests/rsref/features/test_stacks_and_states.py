@@ -6,12 +6,14 @@ import pytest
 from rsref import (
     Dense,
     Dropout,
+    Embedding,
     Input,
     Learned,
     Model,
     RecurrentModel,
     RecurrentSequential,
     RNNCellFromModel,
+    SimpleRNNCell,
     ops,
     set_random_seed,
 )
@@ -186,3 +188,14 @@ def test_dropout_masks_are_explicit(per):
     assert_close(layer(values, training=False), layer(values, dropout_masks=[np.ones(masks.shape)]))
     first, second = layer(values, training=True), layer(values, training=True)
     assert np.abs(first - second).max() > 1e-3
+
+
+def test_a_stack_that_begins_with_an_embedding_reads_indices():
+    layer = RecurrentSequential([Embedding(5, 2), SimpleRNNCell(2)], return_sequences=True)
+    tokens = np.array([[4, 0, 3]])
+    y = layer(tokens)
+    table, kernel, recurrent, bias = layer.get_weights()
+    h = np.zeros((1, 2))
+    for t in range(3):
+        h = np.tanh(table[tokens[:, t]] @ kernel + h @ recurrent + bias)
+        assert_close(y[:, t], h)

@@ -45,7 +45,8 @@ def worker(rank, engine, parts, meeting, results):
     from torch.nn.parallel import DistributedDataParallel
 
     torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=parts)
+    store = torch.distributed.FileStore(meeting, parts)
+    torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=parts)
     model = model_of(engine)
     parallel = DistributedDataParallel(model)
     optimizer = torch.optim.SGD(model.parameters(), RATE)
@@ -63,8 +64,9 @@ def worker(rank, engine, parts, meeting, results):
     if rank == 0:
         with open(results, "w") as file:
             json.dump(losses, file)
-    torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
+    store.set(f"done {rank}", "yes")
+    store.wait([f"done {other}" for other in range(parts)])
+    os._exit(0)  # taking gloo's threads down now and then aborts the process, when all is done
 
 
 def on_torch(engine, parts):

@@ -26,7 +26,9 @@ def check_engine(name: str) -> str:
     if name not in ENGINES:
         raise ValueError(f"engine must be one of {ENGINES}; got {name!r}")
     if name == "fast":
-        raise ValueError('engine="fast" needs rsref_fast, which is not installed; "auto" takes the fastest there is')
+        raise ValueError(
+            'engine="fast" needs the kernels of rsref_fast, which are not there yet; "auto" takes the fastest'
+        )
     return name
 
 
@@ -73,7 +75,7 @@ def explanation(layer: str, asked: str, recurrence: Any) -> str:
         "within use_engine" if _forced else "as the layer asks" if asked != "auto" else
         "as set_engine or the environment asks" if get_engine() != "auto" else "the fastest there is for any step"
     )  # fmt: skip
-    lines = [f'{layer}: engine "{name}", {who}', "fast: rsref_fast is not installed"]
+    lines = [f'{layer}: engine "{name}", {who}', "fast: the kernels of rsref_fast are not there yet"]
     try:
         reference_engine.prepare(recurrence)
         lines.append("reference: can run this step")

@@ -1,0 +1,124 @@
+"""The first stage: from one timestep forward to one timestep backward, both as graphs.
+
+The vjp of every op is written with ops; drawn on tensors instead of computed on arrays it is the backward step's graph,
+which the later stages treat like the forward one. What backward reads of forward's values becomes explicit: they are
+leaves of the backward graph, and further outputs of the forward graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rsref.graph import StepGraph, substitute, topological_order
+from rsref.ops.base import differentiable
+from rsref.tensor import ConstantSource, Input, Tensor
+
+
+@dataclass(frozen=True)
+class Derivative:
+    """A timestep and its backward step.
+
+    graph: the timestep as it was drawn.
+    saved: computed tensors of the timestep whose values backward reads; `leaves` of the timestep are read as they are.
+    saved_leaves: the leaves that stand for them in the backward step, in the same order.
+    d_outputs, d_new_states: leaves that receive the gradients of the outputs and of the new states; None for one that
+        is not floating.
+    d_sequences, d_constants, d_states, d_parameters: what this step adds to the gradients of the timestep's leaves, as
+        tensors of the backward step; None where nothing flows.
+    """
+
+    graph: StepGraph
+    saved: tuple[Tensor, ...]
+    saved_leaves: tuple[Tensor, ...]
+    d_outputs: tuple[Tensor | None, ...]
+    d_new_states: tuple[Tensor | None, ...]
+    d_sequences: tuple[Tensor | None, ...]
+    d_constants: tuple[Tensor | None, ...]
+    d_states: tuple[Tensor | None, ...]
+    d_parameters: tuple[Tensor | None, ...]
+
+    @property
+    def results(self) -> list[Tensor]:
+        """All gradients that the backward step computes."""
+        groups = (self.d_sequences, self.d_constants, self.d_states, self.d_parameters)
+        return [tensor for group in groups for tensor in group if tensor is not None]
+
+
+def differentiate(graph: StepGraph) -> Derivative:
+    """Return a timestep with its backward step.
+
+    Errors: ValueError, from an op's own vjp, if its gradient cannot be drawn for the shapes at hand.
+    """
+    d_outputs = tuple(_gradient_leaf(y, f"d_output_{i}") for i, y in enumerate(graph.outputs))
+    d_new_states = tuple(_gradient_leaf(s, f"d_new_state_{i}") for i, s in enumerate(graph.new_states))
+    gradients: dict[Tensor, Tensor] = {}
+    for tensor, d in zip((*graph.outputs, *graph.new_states), (*d_outputs, *d_new_states)):
+        if d is not None:
+            _add(gradients, tensor, d)
+    for tensor, wrt in _reversed_steps(graph.order):
+        g = gradients.get(tensor)
+        if g is None or tensor.op is None:
+            continue
+        for k in wrt:
+            _add(gradients, tensor.inputs[k], tensor.op.vjp(k, g, tensor, *tensor.inputs, **tensor.attrs))
+    groups = (graph.sequences, graph.constants, graph.states, tuple(p.tensor for p in graph.parameters))
+    found = [[gradients.get(leaf) for leaf in group] for group in groups]
+    return _separated(graph, d_outputs, d_new_states, found)
+
+
+def _separated(
+    graph: StepGraph,
+    d_outputs: tuple[Tensor | None, ...],
+    d_new_states: tuple[Tensor | None, ...],
+    found: list[list[Tensor | None]],
+) -> Derivative:
+    """Cut the backward step off from the forward one: forward's computed values become leaves."""
+    results = [tensor for group in found for tensor in group if tensor is not None]
+    forward = {tensor for tensor in graph.order if tensor.op is not None}
+    saved = tuple(tensor for tensor in _first_reached(results, forward))
+    leaves = tuple(
+        Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=f"saved_{i}") for i, tensor in enumerate(saved)
+    )
+    cut = iter(substitute(results, dict(zip(saved, leaves))))
+    parts = [tuple(None if tensor is None else next(cut) for tensor in group) for group in found]
+    return Derivative(graph, saved, leaves, d_outputs, d_new_states, *parts)
+
+
+def _first_reached(results: Sequence[Tensor], forward: set[Tensor]) -> list[Tensor]:
+    """Return forward's computed tensors that the results read, but not what is only behind them."""
+    reached: dict[Tensor, None] = {}
+    seen: set[Tensor] = set()
+    stack = list(results)
+    while stack:
+        tensor = stack.pop()
+        if tensor in seen:
+            continue
+        seen.add(tensor)
+        if tensor in forward:
+            reached[tensor] = None
+        else:
+            stack.extend(tensor.inputs)
+    return [tensor for tensor in topological_order(list(reached)) if tensor in reached]
+
+
+def _gradient_leaf(tensor: Tensor, name: str) -> Tensor | None:
+    return Input(batch_shape=tensor.shape, name=name) if tensor.dtype == "float" else None
+
+
+def _add(gradients: dict[Tensor, Tensor], tensor: Tensor, d: Tensor) -> None:
+    gradients[tensor] = gradients[tensor] + d if tensor in gradients else d
+
+
+def _reversed_steps(order: Sequence[Tensor]) -> list[tuple[Tensor, tuple[int, ...]]]:
+    """Return the computed tensors in reverse, each with the operands through which a gradient flows to some leaf."""
+    reached = {t for t in order if t.op is None and t.dtype == "float" and not isinstance(t.source, ConstantSource)}
+    steps = []
+    for tensor in order:
+        if tensor.op is None or tensor.dtype != "float":
+            continue
+        wrt = tuple(k for k, i in enumerate(tensor.inputs) if i in reached and differentiable(tensor.op, k, i.spec))
+        if wrt:
+            reached.add(tensor)
+            steps.append((tensor, wrt))
+    return steps[::-1]

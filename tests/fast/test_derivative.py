@@ -1,0 +1,125 @@
+"""The drawn backward step against the oracle's: random graphs and every cell, one timestep with the batch as it is."""
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from rsref import Input, cells, ops, set_random_seed
+from rsref.engine import ReferenceEngine
+from rsref.graph import StepGraph, topological_order
+from rsref.ops.base import concrete_attrs
+from rsref.recurrence import Recurrence
+from rsref.tensor import ConstantSource, Tensor
+from rsref.testing import random_arguments, step_graphs
+from rsref_fast.derivative import differentiate
+from tests.rsref.features.plain import factor
+from tests.tolerances import assert_close
+
+
+def values_of(outputs, given):
+    """Return the values of tensors, given those of their leaves, op by op."""
+    known = dict(given)
+    for tensor in topological_order(outputs):
+        if tensor in known:
+            continue
+        if isinstance(tensor.source, ConstantSource):
+            known[tensor] = tensor.source.value
+            continue
+        operands = [known[operand] for operand in tensor.inputs]
+        known[tensor] = tensor.op.forward(*operands, **concrete_attrs(tensor.attrs, np.float64))
+    return [known[tensor] for tensor in outputs]
+
+
+def check(recurrence, arguments):
+    """Compare one timestep's gradients with those of the oracle for a sequence of one step."""
+    recurrence = Recurrence(recurrence.graph)
+    graph = recurrence.graph
+    engine = ReferenceEngine(recurrence)
+    outputs, states, tape = arguments.forward(engine)
+    d_outputs = [factor(y.shape) if y.dtype.kind == "f" else None for y in outputs]
+    d_states = [factor(s.shape) if s.dtype.kind == "f" else None for s in states]
+    expected = engine.backward(tape, d_outputs, d_states)
+
+    derivative = differentiate(graph)
+    leaves = {
+        **dict(zip(graph.sequences, (s[:, 0] for s in arguments.sequences))),
+        **dict(zip(graph.constants, arguments.constants)),
+        **dict(zip(graph.states, arguments.states)),
+        **dict(zip((p.tensor for p in graph.parameters), arguments.parameters)),
+    }
+    saved = values_of(derivative.saved, leaves)
+    given = {**leaves, **dict(zip(derivative.saved_leaves, saved))}
+    arrived = [*(None if d is None else d[:, 0] for d in d_outputs), *d_states]
+    for leaf, d in zip((*derivative.d_outputs, *derivative.d_new_states), arrived):
+        assert (leaf is None) == (d is None)
+        if leaf is not None:
+            given[leaf] = d
+    found = iter(values_of(derivative.results, given))
+    groups = {
+        "d_sequences": [None if d is None else d[:, 0] for d in expected.sequences],
+        "d_constants": expected.constants,
+        "d_states": expected.states,
+        "d_parameters": expected.parameters,
+    }
+    for name, right in groups.items():
+        for tensor, d in zip(getattr(derivative, name), right, strict=True):
+            if tensor is not None:
+                assert_close(np.broadcast_to(next(found), d.shape), d)
+            elif d is not None:
+                assert_close(d, np.zeros_like(d))
+    return derivative
+
+
+@settings(max_examples=300, suppress_health_check=list(HealthCheck))
+@given(example=step_graphs())
+def test_random_steps(example):
+    check(example.recurrence, random_arguments(example.recurrence, batch=example.arguments.batch, steps=1))
+
+
+CELLS = [name for name in cells.__all__ if name.endswith("Cell") and name not in ("RNNCell", "LayerCell")]
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_every_cell(name):
+    set_random_seed(0)
+    options = {"decode": True, "output_length": 1} if name == "AttentionDecoderCell" else {}
+    layer = getattr(cells, name)(4).get_layer(**options)
+    layer.build((None, None, 3, 4, 2) if name == "ConvLSTMCell" else (None, None, 2))
+    check(layer.recurrence, random_arguments(layer.recurrence, batch=3, steps=1))
+
+
+def two_ops():
+    x, h = Input((3,)), Input((3,))
+    z = ops.tanh(x + h)
+    e = ops.exp(z)
+    return StepGraph(sequences=[x], states=[h], outputs=[e * z], new_states=[e]), z, e
+
+
+def test_what_backward_reads_of_forward_is_a_leaf_of_the_backward_step():
+    graph, z, e = two_ops()
+    derivative = differentiate(graph)
+    assert set(derivative.saved) == {z, e}
+    assert not set(topological_order(derivative.results)) & {t for t in graph.order if t.op is not None}
+
+
+def test_what_gets_no_gradient_is_none():
+    x, i, h = Input((3,)), Input((), dtype="int"), Input((3,))
+    graph = StepGraph(sequences=[x, i], states=[h], outputs=[ops.one_hot(i, 3)], new_states=[x * 2.0])
+    derivative = differentiate(graph)
+    assert derivative.d_states == (None,)
+    assert derivative.d_sequences[1] is None
+    assert derivative.saved == ()
+
+
+def test_the_check_sees_a_wrong_gradient(monkeypatch):
+    recurrence = Recurrence(two_ops()[0])
+    arguments = random_arguments(recurrence, batch=2, steps=1)
+    check(recurrence, arguments)
+    exp = ops.REGISTRY["exp"]
+
+    def wrong_when_drawn(wrt, g, y, x):
+        return g * y * (2 if isinstance(y, Tensor) else 1)
+
+    monkeypatch.setattr(exp, "vjp", wrong_when_drawn)
+    with pytest.raises(AssertionError, match="relative error"):
+        check(recurrence, arguments)

@@ -1,0 +1,149 @@
+"""What rows_of says of a tensor holds for its values: batches put together give their rows, or their sum, together."""
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from rsref import Input, cells, constant, ops, set_random_seed
+from rsref.graph import StepGraph, topological_order
+from rsref.tensor import Parameter
+from rsref.testing import step_graphs
+from rsref.testing.arguments import random_leaf
+from rsref_fast import rows
+from rsref_fast.derivative import differentiate
+from rsref_fast.rows import Rows, rows_of, unknown_ops
+from tests.fast.test_derivative import values_of
+from tests.tolerances import assert_close
+
+
+def leaf_values(graph, batch, rng):
+    """Return random values of a step's leaves for a batch, and the parameters' own."""
+    values = {parameter.tensor: parameter.value for parameter in graph.parameters}
+    for leaf in (*graph.sequences, *graph.constants, *graph.states):
+        shape = (batch, *(3 if n is None else n for n in leaf.shape[1:]))
+        values[leaf] = random_leaf(leaf, shape, rng)
+    return values
+
+
+def joined(first, second):
+    """Return the values of two batches put together."""
+    return {
+        leaf: one if isinstance(leaf.source, Parameter) else np.concatenate([one, second[leaf]])
+        for leaf, one in first.items()
+    }
+
+
+def compare(found, parts):
+    """Compare the values for two batches with those for both together, tensor by tensor, as `found` says."""
+    told = [tensor for tensor, kind in found.items() if kind is not Rows.MIXED]
+    with np.errstate(all="ignore"):
+        values = [values_of(told, given) for given in parts]
+    for tensor, one, two, both in zip(told, *values):
+        expected = {
+            Rows.NONE: lambda one=one, two=two: one,
+            Rows.FIRST: lambda one=one, two=two: np.concatenate([one, two]),
+            Rows.LAST: lambda one=one, two=two: np.concatenate([one, two], -1),
+            Rows.SUM: lambda one=one, two=two: one + two,
+        }[found[tensor]]()
+        assert_close(np.asarray(both, float), np.asarray(expected, float))
+
+
+def check_forward(graph):
+    found = rows_of([*graph.outputs, *graph.new_states])
+    rng = np.random.default_rng(0)
+    first, second = leaf_values(graph, 2, rng), leaf_values(graph, 3, rng)
+    compare(found, (first, second, joined(first, second)))
+    return found
+
+
+def check_backward(graph):
+    """The same for the backward step; what it reads of the forward step are true values of that."""
+    forward = rows_of([*graph.outputs, *graph.new_states])
+    derivative = differentiate(graph)
+    known = {leaf: forward[tensor] for leaf, tensor in zip(derivative.saved_leaves, derivative.saved)}
+    given = dict(zip((*derivative.d_outputs, *derivative.d_new_states), (*graph.outputs, *graph.new_states)))
+    known |= {leaf: forward[tensor] for leaf, tensor in given.items() if leaf is not None}
+    found = rows_of(derivative.results, known)
+    rng = np.random.default_rng(0)
+    first, second = leaf_values(graph, 2, rng), leaf_values(graph, 3, rng)
+    parts, gradients = [], {}
+    with np.errstate(all="ignore"):
+        for values in (first, second, joined(first, second)):
+            saved = dict(zip(derivative.saved_leaves, values_of(derivative.saved, values)))
+            shapes = {leaf: values_of([tensor], values)[0].shape for leaf, tensor in given.items() if leaf is not None}
+            arrived = {leaf: rng.standard_normal(shape) for leaf, shape in shapes.items()}
+            if len(parts) == 2:
+                arrived = {leaf: _together(forward[given[leaf]], *(part[leaf] for part in parts)) for leaf in shapes}
+            parts.append({**values, **saved, **arrived})
+            gradients.update(arrived)
+    compare({t: k for t, k in found.items() if t in behind(derivative.results)}, parts)
+    return derivative, found
+
+
+def _together(kind, one, two):
+    return one if kind is Rows.NONE else np.concatenate([one, two])
+
+
+def behind(results):
+    return set(topological_order(results))
+
+
+@settings(max_examples=300, suppress_health_check=list(HealthCheck))
+@given(example=step_graphs())
+def test_random_steps_forward(example):
+    check_forward(example.recurrence.graph)
+
+
+@settings(max_examples=300, suppress_health_check=list(HealthCheck))
+@given(example=step_graphs(max_ops=6))
+def test_random_steps_backward(example):
+    graph = example.recurrence.graph
+    if Rows.MIXED not in rows_of([*graph.outputs, *graph.new_states]).values():
+        check_backward(graph)
+
+
+FOLDING = ("ConvLSTMCell", "AttentionDecoderCell")  # which fold places into the batch: their gradients stay MIXED
+CELLS = [n for n in cells.__all__ if n.endswith("Cell") and n not in ("RNNCell", "LayerCell", *FOLDING)]
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_every_cell_is_known_forward_and_backward(name):
+    """All of a cell's tensors treat samples alone, and every parameter's gradient is a sum over them."""
+    set_random_seed(0)
+    layer = getattr(cells, name)(4).get_layer()
+    layer.build((None, None, 2))
+    graph = layer.recurrence.graph
+    assert set(check_forward(graph).values()) <= {Rows.NONE, Rows.FIRST}
+    derivative, found = check_backward(graph)
+    assert [found[d] for d in derivative.d_parameters] == [Rows.SUM] * len(graph.parameters)
+    assert {found[d] for d in derivative.d_states if d is not None} <= {Rows.FIRST}
+
+
+def test_samples_that_are_mixed_are_found():
+    x, c = Input((3,)), constant(np.ones((2, 3)))
+    mixing = [
+        ops.matmul(x, ops.transpose(x, (1, 0))),
+        ops.max(x, 0),
+        ops.softmax(x, 0),
+        ops.reshape(x, (-1,)),
+        ops.flip(x, 0),
+        x + c,
+        ops.sum(x, 0) * ops.sum(x, 0),
+        ops.concatenate([x, x], 0),
+        ops.cumsum(x, 0),
+    ]
+    found = rows_of(mixing)
+    assert [found[y] for y in mixing] == [Rows.MIXED] * len(mixing)
+
+
+def test_every_op_has_a_rule():
+    assert unknown_ops(ops.REGISTRY) == []
+
+
+def test_the_check_sees_a_wrong_rule(monkeypatch):
+    x = Input((3,))
+    graph = StepGraph(sequences=[x], outputs=[ops.softmax(x, 0)])
+    check_forward(graph)
+    monkeypatch.setitem(rows.RULES, "softmax", lambda tensor, kinds: Rows.FIRST)
+    with pytest.raises(AssertionError, match="relative error"):
+        check_forward(graph)

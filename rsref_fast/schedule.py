@@ -1,0 +1,94 @@
+"""Which part of a step is computed when: once a call, before the time loop, in it, or after it.
+
+What depends on nothing that the loop carries leaves it: it is computed for the samples of all timesteps at once, as one
+large product instead of one a step (hoisting). So is what the loop does not need itself: output layers, and the
+gradients of all parameters, which are sums over samples and time alike (sinking).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from rsref.graph import topological_order
+from rsref.tensor import ConstantSource, Parameter, Tensor
+from rsref_fast.rows import Rows
+
+TOGETHER = (Rows.FIRST, Rows.LAST)
+"""Tensors that may be computed for the samples of many timesteps at once, and stay apart."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The computed tensors of a step, each in one place, in an order in which they can be computed.
+
+    once: read no sequence and nothing that is carried; computed for one batch.
+    before: read nothing that is carried; computed for all timesteps at once.
+    loop: computed step by step.
+    after: needed by no step; computed for all timesteps at once. A `Rows.SUM` among them is the sum over time as well.
+    """
+
+    once: tuple[Tensor, ...]
+    before: tuple[Tensor, ...]
+    loop: tuple[Tensor, ...]
+    after: tuple[Tensor, ...]
+
+
+def schedule(
+    results: Sequence[Tensor],
+    rows: Mapping[Tensor, Rows],
+    *,
+    stepped: Collection[Tensor],
+    carried: Collection[Tensor],
+    needed: Collection[Tensor],
+) -> Schedule:
+    """Return when each computed tensor behind the results is computed.
+
+    rows: how each depends on the samples (`rows_of`).
+    stepped: leaves that have a value for each timestep. carried: leaves that a step hands on to the next.
+    needed: results that the next step reads, or that are added up step by step: they stay in the loop.
+    Masked rows take no part in a step: who runs a schedule with a mask must leave them out of `before` and `after` too,
+    since what is computed of garbage may be refused (an index out of range).
+    """
+    order = [tensor for tensor in topological_order(results) if tensor.op is not None]
+    fixed = _behind(order, lambda leaf: leaf not in stepped and leaf not in carried)
+    free = _behind(order, lambda leaf: leaf not in carried)
+    once = {t for t in order if t in fixed}
+    before: set[Tensor] = set()
+    for tensor in order:
+        ready = all(operand.op is None or operand in once or operand in before for operand in tensor.inputs)
+        if ready and tensor in free and tensor not in once and rows[tensor] in TOGETHER:
+            before.add(tensor)
+    inside = _inside(order, rows, once | before, needed)
+    return Schedule(
+        once=tuple(t for t in order if t in once),
+        before=tuple(t for t in order if t in before),
+        loop=tuple(t for t in order if t in inside),
+        after=tuple(t for t in order if t not in once and t not in before and t not in inside),
+    )
+
+
+def _behind(order: Sequence[Tensor], accepted: Callable[[Tensor], bool]) -> set[Tensor]:
+    """Return the tensors all of whose leaves are accepted; parameters and constants always are."""
+    found: set[Tensor] = set()
+    for tensor in order:
+        leaves = (i for i in tensor.inputs if i.op is None)
+        own = all(isinstance(i.source, Parameter | ConstantSource) or accepted(i) for i in leaves)
+        if own and all(i in found for i in tensor.inputs if i.op is not None):
+            found.add(tensor)
+    return found
+
+
+def _inside(
+    order: Sequence[Tensor], rows: Mapping[Tensor, Rows], outside: set[Tensor], needed: Collection[Tensor]
+) -> set[Tensor]:
+    """Return what must be computed step by step: what is needed, what mixes samples, and all that these read."""
+    inside: set[Tensor] = set()
+    for tensor in reversed(order):
+        if tensor in outside:
+            continue
+        stays = tensor in needed or rows[tensor] in (Rows.MIXED, Rows.NONE)
+        if stays or tensor in inside:
+            inside.add(tensor)
+            inside.update(i for i in tensor.inputs if i.op is not None and i not in outside)
+    return inside

@@ -59,7 +59,7 @@ class RecurrentModel(RecurrentLayer):
         drawn = self.drawn
         masks = [] if drawn.mask_input is None else [drawn.mask_input]
         leaves = [*drawn.sequences, *drawn.constants, *drawn.states, *drawn.readouts, *masks]
-        plain = keras.Model(leaves, [*drawn.outputs, *drawn.new_states])
+        plain = keras.Model(leaves, [*drawn.outputs, *drawn.new_states], name=f"{self.name}_step")
         return {
             **super().get_config(),
             "step": keras.saving.serialize_keras_object(plain),

@@ -140,3 +140,41 @@ def test_keras_own_layer_checks(cell, engine):
         supports_masking=True,
         assert_built_after_instantiation=False,
     )
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_keras_own_layer_checks_of_a_drawn_step(engine):
+    from keras.src.testing import TestCase
+
+    x, h = keras.Input((4,)), keras.Input((3,))
+    new = ops.tanh(layers.Dense(3)(x) + h)
+    drawn = {"input": x, "output": new, "initial_states": h, "final_states": new}
+    TestCase().run_layer_test(
+        kb.RecurrentModel,
+        init_kwargs={**drawn, "engine": engine, "return_sequences": True},
+        input_shape=(2, 5, 4),
+        expected_output_shape=(2, 5, 3),
+        expected_num_trainable_weights=2,
+        supports_masking=True,
+        assert_built_after_instantiation=False,
+    )
+
+
+OTHERWISE = ("KerasCell", "LayerCell", "ConvLSTMCell", "AttentionDecoderCell")  # more arguments, or a mask among them
+
+
+@pytest.mark.parametrize("cell", [name for name in CELLS if name not in OTHERWISE])
+def test_keras_own_layer_checks_of_a_cell(cell):
+    """A cell alone is a layer too: input and states in, output and new states out."""
+    from keras.src.testing import TestCase
+
+    made = getattr(kb, cell)(4)
+    made.build((None, 3))
+    TestCase().run_layer_test(
+        getattr(kb, cell),
+        init_kwargs={"units": 4},
+        input_shape=[tuple(2 if n is None else n for n in leaf.shape) for leaf in made.model.inputs],
+        expected_num_trainable_weights=len(made.trainable_weights),
+        supports_masking=None,
+        assert_built_after_instantiation=False,
+    )

@@ -57,12 +57,12 @@ class RNNCell(keras.layers.Layer):
         """The inputs that stand for the states in the cell's own model; their shapes are the states' shapes."""
         return list(self.model.inputs[self.num_inputs : self.num_inputs + self.num_states])
 
-    def call(self, inputs: Any, training: bool | None = None) -> list[Any]:
-        return list(as_list(self.model(self._checked(inputs), training=training)))
+    def call(self, inputs: Any, training: bool | None = None) -> tuple[Any, ...]:
+        return tuple(as_list(self.model(self._checked(inputs), training=training)))
 
-    def compute_output_spec(self, inputs: Any, training: bool | None = None) -> list[Any]:
+    def compute_output_spec(self, inputs: Any, training: bool | None = None) -> tuple[Any, ...]:
         batch = self._checked(inputs)[0].shape[0]
-        return [keras.KerasTensor((batch, *y.shape[1:]), y.dtype) for y in self.model.outputs]
+        return tuple(keras.KerasTensor((batch, *y.shape[1:]), y.dtype) for y in self.model.outputs)
 
     def _checked(self, inputs: Any) -> list[Any]:
         tensors = as_list(inputs)

@@ -173,7 +173,7 @@ def test_keras_own_layer_checks_of_a_cell(cell):
     TestCase().run_layer_test(
         getattr(kb, cell),
         init_kwargs={"units": 4},
-        input_shape=[tuple(2 if n is None else n for n in leaf.shape) for leaf in made.model.inputs],
+        input_shape=tuple(tuple(2 if n is None else n for n in leaf.shape) for leaf in made.model.inputs),
         expected_num_trainable_weights=len(made.trainable_weights),
         supports_masking=None,
         assert_built_after_instantiation=False,

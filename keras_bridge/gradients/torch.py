@@ -30,6 +30,8 @@ def call(
     forward: Callable[[Arrays], Arrays], backward: Callable[[Arrays, Arrays], Arrays], tensors: list[Any], specs: Any
 ) -> list[Any]:
     """Return forward(tensors), with backward as its gradient; see `keras_bridge.gradients`."""
+    if not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)):
+        return _tensors(forward(_arrays(tensors)), tensors[0].device)  # nobody asks for gradients: no node is made
     return list(_HostFunction.apply(forward, backward, *tensors))
 
 

@@ -103,9 +103,9 @@ class ReferenceEngine:
         steps: int | None = None,
     ) -> tuple[list[Array], list[Array], Tape]:
         """Run the loop; see `Engine`. Shapes are checked before anything is computed."""
-        length = self._length(sequences, steps)
+        length = self.length(sequences, steps)
         batch = next((len(a) for a in (*sequences, *constants, *states)), 1)
-        output_specs = self._check(sequences, constants, states, parameters, mask, length, batch)
+        output_specs = self.check(sequences, constants, states, parameters, mask, length, batch)
         dtype = np.result_type(
             np.float32, *(a.dtype for a in (*parameters, *states, *sequences, *constants) if a.dtype.kind in "fc")
         )
@@ -147,8 +147,8 @@ class ReferenceEngine:
 
     def backward(self, tape: Tape, d_outputs: Sequence[Array | None], d_states: Sequence[Array | None]) -> Gradients:
         """Walk the tape from the last step to the first; see `Engine`."""
-        d_outputs = _checked_gradients("output", d_outputs, tape.outputs, tape.dtype)
-        d_states = _checked_gradients("final state", d_states, tape.states, tape.dtype)
+        d_outputs = checked_gradients("output", d_outputs, tape.outputs, tape.dtype)
+        d_states = checked_gradients("final state", d_states, tape.states, tape.dtype)
         zeros = [np.zeros_like(s, dtype=_gradient_dtype(s, tape.dtype)) for s in tape.states]
         flowing = [z if d is None else d.astype(z.dtype) for d, z in zip(d_states, zeros)]
         held = [np.zeros((len(y), *y.shape[2:]), tape.dtype) for y in tape.outputs]
@@ -218,7 +218,7 @@ class ReferenceEngine:
                 gradients[slot] = d if gradients[slot] is None else gradients[slot] + d
         return gradients
 
-    def _length(self, sequences: Sequence[Array], steps: int | None) -> int:
+    def length(self, sequences: Sequence[Array], steps: int | None) -> int:
         """Return the number of timesteps."""
         if steps is not None:
             return steps
@@ -229,7 +229,7 @@ class ReferenceEngine:
             )
         return int(sequences[0].shape[1])
 
-    def _check(
+    def check(
         self,
         sequences: Sequence[Array],
         constants: Sequence[Array],
@@ -291,7 +291,7 @@ def _with_gradients(
     return steps[::-1]
 
 
-def _checked_gradients(
+def checked_gradients(
     name: str, gradients: Sequence[Array | None], values: Sequence[Array], dtype: Any
 ) -> list[Array | None]:
     """Return the gradients that were handed to backward in the tape's precision; ValueError if shapes differ."""

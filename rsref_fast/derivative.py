@@ -7,7 +7,7 @@ leaves of the backward graph, and further outputs of the forward graph.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rsref.graph import StepGraph, substitute, topological_order
@@ -22,6 +22,7 @@ class Derivative:
     graph: the timestep as it was drawn.
     saved: computed tensors of the timestep whose values backward reads; `leaves` of the timestep are read as they are.
     saved_leaves: the leaves that stand for them in the backward step, in the same order.
+    shaped, shape_leaves: tensors of the timestep of which backward needs the shape alone, and their leaves.
     d_outputs, d_new_states: leaves that receive the gradients of the outputs and of the new states; None for one that
         is not floating.
     d_sequences, d_constants, d_states, d_parameters: what this step adds to the gradients of the timestep's leaves, as
@@ -31,6 +32,8 @@ class Derivative:
     graph: StepGraph
     saved: tuple[Tensor, ...]
     saved_leaves: tuple[Tensor, ...]
+    shaped: tuple[Tensor, ...]
+    shape_leaves: tuple[Tensor, ...]
     d_outputs: tuple[Tensor | None, ...]
     d_new_states: tuple[Tensor | None, ...]
     d_sequences: tuple[Tensor | None, ...]
@@ -45,9 +48,10 @@ class Derivative:
         return [tensor for group in groups for tensor in group if tensor is not None]
 
 
-def differentiate(graph: StepGraph) -> Derivative:
+def differentiate(graph: StepGraph, keep: Callable[[Tensor], bool] = lambda tensor: True) -> Derivative:
     """Return a timestep with its backward step.
 
+    keep: whether a computed tensor of the timestep may be saved; backward computes the others again.
     Errors: ValueError, from an op's own vjp, if its gradient cannot be drawn for the shapes at hand.
     """
     d_outputs = tuple(_gradient_leaf(y, f"d_output_{i}") for i, y in enumerate(graph.outputs))
@@ -64,7 +68,7 @@ def differentiate(graph: StepGraph) -> Derivative:
             _add(gradients, tensor.inputs[k], tensor.op.vjp(k, g, tensor, *tensor.inputs, **tensor.attrs))
     groups = (graph.sequences, graph.constants, graph.states, tuple(p.tensor for p in graph.parameters))
     found = [[gradients.get(leaf) for leaf in group] for group in groups]
-    return _separated(graph, d_outputs, d_new_states, found)
+    return _separated(graph, d_outputs, d_new_states, found, keep)
 
 
 def _separated(
@@ -72,17 +76,48 @@ def _separated(
     d_outputs: tuple[Tensor | None, ...],
     d_new_states: tuple[Tensor | None, ...],
     found: list[list[Tensor | None]],
+    keep: Callable[[Tensor], bool],
 ) -> Derivative:
     """Cut the backward step off from the forward one: forward's computed values become leaves."""
     results = [tensor for group in found for tensor in group if tensor is not None]
-    forward = {tensor for tensor in graph.order if tensor.op is not None}
-    saved = tuple(tensor for tensor in _first_reached(results, forward))
+    computed = {tensor for tensor in graph.order if tensor.op is not None}
+    shapes: dict[Tensor, Tensor] = {}
+    results = _without_shape_reads(results, computed, shapes)
+    saved = tuple(_first_reached(results, {tensor for tensor in computed if keep(tensor)}))
     leaves = tuple(
         Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=f"saved_{i}") for i, tensor in enumerate(saved)
     )
     cut = iter(substitute(results, dict(zip(saved, leaves))))
     parts = [tuple(None if tensor is None else next(cut) for tensor in group) for group in found]
-    return Derivative(graph, saved, leaves, d_outputs, d_new_states, *parts)
+    return Derivative(graph, saved, leaves, tuple(shapes), tuple(shapes.values()), d_outputs, d_new_states, *parts)
+
+
+SHAPE_READS = {
+    "sum_to_like": 1, "broadcast_like": 1, "reshape_like": 1, "put_slice": 1, "put_windows": 1, "put_add": 2, "count": 0,
+}  # fmt: skip
+"""Ops that read nothing but the shape of one operand, and which."""
+
+
+def _without_shape_reads(
+    results: Sequence[Tensor], computed: set[Tensor], shapes: dict[Tensor, Tensor]
+) -> list[Tensor]:
+    """Return the results with leaves in place of forward's tensors where only their shape is read.
+
+    shapes: receives those leaves.
+    """
+    new: dict[Tensor, Tensor] = {}
+    for tensor in topological_order(results):
+        place = SHAPE_READS.get(tensor.op.name) if tensor.op is not None and tensor not in computed else None
+        operands = [operand if operand in computed else new.get(operand, operand) for operand in tensor.inputs]
+        if place is not None and tensor.inputs[place] in computed:
+            like = tensor.inputs[place]
+            if like not in shapes:
+                shapes[like] = Input(batch_shape=like.shape, dtype=like.dtype, name=f"shape_{len(shapes)}")
+            operands[place] = shapes[like]
+        if tensor not in computed and any(a is not b for a, b in zip(operands, tensor.inputs)):
+            spec = tensor.op.infer(*(i.spec for i in operands), **tensor.attrs)  # type: ignore[union-attr]
+            new[tensor] = Tensor(spec, op=tensor.op, inputs=operands, attrs=tensor.attrs, name=tensor.name)
+    return [tensor if tensor in computed else new.get(tensor, tensor) for tensor in results]
 
 
 def _first_reached(results: Sequence[Tensor], forward: set[Tensor]) -> list[Tensor]:

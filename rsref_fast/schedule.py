@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from rsref.graph import topological_order
+from rsref.ops.pointwise import Cast, Pointwise
 from rsref.tensor import ConstantSource, Parameter, Tensor
 from rsref_fast.rows import Rows
 
@@ -59,6 +60,7 @@ def schedule(
         ready = all(operand.op is None or operand in once or operand in before for operand in tensor.inputs)
         if ready and tensor in free and tensor not in once and rows[tensor] in TOGETHER:
             before.add(tensor)
+    before -= _better_inside(order, before, needed)
     inside = _inside(order, rows, once | before, needed)
     return Schedule(
         once=tuple(t for t in order if t in once),
@@ -66,6 +68,21 @@ def schedule(
         loop=tuple(t for t in order if t in inside),
         after=tuple(t for t in order if t not in once and t not in before and t not in inside),
     )
+
+
+def _better_inside(order: Sequence[Tensor], before: set[Tensor], needed: Collection[Tensor]) -> set[Tensor]:
+    """Return pointwise tensors that only the loop reads: computed there they need not be stored and read again."""
+    readers: dict[Tensor, list[Tensor]] = {}
+    for tensor in order:
+        for operand in tensor.inputs:
+            readers.setdefault(operand, []).append(tensor)
+    moved: set[Tensor] = set()
+    for tensor in reversed(order):
+        own = readers.get(tensor, [])
+        if tensor in before and isinstance(tensor.op, Pointwise | Cast) and own:
+            if all(reader not in before or reader in moved for reader in own):
+                moved.add(tensor)
+    return moved
 
 
 def _behind(order: Sequence[Tensor], accepted: Callable[[Tensor], bool]) -> set[Tensor]:

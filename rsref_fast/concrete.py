@@ -1,0 +1,58 @@
+"""A step for arrays of known inner shapes: the graph drawn again, with only the batch left open."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rsref.graph import StepGraph, substitute, topological_order
+from rsref.tensor import ConstantSource, Input, Parameter, Spec, Tensor
+from rsref_fast.lengths import ROWS, Length, Varying, length_of
+
+Shape = tuple[Length, ...]
+
+
+def concrete(graph: StepGraph, shapes: Mapping[Tensor, Sequence[int]]) -> StepGraph:
+    """Return the step with the inner lengths of its inputs known.
+
+    shapes: for each sequence, constant and state the shape of its arrays for one step, the batch first.
+    """
+    inputs = (*graph.sequences, *graph.constants, *graph.states)
+    new = {t: Input(batch_shape=(None, *shapes[t][1:]), dtype=t.dtype, name=t.name) for t in inputs}
+    results = substitute([*graph.outputs, *graph.new_states], new)
+    count = len(graph.outputs)
+    return StepGraph(
+        sequences=[new[t] for t in graph.sequences],
+        constants=[new[t] for t in graph.constants],
+        states=[new[t] for t in graph.states],
+        outputs=results[:count],
+        new_states=results[count:],
+    )
+
+
+def shapes_of(results: Sequence[Tensor], known: Mapping[Tensor, Shape] | None = None) -> dict[Tensor, Shape]:
+    """Return the shape of every tensor behind the results, with lengths that depend on the batch worked out.
+
+    known: shapes of leaves whose first length is not the batch itself.
+    """
+    order = topological_order(results)
+    found: dict[Tensor, list[Spec]] = {}
+    for tensor in order:
+        if tensor.op is not None:
+            operands = [found[operand] for operand in tensor.inputs]
+            found[tensor] = [
+                tensor.op.infer(*(specs[i] for specs in operands), **tensor.attrs) for i in range(len(ROWS))
+            ]
+        elif tensor in (known or {}):
+            shape = (known or {})[tensor]
+            found[tensor] = [
+                Spec(tuple(n.values[i] if isinstance(n, Varying) else n for n in shape), tensor.dtype)
+                for i in range(len(ROWS))
+            ]
+        elif isinstance(tensor.source, ConstantSource | Parameter):
+            found[tensor] = [tensor.spec] * len(ROWS)
+        else:
+            found[tensor] = [Spec(tuple(n if m is None else m for m in tensor.shape), tensor.dtype) for n in ROWS]
+    return {
+        tensor: tuple(length_of(values) for values in zip(*(spec.shape for spec in specs)))  # type: ignore[arg-type]
+        for tensor, specs in found.items()
+    }

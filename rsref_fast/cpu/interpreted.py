@@ -1,0 +1,135 @@
+"""What generated source calls, in plain Python and NumPy: to run it without a compiler, slowly, and see every index.
+
+A pointer is a one-dimensional array from its place on; an index outside of it is an error here, not a crash. Fresh
+memory holds NaN, so that reading what was never written shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from rsref.ops.pointwise import error_function
+
+WIDTH = 16
+"""Columns of a panel of packed weights."""
+
+
+def namespace(dtype: Any) -> dict[str, Any]:
+    """Return the names that generated source uses, for a working precision."""
+    real = np.dtype(dtype).type
+    names = {name: getattr(np, name) for name in UFUNCS}
+    functions = (at, copy_rows, gather_rows, zero, cut_rows, pack, multiply_packed, multiply_rows, multiply_any, sigmoid)
+    return {
+        **names,
+        **{f.__name__: f for f in functions},
+        "softplus": softplus, "erf": error_function, "kernel": _same, "summing": _same, "entry": _same,
+        "floats": _pointer, "ints": _pointer, "bytes_": _pointer, "F": real, "I": np.int64, "U": np.uint8,
+        "NAN": real("nan"), "INFINITY": real("inf"),
+    }  # fmt: skip
+
+
+UFUNCS = (
+    "exp", "expm1", "log", "log1p", "sqrt", "sin", "cos", "tan", "arctan", "sinh", "cosh", "tanh", "floor", "ceil",
+    "rint", "sign", "absolute", "maximum", "minimum", "power", "floor_divide",
+)  # fmt: skip
+
+
+def load(text: str, dtype: Any) -> dict[str, Callable[..., Any]]:
+    """Return what a generated module defines, run by Python itself."""
+    names = namespace(dtype)
+    body = "\n".join(line for line in text.splitlines() if not line.startswith("from rsref_fast."))
+    exec(compile(body, "<generated>", "exec"), names)  # the text is our own
+    return names
+
+
+def _same(function: Any) -> Any:
+    return function
+
+
+def _pointer(memory: Any, slot: int) -> Any:
+    return memory[slot]
+
+
+def at(pointer: Any, place: int) -> Any:
+    return pointer[place:]
+
+
+def sigmoid(x: Any) -> Any:
+    return 1 / (1 + np.exp(-x))
+
+
+def softplus(x: Any) -> Any:
+    return np.where(x > 0, x, 0) + np.log1p(np.exp(np.where(x > 0, -x, x)))
+
+
+def copy_rows(count: int, width: int, source: Any, target: Any) -> None:
+    target[: count * width] = source[: count * width]
+
+
+def gather_rows(count: int, width: int, source: Any, index: Any, target: Any) -> None:
+    for i in range(count):
+        target[i * width : (i + 1) * width] = source[index[i] * width : (index[i] + 1) * width]
+
+
+def zero(count: int, target: Any) -> None:
+    target[:count] = 0
+
+
+def cut_rows(count: int, width: int, cut: Any, target: Any) -> None:
+    for i in range(count):
+        if cut[i]:
+            target[i * width : (i + 1) * width] = 0
+
+
+def _matrix(pointer: Any, rows: int, columns: int, row_step: int, column_step: int) -> Any:
+    if rows and columns and (rows - 1) * row_step + (columns - 1) * column_step >= len(pointer):
+        raise IndexError("a product reads past its operand")
+    size = pointer.itemsize
+    return as_strided(pointer, (rows, columns), (row_step * size, column_step * size))
+
+
+def pack(depth: int, columns: int, b: Any, row_step: int, column_step: int, panels: Any) -> None:
+    count = -(-columns // WIDTH)
+    padded = np.zeros((depth, count * WIDTH), b.dtype)
+    padded[:, :columns] = _matrix(b, depth, columns, row_step, column_step)
+    panels[: padded.size] = padded.reshape(depth, count, WIDTH).transpose(1, 0, 2).ravel()
+
+
+def multiply_packed(
+    rows: int, columns: int, depth: int, a: Any, row_step: int, depth_step: int, panels: Any, c: Any, c_step: int,
+    accumulate: bool,
+) -> None:  # fmt: skip
+    count = -(-columns // WIDTH)
+    b = panels[: count * depth * WIDTH].reshape(count, depth, WIDTH).transpose(1, 0, 2).reshape(depth, count * WIDTH)
+    _multiply(rows, columns, depth, a, row_step, depth_step, b[:, :columns], c, c_step, accumulate)
+
+
+def multiply_rows(
+    rows: int, columns: int, depth: int, a: Any, row_step: int, depth_step: int, b: Any, b_step: int, c: Any,
+    c_step: int, accumulate: bool,
+) -> None:  # fmt: skip
+    multiply_any(rows, columns, depth, a, row_step, depth_step, b, b_step, 1, c, c_step, accumulate)
+
+
+def multiply_any(
+    rows: int, columns: int, depth: int, a: Any, row_step: int, depth_step: int, b: Any, b_row: int, b_column: int,
+    c: Any, c_step: int, accumulate: bool,
+) -> None:  # fmt: skip
+    right = _matrix(b, depth, columns, b_row, b_column)
+    _multiply(rows, columns, depth, a, row_step, depth_step, right, c, c_step, accumulate)
+
+
+def _multiply(
+    rows: int, columns: int, depth: int, a: Any, row_step: int, depth_step: int, right: Any, c: Any, c_step: int,
+    accumulate: bool,
+) -> None:  # fmt: skip
+    result = _matrix(a, rows, depth, row_step, depth_step) @ right
+    target = _matrix(c, rows, columns, c_step, 1)
+    if accumulate:
+        target += result
+    else:
+        target[...] = result

@@ -1,0 +1,88 @@
+"""Matrix products: calls of the micro-kernels, with weights packed once a call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rsref.tensor import Tensor
+from rsref_fast.cpu.text import Function
+from rsref_fast.lengths import Length, Varying, text_of, times
+from rsref_fast.views import Buffer, Space, View
+
+
+def panels_of(name: str, right: View, width: int) -> Buffer:
+    """Return the memory for weights (k, n) packed into panels of `width` columns, the last one filled with zeros."""
+    depth, columns = (int(length) for length in right.shape)  # type: ignore[call-overload]
+    return Buffer(name, "float", Space.FIXED, (-(-columns // width), depth, width))
+
+
+def pack(function: Function, right: View, panels: Buffer) -> None:
+    depth, columns = right.shape
+    function.add(
+        f"pack({depth}, {columns}, {_at(function, right)}, {right.strides[0]}, {right.strides[1]}, "
+        f"{function.pointer(panels)})"
+    )
+
+
+def product(
+    function: Function, target: View, left: View, right: View, panels: Buffer | None, accumulate: bool = False
+) -> None:
+    """Write the product of the last two axes; leading axes are looped over, with the operands broadcast."""
+    left, right, target = _flattened(left, right, target)
+    leading = target.shape[:-2]
+    a, b = _leading(left, leading), _leading(right, leading)
+    (rows, columns), depth = target.shape[-2:], left.shape[-1]
+    add = "True" if accumulate else "False"
+    with function.nest(leading) as i:
+        places = [
+            _at(function, view, [index if n != 1 else "0" for index, n in zip(i, view.shape)])
+            for view in (a, b, target)
+        ]
+        sizes = f"{text_of(rows)}, {text_of(columns)}, {text_of(depth)}"
+        first = f"{places[0]}, {text_of(_stride(left, -2))}, {text_of(_stride(left, -1))}"
+        last = f"{places[2]}, {text_of(_stride(target, -2))}, {add}"
+        if panels is not None:
+            function.add(f"multiply_packed({sizes}, {first}, {function.pointer(panels)}, {last})")
+        elif right.strides[-1] == 1 or columns == 1:
+            function.add(f"multiply_rows({sizes}, {first}, {places[1]}, {text_of(_stride(right, -2))}, {last})")
+        else:
+            second = f"{places[1]}, {text_of(_stride(right, -2))}, {text_of(_stride(right, -1))}"
+            function.add(f"multiply_any({sizes}, {first}, {second}, {last})")
+
+
+def _stride(view: View, axis: int) -> Length:
+    return view.strides[axis]
+
+
+def _flattened(left: View, right: View, target: View) -> tuple[View, View, View]:
+    """Make one product of many with the same right operand, where the rows of the left one follow each other."""
+    if len(right.shape) != 2 or len(left.shape) < 3 or len(target.shape) != len(left.shape):
+        return left, right, target
+    rows: Length = left.shape[-2]
+    for axis in range(len(left.shape) - 3, -1, -1):
+        for view in (left, target):
+            inner = times(view.shape[axis + 1], view.strides[axis + 1])
+            if view.strides[axis] != inner:
+                return left, right, target
+        rows = times(left.shape[axis], rows)
+    flat = [View(v.buffer, (rows, v.shape[-1]), v.strides[-2:], v.offset) for v in (left, target)]
+    return flat[0], right, flat[1]
+
+
+def _leading(view: View, leading: Sequence[Length]) -> View:
+    """Return the view with as many leading axes as the product has."""
+    extra = len(leading) + 2 - len(view.shape)
+    return View(view.buffer, (1,) * extra + tuple(view.shape), (0,) * extra + tuple(view.strides), view.offset)
+
+
+def _at(function: Function, view: View, indices: Sequence[str] = ()) -> str:
+    place = function.place(view, [*indices, *["0"] * (len(view.shape) - len(indices))])
+    pointer = function.pointer(view.buffer)
+    return pointer if place == "0" else f"at({pointer}, {place})"
+
+
+def has_panels(right: Tensor, view: View) -> bool:
+    """Whether a right operand is worth packing: weights, of rank 2, whose size is known."""
+    return (
+        len(view.shape) == 2 and view.buffer.space is Space.FIXED and not any(isinstance(n, Varying) for n in view.shape)
+    )

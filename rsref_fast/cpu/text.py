@@ -1,0 +1,122 @@
+"""The text of one generated function: its pointers, its loops, and where the elements of a view are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from rsref_fast.expressions import Expression, literal
+from rsref_fast.lengths import Length, Varying, text_of, times
+from rsref_fast.views import Buffer, Shape, View
+
+INDENT = "    "
+
+
+class Function:
+    """A function that loops over memory. It takes `n`, the number of rows, and one pointer a buffer.
+
+    name, comment: of the function. reassociates: whether sums may be added up in another order (vector lanes).
+    """
+
+    def __init__(self, name: str, comment: str, values: dict[Buffer, object], reassociates: bool = False):
+        self.name = name
+        self.comment = comment
+        self.reassociates = reassociates
+        self.values = values
+        self.parameters: dict[Buffer, str] = {}
+        self.extra: list[str] = []
+        self.lines: list[str] = []
+        self.depth = 1
+
+    def add(self, line: str) -> None:
+        self.lines.append(INDENT * self.depth + line)
+
+    @contextmanager
+    def loop(self, variable: str, length: Length) -> Iterator[None]:
+        self.add(f"for {variable} in range({text_of(length)}):")
+        self.depth += 1
+        yield
+        self.depth -= 1
+
+    @contextmanager
+    def nest(self, shape: Shape, prefix: str = "i", axes: Sequence[int] | None = None) -> Iterator[list[str]]:
+        """Open one loop an axis; the answer holds the index of each axis. Axes of length 1 need no loop."""
+        chosen = range(len(shape)) if axes is None else axes
+        indices = ["0"] * len(shape)
+        depth = self.depth
+        for axis in chosen:
+            if shape[axis] == 1:
+                continue
+            indices[axis] = f"{prefix}{axis}"
+            self.add(f"for {indices[axis]} in range({text_of(shape[axis])}):")
+            self.depth += 1
+        yield indices
+        self.depth = depth
+
+    def pointer(self, buffer: Buffer) -> str:
+        return self.parameters.setdefault(buffer, f"p{len(self.parameters)}")
+
+    def place(self, view: View, indices: Sequence[str]) -> str:
+        """Return the text of an element's index. Indices are aligned at the right, as in broadcasting."""
+        terms = [] if view.offset == 0 else [text_of(view.offset)]
+        extra = len(indices) - len(view.shape)
+        for axis, (length, stride) in enumerate(zip(view.shape, view.strides)):
+            index = indices[axis + extra]
+            if index == "0" or stride == 0 or length == 1:
+                continue
+            terms.append(index if stride == 1 else f"{index}*{_factor(stride)}")
+        return " + ".join(terms) or "0"
+
+    def load(self, view: View, indices: Sequence[str]) -> Expression:
+        """Return one element of a view; numbers known when the step is compiled stand in the text."""
+        if view.buffer in self.values:
+            return literal(self.values[view.buffer], view.buffer.kind)
+        text = f"{self.pointer(view.buffer)}[{self.place(view, indices)}]"
+        return Expression(f"({text} != 0)" if view.buffer.kind == "bool" else text, view.buffer.kind)
+
+    def store(self, view: View, indices: Sequence[str], value: str, accumulate: bool = False) -> None:
+        place = f"{self.pointer(view.buffer)}[{self.place(view, indices)}]"
+        if view.buffer.kind == "bool":
+            value = f"U({value})"
+        self.add(f"{place} {'+=' if accumulate else '='} {value}")
+
+    def source(self) -> str:
+        decorator = "@summing" if self.reassociates else "@kernel"
+        names = ", ".join(["n", *self.parameters.values(), *self.extra])
+        body = self.lines or [INDENT + "pass"]
+        return "\n".join([decorator, f"def {self.name}({names}):", f'{INDENT}"""{self.comment}"""', *body])
+
+
+def _factor(stride: Length) -> str:
+    text = text_of(stride)
+    return f"({text})" if isinstance(stride, Varying) and ("*" in text or "+" in text) else text
+
+
+def collapsed(shape: Shape, views: Sequence[View]) -> tuple[Shape, list[View]]:
+    """Return the same loop with as few axes as the views allow: axes that follow each other everywhere become one."""
+    extended = [_extended(view, len(shape)) for view in views]
+    lengths: list[Length] = []
+    strides: list[list[Length]] = [[] for _ in views]
+    for axis, length in enumerate(shape):
+        own = [view.strides[axis] for view in extended]
+        joins = bool(lengths) and all(
+            s[-1] == times(length, stride) for s, stride in zip(strides, own)
+        )  # fmt: skip
+        if joins or (lengths and lengths[-1] == 1):
+            lengths[-1] = times(lengths[-1], length)
+            for s, stride in zip(strides, own):
+                s[-1] = stride
+        elif length == 1 and lengths:
+            continue
+        else:
+            lengths.append(length)
+            for s, stride in zip(strides, own):
+                s.append(stride)
+    new = [View(v.buffer, tuple(lengths), tuple(s), v.offset) for v, s in zip(views, strides)]
+    return tuple(lengths), new
+
+
+def _extended(view: View, rank: int) -> View:
+    extra = rank - len(view.shape)
+    strides = tuple(0 if n == 1 else s for n, s in zip(view.shape, view.strides))
+    return View(view.buffer, (1,) * extra + tuple(view.shape), (0,) * extra + strides, view.offset)

@@ -1,0 +1,173 @@
+"""From a pointwise op to the text of a scalar expression, for every emitter of loops.
+
+An op's formula is run on expressions instead of arrays: what it does to them is what the kernel does to each element.
+So a new pointwise op needs nothing here, as long as its formula uses the functions listed below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rsref.ops.pointwise import Pointwise
+
+FUNCTIONS = {
+    name: name
+    for name in (
+        "exp", "expm1", "log", "log1p", "sqrt", "sin", "cos", "tan", "arctan", "sinh", "cosh", "tanh", "erf", "floor",
+        "ceil", "rint", "sign", "absolute", "maximum", "minimum", "power", "floor_divide",
+    )
+}  # fmt: skip
+"""NumPy's name of a function, and its name among the kernels' own."""
+
+TESTS = {"isnan": "isnan", "isfinite": "isfinite"}
+COMPARISONS = {
+    "less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">=", "equal": "==", "not_equal": "!=",
+}  # fmt: skip
+LOGIC = {"logical_and": "&", "logical_or": "|", "logical_xor": "^", "bitwise_and": "&", "bitwise_or": "|"}
+ARITHMETIC = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "true_divide": "/"}
+
+STABLE = {"sigmoid": "sigmoid", "softplus": "softplus"}
+"""Ops whose kernel is a function of its own, better at the ends of the range than the formula is."""
+
+_ORDER = ("bool", "int", "float")
+
+
+@dataclass(frozen=True, eq=False)
+class Expression:
+    """Text that computes one element, and its kind: "float", "int" or "bool"."""
+
+    text: str
+    kind: str
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *operands: Any, **options: Any) -> Expression:
+        name = ufunc.__name__
+        if method != "__call__" or options:
+            raise NotImplementedError(f"numpy.{name}.{method} in a pointwise formula has no kernel")
+        return _called(name, operands)
+
+    def __array_function__(self, function: Any, _types: Any, args: Any, options: Any) -> Expression:
+        if function.__name__ != "where" or options:
+            raise NotImplementedError(f"numpy.{function.__name__} in a pointwise formula has no kernel")
+        condition, a, b = args
+        a, b = _unified(a, b)
+        return Expression(f"({a.text} if {condition.text} else {b.text})", a.kind)
+
+    def __add__(self, other: Any) -> Expression:
+        return _called("add", (self, other))
+
+    def __radd__(self, other: Any) -> Expression:
+        return _called("add", (other, self))
+
+    def __sub__(self, other: Any) -> Expression:
+        return _called("subtract", (self, other))
+
+    def __rsub__(self, other: Any) -> Expression:
+        return _called("subtract", (other, self))
+
+    def __mul__(self, other: Any) -> Expression:
+        return _called("multiply", (self, other))
+
+    def __rmul__(self, other: Any) -> Expression:
+        return _called("multiply", (other, self))
+
+    def __truediv__(self, other: Any) -> Expression:
+        return _called("divide", (self, other))
+
+    def __rtruediv__(self, other: Any) -> Expression:
+        return _called("divide", (other, self))
+
+    def __pow__(self, other: Any) -> Expression:
+        return _called("power", (self, other))
+
+    def __neg__(self) -> Expression:
+        return Expression(f"(-{self.text})", self.kind)
+
+    def __lt__(self, other: Any) -> Expression:
+        return _called("less", (self, other))
+
+    def __le__(self, other: Any) -> Expression:
+        return _called("less_equal", (self, other))
+
+    def __gt__(self, other: Any) -> Expression:
+        return _called("greater", (self, other))
+
+    def __ge__(self, other: Any) -> Expression:
+        return _called("greater_equal", (self, other))
+
+    def __eq__(self, other: Any) -> Expression:  # type: ignore[override]
+        return _called("equal", (self, other))
+
+    def __ne__(self, other: Any) -> Expression:  # type: ignore[override]
+        return _called("not_equal", (self, other))
+
+    def __and__(self, other: Any) -> Expression:
+        return _called("bitwise_and", (self, other))
+
+    def __or__(self, other: Any) -> Expression:
+        return _called("bitwise_or", (self, other))
+
+    def __invert__(self) -> Expression:
+        return _called("logical_not", (self,))
+
+
+def expression(op: Pointwise, operands: Sequence[Expression]) -> Expression:
+    """Return what an op computes of one element of each operand.
+
+    Errors: NotImplementedError, naming the function, if the op's formula uses one that has no kernel.
+    """
+    if op.name in STABLE:
+        return Expression(f"{STABLE[op.name]}({operands[0].text})", "float")
+    result = op.formula(*operands)
+    return result if isinstance(result, Expression) else literal(result)
+
+
+def cast(operand: Expression, kind: str) -> Expression:
+    """Return an element as another kind; from float to int it is cut towards zero, as NumPy does."""
+    if operand.kind == kind:
+        return operand
+    text = {"float": f"F({operand.text})", "int": f"I({operand.text})", "bool": f"({operand.text} != 0)"}[kind]
+    return Expression(text, kind)
+
+
+def literal(value: Any, kind: str | None = None) -> Expression:
+    """Return a number as an expression, in the working precision if it is a float."""
+    number = np.asarray(value)[()]
+    own = {"b": "bool", "i": "int", "u": "int", "f": "float"}[np.asarray(number).dtype.kind]
+    kind = kind or own
+    if kind == "float":
+        number = float(number)
+        special = {"nan": "NAN", "inf": "INFINITY", "-inf": "(-INFINITY)"}.get(repr(number))
+        return Expression(special or f"F({number!r})", "float")
+    return Expression(repr(bool(number) if kind == "bool" else int(number)), kind)
+
+
+def _unified(*operands: Any) -> list[Expression]:
+    """Return operands of one kind, the widest; numbers take the kind of what they meet."""
+    known = [o.kind if isinstance(o, Expression) else literal(o).kind for o in operands]
+    widest = max(known, key=_ORDER.index)
+    return [cast(o, widest) if isinstance(o, Expression) else literal(o, widest) for o in operands]
+
+
+def _called(name: str, operands: Sequence[Any]) -> Expression:
+    if name == "logical_not":
+        return Expression(f"(not {cast(operands[0], 'bool').text})", "bool")
+    if name in LOGIC:
+        a, b = (cast(o if isinstance(o, Expression) else literal(o), "bool") for o in operands)
+        return Expression(f"({a.text} {LOGIC[name]} {b.text})", "bool")
+    unified = _unified(*operands)
+    if name == "negative":
+        return -unified[0]
+    if name in TESTS:
+        test = {"isnan": "({0} != {0})", "isfinite": "({0} - {0} == 0)"}[name].format(unified[0].text)
+        return Expression(test, "bool")
+    if name in COMPARISONS:
+        return Expression(f"({unified[0].text} {COMPARISONS[name]} {unified[1].text})", "bool")
+    if name in ARITHMETIC:
+        return Expression(f"({unified[0].text} {ARITHMETIC[name]} {unified[1].text})", unified[0].kind)
+    if name not in FUNCTIONS:
+        raise NotImplementedError(f"numpy.{name} in a pointwise formula has no kernel: {sorted(FUNCTIONS)} have")
+    return Expression(f"{FUNCTIONS[name]}({', '.join(o.text for o in unified)})", unified[0].kind)

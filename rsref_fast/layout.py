@@ -1,0 +1,211 @@
+"""Which part of a program computes each tensor, and which memory holds it.
+
+A tensor is a view of another one where possible. Else it gets memory of its own, unless something gives it a better
+place: a new state is computed where the next step reads it, the parts of a concatenation where they stand in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import IntEnum
+
+from rsref.graph import topological_order
+from rsref.tensor import ConstantSource, Parameter, Tensor
+from rsref_fast.concrete import Shape, shapes_of
+from rsref_fast.lengths import Varying
+from rsref_fast.rows import Rows
+from rsref_fast.schedule import Schedule
+from rsref_fast.views import RULES, Buffer, Space, View, row_major, view_of_op, whole
+
+
+class Section(IntEnum):
+    """The parts of a program, in the order in which they run."""
+
+    PREPARE = 0
+    """Once a call, of parameters alone."""
+    ONCE = 1
+    """Once a call, for the rows of a shard."""
+    BEFORE = 2
+    """For the rows of a block of steps, before its loop."""
+    LOOP = 3
+    """Step by step."""
+    AFTER = 4
+    """For the rows of a block of steps, after its loop."""
+    FINISH = 5
+    """Once a call, of sums over all samples."""
+
+
+BLOCKWISE = (Section.BEFORE, Section.AFTER)
+
+
+@dataclass
+class Layout:
+    """Sections and memory of the tensors behind some results.
+
+    order: all tensors. section: of each computed one. views: where each one lies. moved: computed tensors that are
+    views of others, or parts' joint memory: nothing is done for them. parts: tensors computed in place inside a
+    concatenation. literals: values of leaves that are single numbers.
+    """
+
+    order: list[Tensor]
+    shapes: dict[Tensor, Shape]
+    rows: Mapping[Tensor, Rows]
+    section: dict[Tensor, Section]
+    views: dict[Tensor, View] = field(default_factory=dict)
+    moved: set[Tensor] = field(default_factory=set)
+    parts: dict[Tensor, tuple[Tensor, int]] = field(default_factory=dict)
+    constants: dict[Buffer, Tensor] = field(default_factory=dict)
+
+    def root(self, tensor: Tensor) -> Tensor:
+        """Return the tensor whose values a view shows."""
+        while tensor in self.moved:
+            tensor = tensor.inputs[0]
+        return tensor
+
+
+def sections_of(plan: Schedule, rows: Mapping[Tensor, Rows]) -> dict[Tensor, Section]:
+    """Return the section of each tensor of a schedule."""
+    found: dict[Tensor, Section] = {}
+    for tensor in plan.once:
+        found[tensor] = Section.PREPARE if rows[tensor] is Rows.NONE else Section.ONCE
+    found.update(dict.fromkeys(plan.before, Section.BEFORE))
+    found.update(dict.fromkeys(plan.loop, Section.LOOP))
+    for tensor in plan.after:
+        total = rows[tensor] is Rows.SUM and all(rows[i] in (Rows.SUM, Rows.NONE) for i in tensor.inputs)
+        found[tensor] = Section.FINISH if total else Section.AFTER
+    return found
+
+
+def lay_out(
+    results: Sequence[Tensor],
+    rows: Mapping[Tensor, Rows],
+    plan: Schedule,
+    leaves: Mapping[Tensor, View],
+    *,
+    places: Mapping[Tensor, Buffer],
+    packed: Iterable[Tensor] = (),
+    blockwise: Iterable[Tensor] = (),
+    prefix: str = "b",
+) -> Layout:
+    """Return where every tensor behind the results lies.
+
+    leaves: the views of sequences, constants, states and other inputs; parameters and fixed arrays get their own.
+    places: the memory into which some computed tensors are to be written.
+    packed: tensors that backward reads. blockwise: tensors that are read for all rows of a block.
+    """
+    order = topological_order(results)
+    shapes = shapes_of(results, {leaf: view.shape for leaf, view in leaves.items()})
+    layout = Layout(order, shapes, rows, sections_of(plan, rows), dict(leaves))
+    for tensor in order:
+        if tensor.op is None and tensor not in layout.views:
+            _leaf(layout, tensor)
+    _find_moved(layout)
+    wanted = _spaces(layout, set(packed), set(blockwise))
+    _find_parts(layout, places)
+    for part, (joint, _) in layout.parts.items():  # in topological order: a part's need reaches the outermost
+        wanted[joint] = max(wanted[joint], wanted[part], key=_RANK.index)
+    for tensor in reversed(order):
+        if tensor.op is not None and tensor not in layout.moved:
+            layout.views[tensor] = _own(layout, tensor, wanted, places, prefix)
+    for tensor in order:
+        if tensor in layout.moved:
+            view = view_of_op(tensor, layout.views[tensor.inputs[0]], shapes[tensor])
+            assert view is not None
+            layout.views[tensor] = view
+    return layout
+
+
+_RANK = (Space.FIXED, Space.ROW, Space.STEP, Space.BLOCK, Space.PACKED)
+
+
+def _leaf(layout: Layout, tensor: Tensor) -> None:
+    assert isinstance(tensor.source, Parameter | ConstantSource)
+    buffer = Buffer(f"leaf{len(layout.constants)}", tensor.dtype, Space.FIXED, layout.shapes[tensor])
+    layout.constants[buffer] = tensor
+    layout.views[tensor] = whole(buffer)
+
+
+def _find_moved(layout: Layout) -> None:
+    """Decide on row-major memory for all that is computed; memory inside a concatenation is refused where it differs."""
+    guess = dict(layout.views)
+    for tensor in layout.order:
+        if tensor.op is None:
+            continue
+        operand = tensor.inputs[0] if tensor.inputs else None
+        view = None
+        if operand is not None and tensor.op.name in RULES:
+            view = view_of_op(tensor, guess[operand], layout.shapes[tensor])
+            if view is not None and any(isinstance(s, Varying) for s in (*view.strides, view.offset)):
+                view = view if layout.section[tensor] is layout.section.get(operand, Section.LOOP) else None
+        if view is None:
+            shape = layout.shapes[tensor]
+            space = Space.STEP
+            guess[tensor] = View(Buffer("", tensor.dtype, space, shape), shape, row_major(shape))
+        else:
+            guess[tensor] = view
+            layout.moved.add(tensor)
+
+
+def _spaces(layout: Layout, packed: set[Tensor], blockwise: set[Tensor]) -> dict[Tensor, Space]:
+    """Return how much memory each computed tensor needs, from where it is computed and who reads it."""
+    wanted: dict[Tensor, Space] = {}
+    for tensor, section in layout.section.items():
+        fixed = section in (Section.PREPARE, Section.FINISH) or (
+            section is Section.AFTER and layout.rows[tensor] is Rows.SUM
+        )
+        wanted[tensor] = (
+            Space.FIXED if fixed else
+            Space.ROW if section is Section.ONCE else
+            Space.STEP if section is Section.LOOP else Space.BLOCK
+        )  # fmt: skip
+
+    def need(tensor: Tensor, space: Space) -> None:
+        root = layout.root(tensor)
+        if root.op is not None and wanted[root] not in (Space.FIXED, Space.ROW):
+            wanted[root] = max(wanted[root], space, key=_RANK.index)
+
+    for tensor, section in layout.section.items():
+        if section in BLOCKWISE and tensor not in layout.moved:
+            for operand in tensor.inputs:
+                need(operand, Space.BLOCK)
+    for tensor in blockwise:
+        need(tensor, Space.BLOCK)
+    for tensor in packed:
+        need(tensor, Space.PACKED)
+    return wanted
+
+
+def _find_parts(layout: Layout, places: Mapping[Tensor, Buffer]) -> None:
+    """Find the operands of concatenations that can be computed in place."""
+    read_through_views = {layout.root(t.inputs[0]) for t in layout.moved}
+    for joint in layout.order:
+        if joint.op is None or joint.op.name != "concatenate":
+            continue
+        axis, start = joint.attrs["axis"], 0
+        for i, part in enumerate(joint.inputs):
+            length = layout.shapes[part][axis]
+            free = (
+                part.op is not None and part not in layout.moved and part not in layout.parts and part not in places
+                and layout.section[part] is layout.section[joint] and joint.inputs.index(part) == i
+                and part not in read_through_views and layout.rows[part] is layout.rows[joint]
+            )  # fmt: skip
+            if free and not isinstance(start, Varying) and axis > 0:
+                layout.parts[part] = (joint, start)
+            if isinstance(length, Varying):
+                break
+            start += length
+
+
+def _own(
+    layout: Layout, tensor: Tensor, wanted: Mapping[Tensor, Space], places: Mapping[Tensor, Buffer], prefix: str
+) -> View:
+    if tensor in places:
+        return whole(places[tensor])
+    if tensor in layout.parts:
+        joint, start = layout.parts[tensor]
+        axis, outer = joint.attrs["axis"], layout.views[joint]
+        shift = start * int(outer.strides[axis])  # type: ignore[call-overload]
+        return replace(outer, shape=layout.shapes[tensor], offset=int(outer.offset) + shift)  # type: ignore[arg-type]
+    name = f"{prefix}{layout.order.index(tensor)}_{tensor.op.name}"  # type: ignore[union-attr]
+    return whole(Buffer(name, tensor.dtype, wanted[tensor], layout.shapes[tensor]))

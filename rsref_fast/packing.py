@@ -1,0 +1,115 @@
+"""How the samples of a call are dealt out to shards and laid out in time, so that kernels know no masks.
+
+A masked step leaves its row as it is: a row's valid steps, one after the other, are a shorter sequence. Rows are
+sorted by their number of valid steps; at step k those that have more than k of them take part, always the first ones.
+So kernels see dense rows only, and padding costs nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Some samples of a batch, and their valid steps.
+
+    rows: the samples' numbers, those with the most steps first; a slice if they follow each other.
+    count: how many. off: rows of step s are off[s] to off[s + 1]. pos: for each row its place sample * time + t.
+    rid: for each row which of the shard's samples it is.
+    cut: for each row whether the gradient of its state is cut before it. cut_end: for each sample whether it is cut
+    after its last step (or, without one, at all).
+    """
+
+    rows: Array | slice
+    count: int
+    off: Array
+    pos: Array
+    rid: Array
+    cut: Array
+    cut_end: Array
+
+    @property
+    def steps(self) -> int:
+        return len(self.off) - 1
+
+
+@lru_cache(maxsize=64)
+def whole_batch(batch: int, time: int, shards: int, truncate: int | None) -> tuple[Shard, ...]:
+    """Return shards of a batch in which every step is valid."""
+    bounds = [batch * i // shards for i in range(shards + 1)]
+    found = []
+    for first, last in zip(bounds, bounds[1:]):
+        n = last - first
+        t = np.arange(time if n else 0)
+        pos = (np.arange(first, last) * time + t[:, None]).ravel()
+        cut = np.zeros(len(t), np.uint8) if truncate is None else ((t % truncate == 0) & (t > 0)).astype(np.uint8)
+        found.append(
+            Shard(
+                rows=slice(first, last),
+                count=n,
+                off=np.arange(len(t) + 1) * n,
+                pos=pos,
+                rid=np.tile(np.arange(n), len(t)),
+                cut=np.repeat(cut, n),
+                cut_end=np.zeros(n, bool),
+            )
+        )
+    return tuple(found)
+
+
+def masked_batch(mask: Array, shards: int, truncate: int | None) -> tuple[Shard, ...]:
+    """Return shards of a batch of which only the steps where the mask (batch, time) holds are valid."""
+    time = mask.shape[1]
+    lengths = mask.sum(1)
+    order = np.argsort(-lengths, kind="stable")
+    times = np.argsort(~mask, axis=1, kind="stable")
+    return tuple(_shard(order[i::shards], lengths, times, time, truncate) for i in range(shards))
+
+
+def _shard(rows: Array, lengths: Array, times: Array, time: int, truncate: int | None) -> Shard:
+    own = lengths[rows]
+    steps = int(own.max()) if len(own) else 0
+    valid = np.arange(steps)[:, None] < own
+    when = times[rows, :steps].T
+    cut, cut_end = np.zeros((steps, len(rows)), bool), np.zeros(len(rows), bool)
+    if truncate is not None and time:
+        stretch = when // truncate
+        before = np.vstack([np.zeros((1, len(rows)), stretch.dtype), stretch[:-1]]) if steps else stretch
+        cut = stretch != before
+        last = np.where(own > 0, stretch[np.maximum(own - 1, 0), np.arange(len(rows))] if steps else 0, 0)
+        cut_end = last != (time - 1) // truncate
+    return Shard(
+        rows=rows,
+        count=len(rows),
+        off=np.concatenate([[0], np.cumsum(valid.sum(1))]).astype(np.int64),
+        pos=(rows * time + when)[valid].astype(np.int64),
+        rid=np.broadcast_to(np.arange(len(rows)), valid.shape)[valid].astype(np.int64),
+        cut=cut[valid].astype(np.uint8),
+        cut_end=cut_end,
+    )
+
+
+def held(values: Array, mask: Array) -> Array:
+    """Return outputs (batch, time, ...) in which masked steps repeat the last valid one, or zeros before any."""
+    last = np.maximum.accumulate(np.where(mask, np.arange(mask.shape[1]), -1), axis=1)
+    found = np.take_along_axis(values, np.maximum(last, 0).reshape(last.shape + (1,) * (values.ndim - 2)), axis=1)
+    found[last < 0] = 0
+    return found
+
+
+def gathered_back(d: Array, mask: Array) -> Array:
+    """Return the gradient of `held`: each valid step gets its own and that of the masked ones that repeat it."""
+    total = np.zeros_like(d)
+    waiting = np.zeros((len(d), *d.shape[2:]), d.dtype)
+    for t in range(d.shape[1] - 1, -1, -1):
+        waiting += d[:, t]
+        now = mask[:, t]
+        total[now, t] = waiting[now]
+        waiting[now] = 0
+    return total

@@ -1,0 +1,238 @@
+"""The whole of a compiled step: what its forward and its backward program compute, section by section, and in which memory.
+
+Nothing here knows Numba or a device: the emitters turn these programs into source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rsref.graph import StepGraph
+from rsref.tensor import Tensor
+from rsref_fast.concrete import concrete, shapes_of
+from rsref_fast.derivative import Derivative, differentiate
+from rsref_fast.fuse import Unit, fuse
+from rsref_fast.layout import Layout, Section, lay_out
+from rsref_fast.merge import merge
+from rsref_fast.rows import Rows, rows_of
+from rsref_fast.schedule import Schedule, schedule
+from rsref_fast.simplify import simplify
+from rsref_fast.views import RULES as MOVING_OPS
+from rsref_fast.views import Buffer, Space, View, whole
+
+
+@dataclass(frozen=True)
+class Program:
+    """Units by section, and the memory that the loop around them handles.
+
+    layout: where every tensor lies.
+    gathered: buffers that hold a block's rows of a sequence (batch, time, ...), by the caller's name for it.
+    results: what the caller gets: its name and the tensor.
+    """
+
+    layout: Layout
+    units: Mapping[Section, Sequence[Unit]]
+    gathered: Mapping[str, Buffer]
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """Both programs of a step.
+
+    graph: the step with known inner lengths. mixes: whether a step computes something across samples: then a batch
+    cannot be split, and masked rows must be left out of it step by step.
+    states: for each state the buffers before and after a step. flows: for each state the buffers of its gradient
+    after and before a step; None if it is not floating.
+    outputs, new_states, d_...: the tensors that hold the results; None where nothing flows.
+    """
+
+    graph: StepGraph
+    mixes: bool
+    states: tuple[tuple[Buffer, Buffer], ...]
+    forward: Program
+    outputs: tuple[Tensor, ...]
+    new_states: tuple[Tensor, ...]
+    backward: Program
+    flows: tuple[tuple[Buffer, Buffer] | None, ...]
+    d_sequences: tuple[Tensor | None, ...]
+    d_constants: tuple[Tensor | None, ...]
+    d_states: tuple[Tensor | None, ...]
+    d_parameters: tuple[Tensor | None, ...]
+    derivative: Derivative
+
+
+def build(graph: StepGraph, shapes: Mapping[Tensor, Sequence[int]]) -> Compiled:
+    """Return the programs of a step for inputs of the given shapes (for one step, the batch first).
+
+    Errors: NotImplementedError, naming it, for what cannot be compiled.
+    """
+    step = merge(concrete(graph, shapes))
+    derivative = differentiate(step, _worth_keeping(step))
+    leaves, gathered = _inputs(step)
+    states = tuple(
+        (
+            Buffer(f"state{i}_before", s.dtype, Space.PREVIOUS, _shape(s), f"state{i}"),
+            Buffer(f"state{i}", s.dtype, Space.CURRENT, _shape(s), f"state{i}"),
+        )
+        for i, s in enumerate(step.states)
+    )
+    leaves.update({leaf: whole(before) for leaf, (before, _) in zip(step.states, states)})
+
+    count, kept = len(step.outputs), len(step.outputs) + len(step.new_states)
+    results = simplify([*step.outputs, *step.new_states, *derivative.saved])
+    outputs, new_states, saved = results[:count], results[count:kept], results[kept:]
+    forward, mixes = _forward(results, outputs, new_states, saved, leaves, gathered, states)
+    tape = {leaf: forward.layout.views[tensor] for leaf, tensor in zip(derivative.saved_leaves, saved)}
+    shapes = shapes_of([*step.outputs, *step.new_states])
+    for leaf, tensor in zip(derivative.shape_leaves, derivative.shaped):
+        tape[leaf] = whole(Buffer("shape", leaf.dtype, Space.STEP, shapes[tensor]))
+    return _with_backward(step, derivative, mixes, states, forward, outputs, new_states, {**leaves, **tape}, gathered)
+
+
+def _shape(tensor: Tensor) -> tuple:  # type: ignore[type-arg]
+    return shapes_of([tensor])[tensor]
+
+
+def _inputs(step: StepGraph) -> tuple[dict[Tensor, View], dict[str, Buffer]]:
+    """Return the views of sequences and constants, and the buffers into which sequences are gathered."""
+    leaves: dict[Tensor, View] = {}
+    gathered: dict[str, Buffer] = {}
+    for i, leaf in enumerate(step.sequences):
+        gathered[f"sequence{i}"] = Buffer(f"x{i}", leaf.dtype, Space.BLOCK, _shape(leaf))
+        leaves[leaf] = whole(gathered[f"sequence{i}"])
+    for i, leaf in enumerate(step.constants):
+        leaves[leaf] = whole(Buffer(f"constant{i}", leaf.dtype, Space.ROW, _shape(leaf)))
+    return leaves, gathered
+
+
+def _known_rows(results: Sequence[Tensor], leaves: Mapping[Tensor, Rows] | None = None) -> dict[Tensor, Rows]:
+    """Return how tensors depend on samples; one whose memory would hold the batch last counts as mixing them.
+
+    Its rows would not follow each other, as those of a block of steps must.
+    """
+    known = dict(leaves or {})
+    while True:
+        rows = rows_of(results, known)
+        last = [
+            t for t, kind in rows.items()
+            if kind is Rows.LAST and t.op is not None and t.op.name not in MOVING_OPS and t not in known
+        ]  # fmt: skip
+        if not last:
+            return rows
+        known.update(dict.fromkeys(last, Rows.MIXED))
+
+
+def _worth_keeping(step: StepGraph):  # type: ignore[no-untyped-def]
+    """Backward computes again what is a view, or depends on no step; the rest forward keeps."""
+    results = [*step.outputs, *step.new_states]
+    rows = _known_rows(results)
+    plan = schedule(
+        results, rows, stepped=set(step.sequences), carried=set(step.states), needed=set(step.new_states)
+    )
+    once = set(plan.once)
+
+    def keep(tensor: Tensor) -> bool:
+        moves = tensor.op is not None and tensor.op.name in MOVING_OPS
+        return rows[tensor] is Rows.FIRST and tensor not in once and not moves
+
+    return keep
+
+
+def _forward(
+    results: Sequence[Tensor],
+    outputs: Sequence[Tensor],
+    new_states: Sequence[Tensor],
+    saved: Sequence[Tensor],
+    leaves: Mapping[Tensor, View],
+    gathered: Mapping[str, Buffer],
+    states: Sequence[tuple[Buffer, Buffer]],
+) -> tuple[Program, bool]:
+    sequences = {leaf for leaf, view in leaves.items() if view.buffer.space is Space.BLOCK}
+    carried = {leaf for leaf, view in leaves.items() if view.buffer.space is Space.PREVIOUS}
+    rows = _known_rows(results)
+    mixes = any(kind in (Rows.MIXED, Rows.SUM) for kind in rows_of(results).values())
+    rows = {t: Rows.MIXED if kind is Rows.SUM else kind for t, kind in rows.items()}
+    plan = _settled(results, rows, sequences, carried, set(new_states))
+    inside = set(plan.loop)
+    places: dict[Tensor, Buffer] = {}
+    for tensor, (_, after) in zip(new_states, states):
+        moved = tensor.op is not None and tensor.op.name in MOVING_OPS
+        if tensor in inside and not moved and tensor not in places:
+            places[tensor] = after
+    layout = lay_out(results, rows, plan, leaves, places=places, packed=saved, blockwise=outputs, prefix="f")
+    units = {section: fuse(layout, section, results) for section in Section}
+    return Program(layout, units, gathered), mixes
+
+
+def _with_backward(
+    step: StepGraph,
+    derivative: Derivative,
+    mixes: bool,
+    states: tuple[tuple[Buffer, Buffer], ...],
+    forward: Program,
+    outputs: Sequence[Tensor],
+    new_states: Sequence[Tensor],
+    leaves: dict[Tensor, View],
+    gathered: Mapping[str, Buffer],
+) -> Compiled:
+    gathered = dict(gathered)
+    for i, leaf in enumerate(derivative.d_outputs):
+        if leaf is not None:
+            gathered[f"d_output{i}"] = Buffer(f"dy{i}", "float", Space.BLOCK, _shape(leaf))
+            leaves[leaf] = whole(gathered[f"d_output{i}"])
+    flows: list[tuple[Buffer, Buffer] | None] = []
+    for i, leaf in enumerate(derivative.d_new_states):
+        if leaf is None:
+            flows.append(None)
+            continue
+        flows.append(
+            (
+                Buffer(f"flow{i}", "float", Space.FLOW_IN, _shape(leaf), f"flow{i}"),
+                Buffer(f"flow{i}_before", "float", Space.FLOW_OUT, _shape(leaf), f"flow{i}"),
+            )
+        )
+        leaves[leaf] = whole(flows[-1][0])
+    groups = (derivative.d_sequences, derivative.d_constants, derivative.d_states, derivative.d_parameters)
+    simple = iter(simplify(derivative.results))
+    d_sequences, d_constants, d_states, d_parameters = (
+        tuple(None if t is None else next(simple) for t in group) for group in groups
+    )
+    results = [t for group in (d_sequences, d_constants, d_states, d_parameters) for t in group if t is not None]
+    carried = {leaf for leaf in derivative.d_new_states if leaf is not None}
+    stepped = {leaf for leaf, view in leaves.items() if view.buffer.space is not Space.ROW} - carried
+    forward_rows = rows_of([*step.outputs, *step.new_states])
+    rows = _known_rows(results, {leaf: forward_rows[t] for leaf, t in zip(derivative.shape_leaves, derivative.shaped)})
+    needed = {t for t in (*d_states, *d_constants) if t is not None}
+    plan = _settled(results, rows, stepped, carried, needed)
+    inside = set(plan.loop)
+    places: dict[Tensor, Buffer] = {}
+    for tensor, flow in zip(d_states, flows):
+        if tensor is not None and flow is not None and tensor in inside and tensor not in places:
+            if tensor.op is not None and tensor.op.name not in MOVING_OPS:
+                places[tensor] = flow[1]
+    blockwise = [t for t in d_sequences if t is not None]
+    layout = lay_out(results, rows, plan, leaves, places=places, blockwise=blockwise, prefix="g")
+    units = {section: fuse(layout, section, results) for section in Section}
+    backward = Program(layout, units, gathered)
+    return Compiled(
+        step, mixes, states, forward, tuple(outputs), tuple(new_states), backward, tuple(flows),
+        d_sequences, d_constants, d_states, d_parameters, derivative,
+    )  # fmt: skip
+
+
+def _settled(
+    results: Sequence[Tensor],
+    rows: Mapping[Tensor, Rows],
+    stepped: set[Tensor],
+    carried: set[Tensor],
+    needed: set[Tensor],
+) -> Schedule:
+    """Return a schedule in which sums over samples that a step reads are not also summed over time."""
+    while True:
+        plan = schedule(results, rows, stepped=stepped, carried=carried, needed=needed)
+        inside = {t for t in plan.loop if rows[t] is Rows.SUM}
+        more = {t for t in plan.after if rows[t] is Rows.SUM and inside & set(t.inputs)}
+        if not more - needed:
+            return plan
+        needed = needed | more

@@ -102,6 +102,9 @@ def lay_out(
             _leaf(layout, tensor)
     _find_moved(layout)
     wanted = _spaces(layout, set(packed), set(blockwise))
+    places = {  # the gradient of a state is there for one step only
+        t: b for t, b in places.items() if b.space is not Space.FLOW_OUT or wanted[t] is Space.STEP
+    }  # fmt: skip
     _find_parts(layout, places)
     for part, (joint, _) in layout.parts.items():  # in topological order: a part's need reaches the outermost
         wanted[joint] = max(wanted[joint], wanted[part], key=_RANK.index)

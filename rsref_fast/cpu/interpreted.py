@@ -22,7 +22,7 @@ def namespace(dtype: Any) -> dict[str, Any]:
     """Return the names that generated source uses, for a working precision."""
     real = np.dtype(dtype).type
     names = {name: getattr(np, name) for name in UFUNCS}
-    functions = (at, copy_rows, gather_rows, zero, cut_rows, pack, multiply_packed, multiply_rows, multiply_any, sigmoid)
+    functions = (at, copy_rows, gather_rows, zero, cut_rows, pack, multiply_packed, multiply, sigmoid)
     return {
         **names,
         **{f.__name__: f for f in functions},
@@ -101,23 +101,16 @@ def pack(depth: int, columns: int, b: Any, row_step: int, column_step: int, pane
 
 def multiply_packed(
     rows: int, columns: int, depth: int, a: Any, row_step: int, depth_step: int, panels: Any, c: Any, c_step: int,
-    accumulate: bool,
+    accumulate: int,
 ) -> None:  # fmt: skip
     count = -(-columns // WIDTH)
     b = panels[: count * depth * WIDTH].reshape(count, depth, WIDTH).transpose(1, 0, 2).reshape(depth, count * WIDTH)
     _multiply(rows, columns, depth, a, row_step, depth_step, b[:, :columns], c, c_step, accumulate)
 
 
-def multiply_rows(
-    rows: int, columns: int, depth: int, a: Any, row_step: int, depth_step: int, b: Any, b_step: int, c: Any,
-    c_step: int, accumulate: bool,
-) -> None:  # fmt: skip
-    multiply_any(rows, columns, depth, a, row_step, depth_step, b, b_step, 1, c, c_step, accumulate)
-
-
-def multiply_any(
+def multiply(
     rows: int, columns: int, depth: int, a: Any, row_step: int, depth_step: int, b: Any, b_row: int, b_column: int,
-    c: Any, c_step: int, accumulate: bool,
+    c: Any, c_step: int, accumulate: int,
 ) -> None:  # fmt: skip
     right = _matrix(b, depth, columns, b_row, b_column)
     _multiply(rows, columns, depth, a, row_step, depth_step, right, c, c_step, accumulate)
@@ -125,7 +118,7 @@ def multiply_any(
 
 def _multiply(
     rows: int, columns: int, depth: int, a: Any, row_step: int, depth_step: int, right: Any, c: Any, c_step: int,
-    accumulate: bool,
+    accumulate: int,
 ) -> None:  # fmt: skip
     result = _matrix(a, rows, depth, row_step, depth_step) @ right
     target = _matrix(c, rows, columns, c_step, 1)

@@ -287,7 +287,7 @@ def _einsum(function: Function, tensor: Tensor, target: View, sources: Sequence[
     best = max(lengths, key=lambda letter: steps[letter]) if lengths else ""
 
     def at(term: str) -> list[str]:
-        return [f"i{letter}" if lengths[letter] != 1 else "0" for letter in term]
+        return [f"e{letter}" if lengths[letter] != 1 else "0" for letter in term]
 
     def product() -> str:
         return " * ".join(function.load(view, at(term)).text for term, view in zip(terms, sources))
@@ -296,7 +296,7 @@ def _einsum(function: Function, tensor: Tensor, target: View, sources: Sequence[
         depth = function.depth
         for letter in letters:
             if lengths[letter] != 1:
-                function.add(f"for i{letter} in range({text_of(lengths[letter])}):")
+                function.add(f"for e{letter} in range({text_of(lengths[letter])}):")
                 function.depth += 1
         return depth
 

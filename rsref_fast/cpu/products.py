@@ -32,7 +32,7 @@ def product(
     leading = target.shape[:-2]
     a, b = _leading(left, leading), _leading(right, leading)
     (rows, columns), depth = target.shape[-2:], left.shape[-1]
-    add = "True" if accumulate else "False"
+    add = "1" if accumulate else "0"
     with function.nest(leading) as i:
         places = [
             _at(function, view, [index if n != 1 else "0" for index, n in zip(i, view.shape)])
@@ -43,11 +43,9 @@ def product(
         last = f"{places[2]}, {text_of(_stride(target, -2))}, {add}"
         if panels is not None:
             function.add(f"multiply_packed({sizes}, {first}, {function.pointer(panels)}, {last})")
-        elif right.strides[-1] == 1 or columns == 1:
-            function.add(f"multiply_rows({sizes}, {first}, {places[1]}, {text_of(_stride(right, -2))}, {last})")
         else:
             second = f"{places[1]}, {text_of(_stride(right, -2))}, {text_of(_stride(right, -1))}"
-            function.add(f"multiply_any({sizes}, {first}, {second}, {last})")
+            function.add(f"multiply({sizes}, {first}, {second}, {last})")
 
 
 def _stride(view: View, axis: int) -> Length:

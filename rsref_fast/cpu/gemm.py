@@ -1,0 +1,130 @@
+"""Matrix products of any size from the micro-kernels: blocks of rows, panels of columns, and what is left over.
+
+Compiled once for a machine, apart from the graphs' own code, which calls it by name.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba import types
+
+from rsref_fast.cpu.jit import plain
+from rsref_fast.cpu.microkernel import Shape, microkernel
+from rsref_fast.cpu.pointers import at, memory_on_stack
+
+I64 = types.int64
+CHUNK = 256
+"""Depth that is packed at once when the right operand does not come in panels: a panel of it stays in the L1 cache."""
+
+
+def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
+    """Return the functions for a precision by name, each with its signature."""
+    width = shape.width
+    pointer = types.CPointer(element)
+    wide_panels = 4
+    wide = microkernel(element, shape, 1, wide_panels)
+    first, second, third, fourth = (microkernel(element, shape, n) for n in shape.rows)
+    n1, n2, n3, _ = shape.rows
+    tile_of = memory_on_stack(element, n1 * width)
+    panel_of = memory_on_stack(element, CHUNK * width)
+
+    @plain
+    def block(rows, depth, a, row_step, depth_step, b, b_step, c, c_step, accumulate):  # type: ignore[no-untyped-def]
+        """Columns of one panel, for all rows."""
+        i = 0
+        while i + n1 <= rows:
+            first(depth, at(a, i * row_step), row_step, depth_step, b, b_step, 0, at(c, i * c_step), c_step, accumulate)
+            i += n1
+        while i + n2 <= rows:
+            second(depth, at(a, i * row_step), row_step, depth_step, b, b_step, 0, at(c, i * c_step), c_step, accumulate)
+            i += n2
+        while i + n3 <= rows:
+            third(depth, at(a, i * row_step), row_step, depth_step, b, b_step, 0, at(c, i * c_step), c_step, accumulate)
+            i += n3
+        while i < rows:
+            fourth(depth, at(a, i * row_step), row_step, depth_step, b, b_step, 0, at(c, i * c_step), c_step, accumulate)
+            i += 1
+
+    @plain
+    def partial(rows, columns, depth, a, row_step, depth_step, b, b_step, c, c_step, accumulate):  # type: ignore[no-untyped-def]
+        """Fewer columns than a panel has: computed aside, and as many as there are copied."""
+        tile = tile_of()
+        i = 0
+        while i < rows:
+            now = min(n1, rows - i)
+            block(now, depth, at(a, i * row_step), row_step, depth_step, b, b_step, tile, width, 0)
+            for r in range(now):
+                for j in range(columns):
+                    place = (i + r) * c_step + j
+                    c[place] = tile[r * width + j] + (c[place] if accumulate != 0 else element(0))
+            i += now
+
+    @plain
+    def clear(rows, columns, c, c_step, accumulate):  # type: ignore[no-untyped-def]
+        if accumulate == 0:
+            for i in range(rows):
+                for j in range(columns):
+                    c[i * c_step + j] = element(0)
+
+    def multiply_packed(rows, columns, depth, a, row_step, depth_step, panels, c, c_step, accumulate):  # type: ignore[no-untyped-def]
+        if depth == 0:
+            clear(rows, columns, c, c_step, accumulate)
+            return
+        j = 0
+        if rows == 1:
+            while j + wide_panels * width <= columns:
+                wide(depth, a, row_step, depth_step, at(panels, j * depth), width, depth * width, at(c, j), c_step, accumulate)
+                j += wide_panels * width
+        while j + width <= columns:
+            block(rows, depth, a, row_step, depth_step, at(panels, j * depth), width, at(c, j), c_step, accumulate)
+            j += width
+        if j < columns:
+            partial(
+                rows, columns - j, depth, a, row_step, depth_step, at(panels, j * depth), width, at(c, j), c_step,
+                accumulate,
+            )  # fmt: skip
+
+    def multiply(rows, columns, depth, a, row_step, depth_step, b, b_row, b_column, c, c_step, accumulate):  # type: ignore[no-untyped-def]
+        if depth == 0:
+            clear(rows, columns, c, c_step, accumulate)
+            return
+        panel = panel_of()
+        for j in range(0, columns, width):
+            now = min(width, columns - j)
+            for k in range(0, depth, CHUNK):
+                deep = min(CHUNK, depth - k)
+                for q in range(deep):
+                    start = (k + q) * b_row + j * b_column
+                    if b_column == 1 and now == width:
+                        for i in range(width):
+                            panel[q * width + i] = b[start + i]
+                    else:
+                        for i in range(now):
+                            panel[q * width + i] = b[start + i * b_column]
+                        for i in range(now, width):
+                            panel[q * width + i] = element(0)
+                add = 1 if k > 0 else accumulate
+                left = at(a, k * depth_step)
+                if now == width:
+                    block(rows, deep, left, row_step, depth_step, panel, width, at(c, j), c_step, add)
+                else:
+                    partial(rows, now, deep, left, row_step, depth_step, panel, width, at(c, j), c_step, add)
+
+    def pack(depth, columns, b, row_step, column_step, panels):  # type: ignore[no-untyped-def]
+        for j in range(0, columns, width):
+            now = min(width, columns - j)
+            for k in range(depth):
+                start = k * row_step + j * column_step
+                place = j * depth + k * width
+                for i in range(now):
+                    panels[place + i] = b[start + i * column_step]
+                for i in range(now, width):
+                    panels[place + i] = element(0)
+
+    product = types.void(*[I64] * 3, pointer, *[I64] * 2)
+    return {
+        "multiply_packed": (multiply_packed, types.void(*product.args, pointer, pointer, I64, I64)),
+        "multiply": (multiply, types.void(*product.args, pointer, I64, I64, pointer, I64, I64)),
+        "pack": (pack, types.void(I64, I64, pointer, I64, I64, pointer)),
+    }

@@ -1,0 +1,125 @@
+"""The matrix product's innermost loop, in LLVM vectors: a block of the result stays in registers.
+
+One description for every width: lanes of a vector, vectors of a panel, rows of a block. The right operand comes in
+panels, rows of `vectors * lanes` columns that follow each other, so that every load is a whole, contiguous vector.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+I64 = types.int64
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Widths for an instruction set and a precision.
+
+    lanes: elements of a vector. vectors: of a panel. rows: numbers of rows of a block, the largest first; 1 is last.
+    """
+
+    lanes: int
+    vectors: int
+    rows: tuple[int, ...]
+
+    @property
+    def width(self) -> int:
+        """Columns of a panel."""
+        return self.lanes * self.vectors
+
+
+def shape_for(features: str, bits: int) -> Shape:
+    """Return the widths for a CPU's features (as LLVM lists them) and elements of 32 or 64 bits."""
+    if "+avx512f" in features:
+        return Shape(512 // bits, 2, (8, 4, 2, 1))
+    if "+avx" in features:
+        return Shape(256 // bits, 2, (6, 4, 2, 1))
+    return Shape(128 // bits, 2, (8, 4, 2, 1))
+
+
+def microkernel(element: Any, shape: Shape, rows: int, panels: int = 1) -> Any:
+    """Return an intrinsic `(depth, a, row_step, depth_step, b, b_step, panel_step, c, c_step, accumulate)`.
+
+    It computes rows x (panels * width) elements of c = a @ b, or c += a @ b. Steps are in elements: between rows and
+    along the depth of a, between rows of a panel, between panels, between rows of c.
+    """
+    pointer = types.CPointer(element)
+    vectors = shape.vectors * panels
+
+    @intrinsic
+    def kernel(typing_context, depth, a, row_step, depth_step, b, b_step, panel_step, c, c_step, accumulate):  # type: ignore[no-untyped-def]
+        def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+            depth, a, row_step, depth_step, b, b_step, panel_step, c, c_step, accumulate = arguments
+            scalar = context.get_value_type(element)
+            vector = ir.VectorType(scalar, shape.lanes)
+            kind = "f32" if element is types.float32 else "f64"
+            fma = cgutils.get_or_insert_function(
+                builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{shape.lanes}{kind}"
+            )
+            size = context.get_abi_sizeof(scalar)
+
+            def const(n: int) -> Any:
+                return ir.Constant(ir.IntType(64), n)
+
+            def place(base: Any, index: Any) -> Any:
+                return builder.bitcast(builder.gep(base, [index]), vector.as_pointer())
+
+            def spread(value: Any) -> Any:
+                empty = ir.Constant(vector, ir.Undefined)
+                one = builder.insert_element(empty, value, ir.Constant(ir.IntType(32), 0))
+                zeros = ir.Constant(ir.VectorType(ir.IntType(32), shape.lanes), [0] * shape.lanes)
+                return builder.shuffle_vector(one, empty, zeros)
+
+            starts = [builder.gep(a, [builder.mul(row_step, const(i))]) for i in range(rows)]
+            bases = [builder.gep(b, [builder.mul(panel_step, const(p))]) for p in range(panels)]
+            entry = builder.block
+            loop = builder.append_basic_block("depth")
+            done = builder.append_basic_block("done")
+            builder.branch(loop)
+
+            builder.position_at_end(loop)
+            step = builder.phi(ir.IntType(64))
+            step.add_incoming(const(0), entry)
+            sums = [[builder.phi(vector) for _ in range(vectors)] for _ in range(rows)]
+            for phi in (phi for row in sums for phi in row):
+                phi.add_incoming(ir.Constant(vector, [0.0] * shape.lanes), entry)
+            along = builder.mul(step, b_step)
+            loaded = []
+            for v in range(vectors):
+                base = bases[v // shape.vectors]
+                load = builder.load(place(base, builder.add(along, const(v % shape.vectors * shape.lanes))))
+                load.align = size
+                loaded.append(load)
+            across = builder.mul(step, depth_step)
+            new = []
+            for i in range(rows):
+                value = spread(builder.load(builder.gep(starts[i], [across])))
+                new.append([builder.call(fma, [value, loaded[v], sums[i][v]]) for v in range(vectors)])
+            following = builder.add(step, const(1))
+            step.add_incoming(following, loop)
+            for row, values in zip(sums, new):
+                for phi, value in zip(row, values):
+                    phi.add_incoming(value, loop)
+            builder.cbranch(builder.icmp_signed("<", following, depth), loop, done)
+
+            builder.position_at_end(done)
+            adds = builder.icmp_signed("!=", accumulate, const(0))
+            for i in range(rows):
+                for v in range(vectors):
+                    target = place(c, builder.add(builder.mul(c_step, const(i)), const(v * shape.lanes)))
+                    old = builder.load(target)
+                    old.align = size
+                    zero = ir.Constant(vector, [0.0] * shape.lanes)
+                    store = builder.store(builder.fadd(new[i][v], builder.select(adds, old, zero)), target)
+                    store.align = size
+            return context.get_dummy_value()
+
+        return types.void(I64, pointer, I64, I64, pointer, I64, I64, pointer, I64, I64), generate
+
+    return kernel

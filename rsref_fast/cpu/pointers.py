@@ -1,0 +1,74 @@
+"""Memory without arrays: typed pointers, and the few LLVM instructions that Numba has no function for.
+
+Kernels are given addresses, and index them. Arrays would cost most of the compile time, and copies of their bounds.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+I64 = types.int64
+ADDRESSES = types.CPointer(types.int64)
+
+
+def pointer_to(element: Any) -> Any:
+    """Return an intrinsic: the address in a slot of P, as a pointer to elements of a type."""
+    target = types.CPointer(element)
+
+    @intrinsic
+    def slot(typing_context, table, index):  # type: ignore[no-untyped-def]
+        def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+            address = builder.load(builder.gep(arguments[0], [arguments[1]]))
+            return builder.inttoptr(address, context.get_value_type(target))
+
+        return target(ADDRESSES, I64), generate
+
+    return slot
+
+
+@intrinsic
+def at(typing_context, pointer, place):  # type: ignore[no-untyped-def]
+    """The pointer to the element at a place."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        return builder.gep(arguments[0], [arguments[1]])
+
+    return pointer(pointer, I64), generate
+
+
+def memory_on_stack(element: Any, count: int) -> Any:
+    """Return an intrinsic: a pointer to memory for some elements, gone when the function returns."""
+    target = types.CPointer(element)
+
+    @intrinsic
+    def allocate(typing_context):  # type: ignore[no-untyped-def]
+        def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+            value = context.get_value_type(element)
+            place = cgutils.alloca_once(builder, ir.ArrayType(value, count))
+            place.align = 64
+            return builder.bitcast(place, value.as_pointer())
+
+        return target(), generate
+
+    return allocate
+
+
+def _reinterpreted(source: Any, target: Any) -> Any:
+    @intrinsic
+    def bits(typing_context, value):  # type: ignore[no-untyped-def]
+        def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+            return builder.bitcast(arguments[0], context.get_value_type(target))
+
+        return target(source), generate
+
+    return bits
+
+
+float_of_bits = _reinterpreted(types.int32, types.float32)
+bits_of_float = _reinterpreted(types.float32, types.int32)
+"""The same 32 bits as another type."""

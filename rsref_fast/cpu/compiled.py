@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
@@ -15,7 +15,7 @@ from numba import types
 from rsref_fast.cpu import gemm, vector_math
 from rsref_fast.cpu.emit import Source
 from rsref_fast.cpu.jit import c_function, kernel, plain, summing
-from rsref_fast.cpu.kernels import Call, Kernels
+from rsref_fast.cpu.kernels import Array, Call, Kernels, Pieces
 from rsref_fast.cpu.microkernel import Shape, shape_for
 from rsref_fast.cpu.pointers import ADDRESSES, at, pointer_to
 
@@ -108,20 +108,25 @@ class Compiled(Kernels):
     def panel_width(dtype: np.dtype[Any]) -> int:
         return shape(dtype).width
 
+    def table(self, first: Sequence[Array], given: Mapping[str, Array], pieces: Pieces) -> Any:
+        addresses = np.zeros(self.size, np.int64)
+        for frame, arena in pieces:
+            addresses[frame.slots] = frame.offsets + arena.address
+        for i, array in enumerate(first):
+            addresses[i] = array.__array_interface__["data"][0]
+        for name, array in given.items():
+            slot = self.slots.get(name)
+            if slot is not None:
+                addresses[slot] = array.__array_interface__["data"][0]
+        return addresses
+
     def run(self, entry: str, calls: Sequence[Call]) -> None:
         function = self.functions[entry]
-        tables = [
-            np.array([0 if m is None else m.__array_interface__["data"][0] for m in memory], np.int64)
-            for memory, _ in calls
-        ]
-        if len(calls) == 1:
-            function(tables[0].ctypes.data, calls[0][1].ctypes.data)
-            return
         jobs = [
-            pool(len(calls)).submit(function, table.ctypes.data, numbers.ctypes.data)
-            for table, (_, numbers) in zip(tables[1:], calls[1:])
+            pool(len(calls)).submit(function, table.ctypes.data, numbers.ctypes.data) for table, numbers in calls[1:]
         ]
-        function(tables[0].ctypes.data, calls[0][1].ctypes.data)
+        table, numbers = calls[0]
+        function(table.ctypes.data, numbers.ctypes.data)
         for job in jobs:
             job.result()
 

@@ -7,6 +7,7 @@ time of the caller's arrays a row is, `rid` which row of the shard.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,6 +39,8 @@ class Memory:
     space: Space
     size: Any
     """A `Length`, for as many rows as the space has."""
+    given: bool = False
+    """Whether it is an array of the caller's, not the engine's own memory."""
 
 
 @dataclass
@@ -86,11 +89,12 @@ class Writer:
             self.fixed[name] = leaf
         space = buffer.space
         space = Space.CURRENT if space is Space.PREVIOUS else Space.FLOW_IN if space is Space.FLOW_OUT else space
-        self.memory.setdefault(name, Memory(name, buffer.kind, space, buffer.size))
+        given = leaf is not None or re.fullmatch(r"(constant|d_constant|d_parameter)\d+", name) is not None
+        self.memory.setdefault(name, Memory(name, buffer.kind, space, buffer.size, given))
         return name
 
     def external(self, name: str, kind: str, space: Space, size: Any) -> str:
-        self.memory.setdefault(name, Memory(name, kind, space, size))
+        self.memory.setdefault(name, Memory(name, kind, space, size, True))
         return name
 
     def pointer(self, buffer: Buffer, section: Section) -> str:
@@ -257,8 +261,6 @@ def source_width(view: View) -> int:
 
 
 def _mentions(body: str, name: str) -> bool:
-    import re
-
     return re.search(rf"\b{re.escape(name)}\b", body) is not None
 
 

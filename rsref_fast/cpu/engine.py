@@ -13,6 +13,7 @@ from rsref.recurrence import Recurrence
 from rsref.tensor import ConstantSource, Parameter, Tensor
 from rsref_fast.cpu.emit import FIRST_SLOT, Memory, Source, backward_source, forward_source
 from rsref_fast.cpu.kernels import Kernels
+from rsref_fast.cpu.memory import Arena, Frame, frame
 from rsref_fast.lengths import sized
 from rsref_fast.packing import Shard, gathered_back, held, masked_batch, whole_batch
 from rsref_fast.program import Compiled, build
@@ -22,6 +23,13 @@ Array = np.ndarray
 DTYPES = {"int": np.dtype(np.int64), "bool": np.dtype(np.uint8)}
 BLOCK_ROWS = 96
 """Rows for which sequences are projected at once: few enough to stay in the cache until they are used."""
+
+
+NOTHING = Shard(
+    slice(0, 0), 0, np.zeros(1, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.uint8),
+    np.zeros(0, bool),
+)  # fmt: skip
+"""A shard without samples, for what needs none."""
 
 
 @dataclass
@@ -48,7 +56,7 @@ class Tape:
     mask: Array | None
     outputs: list[Array]
     shards: Sequence[Shard]
-    kept: list[dict[str, Array]]
+    kept: list[Arena]
     pieces: list[Any]
     """Tapes of single steps, if the step mixes samples and a mask leaves some out."""
 
@@ -67,6 +75,7 @@ class FastEngine:
         self.reference = ReferenceEngine(recurrence)
         self._special: dict[Any, Specialised] = {}
         self._checked: dict[Any, Any] = {}
+        self._framed: dict[Any, Any] = {}
 
     # --- compiling ------------------------------------------------------------------------------------------------
 
@@ -108,7 +117,8 @@ class FastEngine:
         special = self.specialised(sequences, constants, states, dtype)
         mask = None if mask is None or mask.all() else np.asarray(mask, bool)
         arrays = [[_plain(a, dtype) for a in group] for group in (sequences, constants, states, parameters)]
-        outputs = [np.zeros((batch, length, *s[1:]), _dtype(kind, dtype)) for s, kind in specs]
+        make = np.empty if mask is None else np.zeros
+        outputs = [make((batch, length, *s[1:]), _dtype(kind, dtype)) for s, kind in specs]
         tape = Tape(special, *arrays, mask, outputs, (), [], [])
         if special.compiled.mixes and mask is not None:
             return self._step_by_step(tape, length)
@@ -138,24 +148,26 @@ class FastEngine:
         shared = self._fixed(special, source, tape.parameters)
         shared.update({f"sequence{i}": s for i, s in enumerate(tape.sequences)})
         shared.update({f"output{i}": y for i, y in enumerate(tape.outputs)})
-        self._prepare(special.run_forward, source, shared, special.dtype)
+        kernels = special.run_forward
+        pieces = self._prepare(kernels, source, shared, special.dtype)
         calls, waiting = [], []
         for shard in tape.shards:
             own = {f"constant{i}": _rows(c, shard) for i, c in enumerate(tape.constants)}
             ends = [_rows(f, shard) if isinstance(shard.rows, slice) else np.empty((shard.count, *f.shape[1:]), f.dtype)
                     for f in finals]  # fmt: skip
             own.update({f"final{i}": f for i, f in enumerate(ends)})
-            memory, kept = self._memory(special, source, shard, {**shared, **own}, taped)
+            kept, scratch = self._frames(special, source, shard, taped)
+            tape.kept.append(Arena(kept.total))
             for i, state in enumerate(tape.states):
-                if f"state{i}" in memory:
-                    start = _rows(state, shard).ravel()
-                    memory[f"state{i}"][: start.size] = start
-            tape.kept.append(kept)
-            waiting.append((shard, ends))
-            calls.append((self._slots(source, shard, memory), self._numbers(shard, taped)))
+                if f"state{i}" in kept.names:
+                    start = _rows(state, shard).reshape(-1)
+                    kept.view(tape.kept[-1], f"state{i}")[: start.size] = start
+            memory = [*pieces, (kept, tape.kept[-1]), (scratch, Arena(scratch.total))]
+            waiting.append((shard, ends, (own, memory)))  # addresses keep nothing alive
+            calls.append((kernels.table(_packed(shard), {**shared, **own}, memory), self._numbers(shard, taped)))
         special.run_forward.run("shard", calls)
         self._check_numbers(calls)
-        for shard, ends in waiting:
+        for shard, ends, _ in waiting:
             if not isinstance(shard.rows, slice):
                 for final, end in zip(finals, ends):
                     final[shard.rows] = end
@@ -173,37 +185,40 @@ class FastEngine:
                 found[name] = _plain(leaf.source.value, special.dtype)
         return found
 
-    def _prepare(self, kernels: Kernels, source: Source, shared: dict[str, Array], dtype: np.dtype[Any]) -> None:
-        by_name = {m.name: m for m in source.memory}
-        for name in source.prepared:
-            shared[name] = self.kernels.fresh(sized(by_name[name].size, 0), _dtype(by_name[name].kind, dtype))
-        if source.prepared:
-            nothing = Shard(slice(0, 0), 0, np.zeros(1, np.int64), *(np.zeros(0, np.int64),) * 2,
-                            np.zeros(0, np.uint8), np.zeros(0, bool))  # fmt: skip
-            kernels.run("prepare", [(self._slots(source, nothing, shared), self._numbers(nothing, False))])
+    def _prepare(self, kernels: Kernels, source: Source, shared: dict[str, Array], dtype: np.dtype[Any]) -> Any:
+        """Compute what depends on parameters alone; answer the memory that holds it."""
+        if not source.prepared:
+            return []
+        key = (id(source), "prepared")
+        if key not in self._framed:
+            wanted = set(source.prepared)
+            self._framed[key] = frame(
+                (m.name, kernels.slots[m.name], sized(m.size, 0), _dtype(m.kind, dtype))
+                for m in source.memory if m.name in wanted
+            )  # fmt: skip
+        piece = (self._framed[key], Arena(self._framed[key].total))
+        kernels.run("prepare", [(kernels.table(_packed(NOTHING), shared, [piece]), self._numbers(NOTHING, False))])
+        return [piece]
 
-    def _memory(
-        self, special: Specialised, source: Source, shard: Shard, given: dict[str, Array], taped: bool
-    ) -> tuple[dict[str, Array], dict[str, Array]]:
-        """Return all memory that a shard's program is given by name, and of it what backward reads."""
-        rows = len(shard.pos)
-        block = min(rows, max(BLOCK_ROWS, shard.count))
-        window = rows if taped else block
-        memory, kept = dict(given), {}
-        for m in source.memory:
-            if m.name in memory:
-                continue
-            memory[m.name] = self.kernels.fresh(
-                _elements(m, shard.count, block, window), _dtype(m.kind, special.dtype)
-            )
-            if m.space in (Space.PACKED, Space.CURRENT):
-                kept[m.name] = memory[m.name]
-        return memory, kept
-
-    def _slots(self, source: Source, shard: Shard, memory: dict[str, Array]) -> list[Array | None]:
-        first: list[Array | None] = [shard.off, shard.pos, shard.rid, shard.cut]
-        assert len(first) == FIRST_SLOT
-        return [*first, *(None if m.name not in memory else memory[m.name].reshape(-1) for m in source.memory)]
+    def _frames(self, special: Specialised, source: Source, shard: Shard, taped: bool) -> tuple[Frame, Frame]:
+        """Return how a shard's memory is cut up: what backward will read, and the rest."""
+        key = (id(source), shard.count, len(shard.pos), taped)
+        if key not in self._framed:
+            rows = len(shard.pos)
+            block = min(rows, max(BLOCK_ROWS, shard.count))
+            window = rows if taped else block
+            parts: tuple[list[Any], list[Any]] = ([], [])
+            for i, m in enumerate(source.memory):
+                if m.name in source.prepared or m.given:
+                    continue
+                tape = m.space in (Space.PACKED, Space.CURRENT)
+                size = _elements(m, shard.count, block, window)
+                parts[not tape].append((m.name, i + FIRST_SLOT, size, _dtype(m.kind, special.dtype)))
+            if len(self._framed) > 256:
+                self._framed.clear()
+            self._framed[key] = (frame(parts[0]), frame(parts[1]))
+        found: tuple[Frame, Frame] = self._framed[key]
+        return found
 
     def _numbers(self, shard: Shard, taped: bool) -> Array:
         return np.array([shard.count, shard.steps, max(BLOCK_ROWS, shard.count), 0, taped], np.int64)
@@ -249,9 +264,10 @@ class FastEngine:
         for i, (y, d) in enumerate(zip(tape.outputs, d_outputs)):
             shared[f"d_output{i}"] = np.zeros(y.shape, special.dtype) if d is None else d
         shared.update({f"d_parameter{i}": d for i, d in enumerate(found.parameters)})
-        self._prepare(special.run_backward, source, shared, special.dtype)
-        calls, waiting, memories = [], [], []
-        for shard, kept in zip(tape.shards, tape.kept):
+        kernels = special.run_backward
+        pieces = self._prepare(kernels, source, shared, special.dtype)
+        calls, waiting = [], []
+        for shard, arena in zip(tape.shards, tape.kept):
             own: dict[str, Array] = {f"constant{i}": _rows(c, shard) for i, c in enumerate(tape.constants)}
             answers: list[tuple[Array, Array]] = []
             for i, d in enumerate(found.constants):
@@ -266,19 +282,33 @@ class FastEngine:
                 own[f"d_final{i}"][shard.cut_end] = 0
                 own[f"d_state{i}"] = np.empty((shard.count, *d.shape[1:]), special.dtype)
                 answers.append((d, own[f"d_state{i}"]))
-            memory, _ = self._memory(special, source, shard, {**shared, **kept, **own}, True)
-            memories.append(memory)
-            waiting.append((shard, answers))
-            calls.append((self._slots(source, shard, memory), self._numbers(shard, True)))
-        special.run_backward.run("shard", calls)
-        for shard, answers in waiting:
+            _, scratch = self._frames(special, source, shard, True)
+            kept, _ = self._frames(special, special.forward, shard, True)
+            read = self._read(kernels, kept)
+            memory = [*pieces, (read, arena), (scratch, Arena(scratch.total))]
+            waiting.append((shard, answers, (own, memory)))
+            calls.append((kernels.table(_packed(shard), {**shared, **own}, memory), self._numbers(shard, True)))
+        kernels.run("shard", calls)
+        for shard, answers, _ in waiting:
             for whole, part in answers:
                 whole[shard.rows] = part
+        first, *others = (memory[-1] for _, _, (_, memory) in waiting)
         for name in source.folds:
-            for other in memories[1:]:
-                memories[0][name] += other[name]
-        slots = self._slots(source, tape.shards[0], memories[0])
-        special.run_backward.run("finish", [(slots, self._numbers(tape.shards[0], True))])
+            for frame_, arena in others:
+                first[0].view(first[1], name)[...] += frame_.view(arena, name)
+        kernels.run("finish", [calls[0]])
+
+    def _read(self, kernels: Kernels, kept: Frame) -> Frame:
+        """Return forward's frame with the slots that backward has for it."""
+        chosen = [i for i, name in enumerate(kept.names) if name in kernels.slots]
+        return Frame(
+            tuple(kept.names[i] for i in chosen),
+            np.array([kernels.slots[kept.names[i]] for i in chosen], np.int64),
+            kept.offsets[chosen],
+            tuple(kept.lengths[i] for i in chosen),
+            tuple(kept.dtypes[i] for i in chosen),
+            kept.total,
+        )
 
     # --- steps that mix samples, with a mask: one step a call, for the rows that take part -----------------------------
 
@@ -349,6 +379,10 @@ def _plain(array: Array, dtype: np.dtype[Any]) -> Array:
 
 def _dtype(kind: str, dtype: np.dtype[Any]) -> np.dtype[Any]:
     return DTYPES.get(kind, dtype)
+
+
+def _packed(shard: Shard) -> list[Array]:
+    return [shard.off, shard.pos, shard.rid, shard.cut]
 
 
 def _rows(array: Array, shard: Shard) -> Array:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from rsref_fast.cpu import interpreted
-from rsref_fast.cpu.emit import Source
+from rsref_fast.cpu.emit import FIRST_SLOT, Source
+from rsref_fast.cpu.memory import Arena, Frame
 
 Array = np.ndarray
-Call = tuple[Sequence[Array | None], Array]
+Call = tuple[Any, Array]
+Pieces = Sequence[tuple[Frame, Arena]]
 
 
 class Kernels:
@@ -20,19 +22,20 @@ class Kernels:
     def __init__(self, source: Source, dtype: np.dtype[Any]):
         self.source = source
         self.dtype = dtype
+        self.slots = {m.name: i + FIRST_SLOT for i, m in enumerate(source.memory)}
+        self.size = len(source.memory) + FIRST_SLOT
 
     @staticmethod
     def panel_width(dtype: np.dtype[Any]) -> int:
         """Return how many columns a panel of packed weights has."""
         raise NotImplementedError
 
-    @staticmethod
-    def fresh(size: int, dtype: np.dtype[Any]) -> Array:
-        """Return memory whose content does not matter."""
-        return np.empty(size, dtype)
+    def table(self, first: Sequence[Array], given: Mapping[str, Array], pieces: Pieces) -> Any:
+        """Return P for a call: its first slots, arrays by name, and arenas cut up by frames."""
+        raise NotImplementedError
 
     def run(self, entry: str, calls: Sequence[Call]) -> None:
-        """Call a function of the program once for each of the calls: pairs of memory and numbers."""
+        """Call a function of the program once for each of the calls: pairs of P and N."""
         raise NotImplementedError
 
 
@@ -47,10 +50,17 @@ class Interpreted(Kernels):
     def panel_width(dtype: np.dtype[Any]) -> int:
         return interpreted.WIDTH
 
-    @staticmethod
-    def fresh(size: int, dtype: np.dtype[Any]) -> Array:
-        poison = {"f": np.nan, "i": -(2**40), "u": 77}[dtype.kind]
-        return np.full(size, poison, dtype)
+    def table(self, first: Sequence[Array], given: Mapping[str, Array], pieces: Pieces) -> Any:
+        memory: list[Array | None] = [None] * self.size
+        memory[:FIRST_SLOT] = first
+        for frame, arena in pieces:
+            for name in frame.names:
+                if name in self.slots:
+                    memory[self.slots[name]] = frame.view(arena, name)
+        for name, array in given.items():
+            if name in self.slots:
+                memory[self.slots[name]] = array.reshape(-1)
+        return memory
 
     def run(self, entry: str, calls: Sequence[Call]) -> None:
         with np.errstate(all="ignore"):

@@ -1,0 +1,84 @@
+"""Memory for kernels: one piece for each shard, cut up by offsets, and used again by later calls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray
+ALIGNMENT = 64
+"""Bytes: a cache line, and the widest vector."""
+
+KEPT = 8
+"""How many pieces wait to be used again. Fresh memory costs a page fault for every 4 KiB, more than the arithmetic."""
+
+_waiting: list[Array] = []
+
+
+class Arena:
+    """Some bytes, aligned; given back for later calls when nothing holds the object any more."""
+
+    def __init__(self, size: int):
+        self.size = size
+        self._whole = _taken(size + ALIGNMENT)
+        start = -self._whole.__array_interface__["data"][0] % ALIGNMENT
+        self.bytes = self._whole[start : start + size]
+        self.address = int(self._whole.__array_interface__["data"][0]) + start
+
+    def __del__(self) -> None:
+        if len(_waiting) < KEPT:
+            _waiting.append(self._whole)
+
+
+def _taken(size: int) -> Array:
+    """Return waiting memory that is large enough, and not far too large, or new one."""
+    best = None
+    for piece in list(_waiting):
+        if size <= piece.size <= 2 * size + 65536 and (best is None or piece.size < best.size):
+            best = piece
+    if best is not None:
+        for i, piece in enumerate(_waiting):
+            if piece is best:
+                try:
+                    return _waiting.pop(i) if _waiting[i] is best else np.empty(size, np.uint8)
+                except IndexError:  # another thread was faster
+                    break
+    return np.empty(size, np.uint8)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """How an arena is cut up: for each name its slot in P, its offset in bytes, its length and its dtype."""
+
+    names: tuple[str, ...]
+    slots: Array
+    offsets: Array
+    lengths: tuple[int, ...]
+    dtypes: tuple[np.dtype[Any], ...]
+    total: int
+
+    def view(self, arena: Arena, name: str) -> Array:
+        """Return the memory of a name as an array."""
+        i = self.names.index(name)
+        first, dtype = int(self.offsets[i]), self.dtypes[i]
+        return arena.bytes[first : first + self.lengths[i] * dtype.itemsize].view(dtype)
+
+
+def frame(parts: Iterable[tuple[str, int, int, np.dtype[Any]]]) -> Frame:
+    """Return a frame for parts (name, slot, number of elements, dtype)."""
+    parts = list(parts)
+    offsets, total = [], 0
+    for _, _, length, dtype in parts:
+        offsets.append(total)
+        total += -(-length * dtype.itemsize // ALIGNMENT) * ALIGNMENT
+    return Frame(
+        tuple(p[0] for p in parts),
+        np.array([p[1] for p in parts], np.int64),
+        np.array(offsets, np.int64),
+        tuple(p[2] for p in parts),
+        tuple(p[3] for p in parts),
+        total,
+    )

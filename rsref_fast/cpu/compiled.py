@@ -1,108 +1,70 @@
-"""Generated source compiled by Numba to machine code that is called by address, from Python or without it."""
+"""Generated source as machine code, from the cache or freshly compiled; shards run on threads of their own."""
 
 from __future__ import annotations
 
-import ctypes
+import importlib.metadata
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from pathlib import Path
 from typing import Any
 
-import llvmlite.binding as llvm
 import numpy as np
-from numba import types
 
-from rsref_fast.cpu import gemm, vector_math
+from rsref_fast.cpu import cache as disk
+from rsref_fast.cpu import objects
 from rsref_fast.cpu.emit import Source
-from rsref_fast.cpu.jit import c_function, kernel, plain, summing
 from rsref_fast.cpu.kernels import Array, Call, Kernels, Pieces
-from rsref_fast.cpu.microkernel import Shape, shape_for
-from rsref_fast.cpu.pointers import ADDRESSES, at, pointer_to
-
-ENTRY = types.int64(ADDRESSES, ADDRESSES)
-PROTOTYPE = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p)
-
-@cache
-def features() -> str:
-    return llvm.get_host_cpu_features().flatten()
+from rsref_fast.cpu.microkernel_shapes import Shape, shape_for
 
 
 @cache
 def shape(dtype: np.dtype[Any]) -> Shape:
-    return shape_for(features(), dtype.itemsize * 8)
-
-
-@plain
-def copy_rows(count, width, source, target):  # type: ignore[no-untyped-def]
-    for i in range(count * width):
-        target[i] = source[i]
-
-
-@plain
-def gather_rows(count, width, source, index, target):  # type: ignore[no-untyped-def]
-    for i in range(count):
-        first = index[i] * width
-        for j in range(width):
-            target[i * width + j] = source[first + j]
-
-
-@plain
-def zero(count, target):  # type: ignore[no-untyped-def]
-    for i in range(count):
-        target[i] = 0
-
-
-@plain
-def cut_rows(count, width, cut, target):  # type: ignore[no-untyped-def]
-    for i in range(count):
-        if cut[i] != 0:
-            for j in range(width):
-                target[i * width + j] = 0
+    return shape_for(objects.features(), dtype.itemsize * 8)
 
 
 @cache
-def library(dtype: np.dtype[Any]) -> dict[str, Any]:
-    """Return the compiled matrix products of a precision, as functions that other kernels call by name."""
-    element = types.float32 if dtype.itemsize == 4 else types.float64
-    found = {}
-    for name, (function, signature) in gemm.products(element, shape(dtype)).items():
-        symbol = f"rsref_{name}_{dtype.name}"
-        compiled = c_function(function, signature)
-        _kept.append(compiled)
-        llvm.add_symbol(symbol, compiled.address)
-        found[name] = types.ExternalFunction(symbol, signature)
-    return found
-
-
-_kept: list[Any] = []
+def versions() -> str:
+    """Return what a compiled piece depends on besides its source: our code, the compiler, the processor."""
+    own = disk.key_of("".join(p.read_text() for p in sorted(Path(__file__).parent.glob("*.py"))))
+    packages = [f"{name} {importlib.metadata.version(name)}" for name in ("numba", "llvmlite", "numpy")]
+    return " ".join([own, *packages, objects.processor(), objects.features()])
 
 
 @cache
-def namespace(dtype: np.dtype[Any]) -> dict[str, Any]:
-    """Return the names that generated source uses, for a working precision."""
-    element = types.float32 if dtype.itemsize == 4 else types.float64
-    return {
-        **vector_math.functions(element), **library(dtype),
-        "kernel": kernel, "summing": summing, "entry": lambda function: function, "at": at,
-        "copy_rows": copy_rows, "gather_rows": gather_rows, "zero": zero, "cut_rows": cut_rows,
-        "floats": pointer_to(element), "ints": pointer_to(types.int64), "bytes_": pointer_to(types.uint8),
-        "F": dtype.type, "I": np.int64, "U": np.uint8, "NAN": dtype.type("nan"), "INFINITY": dtype.type("inf"),
-    }  # fmt: skip
+def library(dtype: np.dtype[Any]) -> None:
+    """Make the matrix products of a precision callable by name; compiled once for a machine."""
+
+    def build(name: str) -> tuple[bytes, str]:
+        from rsref_fast.cpu import build
+
+        return build.product(name, dtype, shape(dtype))
+
+    for name in ("multiply_packed", "multiply", "pack"):
+        key = disk.key_of(name, dtype.name, versions())
+        code, symbol = disk.fetch(key, "", lambda name=name: build(name))  # type: ignore[misc]
+        objects.publish(f"rsref_{name}_{dtype.name}", objects.load(code, symbol))
 
 
 class Compiled(Kernels):
-    """Machine code of a program; shards run on threads of their own."""
+    """Machine code of a program. Its source is readable in the cache folder."""
 
     def __init__(self, source: Source, dtype: np.dtype[Any]):
         super().__init__(source, dtype)
-        names = dict(namespace(dtype))
-        body = "\n".join(line for line in source.text.splitlines() if not line.startswith("from rsref_fast."))
-        exec(compile(body, "<generated>", "exec"), names)  # the text is our own
-        self.functions = {}
-        for entry in source.entries:
-            compiled = c_function(names[entry], ENTRY)
-            self.functions[entry] = PROTOTYPE(compiled.address)
-            _kept.append(compiled)
+        library(dtype)
+        key = disk.key_of(source.text, dtype.name, versions())
+
+        def build() -> tuple[bytes, str]:
+            from rsref_fast.cpu import build
+
+            return build.program(source.text, dtype, Path(f"{key}.py"))
+
+        code, symbol = disk.fetch(key, source.text, build)
+        try:
+            self.function = objects.function_at(objects.load(code, symbol))
+        except RuntimeError:
+            code, symbol = build()
+            self.function = objects.function_at(objects.load(code, symbol))
 
     @staticmethod
     def panel_width(dtype: np.dtype[Any]) -> int:
@@ -121,12 +83,13 @@ class Compiled(Kernels):
         return addresses
 
     def run(self, entry: str, calls: Sequence[Call]) -> None:
-        function = self.functions[entry]
-        jobs = [
-            pool(len(calls)).submit(function, table.ctypes.data, numbers.ctypes.data) for table, numbers in calls[1:]
-        ]
-        table, numbers = calls[0]
-        function(table.ctypes.data, numbers.ctypes.data)
+        which = self.source.entries.index(entry)
+        places = []
+        for table, numbers in calls:
+            numbers[5] = which
+            places.append((table.ctypes.data, numbers.ctypes.data))
+        jobs = [pool(len(calls)).submit(self.function, *place) for place in places[1:]]
+        self.function(*places[0])
         for job in jobs:
             job.result()
 

@@ -68,6 +68,8 @@ class Writer:
         self.layout = program.layout
         self.width = width
         self.functions: list[Function] = []
+        self.users: list[Function] = []
+        self.texts: dict[str, str] = {}
         self.memory: dict[str, Memory] = {}
         self.fixed: dict[str, Tensor] = {}
         self.panels: dict[tuple[Any, ...], Buffer] = {}
@@ -125,14 +127,22 @@ class Writer:
     # --- functions ------------------------------------------------------------------------------------------------
 
     def call(self, function: Function, section: Section, rows: str) -> str:
-        """Return the call of a function on the rows of a section."""
-        self.functions.append(function)
+        """Return the call of a function on the rows of a section; functions of one text are one."""
+        function.name = self._shared(function)
         return ", ".join(
             [f"{function.name}({rows}", *(self.pointer(b, section) for b in function.parameters), *function.extra]
         ) + ")"  # fmt: skip
 
+    def _shared(self, function: Function) -> str:
+        text = function.source().replace(f"def {function.name}(", "def (").replace(function.comment, "")
+        if text not in self.texts:
+            self.texts[text] = function.name
+            self.functions.append(function)
+        self.users.append(function)
+        return self.texts[text]
+
     def new_function(self, label: str, comment: str) -> Function:
-        return Function(f"{label}_{len(self.functions)}", comment, self.values)
+        return Function(f"{label}_{len(self.users)}", comment, self.values)
 
     def unit(self, unit: Unit, section: Section, rows: str) -> str:
         """Return the line that computes a unit; nothing if its parts were computed in place."""
@@ -224,7 +234,7 @@ class Writer:
                 value = function.load(source, [*row, *i])
                 text = f"U({value.text})" if kind == "bool" else cast(value, kind).text
                 function.add(f"{function.pointer(target)}[o + {place}] = {text}")
-        self.functions.append(function)
+        function.name = self._shared(function)
         arguments = [
             name if buffer is target else self.pointer(buffer, section) for buffer in function.parameters
         ]
@@ -253,6 +263,8 @@ class Writer:
             ]
             header = [f"@entry\ndef {name}(P, N):", f'{INDENT}"""{comment}"""']
             parts.append("\n".join([*header, *variables, *(INDENT + line for line in lines), f"{INDENT}return 0"]))
+        choice = "".join(f"{INDENT}if N[5] == {i}:\n{INDENT * 2}{name}(P, N)\n" for i, name in enumerate(names))
+        parts.append(f'@entry\ndef run(P, N):\n{INDENT}"""What N[5] asks for."""\n{choice}{INDENT}return 0')
         return Source("\n\n\n".join(parts) + "\n", tuple(names), list(self.memory.values()), dict(self.fixed))
 
 
@@ -399,7 +411,7 @@ def backward_source(compiled: Compiled, width: int) -> Source:
     zeros = [f"zero({b.width}, {w.variable(b)})" for b in folds]
     zeros += [
         f"zero(n0 * {b.width}, {w.variable(b)})"
-        for b in (p for f in list(w.functions) for p in f.parameters)
+        for b in (p for f in w.users for p in f.parameters)
         if b.name.startswith("d_constant")
     ]
     lines = [
@@ -466,7 +478,7 @@ def _gathers(w: Writer, program: Program) -> list[str]:
     """Return the lines that fetch a block's rows of the sequences that are read."""
     lines = []
     for name, buffer in program.gathered.items():
-        if any(buffer in f.parameters for f in w.functions):
+        if any(buffer in f.parameters for f in w.users):
             w.external(name, buffer.kind, Space.FIXED, buffer.width)
             lines.append(f"gather_rows(rows, {buffer.width}, {name}, at(pos, r0), {w.variable(buffer)})")
     return lines

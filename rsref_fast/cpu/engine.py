@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -34,14 +35,28 @@ NOTHING = Shard(
 
 @dataclass
 class Specialised:
-    """A step compiled for inner shapes and a precision."""
+    """A step compiled for inner shapes and a precision; each program when it is first needed."""
 
     compiled: Compiled
     dtype: np.dtype[Any]
-    forward: Source
-    backward: Source
-    run_forward: Kernels
-    run_backward: Kernels
+    kernels: type[Kernels]
+    width: int
+
+    @cached_property
+    def forward(self) -> Source:
+        return forward_source(self.compiled, self.width)
+
+    @cached_property
+    def backward(self) -> Source:
+        return backward_source(self.compiled, self.width)
+
+    @cached_property
+    def run_forward(self) -> Kernels:
+        return self.kernels(self.forward, self.dtype)
+
+    @cached_property
+    def run_backward(self) -> Kernels:
+        return self.kernels(self.backward, self.dtype)
 
 
 @dataclass
@@ -89,11 +104,7 @@ class FastEngine:
             graph = self.recurrence.graph
             leaves = (*graph.sequences, *graph.constants, *graph.states)
             compiled = build(graph, dict(zip(leaves, shapes)))
-            width = self.kernels.panel_width(dtype)
-            forward, backward = forward_source(compiled, width), backward_source(compiled, width)
-            self._special[key] = Specialised(
-                compiled, dtype, forward, backward, self.kernels(forward, dtype), self.kernels(backward, dtype)
-            )
+            self._special[key] = Specialised(compiled, dtype, self.kernels, self.kernels.panel_width(dtype))
         return self._special[key]
 
     # --- forward --------------------------------------------------------------------------------------------------
@@ -221,7 +232,7 @@ class FastEngine:
         return found
 
     def _numbers(self, shard: Shard, taped: bool) -> Array:
-        return np.array([shard.count, shard.steps, max(BLOCK_ROWS, shard.count), 0, taped], np.int64)
+        return np.array([shard.count, shard.steps, max(BLOCK_ROWS, shard.count), 0, taped, 0], np.int64)
 
     def _check_numbers(self, calls: Sequence[tuple[Any, Array]]) -> None:
         if any(numbers[3] for _, numbers in calls):

@@ -10,8 +10,9 @@ from typing import Any
 from numba import types
 
 from rsref_fast.cpu.jit import plain
-from rsref_fast.cpu.microkernel import Shape, microkernel
-from rsref_fast.cpu.pointers import at, memory_on_stack
+from rsref_fast.cpu.microkernel import microkernel
+from rsref_fast.cpu.microkernel_shapes import Shape
+from rsref_fast.cpu.pointers import at, caller, memory_on_stack
 
 I64 = types.int64
 CHUNK = 256
@@ -122,9 +123,24 @@ def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
                 for i in range(now, width):
                     panels[place + i] = element(0)
 
-    product = types.void(*[I64] * 3, pointer, *[I64] * 2)
+    own = {"multiply_packed": multiply_packed, "multiply": multiply, "pack": pack}
+    return {name: (own[name], signature) for name, signature in signatures(element).items()}
+
+
+def signatures(element: Any) -> dict[str, Any]:
+    """Return the types of the functions' arguments, by name."""
+    pointer = types.CPointer(element)
+    left = (I64, I64, I64, pointer, I64, I64)
     return {
-        "multiply_packed": (multiply_packed, types.void(*product.args, pointer, pointer, I64, I64)),
-        "multiply": (multiply, types.void(*product.args, pointer, I64, I64, pointer, I64, I64)),
-        "pack": (pack, types.void(I64, I64, pointer, I64, I64, pointer)),
+        "multiply_packed": types.void(*left, pointer, pointer, I64, I64),
+        "multiply": types.void(*left, pointer, I64, I64, pointer, I64, I64),
+        "pack": types.void(I64, I64, pointer, I64, I64, pointer),
     }
+
+
+def declared(element: Any, precision: str) -> dict[str, Any]:
+    """Return the functions as kernels call them: by the names under which they are published."""
+    found = {}
+    for name, signature in signatures(element).items():
+        found[name] = caller(f"rsref_{name}_{precision}", signature)
+    return found

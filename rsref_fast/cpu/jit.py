@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 from numba import njit
-from numba.core.ccallback import CFunc
 
 FREEDOM = frozenset({"contract", "nsz"})
 """What the compiler may do to floats; never assume that there is no NaN and no infinity."""
@@ -41,10 +40,3 @@ kernel = jit(*FREEDOM, noalias=True)
 summing = jit(*FREEDOM, "reassoc", noalias=True)
 plain = jit(*FREEDOM)
 exactly = jit("contract", inline=True)
-
-
-def c_function(function: Any, signature: Any) -> Any:
-    """Return a function compiled so that C can call it by its address."""
-    compiled = CFunc(function, (signature.args, signature.return_type), {}, {"error_model": "numpy", "_nrt": False})
-    compiled.compile()
-    return compiled

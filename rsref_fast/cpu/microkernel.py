@@ -6,7 +6,6 @@ panels, rows of `vectors * lanes` columns that follow each other, so that every 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from llvmlite import ir
@@ -14,33 +13,9 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from rsref_fast.cpu.microkernel_shapes import Shape
+
 I64 = types.int64
-
-
-@dataclass(frozen=True)
-class Shape:
-    """Widths for an instruction set and a precision.
-
-    lanes: elements of a vector. vectors: of a panel. rows: numbers of rows of a block, the largest first; 1 is last.
-    """
-
-    lanes: int
-    vectors: int
-    rows: tuple[int, ...]
-
-    @property
-    def width(self) -> int:
-        """Columns of a panel."""
-        return self.lanes * self.vectors
-
-
-def shape_for(features: str, bits: int) -> Shape:
-    """Return the widths for a CPU's features (as LLVM lists them) and elements of 32 or 64 bits."""
-    if "+avx512f" in features:
-        return Shape(512 // bits, 2, (8, 4, 2, 1))
-    if "+avx" in features:
-        return Shape(256 // bits, 2, (6, 4, 2, 1))
-    return Shape(128 // bits, 2, (8, 4, 2, 1))
 
 
 def microkernel(element: Any, shape: Shape, rows: int, panels: int = 1) -> Any:

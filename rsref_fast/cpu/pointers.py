@@ -72,3 +72,25 @@ def _reinterpreted(source: Any, target: Any) -> Any:
 float_of_bits = _reinterpreted(types.int32, types.float32)
 bits_of_float = _reinterpreted(types.float32, types.int32)
 """The same 32 bits as another type."""
+
+
+def caller(symbol: str, signature: Any) -> Any:
+    """Return an intrinsic that calls one of our own functions by its published name, as Numba's functions are called."""
+
+    def generate(context, builder, own, arguments):  # type: ignore[no-untyped-def]
+        values = [context.get_value_type(a) for a in signature.args]
+        # a place for the result (none: a pointer) and one for an exception, which these functions never raise
+        empty = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.IntType(32), [empty, empty, *values])
+        function = cgutils.get_or_insert_function(builder.module, kind, symbol)
+        result = cgutils.alloca_once(builder, ir.IntType(64))
+        error = cgutils.alloca_once(builder, ir.IntType(64))
+        places = [builder.bitcast(place, empty) for place in (result, error)]
+        builder.call(function, [*places, *arguments])
+        return context.get_dummy_value()
+
+    count = len(signature.args)
+    names = ", ".join(f"a{i}" for i in range(count))
+    scope: dict[str, Any] = {"signature": types.void(*signature.args), "generate": generate}
+    exec(f"def call(typing_context, {names}):\n    return signature, generate\n", scope)
+    return intrinsic(scope["call"])

@@ -1,0 +1,85 @@
+"""From generated source to an object file, by Numba: only what the cache does not have is ever built."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numba import types
+
+from rsref_fast.cpu import gemm, vector_math
+from rsref_fast.cpu.jit import kernel, plain, summing
+from rsref_fast.cpu.microkernel import Shape
+from rsref_fast.cpu.pointers import ADDRESSES, at, pointer_to
+
+ENTRY = types.int64(ADDRESSES, ADDRESSES)
+
+
+@plain
+def copy_rows(count, width, source, target):  # type: ignore[no-untyped-def]
+    for i in range(count * width):
+        target[i] = source[i]
+
+
+@plain
+def gather_rows(count, width, source, index, target):  # type: ignore[no-untyped-def]
+    for i in range(count):
+        first = index[i] * width
+        for j in range(width):
+            target[i * width + j] = source[first + j]
+
+
+@plain
+def zero(count, target):  # type: ignore[no-untyped-def]
+    for i in range(count):
+        target[i] = 0
+
+
+@plain
+def cut_rows(count, width, cut, target):  # type: ignore[no-untyped-def]
+    for i in range(count):
+        if cut[i] != 0:
+            for j in range(width):
+                target[i * width + j] = 0
+
+
+def element_of(dtype: np.dtype[Any]) -> Any:
+    return types.float32 if dtype.itemsize == 4 else types.float64
+
+
+def object_of(function: Any, signature: Any) -> tuple[bytes, str]:
+    """Return a function that `jit` compiled, as an object file, and its name in it."""
+    function.compile(signature.args)
+    library = function.overloads[tuple(signature.args)].library
+    descriptor = function.overloads[tuple(signature.args)].fndesc
+    code = library._codegen._tm.emit_object(library._final_module)
+    return code, descriptor.llvm_func_name
+
+
+def product(name: str, dtype: np.dtype[Any], shape: Shape) -> tuple[bytes, str]:
+    """Return one of the matrix products as an object file, and its name in it."""
+    function, signature = gemm.products(element_of(dtype), shape)[name]
+    return object_of(plain(function), signature)
+
+
+@cache
+def namespace(dtype: np.dtype[Any]) -> dict[str, Any]:
+    """Return the names that generated source uses, for a working precision."""
+    element = element_of(dtype)
+    return {
+        **vector_math.functions(element), **gemm.declared(element, dtype.name),
+        "kernel": kernel, "summing": summing, "entry": plain, "at": at,
+        "copy_rows": copy_rows, "gather_rows": gather_rows, "zero": zero, "cut_rows": cut_rows,
+        "floats": pointer_to(element), "ints": pointer_to(types.int64), "bytes_": pointer_to(types.uint8),
+        "F": dtype.type, "I": np.int64, "U": np.uint8, "NAN": dtype.type("nan"), "INFINITY": dtype.type("inf"),
+    }  # fmt: skip
+
+
+def program(text: str, dtype: np.dtype[Any], path: Path) -> tuple[bytes, str]:
+    """Return a generated module's `run` as an object file, and its name in it. path: where its source lies."""
+    names = dict(namespace(dtype))
+    body = text.replace("from rsref_fast.cpu.runtime import *", "")
+    exec(compile(body, str(path), "exec"), names)  # the text is our own
+    return object_of(names["run"], ENTRY)

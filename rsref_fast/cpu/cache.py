@@ -1,0 +1,105 @@
+"""Compiled kernels on disk, in the platform's user cache folder: safe between processes, bounded, checked when read.
+
+A file is written aside and moved into place at once, so that whoever reads it sees all of it or nothing; it begins
+with a checksum of the rest, so that a damaged one counts as missing. The generated source lies beside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+VARIABLE = "RSREF_FAST_CACHE"
+LIMIT = 256 * 1024 * 1024
+"""Bytes that the folder may hold; beyond it the files that were used longest ago go."""
+
+MAGIC = b"rsref_fast object 1\n"
+
+
+def folder() -> Path:
+    """Return the cache folder, made if it is not there, for the user alone.
+
+    The environment variable RSREF_FAST_CACHE names another one.
+    """
+    path = Path(os.environ.get(VARIABLE) or platformdirs.user_cache_path("rsref_fast", appauthor=False))
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return path
+
+
+def key_of(source: str, *also: Any) -> str:
+    """Return the name of a compiled piece: a hash of its source and of all else that decides what it becomes."""
+    return hashlib.sha256(json.dumps([source, *map(str, also)]).encode()).hexdigest()[:40]
+
+
+def fetch(key: str, source: str, build: Callable[[], tuple[bytes, str]]) -> tuple[bytes, str]:
+    """Return an object file and the name of its function: from the cache, or built and then kept there."""
+    try:
+        path = folder() / f"{key}.o"
+    except OSError:  # no folder can be made: every process compiles for itself
+        return build()
+    found = _read(path)
+    if found is None:
+        found = build()
+        _write(path, found)
+        _write_text(path.with_suffix(".py"), source)
+        _trim(path.parent)
+    return found
+
+
+def _read(path: Path) -> tuple[bytes, str] | None:
+    try:
+        content = path.read_bytes()
+        os.utime(path)
+    except OSError:
+        return None
+    head, rest = content[: len(MAGIC) + 32], content[len(MAGIC) + 32 :]
+    if not head.startswith(MAGIC) or hashlib.sha256(rest).digest() != head[len(MAGIC) :]:
+        return None
+    symbol, _, code = rest.partition(b"\n")
+    return code, symbol.decode()
+
+
+def _write(path: Path, found: tuple[bytes, str]) -> None:
+    rest = found[1].encode() + b"\n" + found[0]
+    _put(path, MAGIC + hashlib.sha256(rest).digest() + rest)
+
+
+def _write_text(path: Path, text: str) -> None:
+    _put(path, text.encode())
+
+
+def _put(path: Path, content: bytes) -> None:
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.replace(name, path)
+    except OSError:  # a full or read-only disk: the kernels work without a cache
+        return
+
+
+def _trim(path: Path) -> None:
+    """Remove the files that were used longest ago until the folder is within its limit."""
+    files = []
+    for file in path.iterdir():
+        try:
+            status = file.stat()
+            files.append((status.st_mtime, status.st_size, file))
+        except OSError:
+            continue
+    total = sum(size for _, size, _ in files)
+    for _, size, file in sorted(files):
+        if total <= LIMIT:
+            return
+        try:
+            file.unlink()
+            total -= size
+        except OSError:
+            continue

@@ -1,0 +1,68 @@
+"""Machine code as bytes: loaded into the process and called by address, with no compiler around.
+
+Numba is not imported here: a process that finds all its kernels in the cache never needs it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from functools import cache
+from typing import Any
+
+import llvmlite.binding as llvm
+
+CALLED = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
+"""How Numba's functions of P and N are called: places for a result and an exception, which are not used, then both."""
+
+_lock = threading.Lock()
+_engines: list[Any] = []
+
+
+@cache
+def features() -> str:
+    """Return what the processor can do, as LLVM lists it."""
+    return str(llvm.get_host_cpu_features().flatten())
+
+
+@cache
+def processor() -> str:
+    return str(llvm.get_host_cpu_name())
+
+
+@cache
+def _machine() -> Any:
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    target = llvm.Target.from_default_triple()
+    return target.create_target_machine(cpu=processor(), features=features(), opt=3, reloc="default", codemodel="jitdefault")
+
+
+def load(code: bytes, symbol: str) -> int:
+    """Return the address of a function of an object file. Errors: RuntimeError if the bytes are no such file."""
+    with _lock:
+        engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _machine())
+        engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+        engine.finalize_object()
+        address = engine.get_function_address(symbol)
+    if not address:
+        raise RuntimeError(f"the object file has no function {symbol!r}")
+    _engines.append(engine)  # the code lives as long as its engine
+    return int(address)
+
+
+def publish(name: str, address: int) -> None:
+    """Let object files that are loaded later call a function by name."""
+    llvm.add_symbol(name, address)
+
+
+def function_at(address: int) -> Any:
+    """Return a function of the addresses of P and N; Python's lock is released while it runs."""
+    called = CALLED(address)
+    result, exception = ctypes.c_int64(), ctypes.c_void_p()
+    places = ctypes.addressof(result), ctypes.addressof(exception)
+
+    def call(table: int, numbers: int, _kept: Any = (result, exception)) -> int:
+        return int(called(*places, table, numbers))
+
+    return call

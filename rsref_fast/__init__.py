@@ -1,9 +1,21 @@
-"""rsref_fast: the compiler of a drawn step. Its stages are pure functions on graphs, each with its own tests.
+"""rsref_fast: a compiler from any drawn step to fused kernels, forward and backward.
 
-There so far, in the order in which they are applied:
+`compile(rnn)` gives an engine with the reference engine's contract. Needs the extra `fast` (Numba) when it is called,
+not when the package is imported.
+
+The stages, each a pure function on graphs, in the order in which they are applied:
+concrete     the step for arrays of known inner shapes
 merge        matrix products that share their left operand become one
 derivative   the backward step as a graph
+simplify     composite ops become pointwise ops and reductions, each computed once
 rows         which tensors treat each sample alone
 schedule     what is computed before, in and after the time loop
-The kernels, and `compile`, follow.
+layout       views and memory
+fuse         pointwise ops of one shape become one loop
+cpu.emit     source; cpu.build and cpu.cache: machine code
 """
+
+from rsref_fast.api import compile
+from rsref_fast.threads import get_num_threads, set_num_threads
+
+__all__ = ["compile", "get_num_threads", "set_num_threads"]

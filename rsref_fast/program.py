@@ -127,9 +127,7 @@ def _worth_keeping(step: StepGraph):  # type: ignore[no-untyped-def]
     """Backward computes again what is a view, or depends on no step; the rest forward keeps."""
     results = [*step.outputs, *step.new_states]
     rows = _known_rows(results)
-    plan = schedule(
-        results, rows, stepped=set(step.sequences), carried=set(step.states), needed=set(step.new_states)
-    )
+    plan = schedule(results, rows, stepped=set(step.sequences), carried=set(step.states), needed=set(step.new_states))
     once = set(plan.once)
 
     def keep(tensor: Tensor) -> bool:

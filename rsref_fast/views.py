@@ -163,7 +163,9 @@ def _reshape(tensor: Tensor, source: View, shape: Shape) -> View | None:
     if source.contiguous or (source.offset and replace(source, offset=0).contiguous):
         return replace(source, shape=shape, strides=row_major(shape)) if _static(row_major(shape)) else None
     rows = 3  # strides that hold for one number of rows hold for all: they do not depend on it
-    numbers = [tuple(rows * (per_row(n) or 0) if isinstance(n, Varying) else n for n in s) for s in (source.shape, shape)]
+    numbers = [
+        tuple(rows * (per_row(n) or 0) if isinstance(n, Varying) else n for n in s) for s in (source.shape, shape)
+    ]
     if any(isinstance(n, Varying) and per_row(n) is None for s in (source.shape, shape) for n in s):
         return None
     if 0 in numbers[0]:
@@ -205,8 +207,11 @@ RULES = {
 
 def rows_first(shape: Shape) -> bool:
     """Whether a buffer of this shape holds the samples one after the other."""
-    return bool(shape) and isinstance(shape[0], Varying) and per_row(shape[0]) is not None and not any(
-        isinstance(n, Varying) for n in shape[1:]
+    return (
+        bool(shape)
+        and isinstance(shape[0], Varying)
+        and per_row(shape[0]) is not None
+        and not any(isinstance(n, Varying) for n in shape[1:])
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from rsref_fast.cpu import objects
 from rsref_fast.cpu.emit import Source
 from rsref_fast.cpu.kernels import Array, Call, Kernels, Pieces
 from rsref_fast.cpu.microkernel_shapes import Shape, shape_for
+from rsref_fast.threads import run_all
 
 
 @cache
@@ -88,12 +88,4 @@ class Compiled(Kernels):
         for table, numbers in calls:
             numbers[5] = which
             places.append((table.ctypes.data, numbers.ctypes.data))
-        jobs = [pool(len(calls)).submit(self.function, *place) for place in places[1:]]
-        self.function(*places[0])
-        for job in jobs:
-            job.result()
-
-
-@cache
-def pool(size: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(size)
+        run_all(self.function, places)

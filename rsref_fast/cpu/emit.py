@@ -235,9 +235,7 @@ class Writer:
                 text = f"U({value.text})" if kind == "bool" else cast(value, kind).text
                 function.add(f"{function.pointer(target)}[o + {place}] = {text}")
         function.name = self._shared(function)
-        arguments = [
-            name if buffer is target else self.pointer(buffer, section) for buffer in function.parameters
-        ]
+        arguments = [name if buffer is target else self.pointer(buffer, section) for buffer in function.parameters]
         self.external(name, kind, Space.FIXED, width)
         return f"{function.name}(rows, {', '.join(arguments)}, at(pos, r0))"
 

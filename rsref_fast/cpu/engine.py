@@ -15,9 +15,11 @@ from rsref.tensor import ConstantSource, Parameter, Tensor
 from rsref_fast.cpu.emit import FIRST_SLOT, Memory, Source, backward_source, forward_source
 from rsref_fast.cpu.kernels import Kernels
 from rsref_fast.cpu.memory import Arena, Frame, frame
+from rsref_fast.explain import explain, flops_a_row
 from rsref_fast.lengths import sized
 from rsref_fast.packing import Shard, gathered_back, held, masked_batch, whole_batch
 from rsref_fast.program import Compiled, build
+from rsref_fast.threads import get_num_threads
 from rsref_fast.views import Space
 
 Array = np.ndarray
@@ -25,6 +27,8 @@ DTYPES = {"int": np.dtype(np.int64), "bool": np.dtype(np.uint8)}
 BLOCK_ROWS = 96
 """Rows for which sequences are projected at once: few enough to stay in the cache until they are used."""
 
+FLOPS_A_THREAD = 1_000_000
+"""Additions and multiplications below which waking a thread costs more than it gains."""
 
 NOTHING = Shard(
     slice(0, 0), 0, np.zeros(1, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.uint8),
@@ -41,6 +45,11 @@ class Specialised:
     dtype: np.dtype[Any]
     kernels: type[Kernels]
     width: int
+
+    @cached_property
+    def flops(self) -> int:
+        """For one sample and step, forward."""
+        return flops_a_row(self.compiled.forward)
 
     @cached_property
     def forward(self) -> Source:
@@ -79,11 +88,12 @@ class Tape:
 class FastEngine:
     """Runs a recurrence with kernels generated for it; see `rsref.engine.Engine` for the contract.
 
-    kernels: what makes functions of generated source. threads: among how many shards a batch is split.
+    kernels: what makes functions of generated source. threads: among how many shards a batch is split; None for
+    `rsref_fast.get_num_threads()` at each call, fewer where there is too little to do for several.
     Errors: NotImplementedError for a step that cannot be compiled; all others as those of the reference engine.
     """
 
-    def __init__(self, recurrence: Recurrence, kernels: type[Kernels], threads: int = 1):
+    def __init__(self, recurrence: Recurrence, kernels: type[Kernels], threads: int | None = None):
         self.recurrence = recurrence
         self.kernels = kernels
         self.threads = threads
@@ -106,6 +116,39 @@ class FastEngine:
             compiled = build(graph, dict(zip(leaves, shapes)))
             self._special[key] = Specialised(compiled, dtype, self.kernels, self.kernels.panel_width(dtype))
         return self._special[key]
+
+    def explain(self) -> str:
+        """Return what was hoisted, sunk, merged and fused, memory and arithmetic, for each compiled set of shapes.
+
+        Errors: ValueError if nothing is compiled yet and the step leaves inner lengths open.
+        """
+        return "\n\n".join(
+            f"{s.dtype.name}, {', '.join(str(shape) for shape in key[1:]) or 'no inputs'}; "
+            f"{self.threads or get_num_threads()} threads; panels of {s.width} columns\n"
+            + explain(s.compiled, s.dtype.itemsize)
+            for key, s in self._compiled().items()
+        )
+
+    @property
+    def source(self) -> str:
+        """The generated source of all that is compiled."""
+        return "\n\n".join(f"{s.forward.text}\n\n{s.backward.text}" for s in self._compiled().values())
+
+    def _compiled(self) -> dict[Any, Specialised]:
+        if not self._special:
+            graph = self.recurrence.graph
+            leaves = (*graph.sequences, *graph.constants, *graph.states)
+            if any(n is None for leaf in leaves for n in leaf.shape[1:]):
+                raise ValueError("the step leaves lengths open: call the engine once, so that they are known")
+            kinds = {"float": np.float32, "int": np.int64, "bool": np.bool_}
+            shapes = [tuple(n or 0 for n in leaf.shape[1:]) for leaf in leaves]
+            arrays = [np.zeros((1, *s), kinds[leaf.dtype]) for leaf, s in zip(leaves, shapes)]
+            count = len(graph.sequences), len(graph.sequences) + len(graph.constants)
+            self.specialised(
+                [a[:, None] for a in arrays[: count[0]]], arrays[count[0] : count[1]], arrays[count[1] :],
+                np.dtype(np.float32),
+            )  # fmt: skip
+        return self._special
 
     # --- forward --------------------------------------------------------------------------------------------------
 
@@ -133,9 +176,11 @@ class FastEngine:
         tape = Tape(special, *arrays, mask, outputs, (), [], [])
         if special.compiled.mixes and mask is not None:
             return self._step_by_step(tape, length)
-        shards = max(1, min(self.threads, batch)) if not special.compiled.mixes else 1
+        shards = self._shards(special, batch, int(mask.sum()) if mask is not None else batch * length)
         truncate = self.recurrence.truncate
-        tape.shards = whole_batch(batch, length, shards, truncate) if mask is None else masked_batch(mask, shards, truncate)
+        tape.shards = (
+            whole_batch(batch, length, shards, truncate) if mask is None else masked_batch(mask, shards, truncate)
+        )
         finals = [np.empty_like(s) for s in tape.states]
         self._run_forward(tape, finals, taped)
         if mask is not None and not self.recurrence.zero_output_for_mask:
@@ -144,6 +189,15 @@ class FastEngine:
         answers = [y.astype(bool) if t.dtype == "bool" else y for y, t in zip(tape.outputs, graph.outputs)]
         finals = [s.astype(bool) if t.dtype == "bool" else s for s, t in zip(finals, graph.states)]
         return answers, finals, tape
+
+    def _shards(self, special: Specialised, batch: int, rows: int) -> int:
+        """Return among how many threads a batch is split."""
+        if special.compiled.mixes:
+            return 1
+        if self.threads is not None:
+            return max(1, min(self.threads, batch))
+        enough = 1 + special.flops * rows // FLOPS_A_THREAD
+        return max(1, min(get_num_threads(), batch, enough))
 
     def _specs(
         self, sequences: Any, constants: Any, states: Any, parameters: Any, mask: Any, length: int, batch: int

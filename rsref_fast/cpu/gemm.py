@@ -5,6 +5,7 @@ Compiled once for a machine, apart from the graphs' own code, which calls it by 
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from numba import types
@@ -19,6 +20,7 @@ CHUNK = 256
 """Depth that is packed at once when the right operand does not come in panels: a panel of it stays in the L1 cache."""
 
 
+@cache
 def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
     """Return the functions for a precision by name, each with its signature."""
     width = shape.width
@@ -38,13 +40,17 @@ def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
             first(depth, at(a, i * row_step), row_step, depth_step, b, b_step, 0, at(c, i * c_step), c_step, accumulate)
             i += n1
         while i + n2 <= rows:
-            second(depth, at(a, i * row_step), row_step, depth_step, b, b_step, 0, at(c, i * c_step), c_step, accumulate)
+            second(
+                depth, at(a, i * row_step), row_step, depth_step, b, b_step, 0, at(c, i * c_step), c_step, accumulate
+            )
             i += n2
         while i + n3 <= rows:
             third(depth, at(a, i * row_step), row_step, depth_step, b, b_step, 0, at(c, i * c_step), c_step, accumulate)
             i += n3
         while i < rows:
-            fourth(depth, at(a, i * row_step), row_step, depth_step, b, b_step, 0, at(c, i * c_step), c_step, accumulate)
+            fourth(
+                depth, at(a, i * row_step), row_step, depth_step, b, b_step, 0, at(c, i * c_step), c_step, accumulate
+            )
             i += 1
 
     @plain
@@ -75,7 +81,18 @@ def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
         j = 0
         if rows == 1:
             while j + wide_panels * width <= columns:
-                wide(depth, a, row_step, depth_step, at(panels, j * depth), width, depth * width, at(c, j), c_step, accumulate)
+                wide(
+                    depth,
+                    a,
+                    row_step,
+                    depth_step,
+                    at(panels, j * depth),
+                    width,
+                    depth * width,
+                    at(c, j),
+                    c_step,
+                    accumulate,
+                )
                 j += wide_panels * width
         while j + width <= columns:
             block(rows, depth, a, row_step, depth_step, at(panels, j * depth), width, at(c, j), c_step, accumulate)

@@ -20,7 +20,13 @@ def jit(*freedom: str, noalias: bool = False, inline: bool = False) -> Callable[
     """
 
     def decorate(function: Any) -> Any:
-        options = {"error_model": "numpy", "fastmath": set(freedom), "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "forceinline": inline}
+        options = {
+            "error_model": "numpy",
+            "fastmath": set(freedom),
+            "no_cpython_wrapper": True,
+            "no_cfunc_wrapper": True,
+            "forceinline": inline,
+        }
         dispatcher = njit(**options)(function)
         customize = dispatcher._compiler._customize_flags
 

@@ -35,7 +35,9 @@ def _machine() -> Any:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     target = llvm.Target.from_default_triple()
-    return target.create_target_machine(cpu=processor(), features=features(), opt=3, reloc="default", codemodel="jitdefault")
+    return target.create_target_machine(
+        cpu=processor(), features=features(), opt=3, reloc="default", codemodel="jitdefault"
+    )
 
 
 def load(code: bytes, symbol: str) -> int:

@@ -82,5 +82,7 @@ def _at(function: Function, view: View, indices: Sequence[str] = ()) -> str:
 def has_panels(right: Tensor, view: View) -> bool:
     """Whether a right operand is worth packing: weights, of rank 2, whose size is known."""
     return (
-        len(view.shape) == 2 and view.buffer.space is Space.FIXED and not any(isinstance(n, Varying) for n in view.shape)
+        len(view.shape) == 2
+        and view.buffer.space is Space.FIXED
+        and not any(isinstance(n, Varying) for n in view.shape)
     )

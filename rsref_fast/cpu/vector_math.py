@@ -18,6 +18,7 @@ from rsref_fast.cpu.pointers import bits_of_float, float_of_bits
 
 f32, i32 = np.float32, np.int32
 
+
 @exactly
 def _exp(x):  # type: ignore[no-untyped-def]
     clean = x if x == x else f32(0)

@@ -49,6 +49,8 @@ def check(recurrence, arguments):
     }
     saved = values_of(derivative.saved, leaves)
     given = {**leaves, **dict(zip(derivative.saved_leaves, saved))}
+    for leaf, value in zip(derivative.shape_leaves, values_of(derivative.shaped, leaves)):
+        given[leaf] = np.full(value.shape, np.nan)  # its values must not matter
     arrived = [*(None if d is None else d[:, 0] for d in d_outputs), *d_states]
     for leaf, d in zip((*derivative.d_outputs, *derivative.d_new_states), arrived):
         assert (leaf is None) == (d is None)

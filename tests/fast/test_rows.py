@@ -60,7 +60,9 @@ def check_backward(graph):
     """The same for the backward step; what it reads of the forward step are true values of that."""
     forward = rows_of([*graph.outputs, *graph.new_states])
     derivative = differentiate(graph)
-    known = {leaf: forward[tensor] for leaf, tensor in zip(derivative.saved_leaves, derivative.saved)}
+    leaves = (*derivative.saved_leaves, *derivative.shape_leaves)
+    read = dict(zip(leaves, (*derivative.saved, *derivative.shaped)))
+    known = {leaf: forward[tensor] for leaf, tensor in read.items()}
     given = dict(zip((*derivative.d_outputs, *derivative.d_new_states), (*graph.outputs, *graph.new_states)))
     known |= {leaf: forward[tensor] for leaf, tensor in given.items() if leaf is not None}
     found = rows_of(derivative.results, known)
@@ -69,7 +71,7 @@ def check_backward(graph):
     parts, gradients = [], {}
     with np.errstate(all="ignore"):
         for values in (first, second, joined(first, second)):
-            saved = dict(zip(derivative.saved_leaves, values_of(derivative.saved, values)))
+            saved = dict(zip(read, values_of(list(read.values()), values)))
             shapes = {leaf: values_of([tensor], values)[0].shape for leaf, tensor in given.items() if leaf is not None}
             arrived = {leaf: rng.standard_normal(shape) for leaf, shape in shapes.items()}
             if len(parts) == 2:

@@ -1,0 +1,63 @@
+"""What users call: `compile`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rsref.cells.base import RNNCell
+from rsref.loop import RecurrentLayer
+from rsref.recurrence import Recurrence
+
+if TYPE_CHECKING:
+    from rsref_fast.cpu.engine import FastEngine
+
+TARGETS = ("cpu", "interpreter")
+
+
+def compile(rnn: Any, *, threads: int | None = None, target: str = "cpu") -> FastEngine:
+    """Return an engine that runs a recurrence with kernels generated and compiled for it.
+
+    rnn: a `Recurrence`, a recurrent layer of rsref that is built, or a built cell. As `engine=rsref_fast.compile` it
+        makes a layer run on such an engine.
+    threads: among how many threads a batch is split; None for `get_num_threads()` at each call.
+    target: "cpu", or "interpreter" to run the generated source in Python itself: slow, every index checked.
+    The engine's forward and backward are those of `rsref.engine.Engine`, for float32 and float64. Code is compiled at
+    the first call for each precision and each set of inner shapes, backward's at its first call, and kept on disk.
+    Errors: TypeError for anything else than a recurrence; ValueError for a target that there is not, or a layer that
+        is not built; ImportError if Numba is missing; NotImplementedError, at the first call, naming it, for a step
+        that cannot be compiled.
+    """
+    if target not in TARGETS:
+        raise ValueError(f"target must be one of {', '.join(map(repr, TARGETS))}; got {target!r}")
+    if threads is not None and (not isinstance(threads, int) or threads < 1):
+        raise ValueError(f"threads must be a positive integer or None; got {threads!r}")
+    recurrence = _recurrence(rnn)
+    from rsref_fast.cpu.engine import FastEngine
+    from rsref_fast.cpu.kernels import Interpreted
+
+    if target == "interpreter":
+        return FastEngine(recurrence, Interpreted, threads)
+    try:
+        from rsref_fast.cpu.compiled import Compiled
+    except ImportError as error:
+        raise ImportError('rsref_fast compiles with Numba: pip install "rsref[fast]"') from error
+    return FastEngine(recurrence, Compiled, threads)
+
+
+def _recurrence(rnn: Any) -> Recurrence:
+    if isinstance(rnn, Recurrence):
+        return rnn
+    if isinstance(rnn, RNNCell):
+        if not rnn.built:
+            raise ValueError(
+                f"the cell {rnn.name!r} is not built: its input's shape is not known yet; call build(shape)"
+            )
+        shape = rnn.model.inputs[0].shape
+        rnn = rnn.get_layer()
+        rnn.build((None, None, *shape[1:]))
+    if isinstance(rnn, RecurrentLayer):
+        recurrence = getattr(rnn, "recurrence", None)
+        if recurrence is None:
+            raise ValueError(f"the layer {rnn.name!r} is not built: call it once, or build(shape)")
+        return recurrence
+    raise TypeError(f"compile takes a Recurrence, or a recurrent layer or cell of rsref; got {type(rnn).__name__}")

@@ -1,0 +1,52 @@
+"""Whether a compiled engine answers what the oracle does: values and gradients, on one run."""
+
+import numpy as np
+
+import rsref_fast
+from rsref.engine import ReferenceEngine
+
+TOLERANCES = {np.float64: 1e-10, np.float32: 2e-5}
+
+
+def assert_agree(name, own, expected, tolerance):
+    if own is None or expected is None:
+        assert own is expected, f"{name}: {type(own)} against {type(expected)}"
+        return
+    assert own.shape == expected.shape, f"{name}: shape {own.shape} against {expected.shape}"
+    assert own.dtype.kind == expected.dtype.kind, f"{name}: {own.dtype} against {expected.dtype}"
+    if own.dtype.kind != "f":
+        np.testing.assert_array_equal(own, expected, err_msg=name)
+        return
+    np.testing.assert_array_equal(np.isnan(own), np.isnan(expected), err_msg=f"{name}: where it is not a number")
+    size = max(1.0, float(np.max(np.abs(expected), initial=0, where=np.isfinite(expected))))
+    infinite = ~np.isfinite(expected)
+    np.testing.assert_array_equal(own[infinite], expected[infinite], err_msg=name)
+    error = float(np.max(np.abs(own - expected), initial=0, where=~infinite)) / size
+    assert error <= tolerance, f"{name}: relative error {error:.1e}"
+
+
+def check(recurrence, arguments, *, target="interpreter", threads=1, dtype=np.float64, engine=None, seed=0):
+    """Compare outputs, final states and all gradients with the oracle's, which always computes in float64."""
+    tolerance = TOLERANCES[dtype]
+    oracle = ReferenceEngine(recurrence)
+    exact = arguments.cast(dtype).cast(np.float64)
+    ys, ends, tape = exact.forward(oracle)
+    engine = engine or rsref_fast.compile(recurrence, target=target, threads=threads)
+    own_ys, own_ends, own_tape = arguments.cast(dtype).forward(engine)
+    for i, (own, expected) in enumerate(zip((*own_ys, *own_ends), (*ys, *ends), strict=True)):
+        assert_agree(f"value {i}", own, expected, tolerance)
+    rng = np.random.default_rng(seed)
+
+    def weights(values):
+        drawn = [rng.normal(size=v.shape).astype(dtype) if v.dtype.kind == "f" else None for v in values]
+        return [w if rng.random() < 0.9 else None for w in drawn]
+
+    d_ys, d_ends = weights(ys), weights(ends)
+    own = engine.backward(own_tape, d_ys, d_ends)
+    expected = oracle.backward(
+        tape, *([None if d is None else d.astype(np.float64) for d in g] for g in (d_ys, d_ends))
+    )
+    for group in ("sequences", "constants", "states", "parameters"):
+        for i, (a, b) in enumerate(zip(getattr(own, group), getattr(expected, group), strict=True)):
+            assert_agree(f"gradient of {group} {i}", a, b, tolerance)
+    return engine

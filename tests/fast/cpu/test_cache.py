@@ -1,0 +1,90 @@
+"""The cache on disk: found again without a compiler, safe between processes, checked, bounded."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from rsref_fast.cpu import cache
+
+PROGRAM = """
+import sys, numpy as np
+from rsref import cells, set_random_seed
+from rsref.testing.arguments import random_arguments
+import rsref_fast
+set_random_seed(0)
+cell = cells.SimpleRNNCell(3)
+cell.build((None, 2))
+engine = rsref_fast.compile(cell)
+arguments = random_arguments(engine.recurrence).cast(np.float32)
+ys, _, tape = arguments.forward(engine)
+engine.backward(tape, [np.ones_like(y) for y in ys], [None])
+print("numba" in sys.modules, float(np.sum(ys[0])))
+"""
+
+
+def start(folder):
+    environment = {**os.environ, "RSREF_FAST_CACHE": str(folder), "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def answer(process):
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    return out.split()
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory):
+    """A folder filled by three processes at once that compile the same."""
+    folder = tmp_path_factory.mktemp("own") / "cache"
+    answers = [answer(p) for p in [start(folder) for _ in range(3)]]
+    assert len({value for _, value in answers}) == 1
+    return folder, answers[0][1]
+
+
+def test_what_is_there_needs_no_compiler(filled):
+    folder, value = filled
+    assert answer(start(folder)) == ["False", value]
+
+
+def test_the_folder_is_the_users_own_and_holds_the_source(filled):
+    folder, _ = filled
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert any("def shard(P, N):" in p.read_text() for p in folder.glob("*.py"))
+    assert not list(folder.glob("*.tmp"))
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b[:-1] + bytes([b[-1] ^ 1])])
+def test_a_damaged_file_is_compiled_again(filled, damage):
+    folder, value = filled
+    for file in folder.glob("*.o"):
+        file.write_bytes(damage(file.read_bytes()))
+    assert answer(start(folder)) == ["True", value]
+    assert answer(start(folder)) == ["False", value]
+
+
+def test_a_folder_that_cannot_be_written_is_done_without(tmp_path):
+    blocked = tmp_path / "a file"
+    blocked.write_text("")
+    assert answer(start(blocked / "cache"))[0] == "True"
+
+
+def test_the_oldest_files_go(tmp_path, monkeypatch):
+    monkeypatch.setenv("RSREF_FAST_CACHE", str(tmp_path))
+    monkeypatch.setattr(cache, "LIMIT", 5000)
+    for i in range(8):
+        cache.fetch(f"key{i}", "", lambda: (bytes(1000), "name"))
+        os.utime(tmp_path / f"key{i}.o", (i, i))
+    cache.fetch("last", "", lambda: (bytes(1000), "name"))
+    left = {p.stem for p in tmp_path.glob("*.o")}
+    assert "last" in left
+    assert "key0" not in left
+    assert sum(p.stat().st_size for p in tmp_path.iterdir()) <= 5000
+
+
+def test_the_key_tells_sources_versions_and_processors_apart():
+    assert len({cache.key_of("a", "v1"), cache.key_of("b", "v1"), cache.key_of("a", "v2"), cache.key_of("av1")}) == 4

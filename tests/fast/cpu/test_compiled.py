@@ -1,0 +1,141 @@
+"""Machine code against the oracle: every op, every cell, and random steps, in both precisions."""
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, Phase, given, seed, settings
+
+import rsref
+import rsref_fast
+from rsref import cells, set_random_seed
+from rsref.engine import ReferenceEngine
+from rsref.testing import step_graphs
+from rsref.testing.arguments import random_arguments
+from tests.fast.agreement import check
+from tests.fast.steps import STEPS, recurrence
+
+CELLS = [name for name in cells.__all__ if name.endswith("Cell") and name not in ("RNNCell", "LayerCell")]
+MASK = np.array([[1, 0, 1, 1, 0], [1, 1, 1, 1, 1], [0, 0, 0, 0, 0]], bool)
+PRECISIONS = pytest.mark.parametrize("dtype", [np.float64, np.float32], ids=["float64", "float32"])
+
+
+def recurrence_of(name, units=4, width=2):
+    set_random_seed(0)
+    options = {"decode": True, "output_length": 3} if name == "AttentionDecoderCell" else {}
+    layer = getattr(cells, name)(units).get_layer(**options)
+    layer.build((None, None, 3, 4, width) if name == "ConvLSTMCell" else (None, None, width))
+    return layer.recurrence
+
+
+@PRECISIONS
+@pytest.mark.parametrize("name", STEPS)
+def test_every_op(name, dtype):
+    own = recurrence(name)
+    check(own, random_arguments(own, batch=3, steps=4), target="cpu", threads=2, dtype=dtype)
+
+
+@PRECISIONS
+@pytest.mark.parametrize("name", CELLS)
+def test_every_cell(name, dtype):
+    own = recurrence_of(name)
+    mask = None if name == "AttentionDecoderCell" else MASK
+    engine = rsref_fast.compile(own, threads=2)
+    for m in (None, mask):
+        check(own, random_arguments(own, batch=3, steps=5, mask=m), dtype=dtype, engine=engine)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 7, 33])
+@pytest.mark.parametrize("units", [1, 17, 40, 64])
+@PRECISIONS
+def test_sizes_that_fill_no_block(units, batch, dtype):
+    own = recurrence_of("LSTMCell", units, 5)
+    for threads in (1, 2, 3):
+        check(own, random_arguments(own, batch=batch, steps=7), target="cpu", threads=threads, dtype=dtype)
+
+
+@pytest.mark.parametrize("part", range(2))
+def test_random_graphs(part):
+    """The generated source is tested on many more in tests/fast; here it is the compiler that is."""
+
+    @seed(1000 + part)
+    @settings(
+        max_examples=12, deadline=None, database=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate]
+    )
+    @given(example=step_graphs())
+    def run(example):
+        check(example.recurrence, example.arguments, target="cpu", threads=2)
+
+    run()
+
+
+def test_results_do_not_depend_on_how_often_or_with_how_many_callers():
+    from concurrent.futures import ThreadPoolExecutor
+
+    own = recurrence_of("GRUCell", 32, 8)
+    engine = rsref_fast.compile(own, threads=2)
+    arguments = random_arguments(own, batch=9, steps=20).cast(np.float32)
+    ys, _, tape = arguments.forward(engine)
+    d = [np.ones_like(ys[0])]
+    expected = [ys[0], *engine.backward(tape, d, [None]).parameters]
+
+    def once(_):
+        ys, _, tape = arguments.forward(engine)
+        return [ys[0], *engine.backward(tape, d, [None]).parameters]
+
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(once, range(24)):
+            for a, b in zip(found, expected, strict=True):
+                np.testing.assert_array_equal(a, b)
+
+
+def test_a_layer_runs_on_the_engine():
+    set_random_seed(0)
+    x, h = rsref.Input((3,)), rsref.Input((4,))
+    new = rsref.ops.tanh(rsref.layers.add([rsref.layers.Dense(4)(x), rsref.layers.Dense(4)(h)]))
+    slow = rsref.RecurrentModel(x, new, h, new, return_sequences=True)
+    fast = rsref.RecurrentModel(x, new, h, new, return_sequences=True, engine=rsref_fast.compile)
+    values = np.random.default_rng(0).normal(size=(5, 6, 3))
+    np.testing.assert_allclose(fast(values), slow(values), rtol=0, atol=1e-12)
+
+
+def test_what_is_out_of_range_is_refused():
+    x, h = rsref.Input((), dtype="int"), rsref.Input((2,))
+    table = rsref.Parameter("table", np.ones((3, 2)))
+    own = rsref.RecurrentModel(x, rsref.ops.embedding(x, table.tensor) + h, h, h).recurrence
+    engine = rsref_fast.compile(own)
+    with pytest.raises(IndexError, match="out of range"):
+        engine.forward([np.full((2, 3), 3)], [], [np.zeros((2, 2))], [table.value])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@PRECISIONS
+def test_what_is_no_number_goes_where_the_oracle_lets_it_go(bad, dtype):
+    own = recurrence_of("LSTMCell", 20, 3)
+    arguments = random_arguments(own, batch=4, steps=5).cast(dtype)
+    arguments.sequences[0][1, 2, 0] = bad
+    ys = arguments.forward(rsref_fast.compile(own))[0]
+    expected = arguments.cast(np.float64).forward(ReferenceEngine(own))[0]
+    np.testing.assert_array_equal(np.isnan(ys[0]), np.isnan(expected[0]))
+    np.testing.assert_allclose(ys[0], expected[0], rtol=0, atol=2e-5)
+
+
+def test_explain_and_source():
+    engine = rsref_fast.compile(recurrence_of("LSTMCell"))
+    text = engine.explain()
+    for words in ("hoisted", "sunk", "fused into one loop", "flops", "bytes", "panels of"):
+        assert words in text
+    assert "def shard(P, N):" in engine.source
+
+
+def test_errors():
+    with pytest.raises(TypeError, match="takes a Recurrence"):
+        rsref_fast.compile(3)
+    with pytest.raises(ValueError, match="target"):
+        rsref_fast.compile(recurrence_of("GRUCell"), target="tpu")
+    with pytest.raises(ValueError, match="not built"):
+        rsref_fast.compile(cells.GRUCell(3))
+    with pytest.raises(ValueError, match="threads"):
+        rsref_fast.set_num_threads(0)
+    cell = cells.GRUCell(3)
+    cell.build((None, 2))
+    own = rsref_fast.compile(cell).recurrence
+    check(own, random_arguments(own), target="cpu")

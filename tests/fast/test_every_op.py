@@ -1,0 +1,60 @@
+"""Every op, forward and backward, in the generated source run by Python itself."""
+
+import numpy as np
+import pytest
+
+from rsref import ops
+from rsref.testing.arguments import random_arguments
+from rsref_fast.program import build
+from tests.fast.agreement import check
+from tests.fast.steps import STEPS, recurrence
+
+MASK = np.array([[1, 1, 0, 1], [0, 1, 1, 0], [0, 0, 0, 0]], bool)
+
+
+@pytest.mark.parametrize("mask", [None, MASK], ids=["whole", "masked"])
+@pytest.mark.parametrize("name", STEPS)
+def test_values_and_gradients(name, mask):
+    own = recurrence(name)
+    for threads in (1, 2):
+        check(own, random_arguments(own, batch=3, steps=4, mask=mask), threads=threads)
+
+
+def used(name):
+    graph = recurrence(name).graph
+    leaves = (*graph.sequences, *graph.constants, *graph.states)
+    compiled = build(graph, {leaf: (2, *leaf.shape[1:]) for leaf in leaves})
+    derivative = compiled.derivative
+    from rsref.graph import topological_order
+
+    tensors = [*derivative.graph.order, *topological_order(derivative.results)]
+    return {t.op.name for t in tensors if t.op is not None}
+
+
+def test_no_op_is_left_out():
+    assert set(ops.REGISTRY) == set().union(*map(used, STEPS))
+
+
+def test_a_formula_without_a_kernel_is_named():
+    strange = ops.pointwise("strange", lambda x: np.cbrt(x), (lambda g, x: g,))
+    try:
+        from rsref import Input, RecurrentModel
+
+        x, h = Input((3,)), Input((3,))
+        own = RecurrentModel(x, strange(x + h), h, x).recurrence
+        with pytest.raises(NotImplementedError, match=r"numpy\.cbrt"):
+            check(own, random_arguments(own))
+    finally:
+        del ops.REGISTRY["strange"]
+
+
+def test_a_new_pointwise_op_needs_no_kernel_of_its_own():
+    hump = ops.pointwise("hump", lambda x: np.where(x < 1, x * np.exp(-x), 1 / x), (lambda g, x: g * x,))
+    try:
+        from rsref import Input, RecurrentModel
+
+        x, h = Input((3,)), Input((3,))
+        own = RecurrentModel(x, hump(x + h), h, x).recurrence
+        check(own, random_arguments(own))
+    finally:
+        del ops.REGISTRY["hump"]

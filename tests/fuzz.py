@@ -1,0 +1,41 @@
+"""More random steps than the tests run: `python -m tests.fuzz --graphs 10000 [--seed 1] [--target cpu] [--float32]`."""
+
+import argparse
+
+import numpy as np
+from hypothesis import HealthCheck, Phase, given, seed, settings
+
+from rsref.testing import step_graphs
+from tests.fast.agreement import check
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--graphs", type=int, default=1000, help="how many")
+    parser.add_argument("--seed", type=int, default=0, help="of the random choices")
+    parser.add_argument("--target", default="interpreter", choices=("interpreter", "cpu"), help="cpu compiles each one")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--float32", action="store_true", help="instead of float64")
+    options = parser.parse_args()
+    dtype = np.float32 if options.float32 else np.float64
+    done = 0
+
+    @seed(options.seed)
+    @settings(
+        max_examples=options.graphs, deadline=None, database=None, suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate, Phase.shrink],
+    )  # fmt: skip
+    @given(example=step_graphs())
+    def run(example):
+        nonlocal done
+        check(example.recurrence, example.arguments, target=options.target, threads=options.threads, dtype=dtype)
+        done += 1
+        if done % 500 == 0:
+            print(f"{done} graphs agree with the oracle", flush=True)
+
+    run()
+    print(f"{done} graphs agree with the oracle")
+
+
+if __name__ == "__main__":
+    main()

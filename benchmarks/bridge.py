@@ -20,7 +20,7 @@ import numpy as np
 from keras import ops
 
 import keras_bridge as kb
-from keras_bridge import reference_engine
+from keras_bridge.engines import module_of
 
 BATCH, STEPS, UNITS = 4, 1, 8
 GOALS = {"tensorflow": 150, "torch": 50, "jax": 350}
@@ -91,32 +91,33 @@ def compiled(layer: Any, x: np.ndarray, calls: int, gradient: bool) -> Callable[
     return eager
 
 
-def bare(layer: Any, x: np.ndarray, gradient: bool) -> Callable[[], Any]:
+def bare(layer: Any, name: str, x: np.ndarray, gradient: bool) -> Callable[[], Any]:
     """Return a function that runs the engine on arrays, as the call through Keras does."""
-    traced = reference_engine.prepare(layer.recurrence)
+    traced = module_of(name).prepare(layer.recurrence, gradient)
     states = [np.zeros((BATCH, UNITS), "float32")] * 2
     arrays = [x, *states, *(np.asarray(ops.convert_to_numpy(v.value)) for v in traced.variables)]
     ones = [np.ones((BATCH, STEPS, UNITS), "float32"), *(np.zeros_like(s) for s in states)]
     if not gradient:
-        return lambda: traced.forward(arrays, STEPS)
-    return lambda: (traced.forward(arrays, STEPS), traced.backward(arrays, ones, STEPS))
+        return lambda: traced.forward(arrays, STEPS, False)
+    return lambda: traced.backward(arrays, ones, STEPS, traced.forward(arrays, STEPS, True)[1])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--engine", default="fast", choices=("fast", "reference"))
     parser.add_argument("--json", type=Path, help="write the figures to a file")
     arguments = parser.parse_args()
     backend = keras.backend.backend()
-    layer = kb.LSTMCell(UNITS).get_layer(return_sequences=True, engine="reference")
+    layer = kb.LSTMCell(UNITS).get_layer(return_sequences=True, engine=arguments.engine)
     x = np.random.default_rng(0).standard_normal((BATCH, STEPS, UNITS)).astype("float32")
     layer(x)
     rows = []
     for gradient in (False, True):
         one, many = (seconds(compiled(layer, x, calls, gradient)) for calls in (1, MORE))
-        engine = seconds(bare(layer, x, gradient))
+        engine = seconds(bare(layer, arguments.engine, x, gradient))
         call = (many - one) / (MORE - 1)
         rows.append(
-            {"backend": backend, "gradient": gradient, "call": call, "engine": engine, "overhead": call - engine}
+            {"backend": backend, "name": arguments.engine, "gradient": gradient, "call": call, "engine": engine, "overhead": call - engine}
         )
         print(
             f"{backend} {'forward and gradient' if gradient else 'forward'}: {call * 1e6:.0f} us a call, engine "

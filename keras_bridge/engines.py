@@ -11,24 +11,20 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from keras_bridge import keras_engine, reference_engine
+from keras_bridge import fast_engine, keras_engine, reference_engine
 
 ENGINES = ("auto", "fast", "reference", "keras")
 VARIABLE = "KERAS_BRIDGE_ENGINE"
 
-_modules = {"keras": keras_engine, "reference": reference_engine}
+_modules = {"keras": keras_engine, "reference": reference_engine, "fast": fast_engine}
 _default: str | None = None
 _forced: str | None = None
 
 
 def check_engine(name: str) -> str:
-    """Return an engine's name; ValueError if there is none of this name, or it is not there yet."""
+    """Return an engine's name; ValueError if there is none of this name."""
     if name not in ENGINES:
         raise ValueError(f"engine must be one of {ENGINES}; got {name!r}")
-    if name == "fast":
-        raise ValueError(
-            'engine="fast" needs the kernels of rsref_fast, which are not there yet; "auto" takes the fastest'
-        )
     return name
 
 
@@ -57,10 +53,24 @@ def use_engine(name: str) -> Iterator[None]:
         _forced = kept
 
 
-def chosen(asked: str) -> str:
-    """Return the engine that runs a layer which asks for this one: "keras" or "reference"."""
+def chosen(asked: str, recurrence: Any) -> str:
+    """Return the engine that runs a layer which asks for this one: "fast", "reference" or "keras"."""
     name = _forced or (asked if asked != "auto" else get_engine())
-    return "keras" if name == "auto" else name
+    if name != "auto":
+        return name
+    return "keras" if fast_engine.interpreting() or held_back("fast", recurrence) else "fast"
+
+
+def held_back(name: str, recurrence: Any) -> str:
+    """Return what keeps an engine from running a step; nothing if it can. Found out once for each step."""
+    found: dict[str, str] = recurrence.held_back
+    if name not in found:
+        try:
+            module_of(name).prepare(recurrence)
+            found[name] = ""
+        except (NotImplementedError, ImportError) as error:
+            found[name] = str(error)
+    return found[name]
 
 
 def module_of(name: str) -> Any:
@@ -70,15 +80,12 @@ def module_of(name: str) -> Any:
 
 def explanation(layer: str, asked: str, recurrence: Any) -> str:
     """Return what runs a layer, why, and what held each faster engine back."""
-    name = chosen(asked)
+    name = chosen(asked, recurrence)
     who = (
         "within use_engine" if _forced else "as the layer asks" if asked != "auto" else
-        "as set_engine or the environment asks" if get_engine() != "auto" else "the fastest there is for any step"
+        "as set_engine or the environment asks" if get_engine() != "auto" else "the fastest that can run this step"
     )  # fmt: skip
-    lines = [f'{layer}: engine "{name}", {who}', "fast: the kernels of rsref_fast are not there yet"]
-    try:
-        reference_engine.prepare(recurrence)
-        lines.append("reference: can run this step")
-    except NotImplementedError as error:
-        lines.append(f"reference: {error}")
+    lines = [f'{layer}: engine "{name}", {who}']
+    for other in ("fast", "reference"):
+        lines.append(f"{other}: {held_back(other, recurrence) or 'can run this step'}")
     return "\n  ".join(lines)

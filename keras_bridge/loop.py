@@ -151,7 +151,7 @@ class RecurrentLayer(keras.layers.Layer):
         check_sequences(self, shapes)
         if self.stateful and shapes[0][0] is not None and not self.memory.carried:
             self.memory.allocate(shapes[0][0])
-        engines.module_of(engines.chosen(self.engine)).prepare(self.recurrence)
+        engines.module_of(engines.chosen(self.engine, self.recurrence)).prepare(self.recurrence)
         self.built = True
 
     @staticmethod
@@ -272,7 +272,7 @@ class RecurrentLayer(keras.layers.Layer):
         if forced:
             running = [*running, *self._forcing(truths, batch, length, given[0], precision)]
         specs = [((batch, *y.shape[1:]), precision if is_float(y) else y.dtype) for y in leaves.outputs]
-        engine = engines.module_of(engines.chosen(self.engine))
+        engine = engines.module_of(engines.chosen(self.engine, self.recurrence))
         with held_masks(recurrence.model, batch, bool(training)):
             outputs, final_states = engine.run(
                 recurrence,
@@ -293,8 +293,8 @@ class RecurrentLayer(keras.layers.Layer):
 
     def _precision(self) -> str:
         """The dtype of states and outputs inside the loop."""
-        reference = engines.chosen(self.engine) == "reference"
-        return standard_dtype(self.compute_dtype) if reference else self.compute_dtype
+        traced = engines.chosen(self.engine, self.recurrence) != "keras"
+        return standard_dtype(self.compute_dtype) if traced else self.compute_dtype
 
     @staticmethod
     def _cast(values: list[Any], leaves: Any, precision: str) -> list[Any]:

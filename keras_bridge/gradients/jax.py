@@ -8,32 +8,37 @@ import jax.numpy as jnp
 import numpy as np
 
 Arrays = list[np.ndarray]
+Forward = Callable[[Arrays, bool], tuple[Arrays, int]]
+Backward = Callable[[Arrays, Arrays, int], Arrays]
 
 
-def call(
-    forward: Callable[[Arrays], Arrays], backward: Callable[[Arrays, Arrays], Arrays], tensors: list[Any], specs: Any
-) -> tuple[Any, ...]:
+def call(forward: Forward, backward: Backward, tensors: list[Any], specs: Any, training: bool) -> tuple[Any, ...]:
     """Return forward(tensors), with backward as its gradient; see `keras_bridge.gradients`."""
-    shapes = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in specs]
+    shapes = tuple(jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in specs)
 
     @jax.custom_vjp
     def run(*values: Any) -> Any:
-        return tuple(
-            jax.pure_callback(lambda *a: tuple(forward(_arrays(a))), tuple(shapes), *values, vmap_method="sequential")
-        )
+        return jax.pure_callback(lambda *a: tuple(forward(_arrays(a), False)[0]), shapes, *values, vmap_method="sequential")
 
     def run_forward(*values: Any) -> Any:
-        return run(*values), values
+        def host(*arrays: Any) -> Any:
+            answers, ticket = forward(_arrays(arrays), True)
+            return tuple(answers), np.int32(ticket)
 
-    def run_backward(values: Any, gradients: Any) -> Any:
+        ticket = jax.ShapeDtypeStruct((), np.int32)
+        answers, number = jax.pure_callback(host, (shapes, ticket), *values, vmap_method="sequential")
+        return answers, (values, number)
+
+    def run_backward(kept: Any, gradients: Any) -> Any:
+        values, number = kept
         floating = [jnp.issubdtype(v.dtype, jnp.floating) for v in values]
 
-        def host(values: Any, gradients: Any) -> Any:
-            found = backward(_arrays(values), _arrays(gradients))
+        def host(values: Any, gradients: Any, number: Any) -> Any:
+            found = backward(_arrays(values), _arrays(gradients), int(number))
             return tuple(g for g, wanted in zip(found, floating) if wanted)
 
         wanted = tuple(jax.ShapeDtypeStruct(v.shape, v.dtype) for v, f in zip(values, floating) if f)
-        found = iter(jax.pure_callback(host, wanted, values, gradients, vmap_method="sequential"))
+        found = iter(jax.pure_callback(host, wanted, values, gradients, number, vmap_method="sequential"))
         return tuple(next(found) if f else np.zeros(v.shape, jax.dtypes.float0) for v, f in zip(values, floating))
 
     run.defvjp(run_forward, run_backward)

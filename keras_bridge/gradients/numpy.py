@@ -6,10 +6,9 @@ from typing import Any
 import numpy as np
 
 Arrays = list[np.ndarray]
+Forward = Callable[[Arrays, bool], tuple[Arrays, int]]
 
 
-def call(
-    forward: Callable[[Arrays], Arrays], backward: Callable[[Arrays, Arrays], Arrays], tensors: list[Any], specs: Any
-) -> list[Any]:
+def call(forward: Forward, backward: Any, tensors: list[Any], specs: Any, training: bool) -> list[Any]:
     """Return forward(tensors); see `keras_bridge.gradients`."""
-    return forward([np.asarray(tensor) for tensor in tensors])
+    return forward([np.asarray(tensor) for tensor in tensors], False)[0]

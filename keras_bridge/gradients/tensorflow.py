@@ -7,27 +7,32 @@ import numpy as np
 import tensorflow as tf
 
 Arrays = list[np.ndarray]
+Forward = Callable[[Arrays, bool], tuple[Arrays, int]]
+Backward = Callable[[Arrays, Arrays, int], Arrays]
 
 
-def call(
-    forward: Callable[[Arrays], Arrays], backward: Callable[[Arrays, Arrays], Arrays], tensors: list[Any], specs: Any
-) -> list[Any]:
+def call(forward: Forward, backward: Backward, tensors: list[Any], specs: Any, training: bool) -> list[Any]:
     """Return forward(tensors), with backward as its gradient; see `keras_bridge.gradients`."""
 
     @tf.custom_gradient
     def run(*values: Any) -> Any:
-        answers = _call(lambda *a: forward(list(a)), values, [dtype for _, dtype in specs], [s for s, _ in specs])
+        def ahead(*arrays: Any) -> Arrays:
+            answers, number = forward(list(arrays), training)
+            return [*answers, np.int32(number)]  # type: ignore[list-item]
+
+        *answers, ticket = _call(ahead, values, [*(dtype for _, dtype in specs), tf.int32], [*(s for s, _ in specs), ()])
 
         def gradient(*gradients: Any) -> list[Any]:
             count = len(values)
             floating = [v.dtype.is_floating for v in values]
 
-            def host(*arrays: Any) -> Arrays:
-                found = backward(list(arrays[:count]), list(arrays[count:]))
+            def host(number: Any, *arrays: Any) -> Arrays:
+                found = backward(list(arrays[:count]), list(arrays[count:]), int(number))
                 return [g for g, wanted in zip(found, floating) if wanted]
 
             wanted = [v for v, f in zip(values, floating) if f]
-            found = iter(_call(host, (*values, *gradients), [v.dtype for v in wanted], [v.shape for v in wanted]))
+            arrays = (ticket, *values, *gradients)
+            found = iter(_call(host, arrays, [v.dtype for v in wanted], [v.shape for v in wanted]))
             return [next(found) if f else None for f in floating]
 
         return answers, gradient

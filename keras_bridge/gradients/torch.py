@@ -7,6 +7,8 @@ import numpy as np
 import torch
 
 Arrays = list[np.ndarray]
+Forward = Callable[[Arrays, bool], tuple[Arrays, int]]
+Backward = Callable[[Arrays, Arrays, int], Arrays]
 
 
 class _HostFunction(torch.autograd.Function):
@@ -14,24 +16,23 @@ class _HostFunction(torch.autograd.Function):
     def forward(ctx: Any, forward: Any, backward: Any, *tensors: Any) -> Any:
         ctx.host_backward = backward
         ctx.save_for_backward(*tensors)
-        return tuple(_tensors(forward(_arrays(tensors)), tensors[0].device))
+        answers, ctx.ticket = forward(_arrays(tensors), True)
+        return tuple(_tensors(answers, tensors[0].device))
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Any) -> Any:
         tensors = ctx.saved_tensors
-        found = _tensors(ctx.host_backward(_arrays(tensors), _arrays(gradients)), gradients[0].device)
+        found = _tensors(ctx.host_backward(_arrays(tensors), _arrays(gradients), ctx.ticket), gradients[0].device)
         wanted = [t.is_floating_point() for t in tensors]
         padded = [*found, *[None] * (len(tensors) - len(found))]
         return None, None, *(g if f else None for g, f in zip(padded, wanted))
 
 
-def call(
-    forward: Callable[[Arrays], Arrays], backward: Callable[[Arrays, Arrays], Arrays], tensors: list[Any], specs: Any
-) -> list[Any]:
+def call(forward: Forward, backward: Backward, tensors: list[Any], specs: Any, training: bool) -> list[Any]:
     """Return forward(tensors), with backward as its gradient; see `keras_bridge.gradients`."""
     if not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)):
-        return _tensors(forward(_arrays(tensors)), tensors[0].device)  # nobody asks for gradients: no node is made
+        return _tensors(forward(_arrays(tensors), False)[0], tensors[0].device)  # nobody asks for gradients: no node is made
     return list(_HostFunction.apply(forward, backward, *tensors))
 
 

@@ -117,6 +117,20 @@ class FastEngine:
             self._special[key] = Specialised(compiled, dtype, self.kernels, self.kernels.panel_width(dtype))
         return self._special[key]
 
+    def check(self) -> None:
+        """Generate the source, if the step's lengths are known, so that what cannot be compiled is refused early.
+
+        Errors: NotImplementedError, naming it.
+        """
+        if not self._open():
+            for special in self._compiled().values():
+                assert special.forward and special.backward
+
+    def _open(self) -> bool:
+        graph = self.recurrence.graph
+        leaves = (*graph.sequences, *graph.constants, *graph.states)
+        return any(n is None for leaf in leaves for n in leaf.shape[1:])
+
     def explain(self) -> str:
         """Return what was hoisted, sunk, merged and fused, memory and arithmetic, for each compiled set of shapes.
 
@@ -138,7 +152,7 @@ class FastEngine:
         if not self._special:
             graph = self.recurrence.graph
             leaves = (*graph.sequences, *graph.constants, *graph.states)
-            if any(n is None for leaf in leaves for n in leaf.shape[1:]):
+            if self._open():
                 raise ValueError("the step leaves lengths open: call the engine once, so that they are known")
             kinds = {"float": np.float32, "int": np.int64, "bool": np.bool_}
             shapes = [tuple(n or 0 for n in leaf.shape[1:]) for leaf in leaves]

@@ -7,7 +7,7 @@ BACKEND = keras.backend.backend()
 
 # Keras 3.15 keeps float64 throughout on TensorFlow alone: on JAX its tanh, on PyTorch its matmul compute in float32.
 KERAS_KIND = "float64" if BACKEND == "tensorflow" else "float32"
-KIND = {"keras": KERAS_KIND, "reference": "float64"}
+KIND = {"keras": KERAS_KIND, "reference": "float64", "fast": "float64"}
 
 
 def values_and_gradients(layer, x, states, mask, weigh):

@@ -1,5 +1,6 @@
 """float64 on JAX, so that gradients can be compared to the last digits; what is collected where."""
 
+import os
 from importlib.util import find_spec
 
 import keras
@@ -10,8 +11,11 @@ COLLECTED = {
     "test_data_parallel.py": BACKEND in ("jax", "torch"),  # keras.distribution is for JAX, PyTorch has its own
     "test_compiled.py": BACKEND != "torch",  # which does not compile
     "test_export.py": BACKEND != "torch" and find_spec("tensorflow") is not None,  # Keras exports with TensorFlow
+    "test_fast_engine.py": find_spec("numba") is not None,  # compiles
     "test_numpy_backend.py": find_spec("jax") is not None,  # which Keras's NumPy backend imports
 }
+# The kernels of the bridge's tests are run by Python itself, without a compiler; test_fast_engine.py compiles them.
+os.environ.setdefault("RSREF_FAST_TARGET", "interpreter")
 collect_ignore = [name for name, wanted in COLLECTED.items() if not wanted]
 
 if BACKEND == "jax":

@@ -8,7 +8,7 @@ from keras import layers, ops
 from keras_bridge import LSTMCell, RecurrentSequential, accelerate, from_keras, to_keras
 from tests.tolerances import assert_close
 
-ENGINES = ("keras", "reference")
+ENGINES = ("keras", "reference", "fast")
 X = np.random.default_rng(0).standard_normal((3, 5, 4)).astype("float32")
 IMAGES = np.random.default_rng(0).standard_normal((2, 3, 5, 6, 2)).astype("float32")
 LAYERS = {

@@ -8,7 +8,7 @@ from keras import layers, ops
 import keras_bridge as kb
 from tests.tolerances import assert_close
 
-ENGINES = ("keras", "reference")
+ENGINES = ("keras", "reference", "fast")
 X = np.random.default_rng(0).standard_normal((3, 5, 4)).astype("float32")
 MASK = np.array([[1, 1, 0, 1, 0], [0, 1, 1, 0, 0], [0, 0, 0, 0, 0]], bool)
 

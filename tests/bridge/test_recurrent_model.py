@@ -10,7 +10,7 @@ from keras_bridge import RecurrentModel
 from tests.bridge.autodiff import KIND, values_and_gradients
 from tests.tolerances import assert_close
 
-ENGINES = ("keras", "reference")
+ENGINES = ("keras", "reference", "fast")
 MASKS = {
     "none": None,
     "right": np.array([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [0, 0, 0, 0, 0]], bool),

@@ -1,4 +1,6 @@
-"""float64 on JAX, so that gradients can be compared to the last digits."""
+"""float64 on JAX, so that gradients can be compared to the last digits; kernels run without a compiler."""
+
+import os
 
 import keras
 
@@ -6,3 +8,5 @@ if keras.backend.backend() == "jax":
     import jax
 
     jax.config.update("jax_enable_x64", True)
+
+os.environ.setdefault("RSREF_FAST_TARGET", "interpreter")

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 BACKENDS = ("tensorflow", "jax", "torch")
-COLUMNS = [(dtype, engine) for dtype in ("float64", "float32") for engine in ("reference", "keras")]
+COLUMNS = [(dtype, engine) for dtype in ("float64", "float32") for engine in ("reference", "fast", "keras")]
 HEAD = """# The gradient matrix
 
 Every cell and every feature of the Keras layers, on both engines and all three backends, against rsref in float64. Each

@@ -1,0 +1,64 @@
+"""The engine that runs a step with the kernels that rsref_fast compiles for it."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from typing import Any
+
+import keras
+
+from keras_bridge import traced_engine
+from keras_bridge.step import KerasRecurrence
+from rsref.engine import Engine
+from rsref.recurrence import Recurrence
+
+TARGET = "RSREF_FAST_TARGET"
+"""Environment variable: "interpreter" runs the generated source without a compiler, to look into it."""
+
+
+def interpreting() -> bool:
+    """Whether kernels are run without a compiler: then they are the slowest engine, and used only when asked for."""
+    return os.environ.get(TARGET) == "interpreter"
+
+
+def make_engine(recurrence: Recurrence) -> Engine:
+    import rsref_fast
+
+    engine = rsref_fast.compile(recurrence, target=os.environ.get(TARGET) or "cpu")
+    engine.check()
+    return engine
+
+
+def missing() -> str:
+    """Return what keeps the kernels from running at all; nothing if they can."""
+    if not interpreting() and not all(find_spec(n) for n in ("numba", "llvmlite", "platformdirs")):
+        return 'Numba is not installed: pip install "rsref[fast]"'
+    if keras.backend.backend() == "torch":
+        from keras.src.backend.torch.core import get_device
+
+        if get_device() != "cpu":
+            return f"the tensors are on {get_device()!r}, and the kernels are for the CPU"
+    if keras.backend.backend() == "jax":
+        import jax
+
+        if jax.default_backend() != "cpu":
+            return f"the arrays are on {jax.default_backend()!r}, and the kernels are for the CPU"
+    return ""
+
+
+def prepare(recurrence: KerasRecurrence, training: bool = False) -> traced_engine.TracedRecurrence:
+    """Return the traced step, with its engine.
+
+    Errors: NotImplementedError, naming it, for what has no counterpart in rsref or no kernel; ImportError if Numba is
+    missing.
+    """
+    reason = missing()
+    if reason:
+        raise ImportError(f'engine="fast": {reason}')
+    return traced_engine.prepare(recurrence, make_engine, "fast", training)
+
+
+def run(recurrence: KerasRecurrence, *arguments: Any, training: bool, **options: Any) -> tuple[list[Any], list[Any]]:
+    """Run a step over sequences; arguments and answer as `keras_bridge.keras_engine.run`."""
+    return traced_engine.run(prepare(recurrence, training), *arguments, training=training, **options)

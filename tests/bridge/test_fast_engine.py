@@ -1,0 +1,81 @@
+"""The compiled kernels inside Keras: what "auto" takes, gradients, training, and what is remembered for backward."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_bridge as kb
+from keras_bridge import fast_engine
+from tests.bridge.autodiff import values_and_gradients
+from tests.bridge.test_real_data import trained
+from tests.tolerances import assert_close
+
+
+@pytest.fixture(autouse=True)
+def compiling(monkeypatch, tmp_path_factory):
+    monkeypatch.delenv(fast_engine.TARGET, raising=False)
+    monkeypatch.setenv("RSREF_FAST_CACHE", str(tmp_path_factory.getbasetemp() / "kernels"))
+
+
+def weigh(answers):
+    return sum(keras.ops.sum(keras.ops.cos(1.0 + y) * y) for y in answers)
+
+
+def lstm(engine):
+    keras.utils.set_random_seed(1)
+    return kb.LSTMCell(9).get_layer(return_sequences=True, return_state=True, engine=engine)
+
+
+def test_auto_takes_the_kernels():
+    layer = lstm("auto")
+    layer(np.zeros((2, 3, 4), "float32"))
+    assert 'engine "fast", the fastest that can run this step' in layer.explain()
+
+
+def test_auto_falls_back_where_there_is_no_kernel():
+    x, h = keras.Input((3,)), keras.Input((3,))
+    new = keras.layers.Lambda(lambda v: keras.ops.sort(v))(keras.layers.add([x, h]))
+    layer = kb.RecurrentModel(x, new, h, new)
+    layer(np.zeros((2, 3, 3), "float32"))
+    text = layer.explain()
+    assert 'engine "keras"' in text
+    assert "fast: " in text
+    assert "Sort" in text
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_values_and_gradients(masked):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(5, 7, 4)).astype("float32")
+    states = [rng.normal(size=(5, 9)).astype("float32") for _ in range(2)]
+    mask = rng.random((5, 7)) < 0.7 if masked else None
+    layers = [lstm(engine) for engine in ("fast", "reference")]
+    for layer in layers:
+        layer.build((5, 7, 4))
+    layers[1].set_weights(layers[0].get_weights())
+    fast, slow = (values_and_gradients(layer, x, states, mask, weigh) for layer in layers)
+    for a, b in zip(fast, slow, strict=True):
+        assert_close(a, b, "float32")
+
+
+def test_both_engines_learn_the_recordings_alike():
+    (first, loss, accuracy), (second, other_loss, other_accuracy) = trained("fast"), trained("reference")
+    assert accuracy > 0.93
+    assert abs(accuracy - other_accuracy) < 0.01
+    assert loss == pytest.approx(other_loss, rel=0.02)
+    assert first == pytest.approx(second, rel=0.02)
+
+
+def test_backward_uses_what_forward_kept(monkeypatch):
+    layer = lstm("fast")
+    layer.build((2, 3, 4))
+    calls = []
+    inputs = keras.Input((3, 4))
+    model = keras.Model(inputs, layer(inputs)[0])
+    model.compile("sgd", "mse", run_eagerly=keras.backend.backend() != "jax")
+    traced = fast_engine.prepare(layer.recurrence, True)
+    original = traced.engine.forward
+    monkeypatch.setattr(traced.engine, "forward", lambda *a, **k: calls.append(1) or original(*a, **k))
+    model.train_on_batch(np.ones((2, 3, 4), "float32"), np.ones((2, 3, 9), "float32"))
+    assert len(calls) == 1
+    assert not traced.tapes

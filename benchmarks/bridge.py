@@ -117,7 +117,14 @@ def main() -> None:
         engine = seconds(bare(layer, arguments.engine, x, gradient))
         call = (many - one) / (MORE - 1)
         rows.append(
-            {"backend": backend, "name": arguments.engine, "gradient": gradient, "call": call, "engine": engine, "overhead": call - engine}
+            {
+                "backend": backend,
+                "name": arguments.engine,
+                "gradient": gradient,
+                "call": call,
+                "engine": engine,
+                "overhead": call - engine,
+            }
         )
         print(
             f"{backend} {'forward and gradient' if gradient else 'forward'}: {call * 1e6:.0f} us a call, engine "

@@ -95,7 +95,9 @@ class TracedRecurrence:
         return drawn
 
 
-def prepare(recurrence: KerasRecurrence, make_engine: MakeEngine, name: str, training: bool = False) -> TracedRecurrence:
+def prepare(
+    recurrence: KerasRecurrence, make_engine: MakeEngine, name: str, training: bool = False
+) -> TracedRecurrence:
     """Return a step traced, once for inference and once for training.
 
     name: of the engine that computes. Errors: TraceError if the step has a layer or operation without a counterpart

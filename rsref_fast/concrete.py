@@ -53,6 +53,6 @@ def shapes_of(results: Sequence[Tensor], known: Mapping[Tensor, Shape] | None = 
         else:
             found[tensor] = [Spec(tuple(n if m is None else m for m in tensor.shape), tensor.dtype) for n in ROWS]
     return {
-        tensor: tuple(length_of(values) for values in zip(*(spec.shape for spec in specs)))  # type: ignore[arg-type]
+        tensor: tuple(length_of(values) for values in zip(*(spec.shape for spec in specs)))
         for tensor, specs in found.items()
     }

@@ -93,7 +93,8 @@ def _separated(
 
 
 SHAPE_READS = {
-    "sum_to_like": 1, "broadcast_like": 1, "reshape_like": 1, "put_slice": 1, "put_windows": 1, "put_add": 2, "count": 0,
+    "sum_to_like": 1, "broadcast_like": 1, "reshape_like": 1, "put_slice": 1, "put_windows": 1, "put_add": 2,
+    "count": 0,
 }  # fmt: skip
 """Ops that read nothing but the shape of one operand, and which."""
 

@@ -139,9 +139,9 @@ def literal(value: Any, kind: str | None = None) -> Expression:
     own = {"b": "bool", "i": "int", "u": "int", "f": "float"}[np.asarray(number).dtype.kind]
     kind = kind or own
     if kind == "float":
-        number = float(number)
-        special = {"nan": "NAN", "inf": "INFINITY", "-inf": "(-INFINITY)"}.get(repr(number))
-        return Expression(special or f"F({number!r})", "float")
+        text = repr(float(number))
+        special = {"nan": "NAN", "inf": "INFINITY", "-inf": "(-INFINITY)"}.get(text)
+        return Expression(special or f"F({text})", "float")
     return Expression(repr(bool(number) if kind == "bool" else int(number)), kind)
 
 

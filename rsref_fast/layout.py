@@ -13,7 +13,7 @@ from enum import IntEnum
 from rsref.graph import topological_order
 from rsref.tensor import ConstantSource, Parameter, Tensor
 from rsref_fast.concrete import Shape, shapes_of
-from rsref_fast.lengths import Varying
+from rsref_fast.lengths import Varying, number
 from rsref_fast.rows import Rows
 from rsref_fast.schedule import Schedule
 from rsref_fast.views import RULES, Buffer, Space, View, row_major, view_of_op, whole
@@ -130,7 +130,7 @@ def _leaf(layout: Layout, tensor: Tensor) -> None:
 
 
 def _find_moved(layout: Layout) -> None:
-    """Decide on row-major memory for all that is computed; memory inside a concatenation is refused where it differs."""
+    """Find the tensors that are views of others, if all that is computed lies row-major in memory."""
     guess = dict(layout.views)
     for tensor in layout.order:
         if tensor.op is None:
@@ -208,7 +208,7 @@ def _own(
     if tensor in layout.parts:
         joint, start = layout.parts[tensor]
         axis, outer = joint.attrs["axis"], layout.views[joint]
-        shift = start * int(outer.strides[axis])  # type: ignore[call-overload]
-        return replace(outer, shape=layout.shapes[tensor], offset=int(outer.offset) + shift)  # type: ignore[arg-type]
+        shift = start * number(outer.strides[axis])
+        return replace(outer, shape=layout.shapes[tensor], offset=number(outer.offset) + shift)
     name = f"{prefix}{layout.order.index(tensor)}_{tensor.op.name}"  # type: ignore[union-attr]
     return whole(Buffer(name, tensor.dtype, wanted[tensor], layout.shapes[tensor]))

@@ -30,11 +30,12 @@ class Varying:
 Length = int | Varying
 
 
-def length_of(values: Sequence[int]) -> Length:
+def length_of(given: Sequence[int | None]) -> Length:
     """Return the length that has these values for the numbers of rows in `ROWS`.
 
     Errors: NotImplementedError if it is not of the form a * n + b, as when a step picks samples by their number.
     """
+    values = [int(n or 0) for n in given]
     if len(set(values)) == 1:
         return int(values[0])
     factor = (values[1] - values[0]) // (ROWS[1] - ROWS[0])
@@ -66,6 +67,12 @@ def times(*lengths: Length) -> Length:
 
 def text_of(length: Length) -> str:
     return length.text if isinstance(length, Varying) else str(length)
+
+
+def number(length: Length) -> int:
+    """Return a length that is known to be a number."""
+    assert isinstance(length, int)
+    return length
 
 
 def sized(length: Length, rows: int) -> int:

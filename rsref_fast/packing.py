@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 
@@ -44,7 +45,7 @@ def whole_batch(batch: int, time: int, shards: int, truncate: int | None) -> tup
     """Return shards of a batch in which every step is valid."""
     bounds = [batch * i // shards for i in range(shards + 1)]
     found = []
-    for first, last in zip(bounds, bounds[1:]):
+    for first, last in pairwise(bounds):
         n = last - first
         t = np.arange(time if n else 0)
         pos = (np.arange(first, last) * time + t[:, None]).ravel()

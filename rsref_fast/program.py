@@ -1,16 +1,16 @@
-"""The whole of a compiled step: what its forward and its backward program compute, section by section, and in which memory.
+"""The whole of a compiled step: what its two programs compute, section by section, and in which memory.
 
 Nothing here knows Numba or a device: the emitters turn these programs into source.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rsref.graph import StepGraph
 from rsref.tensor import Tensor
-from rsref_fast.concrete import concrete, shapes_of
+from rsref_fast.concrete import Shape, concrete, shapes_of
 from rsref_fast.derivative import Derivative, differentiate
 from rsref_fast.fuse import Unit, fuse
 from rsref_fast.layout import Layout, Section, lay_out
@@ -84,13 +84,13 @@ def build(graph: StepGraph, shapes: Mapping[Tensor, Sequence[int]]) -> Compiled:
     outputs, new_states, saved = results[:count], results[count:kept], results[kept:]
     forward, mixes = _forward(results, outputs, new_states, saved, leaves, gathered, states)
     tape = {leaf: forward.layout.views[tensor] for leaf, tensor in zip(derivative.saved_leaves, saved)}
-    shapes = shapes_of([*step.outputs, *step.new_states])
+    lengths = shapes_of([*step.outputs, *step.new_states])
     for leaf, tensor in zip(derivative.shape_leaves, derivative.shaped):
-        tape[leaf] = whole(Buffer("shape", leaf.dtype, Space.STEP, shapes[tensor]))
+        tape[leaf] = whole(Buffer("shape", leaf.dtype, Space.STEP, lengths[tensor]))
     return _with_backward(step, derivative, mixes, states, forward, outputs, new_states, {**leaves, **tape}, gathered)
 
 
-def _shape(tensor: Tensor) -> tuple:  # type: ignore[type-arg]
+def _shape(tensor: Tensor) -> Shape:
     return shapes_of([tensor])[tensor]
 
 
@@ -123,7 +123,7 @@ def _known_rows(results: Sequence[Tensor], leaves: Mapping[Tensor, Rows] | None 
         known.update(dict.fromkeys(last, Rows.MIXED))
 
 
-def _worth_keeping(step: StepGraph):  # type: ignore[no-untyped-def]
+def _worth_keeping(step: StepGraph) -> Callable[[Tensor], bool]:
     """Backward computes again what is a view, or depends on no step; the rest forward keeps."""
     results = [*step.outputs, *step.new_states]
     rows = _known_rows(results)
@@ -184,13 +184,10 @@ def _with_backward(
         if leaf is None:
             flows.append(None)
             continue
-        flows.append(
-            (
-                Buffer(f"flow{i}", "float", Space.FLOW_IN, _shape(leaf), f"flow{i}"),
-                Buffer(f"flow{i}_before", "float", Space.FLOW_OUT, _shape(leaf), f"flow{i}"),
-            )
-        )
-        leaves[leaf] = whole(flows[-1][0])
+        into = Buffer(f"flow{i}", "float", Space.FLOW_IN, _shape(leaf), f"flow{i}")
+        out = Buffer(f"flow{i}_before", "float", Space.FLOW_OUT, _shape(leaf), f"flow{i}")
+        flows.append((into, out))
+        leaves[leaf] = whole(into)
     groups = (derivative.d_sequences, derivative.d_constants, derivative.d_states, derivative.d_parameters)
     simple = iter(simplify(derivative.results))
     d_sequences, d_constants, d_states, d_parameters = (
@@ -206,9 +203,10 @@ def _with_backward(
     inside = set(plan.loop)
     places: dict[Tensor, Buffer] = {}
     for tensor, flow in zip(d_states, flows):
-        if tensor is not None and flow is not None and tensor in inside and tensor not in places:
-            if tensor.op is not None and tensor.op.name not in MOVING_OPS:
-                places[tensor] = flow[1]
+        if tensor is None or flow is None or tensor not in inside or tensor in places:
+            continue
+        if tensor.op is not None and tensor.op.name not in MOVING_OPS:
+            places[tensor] = flow[1]
     blockwise = [t for t in d_sequences if t is not None]
     layout = lay_out(results, rows, plan, leaves, places=places, blockwise=blockwise, prefix="g")
     units = {section: fuse(layout, section, results) for section in Section}

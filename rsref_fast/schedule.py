@@ -79,9 +79,9 @@ def _better_inside(order: Sequence[Tensor], before: set[Tensor], needed: Collect
     moved: set[Tensor] = set()
     for tensor in reversed(order):
         own = readers.get(tensor, [])
-        if tensor in before and isinstance(tensor.op, Pointwise | Cast) and own:
-            if all(reader not in before or reader in moved for reader in own):
-                moved.add(tensor)
+        alone = bool(own) and all(reader not in before or reader in moved for reader in own)
+        if alone and tensor in before and isinstance(tensor.op, Pointwise | Cast):
+            moved.add(tensor)
     return moved
 
 

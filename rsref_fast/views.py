@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from rsref.tensor import Tensor
-from rsref_fast.lengths import N, Length, Varying, per_row, times
+from rsref_fast.lengths import Length, N, Varying, per_row, times
 
 Shape = tuple[Length, ...]
 
@@ -183,7 +183,7 @@ def _static(strides: Shape) -> bool:
 
 
 def _windows(tensor: Tensor, source: View, shape: Shape) -> View:
-    size, steps, dilation = (tensor.attrs[key] for key in ("size", "strides", "dilation"))
+    steps, dilation = tensor.attrs["strides"], tensor.attrs["dilation"]
     first, *spatial, last = source.strides
     moved = (times(s, step) for s, step in zip(spatial, steps))
     inside = (times(s, d) for s, d in zip(spatial, dilation))
@@ -215,4 +215,4 @@ def rows_first(shape: Shape) -> bool:
     )
 
 
-__all__ = ["N", "Buffer", "Space", "View", "row_major", "rows_first", "sliced", "view_of_op", "whole"]
+__all__ = ["Buffer", "N", "Space", "View", "row_major", "rows_first", "sliced", "view_of_op", "whole"]

@@ -18,7 +18,9 @@ def call(forward: Forward, backward: Backward, tensors: list[Any], specs: Any, t
 
     @jax.custom_vjp
     def run(*values: Any) -> Any:
-        return jax.pure_callback(lambda *a: tuple(forward(_arrays(a), False)[0]), shapes, *values, vmap_method="sequential")
+        return jax.pure_callback(
+            lambda *a: tuple(forward(_arrays(a), False)[0]), shapes, *values, vmap_method="sequential"
+        )
 
     def run_forward(*values: Any) -> Any:
         def host(*arrays: Any) -> Any:

@@ -20,7 +20,9 @@ def call(forward: Forward, backward: Backward, tensors: list[Any], specs: Any, t
             answers, number = forward(list(arrays), training)
             return [*answers, np.int32(number)]  # type: ignore[list-item]
 
-        *answers, ticket = _call(ahead, values, [*(dtype for _, dtype in specs), tf.int32], [*(s for s, _ in specs), ()])
+        *answers, ticket = _call(
+            ahead, values, [*(dtype for _, dtype in specs), tf.int32], [*(s for s, _ in specs), ()]
+        )
 
         def gradient(*gradients: Any) -> list[Any]:
             count = len(values)

@@ -32,7 +32,9 @@ class _HostFunction(torch.autograd.Function):
 def call(forward: Forward, backward: Backward, tensors: list[Any], specs: Any, training: bool) -> list[Any]:
     """Return forward(tensors), with backward as its gradient; see `keras_bridge.gradients`."""
     if not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)):
-        return _tensors(forward(_arrays(tensors), False)[0], tensors[0].device)  # nobody asks for gradients: no node is made
+        return _tensors(
+            forward(_arrays(tensors), False)[0], tensors[0].device
+        )  # nobody asks for gradients: no node is made
     return list(_HostFunction.apply(forward, backward, *tensors))
 
 

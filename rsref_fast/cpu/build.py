@@ -11,20 +11,20 @@ from numba import types
 
 from rsref_fast.cpu import gemm, vector_math
 from rsref_fast.cpu.jit import kernel, plain, summing
-from rsref_fast.cpu.microkernel import Shape
+from rsref_fast.cpu.microkernel_shapes import Shape
 from rsref_fast.cpu.pointers import ADDRESSES, at, pointer_to
 
 ENTRY = types.int64(ADDRESSES, ADDRESSES)
 
 
 @plain
-def copy_rows(count, width, source, target):  # type: ignore[no-untyped-def]
+def copy_rows(count, width, source, target):
     for i in range(count * width):
         target[i] = source[i]
 
 
 @plain
-def gather_rows(count, width, source, index, target):  # type: ignore[no-untyped-def]
+def gather_rows(count, width, source, index, target):
     for i in range(count):
         first = index[i] * width
         for j in range(width):
@@ -32,13 +32,13 @@ def gather_rows(count, width, source, index, target):  # type: ignore[no-untyped
 
 
 @plain
-def zero(count, target):  # type: ignore[no-untyped-def]
+def zero(count, target):
     for i in range(count):
         target[i] = 0
 
 
 @plain
-def cut_rows(count, width, cut, target):  # type: ignore[no-untyped-def]
+def cut_rows(count, width, cut, target):
     for i in range(count):
         if cut[i] != 0:
             for j in range(width):

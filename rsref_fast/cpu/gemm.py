@@ -24,7 +24,6 @@ CHUNK = 256
 def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
     """Return the functions for a precision by name, each with its signature."""
     width = shape.width
-    pointer = types.CPointer(element)
     wide_panels = 4
     wide = microkernel(element, shape, 1, wide_panels)
     first, second, third, fourth = (microkernel(element, shape, n) for n in shape.rows)
@@ -33,7 +32,7 @@ def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
     panel_of = memory_on_stack(element, CHUNK * width)
 
     @plain
-    def block(rows, depth, a, row_step, depth_step, b, b_step, c, c_step, accumulate):  # type: ignore[no-untyped-def]
+    def block(rows, depth, a, row_step, depth_step, b, b_step, c, c_step, accumulate):
         """Columns of one panel, for all rows."""
         i = 0
         while i + n1 <= rows:
@@ -54,7 +53,7 @@ def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
             i += 1
 
     @plain
-    def partial(rows, columns, depth, a, row_step, depth_step, b, b_step, c, c_step, accumulate):  # type: ignore[no-untyped-def]
+    def partial(rows, columns, depth, a, row_step, depth_step, b, b_step, c, c_step, accumulate):
         """Fewer columns than a panel has: computed aside, and as many as there are copied."""
         tile = tile_of()
         i = 0
@@ -68,13 +67,13 @@ def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
             i += now
 
     @plain
-    def clear(rows, columns, c, c_step, accumulate):  # type: ignore[no-untyped-def]
+    def clear(rows, columns, c, c_step, accumulate):
         if accumulate == 0:
             for i in range(rows):
                 for j in range(columns):
                     c[i * c_step + j] = element(0)
 
-    def multiply_packed(rows, columns, depth, a, row_step, depth_step, panels, c, c_step, accumulate):  # type: ignore[no-untyped-def]
+    def multiply_packed(rows, columns, depth, a, row_step, depth_step, panels, c, c_step, accumulate):
         if depth == 0:
             clear(rows, columns, c, c_step, accumulate)
             return
@@ -103,7 +102,7 @@ def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
                 accumulate,
             )  # fmt: skip
 
-    def multiply(rows, columns, depth, a, row_step, depth_step, b, b_row, b_column, c, c_step, accumulate):  # type: ignore[no-untyped-def]
+    def multiply(rows, columns, depth, a, row_step, depth_step, b, b_row, b_column, c, c_step, accumulate):
         if depth == 0:
             clear(rows, columns, c, c_step, accumulate)
             return
@@ -129,7 +128,7 @@ def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
                 else:
                     partial(rows, now, deep, left, row_step, depth_step, panel, width, at(c, j), c_step, add)
 
-    def pack(depth, columns, b, row_step, column_step, panels):  # type: ignore[no-untyped-def]
+    def pack(depth, columns, b, row_step, column_step, panels):
         for j in range(0, columns, width):
             now = min(width, columns - j)
             for k in range(depth):

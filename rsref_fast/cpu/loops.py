@@ -8,9 +8,9 @@ from dataclasses import replace
 from rsref.ops.linear import split_equation
 from rsref.tensor import Tensor
 from rsref_fast.cpu.text import Function
-from rsref_fast.expressions import cast
-from rsref_fast.lengths import Length, text_of
-from rsref_fast.views import View, row_major
+from rsref_fast.expressions import cast, literal
+from rsref_fast.lengths import Length, number, text_of
+from rsref_fast.views import View, row_major, sliced
 
 Emitter = Callable[[Function, Tensor, View, Sequence[View], bool], None]
 
@@ -68,8 +68,6 @@ def _in_place(source: View, target: View, axis: int, start: int) -> bool:
 
 
 def _part(target: View, bounds: Sequence[tuple[int | None, int | None, int]], shape: Sequence[Length]) -> View:
-    from rsref_fast.views import sliced
-
     part = sliced(target, bounds, tuple(shape))
     if part is None:
         raise NotImplementedError("a slice of the batch has no kernel")
@@ -87,13 +85,11 @@ def _put_slice(function: Function, tensor: Tensor, target: View, sources: Sequen
 
 
 def _pad(function: Function, tensor: Tensor, target: View, sources: Sequence[View], accumulate: bool) -> None:
-    from rsref_fast.expressions import literal
-
     fill(function, target, literal(tensor.attrs["value"], tensor.dtype).text)
     pads = tensor.attrs["pads"]
     if any(pair != (0, 0) and not isinstance(n, int) for pair, n in zip(pads, target.shape)):
         raise NotImplementedError("padding of the batch has no kernel")
-    bounds = [(None, None, 1) if p == (0, 0) else (p[0], int(n) - p[1], 1) for p, n in zip(pads, target.shape)]  # type: ignore[call-overload]
+    bounds = [(None, None, 1) if p == (0, 0) else (p[0], number(n) - p[1], 1) for p, n in zip(pads, target.shape)]
     copy(function, _part(target, bounds, sources[0].shape), sources[0])
 
 

@@ -28,8 +28,8 @@ def microkernel(element: Any, shape: Shape, rows: int, panels: int = 1) -> Any:
     vectors = shape.vectors * panels
 
     @intrinsic
-    def kernel(typing_context, depth, a, row_step, depth_step, b, b_step, panel_step, c, c_step, accumulate):  # type: ignore[no-untyped-def]
-        def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def kernel(typing_context, depth, a, row_step, depth_step, b, b_step, panel_step, c, c_step, accumulate):
+        def generate(context, builder, signature, arguments):
             depth, a, row_step, depth_step, b, b_step, panel_step, c, c_step, accumulate = arguments
             scalar = context.get_value_type(element)
             vector = ir.VectorType(scalar, shape.lanes)

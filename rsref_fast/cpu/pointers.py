@@ -21,8 +21,8 @@ def pointer_to(element: Any) -> Any:
     target = types.CPointer(element)
 
     @intrinsic
-    def slot(typing_context, table, index):  # type: ignore[no-untyped-def]
-        def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def slot(typing_context, table, index):
+        def generate(context, builder, signature, arguments):
             address = builder.load(builder.gep(arguments[0], [arguments[1]]))
             return builder.inttoptr(address, context.get_value_type(target))
 
@@ -32,10 +32,10 @@ def pointer_to(element: Any) -> Any:
 
 
 @intrinsic
-def at(typing_context, pointer, place):  # type: ignore[no-untyped-def]
+def at(typing_context, pointer, place):
     """The pointer to the element at a place."""
 
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, arguments):
         return builder.gep(arguments[0], [arguments[1]])
 
     return pointer(pointer, I64), generate
@@ -46,8 +46,8 @@ def memory_on_stack(element: Any, count: int) -> Any:
     target = types.CPointer(element)
 
     @intrinsic
-    def allocate(typing_context):  # type: ignore[no-untyped-def]
-        def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def allocate(typing_context):
+        def generate(context, builder, signature, arguments):
             value = context.get_value_type(element)
             place = cgutils.alloca_once(builder, ir.ArrayType(value, count))
             place.align = 64
@@ -60,8 +60,8 @@ def memory_on_stack(element: Any, count: int) -> Any:
 
 def _reinterpreted(source: Any, target: Any) -> Any:
     @intrinsic
-    def bits(typing_context, value):  # type: ignore[no-untyped-def]
-        def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def bits(typing_context, value):
+        def generate(context, builder, signature, arguments):
             return builder.bitcast(arguments[0], context.get_value_type(target))
 
         return target(source), generate
@@ -75,9 +75,9 @@ bits_of_float = _reinterpreted(types.float32, types.int32)
 
 
 def caller(symbol: str, signature: Any) -> Any:
-    """Return an intrinsic that calls one of our own functions by its published name, as Numba's functions are called."""
+    """Return an intrinsic that calls one of our own functions by its published name, the way Numba calls them."""
 
-    def generate(context, builder, own, arguments):  # type: ignore[no-untyped-def]
+    def generate(context, builder, own, arguments):
         values = [context.get_value_type(a) for a in signature.args]
         # a place for the result (none: a pointer) and one for an exception, which these functions never raise
         empty = ir.IntType(8).as_pointer()

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 from rsref.tensor import Tensor
 from rsref_fast.cpu.text import Function
-from rsref_fast.lengths import Length, Varying, text_of, times
+from rsref_fast.lengths import Length, Varying, number, text_of, times
 from rsref_fast.views import Buffer, Space, View
 
 
 def panels_of(name: str, right: View, width: int) -> Buffer:
     """Return the memory for weights (k, n) packed into panels of `width` columns, the last one filled with zeros."""
-    depth, columns = (int(length) for length in right.shape)  # type: ignore[call-overload]
+    depth, columns = (number(length) for length in right.shape)
     return Buffer(name, "float", Space.FIXED, (-(-columns // width), depth, width))
 
 

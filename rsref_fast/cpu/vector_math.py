@@ -20,7 +20,7 @@ f32, i32 = np.float32, np.int32
 
 
 @exactly
-def _exp(x):  # type: ignore[no-untyped-def]
+def _exp(x):
     clean = x if x == x else f32(0)
     clean = f32(89) if clean > f32(89) else clean
     clean = f32(-104) if clean < f32(-104) else clean
@@ -42,7 +42,7 @@ def _exp(x):  # type: ignore[no-untyped-def]
 
 
 @exactly
-def _log(x):  # type: ignore[no-untyped-def]
+def _log(x):
     small = x < f32(1.17549435e-38)
     scaled = x * f32(33554432.0) if small else x
     bits = bits_of_float(scaled)
@@ -69,7 +69,7 @@ def _log(x):  # type: ignore[no-untyped-def]
 
 
 @exactly
-def _tanh(x):  # type: ignore[no-untyped-def]
+def _tanh(x):
     a = abs(x)
     z = x * x
     p = f32(-5.70498872745e-3)
@@ -84,13 +84,13 @@ def _tanh(x):  # type: ignore[no-untyped-def]
 
 
 @exactly
-def _sigmoid(x):  # type: ignore[no-untyped-def]
+def _sigmoid(x):
     e = _exp(-abs(x))
     return (f32(1) if x >= f32(0) else e) / (f32(1) + e)
 
 
 @exactly
-def _log1p(x):  # type: ignore[no-untyped-def]
+def _log1p(x):
     u = f32(1) + x
     d = u - f32(1)
     y = _log(u) * (x / (d if d != f32(0) else f32(1)))
@@ -99,7 +99,7 @@ def _log1p(x):  # type: ignore[no-untyped-def]
 
 
 @exactly
-def _expm1(x):  # type: ignore[no-untyped-def]
+def _expm1(x):
     """exp(x) - 1 by its series where that is small, else by subtraction."""
     p = f32(1.9841270e-4)
     p = p * x + f32(1.3888889e-3)
@@ -113,13 +113,13 @@ def _expm1(x):  # type: ignore[no-untyped-def]
 
 
 @exactly
-def _softplus(x):  # type: ignore[no-untyped-def]
+def _softplus(x):
     e = _exp(-abs(x))
     return (x if x > f32(0) else f32(0)) + _log1p(e) if x == x else x
 
 
 @exactly
-def _erf(x):  # type: ignore[no-untyped-def]
+def _erf(x):
     t = abs(x)
     s = x * x
     r = f32(-1.72853470e-5) * t + f32(3.83197126e-4)
@@ -146,7 +146,7 @@ def _through_double(function: Callable[[float], float]) -> Any:
     """A function of float32 that is computed in float64 and rounded once."""
 
     @exactly
-    def rounded(x):  # type: ignore[no-untyped-def]
+    def rounded(x):
         return f32(function(np.float64(x)))
 
     return rounded
@@ -154,7 +154,7 @@ def _through_double(function: Callable[[float], float]) -> Any:
 
 def _plain(function: Callable[[float], float]) -> Any:
     @exactly
-    def same(x):  # type: ignore[no-untyped-def]
+    def same(x):
         return function(x)
 
     return same
@@ -162,7 +162,7 @@ def _plain(function: Callable[[float], float]) -> Any:
 
 def _sigmoid64() -> Any:
     @exactly
-    def sigmoid(x):  # type: ignore[no-untyped-def]
+    def sigmoid(x):
         return 1.0 / (1.0 + math.exp(-x))
 
     return sigmoid
@@ -170,7 +170,7 @@ def _sigmoid64() -> Any:
 
 def _softplus64() -> Any:
     @exactly
-    def softplus(x):  # type: ignore[no-untyped-def]
+    def softplus(x):
         return (x if not x <= 0.0 else 0.0) + math.log1p(math.exp(-abs(x)))
 
     return softplus
@@ -197,44 +197,44 @@ def functions(element: Any) -> dict[str, Any]:
 
 def _arithmetic(real: Any) -> dict[str, Any]:
     @exactly
-    def sqrt(x):  # type: ignore[no-untyped-def]
+    def sqrt(x):
         return real(math.sqrt(x))
 
     @exactly
-    def floor(x):  # type: ignore[no-untyped-def]
+    def floor(x):
         return real(np.floor(x))
 
     @exactly
-    def ceil(x):  # type: ignore[no-untyped-def]
+    def ceil(x):
         return real(np.ceil(x))
 
     @exactly
-    def rint(x):  # type: ignore[no-untyped-def]
+    def rint(x):
         return real(np.rint(x))
 
     @exactly
-    def power(a, b):  # type: ignore[no-untyped-def]
+    def power(a, b):
         return real(math.pow(np.float64(a), np.float64(b)))
 
     @exactly
-    def sign(x):  # type: ignore[no-untyped-def]
+    def sign(x):
         one = type_one(x)
         return one if x > 0 else -one if x < 0 else x
 
     @exactly
-    def type_one(x):  # type: ignore[no-untyped-def]
+    def type_one(x):
         return x - x + 1 if x == x else x
 
     @exactly
-    def absolute(x):  # type: ignore[no-untyped-def]
+    def absolute(x):
         return abs(x)
 
     @exactly
-    def maximum(a, b):  # type: ignore[no-untyped-def]
+    def maximum(a, b):
         return a if (a >= b) | (a != a) else b
 
     @exactly
-    def minimum(a, b):  # type: ignore[no-untyped-def]
+    def minimum(a, b):
         return a if (a <= b) | (a != a) else b
 
     return {f.__name__: f for f in (sqrt, floor, ceil, rint, power, sign, absolute, maximum, minimum)} | {
@@ -244,7 +244,7 @@ def _arithmetic(real: Any) -> dict[str, Any]:
 
 def _floor_divide() -> Any:
     @exactly
-    def floor_divide(a, b):  # type: ignore[no-untyped-def]
+    def floor_divide(a, b):
         return a // b
 
     return floor_divide

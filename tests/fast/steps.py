@@ -47,8 +47,8 @@ POINTWISE = {
 STRUCTURE = {
     "movement": lambda x, m, i, b: [
         ops.reshape(ops.transpose(m, (0, 2, 1)), (-1, 6)), ops.expand_dims(x, 1), ops.squeeze(x[:, :1], 1),
-        ops.broadcast_to(x[:, None], (None, 2, 3)), ops.concatenate([x, m[:, 0], x[:, :1]]), ops.pad(x, ((0, 0), (1, 2)), 0.5),
-        x[:, ::-1], ops.broadcast_like(x[:, :1], x),
+        ops.broadcast_to(x[:, None], (None, 2, 3)), ops.concatenate([x, m[:, 0], x[:, :1]]),
+        ops.pad(x, ((0, 0), (1, 2)), 0.5), x[:, ::-1], ops.broadcast_like(x[:, :1], x),
     ],
     "reductions": lambda x, m, i, b: [
         ops.sum(m, 1), ops.mean(m, (1, 2)), ops.max(m, 2), ops.min(m, 1, keepdims=True), ops.logsumexp(m, 2),
@@ -64,10 +64,12 @@ STRUCTURE = {
     ],
     "products": lambda x, m, i, b: [
         x @ weights(3, 5), m @ weights(3, 4), m @ ops.swapaxes(m, 1, 2), ops.einsum("bij,bj->bi", m, x),
-        ops.einsum("bij,jk,bik->b", m, weights(3, 3), m), ops.einsum("bij->bj", m), ops.tensordot(m, weights(2, 3), ((1,), (0,))),
+        ops.einsum("bij,jk,bik->b", m, weights(3, 3), m), ops.einsum("bij->bj", m),
+        ops.tensordot(m, weights(2, 3), ((1,), (0,))),
     ],
     "windows": lambda x, m, i, b: [
-        ops.conv(ops.swapaxes(m, 1, 2), weights(2, 2, 3)), ops.max_pool(m, 2), ops.average_pool(ops.swapaxes(m, 1, 2), 2, 1),
+        ops.conv(ops.swapaxes(m, 1, 2), weights(2, 2, 3)), ops.max_pool(m, 2),
+        ops.average_pool(ops.swapaxes(m, 1, 2), 2, 1),
     ],
     "across samples": lambda x, m, i, b: [
         x - ops.mean(x, 0, keepdims=True), ops.softmax(x, 0), ops.matmul(ops.matmul(x, ops.transpose(x)), x),

@@ -1,0 +1,263 @@
+"""The two programs of a step as source: loops over blocks and steps around the calls of the units.
+
+The rows of step s are `off[s]` to `off[s + 1]`, as many as take part in it, the same ones first at every step; `pos`
+says which sample and time of the caller's arrays a row is, `rid` which row of the shard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rsref_fast.cpu.emit import Source, Writer
+from rsref_fast.cpu.text import INDENT
+from rsref_fast.layout import Section
+from rsref_fast.program import Compiled, Program
+from rsref_fast.rows import Rows
+from rsref_fast.views import Buffer, Space, View, whole
+
+SHARD = [
+    "n0 = N[0]",
+    "steps = N[1]",
+    "limit = N[2]",
+    "taped = N[4]",
+    "off = ints(P, 0)",
+    "pos = ints(P, 1)",
+    "rid = ints(P, 2)",
+]
+
+
+def forward_source(compiled: Compiled, width: int) -> Source:
+    """Return the forward program of a step. width: columns of a panel of packed weights."""
+    program = compiled.forward
+    w = Writer(program, width)
+    layout = program.layout
+    prepare = w.section(Section.PREPARE, "0")
+    once = w.section(Section.ONCE, "n0")
+    before = w.section(Section.BEFORE, "rows")
+    loop = w.section(Section.LOOP, "n")
+    for tensor, (_, after) in zip(compiled.new_states, compiled.states):
+        if layout.views[tensor].buffer is not after or not layout.views[tensor].contiguous:
+            loop.append(w.copied(Section.LOOP, layout.views[tensor], after, "n"))
+    after_loop = w.section(Section.AFTER, "rows")
+    scatters = []
+    for i, tensor in enumerate(compiled.outputs):
+        scatters.append(w.scattered(Section.AFTER, layout.views[tensor], f"output{i}", tensor.dtype))
+    finals = [_final(w, i, after) for i, (_, after) in enumerate(compiled.states)]
+    keep = [
+        f"copy_rows(n, {b.width}, at({w.variable(b)}, (n0 + off[last - 1] - q) * {b.width}), {w.variable(b)})"
+        for _, b in compiled.states
+    ]
+    lines = [
+        *SHARD, *once,
+        "n = off[1] - off[0] if steps > 0 else 0",
+        "following = n",
+        *(f"copy_rows(n0 - n, {b.width}, at({w.variable(b)}, n * {b.width}), at(final{i}, n * {b.width}))"
+          for i, (_, b) in enumerate(compiled.states)),
+        "k = 0",
+        "while k < steps:",
+        "    last = k + 1",
+        "    r0 = off[k]",
+        "    while last < steps and off[last + 1] - r0 <= limit:",
+        "        last += 1",
+        "    rows = off[last] - r0",
+        "    q = 0 if taped else r0",
+        *_indented(_gathers(w, program), 1),
+        *_indented(_row_shadows(w), 1),
+        *_indented(before, 1),
+        "    for s in range(k, last):",
+        "        n = off[s + 1] - off[s]",
+        "        r = off[s] - q",
+        "        i = off[s] - r0",
+        "        prev = 0 if s == 0 or (s == k and not taped) else n0 + off[s - 1] - q",
+        *_indented(_step_shadows(w), 2),
+        *_indented(loop, 2),
+        "        following = off[s + 2] - off[s + 1] if s + 1 < steps else 0",
+        "        if following < n:",
+        *_indented(finals or ["pass"], 3),
+        *_indented(after_loop, 1),
+        *_indented(scatters, 1),
+        "    if not taped:",
+        *_indented(keep or ["pass"], 2),
+        "    k = last",
+    ]  # fmt: skip
+    source = w.module(
+        [("prepare", "What depends on parameters alone.", [*prepare, *w.packing]), ("shard", "The time loop.", lines)],
+        "Forward.",
+    )
+    source.prepared = _prepared(w)
+    return source
+
+
+def backward_source(compiled: Compiled, width: int) -> Source:
+    """Return the backward program of a step. width: columns of a panel of packed weights."""
+    program = compiled.backward
+    w = Writer(program, width)
+    layout = program.layout
+    prepare = w.section(Section.PREPARE, "0")
+    once = w.section(Section.ONCE, "n0")
+    before = w.section(Section.BEFORE, "rows")
+    loop = w.section(Section.LOOP, "n")
+    folds: list[Buffer] = []
+    totals: dict[int, View] = {}
+    for i, tensor in enumerate(compiled.d_constants):
+        if tensor is not None:
+            target = Buffer(f"d_constant{i}", "float", Space.ROW, layout.shapes[compiled.graph.constants[i]] if
+                            compiled.graph.constants[i] in layout.shapes else layout.shapes[tensor])  # fmt: skip
+            loop.append(w.copied(Section.LOOP, layout.views[tensor], target, "n", add=True))
+    for i, tensor in enumerate(compiled.d_parameters):
+        if tensor is not None and layout.section.get(tensor) in (Section.LOOP, None):
+            target = Buffer(f"total{i}", "float", Space.FIXED, compiled.graph.parameters[i].shape)
+            loop.append(w.copied(Section.LOOP, layout.views[tensor], target, "n", add=True))
+            folds.append(target)
+            totals[i] = whole(target)
+    entering, ending = [], []
+    for i, (tensor, flow) in enumerate(zip(compiled.d_states, compiled.flows)):
+        if flow is None:
+            continue
+        into, out = flow
+        width_of = into.width
+        name = w.variable(into)
+        w.external(f"d_final{i}", "float", Space.ROW, into.size)
+        w.external(f"d_state{i}", "float", Space.ROW, into.size)
+        entering.append(
+            f"copy_rows(n - active, {width_of}, at(d_final{i}, active * {width_of}), "
+            f"at({name}, (slot * n0 + active) * {width_of}))"
+        )
+        if tensor is None:
+            loop.append(f"zero(n * {width_of}, {w.pointer(out, Section.LOOP)})")
+        elif layout.views[tensor].buffer is not out or not layout.views[tensor].contiguous:
+            loop.append(w.copied(Section.LOOP, layout.views[tensor], out, "n"))
+        loop.append(f"cut_rows(n, {width_of}, at(cut, off[s]), {w.pointer(out, Section.LOOP)})")
+        ending += [
+            f"copy_rows(active, {width_of}, at({name}, slot * n0 * {width_of}), d_state{i})",
+            f"copy_rows(n0 - active, {width_of}, at(d_final{i}, active * {width_of}), "
+            f"at(d_state{i}, active * {width_of}))",
+        ]
+    after_loop = w.section(Section.AFTER, "rows")
+    for tensor, section in layout.section.items():
+        if section is Section.AFTER and layout.rows[tensor] is Rows.SUM and tensor not in layout.moved:
+            folds.append(layout.views[tensor].buffer)
+    scatters = [
+        w.scattered(Section.AFTER, layout.views[tensor], f"d_sequence{i}", "float")
+        for i, tensor in enumerate(compiled.d_sequences)
+        if tensor is not None
+    ]
+    finish = w.section(Section.FINISH, "0")
+    for i, tensor in enumerate(compiled.d_parameters):
+        if tensor is not None:
+            target = Buffer(f"d_parameter{i}", "float", Space.FIXED, compiled.graph.parameters[i].shape)
+            finish.append(w.copied(Section.FINISH, totals.get(i, layout.views[tensor]), target, "0"))
+    folds = list(dict.fromkeys(folds))
+    zeros = [f"zero({b.width}, {w.variable(b)})" for b in folds]
+    zeros += [
+        f"zero(n0 * {b.width}, {w.variable(b)})"
+        for b in (p for f in w.users for p in f.parameters)
+        if b.name.startswith("d_constant")
+    ]
+    lines = [
+        *SHARD, "cut = bytes_(P, 3)", *once, *zeros,
+        "q = 0",
+        "slot = 0",
+        "active = 0",
+        "k = steps",
+        "while k > 0:",
+        "    first = k - 1",
+        "    while first > 0 and off[k] - off[first - 1] <= limit:",
+        "        first -= 1",
+        "    r0 = off[first]",
+        "    rows = off[k] - r0",
+        *_indented(_gathers(w, program), 1),
+        *_indented(_row_shadows(w), 1),
+        *_indented(_previous_shadows(w), 1),
+        *_indented(before, 1),
+        "    for s in range(k - 1, first - 1, -1):",
+        "        n = off[s + 1] - off[s]",
+        "        r = off[s]",
+        "        i = off[s] - r0",
+        "        prev = 0 if s == 0 else n0 + off[s - 1]",
+        *_indented(entering, 2),
+        "        active = n",
+        *_indented(_step_shadows(w, Space.FLOW_IN), 2),
+        *_indented(loop, 2),
+        "        slot = 1 - slot",
+        *_indented(after_loop, 1),
+        *_indented(scatters, 1),
+        "    k = first",
+        *ending,
+    ]  # fmt: skip
+    source = w.module(
+        [
+            ("prepare", "What depends on parameters alone.", [*prepare, *w.packing]),
+            ("shard", "The time loop, from its end.", lines),
+            ("finish", "Gradients of the parameters, from sums over all samples.", finish),
+        ],
+        "Backward.",
+    )
+    source.folds = [b.name for b in folds]
+    source.prepared = _prepared(w)
+    return source
+
+
+def _prepared(w: Writer) -> list[str]:
+    """Return the memory that `prepare` writes: computed of parameters alone, once for all shards."""
+    names = [b.name for b in w.panels.values()]
+    for unit in w.program.units[Section.PREPARE]:
+        names += [w.layout.views[t].buffer.name for t in unit.stored]
+    return [name for name in dict.fromkeys(names) if name in w.memory]
+
+
+def _final(w: Writer, i: int, after: Buffer) -> str:
+    w.external(f"final{i}", after.kind, Space.ROW, after.size)
+    return (
+        f"copy_rows(n - following, {after.width}, at({w.variable(after)}, (n0 + r + following) * {after.width}), "
+        f"at(final{i}, following * {after.width}))"
+    )
+
+
+def _gathers(w: Writer, program: Program) -> list[str]:
+    """Return the lines that fetch a block's rows of the sequences that are read."""
+    lines = []
+    for name, buffer in program.gathered.items():
+        if any(buffer in f.parameters for f in w.users):
+            w.external(name, buffer.kind, Space.FIXED, buffer.width)
+            lines.append(f"gather_rows(rows, {buffer.width}, {name}, at(pos, r0), {w.variable(buffer)})")
+    return lines
+
+
+def _row_shadows(w: Writer) -> list[str]:
+    return [
+        f"gather_rows(rows, {b.width}, {w.variable(b)}, at(rid, r0), {w.variable(shadow)})"
+        for b, shadow in w.shadows.items()
+        if b.space is Space.ROW
+    ]
+
+
+def _step_shadows(w: Writer, space: Space = Space.PREVIOUS) -> list[str]:
+    """Return the lines, inside the time loop, that keep what is there for one step only."""
+    return [
+        f"copy_rows(n, {b.width}, {w.pointer(b, Section.LOOP)}, at({w.variable(shadow)}, i * {b.width}))"
+        for b, shadow in w.shadows.items()
+        if b.space is space
+    ]
+
+
+def _previous_shadows(w: Writer) -> list[str]:
+    """Return the lines that gather, for a block, the states before each step."""
+    copies = [
+        f"    copy_rows(n, {b.width}, at({w.variable(b)}, prev * {b.width}), "
+        f"at({w.variable(shadow)}, (off[s] - r0) * {b.width}))"
+        for b, shadow in w.shadows.items()
+        if b.space is Space.PREVIOUS
+    ]
+    if not copies:
+        return []
+    return [
+        "for s in range(first, k):",
+        "    n = off[s + 1] - off[s]",
+        "    prev = 0 if s == 0 else n0 + off[s - 1]",
+        *copies,
+    ]
+
+
+def _indented(lines: Iterable[str], depth: int) -> list[str]:
+    return [INDENT * depth + line for line in lines]

@@ -1,0 +1,79 @@
+"""Steps that mix samples, with a mask: one step a call, for the rows that take part in it.
+
+Everything else packs its rows; here what one sample computes depends on which others take part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rsref.engine import Gradients
+from rsref_fast.packing import held
+
+if TYPE_CHECKING:
+    from rsref_fast.cpu.engine import FastEngine, Tape
+
+Array = np.ndarray
+
+
+def step_by_step(engine: FastEngine, tape: Tape, length: int) -> tuple[list[Array], list[Array], Tape]:
+    """Run forward, one call a step; the tape receives a tape for each."""
+    mask = tape.mask
+    assert mask is not None
+    current = [s.copy() for s in tape.states]
+    one = engine.one_step()
+    for t in range(length):
+        rows = np.flatnonzero(mask[:, t])
+        tape.pieces.append(None)
+        if len(rows):
+            ys, ends, piece = one.forward(
+                [s[rows, t : t + 1] for s in tape.sequences], [c[rows] for c in tape.constants],
+                [s[rows] for s in current], tape.parameters, steps=1,
+            )  # fmt: skip
+            tape.pieces[-1] = (rows, piece)
+            for y, now in zip(tape.outputs, ys):
+                y[rows, t] = now[:, 0]
+            for s, now in zip(current, ends):
+                s[rows] = now
+    if not engine.recurrence.zero_output_for_mask:
+        tape.outputs = [held(y, mask) for y in tape.outputs]
+    graph = engine.recurrence.graph
+    answers = [y.astype(bool) if t.dtype == "bool" else y for y, t in zip(tape.outputs, graph.outputs)]
+    current = [s.astype(bool) if t.dtype == "bool" else s for s, t in zip(current, graph.states)]
+    return answers, current, tape
+
+
+def steps_back(
+    engine: FastEngine, tape: Tape, found: Gradients, d_outputs: Sequence[Array | None], ends: Sequence[Array | None]
+) -> None:
+    """Run backward, one call a step, into the gradients that are found."""
+    one = engine.one_step()
+    truncate = engine.recurrence.truncate
+    flowing = [
+        None if d is None else np.zeros_like(d) if end is None else end.copy() for d, end in zip(found.states, ends)
+    ]
+    for t in range(len(tape.pieces) - 1, -1, -1):
+        if tape.pieces[t] is not None:
+            rows, piece = tape.pieces[t]
+            part = one.backward(
+                piece,
+                [None if d is None else d[rows, t : t + 1] for d in d_outputs],
+                [None if d is None else d[rows] for d in flowing],
+            )
+            for whole, d in zip(flowing, part.states):
+                if whole is not None:
+                    whole[rows] = d
+            for whole, d in zip(found.sequences, part.sequences):
+                if whole is not None:
+                    whole[rows, t] = d[:, 0]  # type: ignore[index]
+            for whole, d in zip(found.constants, part.constants):
+                if whole is not None:
+                    whole[rows] += d
+            for whole, d in zip(found.parameters, part.parameters):
+                whole += d
+        if truncate is not None and t % truncate == 0 and t > 0:
+            flowing = [None if d is None else np.zeros_like(d) for d in flowing]
+    found.states = flowing

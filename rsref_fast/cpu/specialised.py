@@ -19,7 +19,7 @@ from rsref_fast.program import Compiled
 from rsref_fast.views import Space
 
 Array = np.ndarray
-DTYPES = {"int": np.dtype(np.int64), "bool": np.dtype(np.uint8)}
+DTYPES: dict[str, np.dtype[Any]] = {"int": np.dtype(np.int64), "bool": np.dtype(np.uint8)}
 BLOCK_ROWS = 96
 """Rows for which sequences are projected at once: few enough to stay in the cache until they are used."""
 
@@ -112,7 +112,7 @@ class Specialised:
 
     def dtype_of(self, kind: str) -> np.dtype[Any]:
         """Return what kernels use for floats, integers and bools."""
-        return DTYPES[kind] if kind in DTYPES else self.dtype
+        return DTYPES.get(kind, self.dtype)
 
     def plain(self, array: Array) -> Array:
         """Return an array as kernels read it: contiguous, of their dtypes."""

@@ -63,7 +63,7 @@ class TracedRecurrence:
 
     def forward(self, arrays: list[Array], steps: int, keep: bool) -> tuple[list[Array], int]:
         """Return outputs and final states, and the ticket of what backward needs if that is to be kept."""
-        found = self._run(arrays, steps)
+        found = self._run(arrays, steps, keep)
         ticket = next(_tickets) % 2**31
         if keep:
             self.tapes[ticket] = found
@@ -73,17 +73,17 @@ class TracedRecurrence:
 
     def backward(self, arrays: list[Array], gradients: list[Array], steps: int, ticket: int) -> list[Array]:
         """Return the gradients of all arrays but the mask, given those of outputs and final states."""
-        outputs, states, tape = self.tapes.pop(ticket, None) or self._run(arrays, steps)
+        outputs, states, tape = self.tapes.pop(ticket, None) or self._run(arrays, steps, True)
         given = [g if y.dtype.kind == "f" else None for g, y in zip(gradients, (*outputs, *states))]
         found = self.engine.backward(tape, given[: len(outputs)], given[len(outputs) :])
         leaves = [*found.sequences, *found.constants, *found.states, *found.parameters]
         return [np.zeros_like(a) if g is None else g for a, g in zip(arrays, leaves)]
 
-    def _run(self, arrays: list[Array], steps: int) -> tuple[list[Array], list[Array], Any]:
+    def _run(self, arrays: list[Array], steps: int, keep: bool) -> tuple[list[Array], list[Array], Any]:
         first, second, third, last = self.ends
         mask = arrays[last] if len(arrays) > last else None
         leaves = arrays[:first], arrays[first:second], arrays[second:third], arrays[third:last]
-        return self.engine.forward(*leaves, mask=mask, steps=steps)
+        return self.engine.forward(*leaves, mask=mask, steps=steps, taped=keep)
 
     def masks(self, leaves: tuple[Tensor, ...], lead: list[Any], dtype: str, seed: Any) -> list[Any]:
         """Draw dropout masks; lead: their shape up to the batch, or the time axis."""

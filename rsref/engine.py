@@ -34,8 +34,8 @@ class Engine(Protocol):
     """What every engine offers; sizes and dtypes follow from the arrays. Engines are pure functions.
 
     forward: sequences (batch, time, ...), constants (batch, ...), states (batch, ...), parameters in the graph's order,
-        mask (batch, time) of bool or None, steps (needed if there are no sequences). Answers the outputs
-        (batch, time, ...), the final states, and a tape for backward.
+        mask (batch, time) of bool or None, steps (needed if there are no sequences), taped (whether backward will
+        follow). Answers the outputs (batch, time, ...), the final states, and a tape for backward, or None.
     backward: the gradients of the outputs and of the final states (None for zero) give those of all inputs.
     """
 
@@ -47,6 +47,7 @@ class Engine(Protocol):
         parameters: Sequence[Array],
         mask: Array | None = None,
         steps: int | None = None,
+        taped: bool = True,
     ) -> tuple[list[Array], list[Array], Any]: ...
 
     def backward(self, tape: Any, d_outputs: Sequence[Array | None], d_states: Sequence[Array | None]) -> Gradients: ...
@@ -101,7 +102,8 @@ class ReferenceEngine:
         parameters: Sequence[Array],
         mask: Array | None = None,
         steps: int | None = None,
-    ) -> tuple[list[Array], list[Array], Tape]:
+        taped: bool = True,
+    ) -> tuple[list[Array], list[Array], Any]:
         """Run the loop; see `Engine`. Shapes are checked before anything is computed."""
         length = self.length(sequences, steps)
         batch = next((len(a) for a in (*sequences, *constants, *states)), 1)
@@ -132,8 +134,10 @@ class ReferenceEngine:
                     kept.append(values)
                     current = [_placed(s, rows, values[i]) for s, i in zip(current, self.new_state_slots)]
                 self._write_outputs(outputs, t, rows, kept[-1])
+                if not taped:
+                    kept[-1] = []
         tape = Tape(list(sequences), list(constants), list(states), list(parameters), active, kept, outputs, dtype)
-        return outputs, current, tape
+        return outputs, current, tape if taped else None
 
     def _write_outputs(self, outputs: list[Array], t: int, rows: Array | None, values: list[Any]) -> None:
         for y, slot in zip(outputs, self.output_slots):

@@ -28,31 +28,33 @@ class Program:
 
     layout: where every tensor lies.
     gathered: buffers that hold a block's rows of a sequence (batch, time, ...), by the caller's name for it.
-    results: what the caller gets: its name and the tensor.
+    outputs, new_states: the tensors that hold them, in a forward program.
     """
 
     layout: Layout
     units: Mapping[Section, Sequence[Unit]]
     gathered: Mapping[str, Buffer]
+    outputs: tuple[Tensor, ...] = ()
+    new_states: tuple[Tensor, ...] = ()
 
 
 @dataclass(frozen=True)
 class Compiled:
-    """Both programs of a step.
+    """All programs of a step.
 
     graph: the step with known inner lengths. mixes: whether a step computes something across samples: then a batch
     cannot be split, and masked rows must be left out of it step by step.
     states: for each state the buffers before and after a step. flows: for each state the buffers of its gradient
     after and before a step; None if it is not floating.
-    outputs, new_states, d_...: the tensors that hold the results; None where nothing flows.
+    inference: forward, with nothing kept for backward.
+    d_...: the tensors that hold the gradients; None where nothing flows.
     """
 
     graph: StepGraph
     mixes: bool
     states: tuple[tuple[Buffer, Buffer], ...]
     forward: Program
-    outputs: tuple[Tensor, ...]
-    new_states: tuple[Tensor, ...]
+    inference: Program
     backward: Program
     flows: tuple[tuple[Buffer, Buffer] | None, ...]
     d_sequences: tuple[Tensor | None, ...]
@@ -79,15 +81,13 @@ def build(graph: StepGraph, shapes: Mapping[Tensor, Sequence[int]]) -> Compiled:
     )
     leaves.update({leaf: whole(before) for leaf, (before, _) in zip(step.states, states)})
 
-    count, kept = len(step.outputs), len(step.outputs) + len(step.new_states)
-    results = simplify([*step.outputs, *step.new_states, *derivative.saved])
-    outputs, new_states, saved = results[:count], results[count:kept], results[kept:]
-    forward, mixes = _forward(results, outputs, new_states, saved, leaves, gathered, states)
+    forward, mixes, saved = _forward(step, derivative.saved, leaves, gathered, states)
+    inference, _, _ = _forward(step, (), leaves, gathered, states)
     tape = {leaf: forward.layout.views[tensor] for leaf, tensor in zip(derivative.saved_leaves, saved)}
     lengths = shapes_of([*step.outputs, *step.new_states])
     for leaf, tensor in zip(derivative.shape_leaves, derivative.shaped):
         tape[leaf] = whole(Buffer("shape", leaf.dtype, Space.STEP, lengths[tensor]))
-    return _with_backward(step, derivative, mixes, states, forward, outputs, new_states, {**leaves, **tape}, gathered)
+    return _with_backward(step, derivative, mixes, states, (forward, inference), {**leaves, **tape}, gathered)
 
 
 def _shape(tensor: Tensor) -> Shape:
@@ -138,14 +138,16 @@ def _worth_keeping(step: StepGraph) -> Callable[[Tensor], bool]:
 
 
 def _forward(
-    results: Sequence[Tensor],
-    outputs: Sequence[Tensor],
-    new_states: Sequence[Tensor],
-    saved: Sequence[Tensor],
+    step: StepGraph,
+    keep: Sequence[Tensor],
     leaves: Mapping[Tensor, View],
     gathered: Mapping[str, Buffer],
     states: Sequence[tuple[Buffer, Buffer]],
-) -> tuple[Program, bool]:
+) -> tuple[Program, bool, Sequence[Tensor]]:
+    """Return a forward program that keeps some tensors, whether it mixes samples, and what it keeps, simplified."""
+    results = simplify([*step.outputs, *step.new_states, *keep])
+    count, end = len(step.outputs), len(step.outputs) + len(step.new_states)
+    outputs, new_states, saved = tuple(results[:count]), tuple(results[count:end]), results[end:]
     sequences = {leaf for leaf, view in leaves.items() if view.buffer.space is Space.BLOCK}
     carried = {leaf for leaf, view in leaves.items() if view.buffer.space is Space.PREVIOUS}
     rows = _known_rows(results)
@@ -160,7 +162,7 @@ def _forward(
             places[tensor] = after
     layout = lay_out(results, rows, plan, leaves, places=places, packed=saved, blockwise=outputs, prefix="f")
     units = {section: fuse(layout, section, results) for section in Section}
-    return Program(layout, units, gathered), mixes
+    return Program(layout, units, gathered, outputs, new_states), mixes, saved
 
 
 def _with_backward(
@@ -168,9 +170,7 @@ def _with_backward(
     derivative: Derivative,
     mixes: bool,
     states: tuple[tuple[Buffer, Buffer], ...],
-    forward: Program,
-    outputs: Sequence[Tensor],
-    new_states: Sequence[Tensor],
+    programs: tuple[Program, Program],
     leaves: dict[Tensor, View],
     gathered: Mapping[str, Buffer],
 ) -> Compiled:
@@ -212,7 +212,7 @@ def _with_backward(
     units = {section: fuse(layout, section, results) for section in Section}
     backward = Program(layout, units, gathered)
     return Compiled(
-        step, mixes, states, forward, tuple(outputs), tuple(new_states), backward, tuple(flows),
+        step, mixes, states, *programs, backward, tuple(flows),
         d_sequences, d_constants, d_states, d_parameters, derivative,
     )  # fmt: skip
 

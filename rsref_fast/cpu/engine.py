@@ -139,8 +139,8 @@ class FastEngine:
         mask: Array | None = None,
         steps: int | None = None,
         taped: bool = True,
-    ) -> tuple[list[Array], list[Array], Tape]:
-        """Run the loop; see `Engine`. taped: whether backward will follow."""
+    ) -> tuple[list[Array], list[Array], Any]:
+        """Run the loop; see `Engine`."""
         length = self.reference.length(sequences, steps)
         batch = next((len(a) for a in (*sequences, *constants, *states)), 1)
         specs = self._specs(sequences, constants, states, parameters, mask, length, batch)
@@ -154,7 +154,7 @@ class FastEngine:
         outputs = [make((batch, length, *s[1:]), special.dtype_of(kind)) for s, kind in specs]
         tape = Tape(special, seq, fixed, start, own, mask, outputs, (), [], [])
         if special.compiled.mixes and mask is not None:
-            return step_by_step(self, tape, length)
+            return step_by_step(self, tape, length, taped)
         shards = self._shards(special, batch, int(mask.sum()) if mask is not None else batch * length)
         truncate = self.recurrence.truncate
         tape.shards = (
@@ -167,7 +167,7 @@ class FastEngine:
         graph = self.recurrence.graph
         answers = [y.astype(bool) if t.dtype == "bool" else y for y, t in zip(tape.outputs, graph.outputs)]
         finals = [s.astype(bool) if t.dtype == "bool" else s for s, t in zip(finals, graph.states)]
-        return answers, finals, tape
+        return answers, finals, tape if taped else None
 
     def _shards(self, special: Specialised, batch: int, rows: int) -> int:
         """Return among how many threads a batch is split."""
@@ -188,11 +188,13 @@ class FastEngine:
         return self._checked[key]
 
     def _run_forward(self, tape: Tape, finals: list[Array], taped: bool) -> None:
-        special, source = tape.special, tape.special.forward
+        special = tape.special
+        source, kernels = (
+            (special.forward, special.run_forward) if taped else (special.inference, special.run_inference)
+        )
         shared = self._fixed(special, source, tape.parameters)
         shared.update({f"sequence{i}": s for i, s in enumerate(tape.sequences)})
         shared.update({f"output{i}": y for i, y in enumerate(tape.outputs)})
-        kernels = special.run_forward
         pieces = special.prepare(kernels, source, shared)
         calls, waiting = [], []
         for shard in tape.shards:
@@ -209,7 +211,7 @@ class FastEngine:
             memory = [*pieces, (kept, tape.kept[-1]), (scratch, Arena(scratch.total))]
             waiting.append((shard, ends, (own, memory)))  # addresses keep nothing alive
             calls.append((kernels.table(packed(shard), {**shared, **own}, memory), numbers(shard, taped)))
-        special.run_forward.run("shard", calls)
+        kernels.run("shard", calls)
         self._check_numbers(calls)
         for shard, ends, _ in waiting:
             if not isinstance(shard.rows, slice):

@@ -58,20 +58,23 @@ def memory_on_stack(element: Any, count: int) -> Any:
     return allocate
 
 
-def _reinterpreted(source: Any, target: Any) -> Any:
+def on_bits(compute: Any, to_float: bool = True) -> Any:
+    """Return an intrinsic on the 32 bits of a float32: `compute(builder, bits, constant)` answers 32 bits.
+
+    Written in LLVM since Numba computes with integers of 64 bits, which would need vectors twice as wide.
+    to_float: whether the answer's bits are those of a float32; else it is an integer to be converted to one.
+    """
+
     @intrinsic
-    def bits(typing_context, value):
+    def function(typing_context, value):
         def generate(context, builder, signature, arguments):
-            return builder.bitcast(arguments[0], context.get_value_type(target))
+            word = ir.IntType(32)
+            bits = compute(builder, builder.bitcast(arguments[0], word), lambda n: ir.Constant(word, n))
+            return builder.bitcast(bits, ir.FloatType()) if to_float else builder.sitofp(bits, ir.FloatType())
 
-        return target(source), generate
+        return types.float32(types.float32), generate
 
-    return bits
-
-
-float_of_bits = _reinterpreted(types.int32, types.float32)
-bits_of_float = _reinterpreted(types.float32, types.int32)
-"""The same 32 bits as another type."""
+    return function
 
 
 def caller(symbol: str, signature: Any) -> Any:

@@ -26,21 +26,21 @@ SHARD = [
 ]
 
 
-def forward_source(compiled: Compiled, width: int) -> Source:
-    """Return the forward program of a step. width: columns of a panel of packed weights."""
-    program = compiled.forward
+def forward_source(compiled: Compiled, width: int, taped: bool) -> Source:
+    """Return a forward program. width: columns of a panel of packed weights. taped: for backward to follow."""
+    program = compiled.forward if taped else compiled.inference
     w = Writer(program, width)
     layout = program.layout
     prepare = w.section(Section.PREPARE, "0")
     once = w.section(Section.ONCE, "n0")
     before = w.section(Section.BEFORE, "rows")
     loop = w.section(Section.LOOP, "n")
-    for tensor, (_, after) in zip(compiled.new_states, compiled.states):
+    for tensor, (_, after) in zip(program.new_states, compiled.states):
         if layout.views[tensor].buffer is not after or not layout.views[tensor].contiguous:
             loop.append(w.copied(Section.LOOP, layout.views[tensor], after, "n"))
     after_loop = w.section(Section.AFTER, "rows")
     scatters = []
-    for i, tensor in enumerate(compiled.outputs):
+    for i, tensor in enumerate(program.outputs):
         scatters.append(w.scattered(Section.AFTER, layout.views[tensor], f"output{i}", tensor.dtype))
     finals = [_final(w, i, after) for i, (_, after) in enumerate(compiled.states)]
     keep = [

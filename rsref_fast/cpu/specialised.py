@@ -47,7 +47,11 @@ class Specialised:
 
     @cached_property
     def forward(self) -> Source:
-        return forward_source(self.compiled, self.width)
+        return forward_source(self.compiled, self.width, True)
+
+    @cached_property
+    def inference(self) -> Source:
+        return forward_source(self.compiled, self.width, False)
 
     @cached_property
     def backward(self) -> Source:
@@ -56,6 +60,10 @@ class Specialised:
     @cached_property
     def run_forward(self) -> Kernels:
         return self.kernels(self.forward, self.dtype)
+
+    @cached_property
+    def run_inference(self) -> Kernels:
+        return self.kernels(self.inference, self.dtype)
 
     @cached_property
     def run_backward(self) -> Kernels:

@@ -6,7 +6,7 @@ Everything else packs its rows; here what one sample computes depends on which o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Array = np.ndarray
 
 
-def step_by_step(engine: FastEngine, tape: Tape, length: int) -> tuple[list[Array], list[Array], Tape]:
+def step_by_step(engine: FastEngine, tape: Tape, length: int, taped: bool) -> tuple[list[Array], list[Array], Any]:
     """Run forward, one call a step; the tape receives a tape for each."""
     mask = tape.mask
     assert mask is not None
@@ -31,7 +31,7 @@ def step_by_step(engine: FastEngine, tape: Tape, length: int) -> tuple[list[Arra
         if len(rows):
             ys, ends, piece = one.forward(
                 [s[rows, t : t + 1] for s in tape.sequences], [c[rows] for c in tape.constants],
-                [s[rows] for s in current], tape.parameters, steps=1,
+                [s[rows] for s in current], tape.parameters, steps=1, taped=taped,
             )  # fmt: skip
             tape.pieces[-1] = (rows, piece)
             for y, now in zip(tape.outputs, ys):
@@ -43,7 +43,7 @@ def step_by_step(engine: FastEngine, tape: Tape, length: int) -> tuple[list[Arra
     graph = engine.recurrence.graph
     answers = [y.astype(bool) if t.dtype == "bool" else y for y, t in zip(tape.outputs, graph.outputs)]
     current = [s.astype(bool) if t.dtype == "bool" else s for s, t in zip(current, graph.states)]
-    return answers, current, tape
+    return answers, current, tape if taped else None
 
 
 def steps_back(

@@ -14,20 +14,42 @@ import numpy as np
 from numba import types
 
 from rsref_fast.cpu.jit import exactly
-from rsref_fast.cpu.pointers import bits_of_float, float_of_bits
+from rsref_fast.cpu.pointers import on_bits
 
-f32, i32 = np.float32, np.int32
+f32 = np.float32
+ROUNDER = 0x4B400000
+"""The bits of 1.5 * 2**23: a float32 that is added to it is rounded to an integer, which its low bits then hold."""
+
+
+def _power(builder: Any, n: Any, number: Any) -> Any:
+    return builder.shl(builder.add(n, number(127)), number(23))
+
+
+def _whole(builder: Any, bits: Any, number: Any) -> Any:
+    return builder.sub(bits, number(ROUNDER))
+
+
+def _first_half(builder: Any, bits: Any, number: Any) -> Any:
+    return builder.ashr(_whole(builder, bits, number), number(1))
+
+
+two_to = on_bits(lambda b, x, c: _power(b, _whole(b, x, c), c))
+"""2**n, where n is the rounded number that its argument holds; n from -126 to 127."""
+
+two_to_half = on_bits(lambda b, x, c: _power(b, _first_half(b, x, c), c))
+two_to_rest = on_bits(lambda b, x, c: _power(b, b.sub(_whole(b, x, c), _first_half(b, x, c)), c))
+"""Their product is 2**n for any n, through the denormals to infinity."""
+
+exponent = on_bits(lambda b, x, c: b.sub(b.lshr(x, c(23)), c(126)), to_float=False)
+mantissa = on_bits(lambda b, x, c: b.or_(b.and_(x, c(0x007FFFFF)), c(0x3F000000)))
+"""x = mantissa * 2**exponent, mantissa from 0.5 to 1, for positive x."""
 
 
 @exactly
-def _exp(x):
-    clean = x if x == x else f32(0)
-    clean = f32(89) if clean > f32(89) else clean
-    clean = f32(-104) if clean < f32(-104) else clean
-    shifted = clean * f32(1.44269504088896341) + f32(12582912.0)
-    n = bits_of_float(shifted) - i32(0x4B400000)
+def _reduced(x, shifted):
+    """exp of what is left of x when the multiple of log(2) that `shifted` holds is taken off."""
     whole = shifted - f32(12582912.0)
-    r = clean - whole * f32(0.693359375)
+    r = x - whole * f32(0.693359375)
     r = r - whole * f32(-2.12194440e-4)
     p = f32(1.9875691500e-4)
     p = p * r + f32(1.3981999507e-3)
@@ -35,19 +57,30 @@ def _exp(x):
     p = p * r + f32(4.1665795894e-2)
     p = p * r + f32(1.6666665459e-1)
     p = p * r + f32(5.0000001201e-1)
-    y = p * (r * r) + r + f32(1)
-    half = n >> i32(1)
-    y = y * float_of_bits(i32(half + i32(127)) << i32(23)) * float_of_bits(i32(n - half + i32(127)) << i32(23))
-    return y if x == x else x
+    return p * (r * r) + r + f32(1)
+
+
+@exactly
+def _exp(x):
+    clean = f32(89) if x > f32(89) else x
+    clean = f32(-104) if clean < f32(-104) else clean
+    shifted = clean * f32(1.44269504088896341) + f32(12582912.0)
+    return _reduced(clean, shifted) * two_to_half(shifted) * two_to_rest(shifted)
+
+
+@exactly
+def _exp_inside(x):
+    """exp for numbers whose result is neither infinite nor denormal."""
+    shifted = x * f32(1.44269504088896341) + f32(12582912.0)
+    return _reduced(x, shifted) * two_to(shifted)
 
 
 @exactly
 def _log(x):
     small = x < f32(1.17549435e-38)
     scaled = x * f32(33554432.0) if small else x
-    bits = bits_of_float(scaled)
-    e = f32((bits >> i32(23)) - i32(126)) - (f32(25) if small else f32(0))
-    m = float_of_bits((bits & i32(0x007FFFFF)) | i32(0x3F000000))
+    e = exponent(scaled) - (f32(25) if small else f32(0))
+    m = mantissa(scaled)
     low = m < f32(0.70710678118654752440)
     e = e - f32(1) if low else e
     m = m + m - f32(1) if low else m - f32(1)
@@ -78,7 +111,8 @@ def _tanh(x):
     p = p * z + f32(1.33314422036e-1)
     p = p * z + f32(-3.33332819422e-1)
     near = p * z * x + x
-    far = f32(1) - f32(2) / (_exp(a + a) + f32(1))
+    e = _exp_inside(f32(-20) if a > f32(10) else f32(-2) * a)
+    far = (f32(1) - e) / (f32(1) + e)
     far = -far if x < f32(0) else far
     return near if a < f32(0.625) else far
 

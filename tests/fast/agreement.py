@@ -5,6 +5,7 @@ import numpy as np
 import rsref_fast
 from rsref.engine import ReferenceEngine
 
+GROUPS = ("sequences", "constants", "states", "parameters")
 TOLERANCES = {np.float64: 1e-10, np.float32: 2e-5}
 
 
@@ -35,6 +36,11 @@ def check(recurrence, arguments, *, target="interpreter", threads=1, dtype=np.fl
     own_ys, own_ends, own_tape = arguments.cast(dtype).forward(engine)
     for i, (own, expected) in enumerate(zip((*own_ys, *own_ends), (*ys, *ends), strict=True)):
         assert_agree(f"value {i}", own, expected, tolerance)
+    again = arguments.cast(dtype)
+    only = engine.forward(*(getattr(again, name) for name in GROUPS), mask=again.mask, steps=again.steps, taped=False)
+    assert only[2] is None
+    for i, (own, expected) in enumerate(zip((*only[0], *only[1]), (*ys, *ends), strict=True)):
+        assert_agree(f"value {i}, without a tape", own, expected, tolerance)
     rng = np.random.default_rng(seed)
 
     def weights(values):
@@ -46,7 +52,7 @@ def check(recurrence, arguments, *, target="interpreter", threads=1, dtype=np.fl
     expected = oracle.backward(
         tape, *([None if d is None else d.astype(np.float64) for d in g] for g in (d_ys, d_ends))
     )
-    for group in ("sequences", "constants", "states", "parameters"):
+    for group in GROUPS:
         for i, (a, b) in enumerate(zip(getattr(own, group), getattr(expected, group), strict=True)):
             assert_agree(f"gradient of {group} {i}", a, b, tolerance)
     return engine

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_bridge.reference_engine import TracedRecurrence
+from keras_bridge.reference_engine import prepare
 from keras_bridge.rules import RULES, kind_of
 from keras_bridge.step import KerasRecurrence
 from keras_bridge.trace import trace
@@ -76,12 +76,12 @@ def of_keras(model, arrays):
 def of_rsref(model, arrays):
     """The same by rsref: one timestep."""
     counts = {"sequences": len(arrays), "constants": 0, "states": 0, "outputs": len(model.outputs)}
-    recurrence = TracedRecurrence(KerasRecurrence(model, **counts), training=False)
+    recurrence = prepare(KerasRecurrence(model, **counts))
     weights = [np.asarray(ops.convert_to_numpy(v.value), np.float64) for v in recurrence.variables]
     given = [*(a[:, None] for a in arrays), *weights]
-    answers = recurrence.forward(given, 1)
+    answers, ticket = recurrence.forward(given, 1, True)
     weighed = [factor((len(v), *v.shape[2:]))[:, None] if is_float(v) else np.zeros(v.shape) for v in answers]
-    gradients = recurrence.backward(given, weighed, 1)[: len(arrays)]
+    gradients = recurrence.backward(given, weighed, 1, ticket)[: len(arrays)]
     return [v[:, 0] for v in answers], [g[:, 0] for g in gradients]
 
 

@@ -1,0 +1,90 @@
+"""The matrix products: any size and stride against NumPy, and vector instructions for each kind of processor."""
+
+import re
+
+import llvmlite.binding as llvm
+import numpy as np
+import pytest
+from numba import types
+
+from rsref_fast.cpu import build, gemm, objects
+from rsref_fast.cpu.jit import plain
+from rsref_fast.cpu.microkernel_shapes import shape_for
+from rsref_fast.cpu.pointers import pointer_to
+
+TARGETS = {
+    "AVX-512": ("+avx512f,+avx2,+fma", "x86_64-unknown-linux-gnu", "skylake-avx512", r"vfn?madd\w+ps\s[^\n]*%zmm"),
+    "AVX2": ("+avx2,+avx,+fma", "x86_64-unknown-linux-gnu", "haswell", r"vfn?madd\w+ps\s[^\n]*%ymm"),
+    "NEON": ("+neon", "aarch64-unknown-linux-gnu", "generic", r"fmla\s+v\d+\.4s"),
+}
+FEATURES = {"avx512": "+avx512f", "avx": "+avx", "neon": "+neon"}
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_the_innermost_loop_is_vector_code(name):
+    features, triple, cpu, instruction = TARGETS[name]
+    function, signature = gemm.products(types.float32, shape_for(features, 32))["multiply_packed"]
+    own = plain(function)
+    own.compile(signature.args)
+    text = str(own.overloads[tuple(signature.args)].library._final_module)
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    machine = llvm.Target.from_triple(triple).create_target_machine(cpu=cpu, features=features, opt=3)
+    text = re.sub(r'target triple = ".*"', f'target triple = "{triple}"', text)
+    text = re.sub(r'target datalayout = ".*"', f'target datalayout = "{machine.target_data}"', text)
+    text = re.sub(r'"target-(cpu|features)"="[^"]*"', "", text)
+    assembly = machine.emit_assembly(llvm.parse_assembly(text))
+    assert len(re.findall(instruction, assembly)) > 30
+
+
+def runner(dtype, features):
+    """Return functions (c, a, b, accumulate): the product through packed panels, and that of any strides."""
+    element = build.element_of(dtype)
+    shape = shape_for(features, dtype.itemsize * 8)
+    own = {name: plain(f) for name, (f, _) in gemm.products(element, shape).items()}
+    pack, packed, multiply = own["pack"], own["multiply_packed"], own["multiply"]
+    floats = pointer_to(element)
+
+    def run(P, N):
+        a, b, c, panels = floats(P, 0), floats(P, 1), floats(P, 2), floats(P, 3)
+        if N[9] == 0:
+            multiply(N[0], N[1], N[2], a, N[3], N[4], b, N[5], N[6], c, N[7], N[8])
+        else:
+            pack(N[2], N[1], b, N[5], N[6], panels)
+            packed(N[0], N[1], N[2], a, N[3], N[4], panels, c, N[7], N[8])
+        return 0
+
+    call = objects.function_at(objects.load(*build.object_of(plain(run), build.ENTRY)))
+
+    def product(c, a, b, accumulate, through_panels):
+        (rows, depth), columns = a.shape, b.shape[1]
+        panels = np.full((columns // shape.width + 1) * shape.width * depth, np.nan, dtype)
+        steps = [s // dtype.itemsize for array in (a, b) for s in array.strides]
+        numbers = np.array([rows, columns, depth, *steps, c.strides[0] // dtype.itemsize, accumulate, through_panels])
+        table = np.array([m.__array_interface__["data"][0] for m in (a, b, c, panels)])
+        call(table.ctypes.data, numbers.ctypes.data)
+
+    return product
+
+
+@pytest.mark.parametrize("kind", FEATURES)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_any_size_and_stride(dtype, kind):
+    dtype = np.dtype(dtype)
+    product = runner(dtype, FEATURES[kind])
+    rng = np.random.default_rng(0)
+    sizes = [(1, 130, 5), (1, 7, 300), (9, 64, 0), (6, 1, 3), (13, 33, 300), (64, 96, 257), (3, 16, 1), (17, 129, 40)]
+    for rows, columns, depth in sizes:
+        for transposed in (False, True):
+            a, b = rng.standard_normal((rows, depth)).astype(dtype), rng.standard_normal((depth, columns)).astype(dtype)
+            if transposed:
+                a, b = np.ascontiguousarray(a.T).T, np.ascontiguousarray(b.T).T
+            for accumulate in (0, 1):
+                for panels in (0, 1):
+                    whole = rng.standard_normal((rows, columns + 3)).astype(dtype)
+                    c, before = whole[:, :columns], whole.copy()
+                    product(c, a, b, accumulate, panels)
+                    expected = a.astype(np.float64) @ b + accumulate * before[:, :columns].astype(np.float64)
+                    limit = 2e-6 if dtype == np.float32 else 1e-14
+                    assert np.abs(c - expected).max() <= limit * max(1, depth)
+                    np.testing.assert_array_equal(whole[:, columns:], before[:, columns:])

@@ -1,0 +1,61 @@
+"""Threads: how many, the same answers with any number, and forks."""
+
+import os
+
+import numpy as np
+import pytest
+
+import rsref_fast
+from rsref import cells, set_random_seed
+from rsref.testing.arguments import random_arguments
+
+
+@pytest.fixture
+def engine():
+    set_random_seed(0)
+    layer = cells.MinimalGatedCell(24).get_layer()
+    layer.build((None, None, 6))
+    return rsref_fast.compile(layer)
+
+
+def answers(engine, arguments):
+    ys, _, tape = arguments.forward(engine)
+    found = engine.backward(tape, [np.cos(ys[0])], [None])
+    return [ys[0], found.sequences[0], *found.parameters]
+
+
+def test_the_number_of_threads(engine, monkeypatch):
+    assert rsref_fast.get_num_threads() >= 1
+    arguments = random_arguments(engine.recurrence, batch=64, steps=40)
+    try:
+        found = {}
+        for number in (1, 2, 3):
+            rsref_fast.set_num_threads(number)
+            assert rsref_fast.get_num_threads() == number
+            found[number] = answers(engine, arguments)
+            assert len(arguments.forward(engine)[2].shards) == number
+        for number in (2, 3):
+            for a, b in zip(found[number], found[1], strict=True):
+                np.testing.assert_allclose(a, b, rtol=0, atol=1e-12 * max(1, np.abs(b).max()))
+    finally:
+        rsref_fast.set_num_threads(None)
+
+
+def test_small_calls_stay_in_the_callers_thread(engine):
+    arguments = random_arguments(engine.recurrence, batch=2, steps=1)
+    assert len(arguments.forward(engine)[2].shards) == 1
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_forked_child_computes_the_same(engine):
+    arguments = random_arguments(engine.recurrence, batch=64, steps=40)
+    rsref_fast.set_num_threads(2)
+    try:
+        expected = answers(engine, arguments)
+        child = os.fork()
+        if not child:
+            same = all(np.array_equal(a, b) for a, b in zip(answers(engine, arguments), expected))
+            os._exit(0 if same else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    finally:
+        rsref_fast.set_num_threads(None)

@@ -146,8 +146,13 @@ def run(
     def backward(arrays: list[Array], gradients: list[Array], ticket: int) -> list[Array]:
         return traced.backward(arrays, gradients, steps_of(arrays), ticket)
 
-    call = backend_module("keras_bridge.gradients").call
-    answer = list(call(forward, backward, arrays, list(zip(shapes, dtypes)), training))
+    backend = backend_module("keras_bridge.gradients")
+    answer = None
+    if hasattr(backend, "native") and mask is None and rows is not None and known is not None:
+        groups = [[*sequences, *step_masks], [*constants, *sequence_masks], states, variables]
+        answer = backend.native(traced.engine, groups, rows, known)
+    if answer is None:
+        answer = list(backend.call(forward, backward, arrays, list(zip(shapes, dtypes)), training))
     found, final_states = answer[: len(specs)], answer[len(specs) :]
     if not return_sequences:
         found = [y[:, -1] if known != 0 else ops.zeros(*spec) for y, spec in zip(found, specs)]

@@ -61,10 +61,10 @@ class Compiled(Kernels):
 
         code, symbol = disk.fetch(key, source.text, build)
         try:
-            self.function = objects.function_at(objects.load(code, symbol))
+            self.address = objects.load(code, symbol)
         except RuntimeError:
-            code, symbol = build()
-            self.function = objects.function_at(objects.load(code, symbol))
+            self.address = objects.load(*build())
+        self.function = objects.function_at(self.address)
 
     @staticmethod
     def panel_width(dtype: np.dtype[Any]) -> int:

@@ -53,6 +53,22 @@ def load(code: bytes, symbol: str) -> int:
     return int(address)
 
 
+def c_entry(address: int) -> int:
+    """Return the address of a C function of one argument that calls one of Numba's, and answers its result."""
+    text = f"""
+    define i64 @entry(ptr %argument) {{
+      %result = alloca i64
+      %exception = alloca ptr
+      %function = inttoptr i64 {address} to ptr
+      %status = call i32 %function(ptr %result, ptr %exception, ptr %argument)
+      %answer = load i64, ptr %result
+      ret i64 %answer
+    }}
+    """
+    module = llvm.parse_assembly(text)
+    return load(_machine().emit_object(module), "entry")
+
+
 def publish(name: str, address: int) -> None:
     """Let object files that are loaded later call a function by name."""
     llvm.add_symbol(name, address)

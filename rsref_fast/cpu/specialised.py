@@ -39,6 +39,8 @@ class Specialised:
     kernels: type[Kernels]
     width: int
     framed: dict[Any, Any] = field(default_factory=dict)
+    plans: dict[Any, Any] = field(default_factory=dict)
+    """Calls laid out beforehand (`native`), by sizes; never forgotten, since compiled callers hold their addresses."""
 
     @cached_property
     def flops(self) -> int:

@@ -1,0 +1,94 @@
+"""Compiled kernels on JAX with no Python in the call: through XLA's foreign function interface.
+
+Used where the call is short, so that the callback's overhead would show, and all is known beforehand: no mask, floats
+of one precision, batch and steps fixed, as they are inside `jit`. What forward keeps for backward is one more result.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+TARGET = "rsref_fast_run"
+FLOPS = 200_000_000
+"""Additions and multiplications of a call above which a callback's overhead is nothing beside its second thread."""
+
+_kept: list[Any] = []
+"""Plans whose addresses stand in what XLA has compiled."""
+
+
+@cache
+def _registered() -> bool:
+    """Register the handler; whether that was possible."""
+    import ctypes
+
+    from rsref_fast.cpu import native
+
+    header = Path(jax.ffi.include_dir()) / "xla" / "ffi" / "api" / "c_api.h"
+    minor = re.search(r"XLA_FFI_API_MINOR (\d+)", header.read_text()) if header.exists() else None
+    if minor is None:
+        return False
+    capsule = jax.ffi.pycapsule(ctypes.c_void_p(native.handler(int(minor[1]))))
+    jax.ffi.register_ffi_target(TARGET, capsule, platform="cpu", api_version=1)
+    return True
+
+
+def call(engine: Any, groups: list[list[Any]], batch: int, steps: int) -> list[Any] | None:
+    """Return outputs and final states of the fast engine, differentiable; None where it must be called with Python.
+
+    groups: sequences, constants, states and parameters.
+    """
+    from rsref_fast.cpu.kernels import Interpreted
+
+    values = [value for group in groups for value in group]
+    dtypes = {value.dtype for value in values}
+    if engine.kernels is Interpreted or dtypes not in ({jnp.dtype("float32")}, {jnp.dtype("float64")}):
+        return None
+    from rsref_fast.cpu import native
+
+    dtype = np.dtype(dtypes.pop())
+    shapes = [[np.empty(v.shape, dtype) for v in group] for group in groups[:3]]
+    special = engine.specialised(*shapes, dtype)
+    if not native.can_plan(engine, special) or batch * steps * special.flops > FLOPS or not batch or not steps:
+        return None
+    if not _registered():
+        return None
+    specs = engine.reference.check(*shapes, [np.empty(v.shape, dtype) for v in groups[3]], None, steps, batch)
+    answers = [jax.ShapeDtypeStruct((batch, steps, *shape[1:]), dtype) for shape, _ in specs]
+    answers += [jax.ShapeDtypeStruct(s.shape, dtype) for s in groups[2]]
+
+    def ran(kind: str, results: list[Any], given: Any) -> list[Any]:
+        key = kind, batch, steps
+        if key not in special.plans:
+            special.plans[key] = native.PLANS[kind](engine, special, batch, steps)
+            _kept.append(special.plans[key])
+        plan = special.plans[key]
+        own = [*results, _bytes(plan.tape), _bytes(plan.scratch)]
+        place = np.int64(plan.words.__array_interface__["data"][0])
+        return list(jax.ffi.ffi_call(TARGET, own, vmap_method="sequential")(*given, plan=place))[:-1]
+
+    @jax.custom_vjp
+    def run(*given: Any) -> Any:
+        return tuple(ran("inference", answers, given)[:-1])
+
+    def run_forward(*given: Any) -> Any:
+        *found, tape = ran("forward", answers, given)
+        return tuple(found), (given, tape)
+
+    def run_backward(kept: Any, gradients: Any) -> Any:
+        given, tape = kept
+        results = [jax.ShapeDtypeStruct(v.shape, dtype) for v in given]
+        return tuple(ran("backward", results, (*given, tape, *gradients))[:-1])
+
+    run.defvjp(run_forward, run_backward)
+    return list(run(*values))
+
+
+def _bytes(size: int) -> Any:
+    return jax.ShapeDtypeStruct((max(1, size),), jnp.uint8)

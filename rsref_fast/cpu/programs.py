@@ -99,11 +99,11 @@ def backward_source(compiled: Compiled, width: int) -> Source:
     loop = w.section(Section.LOOP, "n")
     folds: list[Buffer] = []
     totals: dict[int, View] = {}
-    for i, tensor in enumerate(compiled.d_constants):
+    accumulators: list[Buffer] = []
+    for i, (tensor, leaf) in enumerate(zip(compiled.d_constants, compiled.graph.constants)):
         if tensor is not None:
-            target = Buffer(f"d_constant{i}", "float", Space.ROW, layout.shapes[compiled.graph.constants[i]] if
-                            compiled.graph.constants[i] in layout.shapes else layout.shapes[tensor])  # fmt: skip
-            loop.append(w.copied(Section.LOOP, layout.views[tensor], target, "n", add=True))
+            accumulators.append(Buffer(f"d_constant{i}", "float", Space.ROW, layout.views[leaf].shape))
+            loop.append(w.copied(Section.LOOP, layout.views[tensor], accumulators[-1], "n", add=True))
     for i, tensor in enumerate(compiled.d_parameters):
         if tensor is not None and layout.section.get(tensor) in (Section.LOOP, None):
             target = Buffer(f"total{i}", "float", Space.FIXED, compiled.graph.parameters[i].shape)
@@ -149,11 +149,7 @@ def backward_source(compiled: Compiled, width: int) -> Source:
             finish.append(w.copied(Section.FINISH, totals.get(i, layout.views[tensor]), target, "0"))
     folds = list(dict.fromkeys(folds))
     zeros = [f"zero({b.width}, {w.variable(b)})" for b in folds]
-    zeros += [
-        f"zero(n0 * {b.width}, {w.variable(b)})"
-        for b in (p for f in w.users for p in f.parameters)
-        if b.name.startswith("d_constant")
-    ]
+    zeros += [f"zero(n0 * {b.width}, {w.variable(b)})" for b in accumulators]
     lines = [
         *SHARD, "cut = bytes_(P, 3)", *once, *zeros,
         "q = 0",

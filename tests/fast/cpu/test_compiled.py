@@ -26,11 +26,11 @@ def recurrence_of(name, units=4, width=2):
     return layer.recurrence
 
 
-@PRECISIONS
 @pytest.mark.parametrize("name", STEPS)
-def test_every_op(name, dtype):
+def test_every_op(name):
+    """In float32; float64 has the same source but for the functions, which test_vector_math compares."""
     own = recurrence(name)
-    check(own, random_arguments(own, batch=3, steps=4), target="cpu", threads=2, dtype=dtype)
+    check(own, random_arguments(own, batch=3, steps=4), target="cpu", threads=2, dtype=np.float32)
 
 
 @PRECISIONS

@@ -1,0 +1,191 @@
+"""What the later stages do to small graphs: simplify, views, layout and fuse, and the packing of rows."""
+
+import numpy as np
+import pytest
+from numpy.lib.stride_tricks import as_strided
+
+from rsref import Dense, Input, RecurrentModel, add, ops
+from rsref.graph import topological_order
+from rsref.ops.base import apply
+from rsref.tensor import Parameter
+from rsref_fast.explain import explain, flops_a_row
+from rsref_fast.layout import Section
+from rsref_fast.lengths import N, length_of, per_row, sized, times
+from rsref_fast.packing import gathered_back, held, masked_batch, whole_batch
+from rsref_fast.program import build
+from rsref_fast.simplify import simplify
+from rsref_fast.views import Buffer, Space, view_of_op, whole
+
+
+def names(tensors):
+    return [t.op.name for t in topological_order(tensors) if t.op is not None]
+
+
+def programs_of(layer):
+    graph = layer.recurrence.graph
+    leaves = (*graph.sequences, *graph.constants, *graph.states)
+    return build(graph, {leaf: (2, *leaf.shape[1:]) for leaf in leaves})
+
+
+def units(program, section):
+    return [[t.op.name for t in unit.tensors] for unit in program.units[section]]
+
+
+def drawn_lstm():
+    """An LSTM as a beginner draws it: two Dense layers for each gate."""
+    x, h, c = Input((3,)), Input((4,)), Input((4,))
+    i, f, o, g = (add([Dense(4)(x), Dense(4)(h)]) for _ in range(4))
+    new_c = ops.sigmoid(f) * c + ops.sigmoid(i) * ops.tanh(g)
+    new_h = ops.sigmoid(o) * ops.tanh(new_c)
+    return RecurrentModel(x, new_h, [h, c], [new_h, new_c])
+
+
+def test_eight_dense_layers_end_as_one_product_and_one_loop_a_step():
+    compiled = programs_of(drawn_lstm())
+    assert units(compiled.inference, Section.BEFORE) == [["matmul"]]
+    loop = units(compiled.inference, Section.LOOP)
+    assert [u for u in loop if u == ["matmul"]] == [["matmul"]]
+    assert len(loop) == 2  # the product, and everything else in one loop
+
+
+def test_the_weight_gradients_of_an_lstm_are_sunk():
+    compiled = programs_of(drawn_lstm())
+    backward = compiled.backward
+    assert sum(u == ["matmul"] for u in units(backward, Section.LOOP)) == 1
+    sunk = [unit for unit in backward.units[Section.AFTER] if unit.tensors[0].op.name == "matmul"]
+    assert len(sunk) == 3  # the kernel's gradient, the recurrent kernel's, and that of x
+    assert not any(t.op.name == "sum_to_like" for u in backward.units[Section.LOOP] for t in u.tensors)
+
+
+def test_inference_keeps_nothing():
+    compiled = programs_of(drawn_lstm())
+    spaces = {view.buffer.space for view in compiled.inference.layout.views.values()}
+    assert Space.PACKED not in spaces
+    assert Space.PACKED in {view.buffer.space for view in compiled.forward.layout.views.values()}
+
+
+def test_a_new_state_is_computed_where_the_next_step_reads_it():
+    compiled = programs_of(drawn_lstm())
+    for tensor, (_, after) in zip(compiled.forward.new_states, compiled.states):
+        assert compiled.forward.layout.views[tensor].buffer is after
+
+
+def test_parts_of_a_concatenation_are_computed_in_place():
+    x, h = Input((3,)), Input((6,))
+    new = h + ops.concatenate([ops.tanh(x @ Parameter("w", np.ones((3, 2))).tensor), ops.sin(x), x[:, :1]])
+    compiled = programs_of(RecurrentModel(x, new, h, new))
+    layout = compiled.inference.layout
+    assert {t.op.name for t in layout.parts} == {"tanh", "sin"}
+
+
+def test_sums_of_slices_become_a_concatenation():
+    x = Input((6,))
+    a, b = x[:, :2], x[:, 2:]
+    spans = (a, (None, 2, 1)), (b, (2, None, 1))
+    put = ops.REGISTRY["put_slice"]
+    parts = [apply(put, ops.tanh(part), x, bounds=((None, None, 1), span)) for part, span in spans]
+    assert "concatenate" in names(simplify([parts[0] + parts[1]]))
+    assert "put_slice" not in names(simplify([parts[0] + parts[1]]))
+    assert "put_slice" in names(simplify([parts[0] + parts[0]]))  # they do not fill the axis
+
+
+def test_what_is_computed_alike_is_computed_once_and_numbers_are_worked_out():
+    x = Input((3,))
+    y, z = simplify([ops.tanh(x) + 1, ops.tanh(x) * 2])
+    assert names([y, z]).count("tanh") == 1
+    assert "cast" not in names([y, z])
+    mean = simplify([ops.mean(x, 1)])
+    assert "count" not in names(mean)
+
+
+@pytest.mark.parametrize("op", [ops.softmax, ops.log_softmax, ops.standardize, lambda x: ops.logsumexp(x, -1)])
+def test_composite_ops_are_taken_apart(op):
+    (y,) = simplify([op(Input((3,)))])
+    assert not {"softmax", "log_softmax", "standardize", "logsumexp"} & set(names([y]))
+
+
+MOVES = [
+    lambda x: x[:, ::-1, 1:],
+    lambda x: x[:, 1],
+    lambda x: ops.transpose(x, (0, 2, 1)),
+    lambda x: ops.transpose(x),
+    lambda x: ops.expand_dims(x, (1, 4)),
+    lambda x: ops.squeeze(x[:, :, :1], 2),
+    lambda x: ops.broadcast_to(x[:, :1], (None, 5, 6)),
+    lambda x: ops.reshape(x, (-1, 24)),
+    lambda x: ops.reshape(x, (-1, 2, 2, 6)),
+    lambda x: ops.reshape(x[:, :, 2:4], (-1, 2, 2, 2)),
+    lambda x: ops.windows(x, 2, 2),
+    lambda x: ops.stop_gradient(x),
+]
+
+
+@pytest.mark.parametrize("move", MOVES)
+def test_views_show_what_the_ops_compute(move):
+    x = Input((4, 6))
+    values = np.random.default_rng(0).normal(size=(5, 4, 6))
+    buffer = Buffer("x", "float", Space.STEP, (N, 4, 6))
+    view, array = whole(buffer), values
+    tensors = [t for t in topological_order([move(x)]) if t.op is not None]
+    for tensor in tensors:
+        array = tensor.op.forward(array, **tensor.attrs)
+        view = view_of_op(tensor, view, tuple(N if n is None else n for n in tensor.shape))
+        assert view is not None
+    shape, strides = ([sized(n, 5) for n in group] for group in (view.shape, view.strides))
+    flat = values.ravel()[sized(view.offset, 5) :]
+    shown = as_strided(flat, shape, [8 * s for s in strides])
+    np.testing.assert_array_equal(shown, array)
+
+
+def test_what_no_view_shows_is_moved():
+    x = Input((4, 6))
+    turned = ops.transpose(x, (0, 2, 1))
+    view = view_of_op(turned, whole(Buffer("x", "float", Space.STEP, (N, 4, 6))), (N, 6, 4))
+    assert view_of_op(ops.reshape(turned, (-1, 24)), view, (N, 24)) is None
+
+
+def test_lengths():
+    assert length_of([3, 3, 3, 3]) == 3
+    assert per_row(times(2, N, 3)) == 6
+    assert sized(times(N, N), 4) == 16
+    assert per_row(times(N, N)) is None
+    with pytest.raises(NotImplementedError, match="neither fixed nor a multiple"):
+        length_of([3, 4, 6, 7])
+
+
+@pytest.mark.parametrize("shards", [1, 2, 3])
+def test_packing_takes_every_valid_step_once_and_in_order(shards):
+    rng = np.random.default_rng(shards)
+    mask = rng.random((7, 6)) < 0.6
+    mask[3] = False
+    seen = np.zeros(mask.shape, int)
+    for shard in masked_batch(mask, shards, None):
+        counts = np.diff(shard.off)
+        assert (np.diff(counts) <= 0).all()  # the same rows first at every step
+        for k, (first, last) in enumerate(zip(shard.off, shard.off[1:])):
+            for i, place in enumerate(shard.pos[first:last]):
+                sample, time = divmod(int(place), 6)
+                assert sample == shard.rows[i]
+                assert mask[sample, :time].sum() == k
+                seen[sample, time] += 1
+    np.testing.assert_array_equal(seen, mask)
+
+
+def test_a_whole_batch_is_split_into_neighbours():
+    shards = whole_batch(5, 3, 2, None)
+    assert [s.count for s in shards] == [2, 3]
+    np.testing.assert_array_equal(shards[1].pos, [6, 9, 12, 7, 10, 13, 8, 11, 14])
+
+
+def test_the_gradient_of_held_outputs_is_its_adjoint():
+    rng = np.random.default_rng(0)
+    mask = rng.random((4, 6)) < 0.5
+    y, d = rng.normal(size=(4, 6, 2)), rng.normal(size=(4, 6, 2))
+    assert np.sum(held(y, mask) * d) == pytest.approx(np.sum(y * gathered_back(d, mask)))
+
+
+def test_flops_and_words():
+    compiled = programs_of(drawn_lstm())
+    assert flops_a_row(compiled.inference) >= 2 * (3 + 4) * 16
+    assert "1 matmul" not in explain(compiled, 4)
+    assert "matmul (rows x 16)" in explain(compiled, 4)

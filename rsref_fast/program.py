@@ -14,6 +14,7 @@ from rsref_fast.concrete import Shape, concrete, shapes_of
 from rsref_fast.derivative import Derivative, differentiate
 from rsref_fast.fuse import Unit, fuse
 from rsref_fast.layout import Layout, Section, lay_out
+from rsref_fast.lengths import per_row
 from rsref_fast.merge import merge
 from rsref_fast.rows import Rows, rows_of
 from rsref_fast.schedule import Schedule, schedule
@@ -106,14 +107,20 @@ def _inputs(step: StepGraph) -> tuple[dict[Tensor, View], dict[str, Buffer]]:
     return leaves, gathered
 
 
-def _known_rows(results: Sequence[Tensor], leaves: Mapping[Tensor, Rows] | None = None) -> dict[Tensor, Rows]:
+def _known_rows(
+    results: Sequence[Tensor],
+    leaves: Mapping[Tensor, Rows] | None = None,
+    views: Mapping[Tensor, View] | None = None,
+) -> dict[Tensor, Rows]:
     """Return how tensors depend on samples; one whose memory would hold the batch last counts as mixing them.
+
+    views: of the leaves, which say how many places of each sample has.
 
     Its rows would not follow each other, as those of a block of steps must.
     """
     known = dict(leaves or {})
     while True:
-        rows = rows_of(results, known)
+        rows = rows_of(results, known, _places(views or {}))
         last = [
             t for t, kind in rows.items()
             if kind is Rows.LAST and t.op is not None and t.op.name not in MOVING_OPS and t not in known
@@ -121,6 +128,16 @@ def _known_rows(results: Sequence[Tensor], leaves: Mapping[Tensor, Rows] | None 
         if not last:
             return rows
         known.update(dict.fromkeys(last, Rows.MIXED))
+
+
+def _places(views: Mapping[Tensor, View]) -> dict[Tensor, int]:
+    """Return how many entries of axis 0 belong to a sample, for leaves that have the batch there."""
+    found = {}
+    for leaf, view in views.items():
+        count = per_row(view.shape[0]) if view.shape else None
+        if count is not None:
+            found[leaf] = count
+    return found
 
 
 def _worth_keeping(step: StepGraph) -> Callable[[Tensor], bool]:
@@ -197,7 +214,9 @@ def _with_backward(
     carried = {leaf for leaf in derivative.d_new_states if leaf is not None}
     stepped = {leaf for leaf, view in leaves.items() if view.buffer.space is not Space.ROW} - carried
     forward_rows = rows_of([*step.outputs, *step.new_states])
-    rows = _known_rows(results, {leaf: forward_rows[t] for leaf, t in zip(derivative.shape_leaves, derivative.shaped)})
+    rows = _known_rows(
+        results, {leaf: forward_rows[t] for leaf, t in zip(derivative.shape_leaves, derivative.shaped)}, leaves
+    )
     needed = {t for t in (*d_states, *d_constants) if t is not None}
     plan = _settled(results, rows, stepped, carried, needed)
     inside = set(plan.loop)

@@ -22,7 +22,7 @@ class Rows(Enum):
     """How a tensor depends on the samples of a batch."""
 
     NONE = "not at all: parameters and constants alone"
-    FIRST = "axis 0 is the batch, and each entry of it depends on its own sample alone"
+    FIRST = "axis 0 is the batch, or the batch times some places; each entry of it depends on its own sample alone"
     LAST = "as FIRST, but the batch is the last axis"
     SUM = "a sum over the samples of something that depends on one sample alone"
     MIXED = "in any other way"
@@ -34,32 +34,69 @@ LINEAR = ("reshape", "transpose", "expand_dims", "squeeze", "slice", "put_slice"
 Rule = Callable[[Tensor, Sequence[Rows]], Rows]
 
 
-def rows_of(outputs: Sequence[Tensor], leaves: Mapping[Tensor, Rows] | None = None) -> dict[Tensor, Rows]:
+def rows_of(
+    outputs: Sequence[Tensor],
+    leaves: Mapping[Tensor, Rows] | None = None,
+    places: dict[Tensor, int] | None = None,
+) -> dict[Tensor, Rows]:
     """Return how every tensor behind the outputs depends on the samples.
 
     leaves: the answer for some tensors; other leaves are inputs with the batch first, or parameters and constants.
+    places: how many entries of axis 0 belong to a sample, for leaves that have more than one each; receives the answer
+        for every tensor whose axis 0 (or last axis) is the batch.
     """
+    places = {} if places is None else places
     found: dict[Tensor, Rows] = dict(leaves or {})
     for tensor in topological_order(outputs):
-        if tensor in found:
-            continue
-        if tensor.op is None:
-            alone = isinstance(tensor.source, Parameter | ConstantSource)
-            found[tensor] = Rows.NONE if alone else Rows.FIRST
-            continue
-        kinds = [found[operand] for operand in tensor.inputs]
-        if all(kind is Rows.NONE for kind in kinds):
-            found[tensor] = Rows.NONE
-        elif Rows.MIXED in kinds:
+        if tensor not in found:
+            found[tensor] = _kind(tensor, found)
+        if found[tensor] in (Rows.FIRST, Rows.LAST) and tensor not in places:
+            count = _places(tensor, found, places)
+            found[tensor], places[tensor] = (Rows.MIXED, 1) if count is None else (found[tensor], count)
+        elif found[tensor] is Rows.SUM and len(_own_places(tensor, found, places)) > 1:
             found[tensor] = Rows.MIXED
-        elif Rows.SUM in kinds and tensor.op.name in LINEAR:
-            found[tensor] = Rows.SUM if set(kinds[1:]) <= {Rows.NONE} else Rows.MIXED
-        elif isinstance(tensor.op, Pointwise):
-            found[tensor] = _pointwise(tensor, kinds)
-        else:
-            rule = RULES.get(tensor.op.name)
-            found[tensor] = Rows.MIXED if rule is None else rule(tensor, kinds)
     return found
+
+
+def _kind(tensor: Tensor, found: Mapping[Tensor, Rows]) -> Rows:
+    if tensor.op is None:
+        return Rows.NONE if isinstance(tensor.source, Parameter | ConstantSource) else Rows.FIRST
+    kinds = [found[operand] for operand in tensor.inputs]
+    if all(kind is Rows.NONE for kind in kinds):
+        return Rows.NONE
+    if Rows.MIXED in kinds:
+        return Rows.MIXED
+    if Rows.SUM in kinds and tensor.op.name in LINEAR:
+        return Rows.SUM if set(kinds[1:]) <= {Rows.NONE} else Rows.MIXED
+    if isinstance(tensor.op, Pointwise):
+        return _pointwise(tensor, kinds)
+    rule = RULES.get(tensor.op.name)
+    return Rows.MIXED if rule is None else rule(tensor, kinds)
+
+
+def _own_places(tensor: Tensor, found: Mapping[Tensor, Rows], places: Mapping[Tensor, int]) -> set[int]:
+    """Return how many entries a sample has in the operands that have any."""
+    return {places[i] for i in tensor.inputs if found[i] in (Rows.FIRST, Rows.LAST)}
+
+
+def _places(tensor: Tensor, found: Mapping[Tensor, Rows], places: Mapping[Tensor, int]) -> int | None:
+    """Return how many entries a sample has in a result; None if its entries do not belong to one sample each."""
+    name = "" if tensor.op is None else tensor.op.name
+    if tensor.op is None:
+        return 1
+    if name == "reshape":
+        (x,), shape = tensor.inputs, tensor.attrs["shape"]
+        if shape[0] is None:
+            return places[x]
+        values, rest = [places[x], *x.shape[1:]], shape[1:]
+        if None in values or any(n in (None, -1) for n in rest) or not math.prod(rest):
+            return None
+        count, left = divmod(math.prod(n or 0 for n in values), math.prod(rest))
+        return None if left or not count else count
+    if name in ("reshape_like", "put_slice", "put_windows", "broadcast_like") and found[tensor.inputs[1]] is Rows.FIRST:
+        return places[tensor.inputs[1]]
+    own = _own_places(tensor, found, places)
+    return own.pop() if len(own) == 1 else None
 
 
 def _pointwise(tensor: Tensor, kinds: Sequence[Rows]) -> Rows:
@@ -144,6 +181,8 @@ def _einsum(tensor: Tensor, kinds: Sequence[Rows]) -> Rows:
 def _reshape(tensor: Tensor, kinds: Sequence[Rows]) -> Rows:
     """The batch stays axis 0 if the other axes hold as many values as before."""
     before, after = tensor.inputs[0].shape[1:], tensor.attrs["shape"][1:]
+    if kinds[0] is Rows.FIRST and tensor.attrs["shape"] and tensor.attrs["shape"][0] == -1 and None not in before:
+        return Rows.FIRST  # as many places as fit: see `_places`
     if kinds[0] is not Rows.FIRST or not tensor.attrs["shape"] or tensor.attrs["shape"][0] not in (None, -1):
         return Rows.MIXED
     if None in before or any(n in (None, -1) for n in after):

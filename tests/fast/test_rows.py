@@ -58,14 +58,18 @@ def check_forward(graph):
 
 def check_backward(graph):
     """The same for the backward step; what it reads of the forward step are true values of that."""
-    forward = rows_of([*graph.outputs, *graph.new_states])
+    forward_places = {}
+    forward = rows_of([*graph.outputs, *graph.new_states], places=forward_places)
     derivative = differentiate(graph)
     leaves = (*derivative.saved_leaves, *derivative.shape_leaves)
     read = dict(zip(leaves, (*derivative.saved, *derivative.shaped)))
     known = {leaf: forward[tensor] for leaf, tensor in read.items()}
     given = dict(zip((*derivative.d_outputs, *derivative.d_new_states), (*graph.outputs, *graph.new_states)))
     known |= {leaf: forward[tensor] for leaf, tensor in given.items() if leaf is not None}
-    found = rows_of(derivative.results, known)
+    places = {
+        leaf: forward_places[t] for leaf, t in {**read, **given}.items() if leaf is not None and t in forward_places
+    }
+    found = rows_of(derivative.results, known, places)
     rng = np.random.default_rng(0)
     first, second = leaf_values(graph, 2, rng), leaf_values(graph, 3, rng)
     parts, gradients = [], {}
@@ -121,13 +125,26 @@ def test_every_cell_is_known_forward_and_backward(name):
     assert {found[d] for d in derivative.d_states if d is not None} <= {Rows.FIRST}
 
 
+def test_places_folded_into_the_batch_stay_with_their_samples():
+    x, kernel = Input((4, 6)), Parameter("kernel", np.ones((6, 2))).tensor
+    rows_of_places = ops.reshape(x, (-1, 6))
+    back = ops.reshape(ops.matmul(rows_of_places, kernel), (-1, 4, 2))
+    total = ops.matmul(ops.transpose(rows_of_places), ops.matmul(rows_of_places, kernel))
+    places = {}
+    found = rows_of([back, total], places=places)
+    assert (found[rows_of_places], places[rows_of_places]) == (Rows.FIRST, 4)
+    assert (found[back], places[back]) == (Rows.FIRST, 1)
+    assert found[total] is Rows.SUM
+
+
 def test_samples_that_are_mixed_are_found():
     x, c = Input((3,)), constant(np.ones((2, 3)))
     mixing = [
         ops.matmul(x, ops.transpose(x, (1, 0))),
         ops.max(x, 0),
         ops.softmax(x, 0),
-        ops.reshape(x, (-1,)),
+        ops.reshape(x, (-1, 2)),
+        ops.reshape(x, (-1,)) + x[:, 0],
         ops.flip(x, 0),
         x + c,
         ops.sum(x, 0) * ops.sum(x, 0),

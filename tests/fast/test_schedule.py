@@ -144,11 +144,13 @@ def test_cells_backward(name):
     expected = engine.backward(tape, d_outputs, d_states)
 
     derivative = differentiate(graph)
-    forward_rows = rows_of([*graph.outputs, *graph.new_states])
+    forward_places = {}
+    forward_rows = rows_of([*graph.outputs, *graph.new_states], places=forward_places)
     leaves = (*derivative.saved_leaves, *derivative.shape_leaves)
     read = dict(zip(leaves, (*derivative.saved, *derivative.shaped)))
     known = {leaf: forward_rows[t] for leaf, t in read.items()}
-    rows = rows_of(derivative.results, known)
+    places = {leaf: forward_places[t] for leaf, t in read.items() if t in forward_places}
+    rows = rows_of(derivative.results, known, places)
     parameters = {p.tensor: a for p, a in zip(graph.parameters, arguments.parameters)}
     values = [[step[i] for step in tape.values] for i in range(engine.size)]
     place = {t: i for i, t in enumerate(graph.order)}

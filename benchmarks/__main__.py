@@ -26,7 +26,7 @@ from benchmarks.cases import ENGINES, Case, cases_of
 
 RESULTS = Path(__file__).parent / "results"
 OWN = "rsref_fast"
-THREADS = {"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"}
+THREADS = {"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2", "TF_NUM_INTRAOP_THREADS": "2"}
 JAX = {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=true intra_op_parallelism_threads=2", "JAX_PLATFORMS": "cpu"}
 
 
@@ -120,7 +120,7 @@ def main() -> None:
     parser.add_argument("--engines", help="only these, separated by commas")
     options = parser.parse_args()
     ceiling = limits.flops_a_second()
-    console = Console()
+    console = Console(width=150)
     console.print(f"limit: {ceiling / 1e9:.0f} GFLOP/s, a large matrix product")
     rows: list[Any] = []
     rounds, budget = (1, 0.5) if options.quick else (3, 1.0)
@@ -135,6 +135,7 @@ def main() -> None:
     if options.json:
         options.json.parent.mkdir(exist_ok=True)
         options.json.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1) + "\n")
+        console.print(f"written to {options.json}")
 
 
 if __name__ == "__main__":

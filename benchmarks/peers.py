@@ -184,7 +184,6 @@ def _on_jax(case: Case, own: Any, names: list[str], x: Array, dy: Array) -> Run:
 def _on_tensorflow(case: Case, own: Any, names: list[str], x: Array, dy: Array) -> Run:
     import tensorflow as tf
 
-    tf.config.threading.set_intra_op_parallelism_threads(THREADS)
     given, cotangent = tf.constant(x), tf.constant(dy)
     values = [v.value for v in own.trainable_variables]
 

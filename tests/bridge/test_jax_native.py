@@ -54,6 +54,7 @@ def loss_of(apply):
     return lambda x, values: sum(jnp.sum(jnp.cos(1.0 + y) * y) for y in apply(x, values))
 
 
+CASES = [("LSTMCell", {"truncate": 2}), ("GRUCell", {"go_backwards": True}), ("LayerNormLSTMCell", {}), ("RWACell", {})]
 X = np.random.default_rng(0).normal(size=(3, 5, 4)).astype("float32")
 
 
@@ -66,10 +67,7 @@ def both(cell, make, **options):
     return found
 
 
-@pytest.mark.parametrize("cell", ["LSTMCell", "GRUCell", "LayerNormLSTMCell", "RWACell"])
-@pytest.mark.parametrize(
-    "options", [{}, {"truncate": 2}, {"go_backwards": True}], ids=["plain", "truncated", "backwards"]
-)
+@pytest.mark.parametrize(("cell", "options"), CASES)
 def test_values_and_gradients_under_jit(cell, options):
     before = len(jax_native._kept)
     for make in (jax.jit, lambda f: jax.jit(jax.grad(loss_of(f), argnums=(0, 1)))):

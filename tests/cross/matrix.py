@@ -16,13 +16,14 @@ BACKENDS = ("tensorflow", "jax", "torch")
 COLUMNS = [(dtype, engine) for dtype in ("float64", "float32") for engine in ("reference", "fast", "keras")]
 HEAD = """# The gradient matrix
 
-Every cell and every feature of the Keras layers, on both engines and all three backends, against rsref in float64. Each
+Every cell and every feature of the Keras layers, on all engines and all three backends, against rsref in float64. Each
 entry is the largest error over the answers and the gradients of inputs, given states and every weight, relative to the
 largest value (at least 1) of each array. Written by `python -m tests.cross.matrix --write docs/gradient_matrix.md`.
 
-- float64: the reference engine, and the keras engine on TensorFlow, must stay below 1e-10. Keras 3.15 computes tanh on
-  JAX, and matrix products and some others on PyTorch, in float32 even for float64 tensors: there the keras engine is
-  held to the float32 limit.
+- The fast engine's generated source is run by Python here; `tests/fast/cpu` compiles it for every cell.
+- float64: the reference and fast engines, and the keras engine on TensorFlow, must stay below 1e-10. Keras 3.15
+  computes tanh on JAX, and matrix products and some others on PyTorch, in float32 even for float64 tensors: there the
+  keras engine is held to the float32 limit.
 - float32: below 1e-5.
 """
 

@@ -45,7 +45,7 @@ class Layout:
 
     order: all tensors. section: of each computed one. views: where each one lies. moved: computed tensors that are
     views of others, or parts' joint memory: nothing is done for them. parts: tensors computed in place inside a
-    concatenation. literals: values of leaves that are single numbers.
+    concatenation. constants: the parameter or fixed array that a buffer holds.
     """
 
     order: list[Tensor]

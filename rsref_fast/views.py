@@ -93,7 +93,7 @@ def _same_place(shape: Shape, first: Shape, second: Shape) -> bool:
     return all(n == 1 or a == b for n, a, b in zip(shape, first, second))
 
 
-def view_of_op(tensor: Tensor, source: View, shape: Shape, like: Shape | None = None) -> View | None:
+def view_of_op(tensor: Tensor, source: View, shape: Shape) -> View | None:
     """Return an op's result as a view of its first operand, or None if its values must be moved.
 
     shape: the result's.

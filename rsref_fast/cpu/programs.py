@@ -31,10 +31,7 @@ def forward_source(compiled: Compiled, width: int, taped: bool) -> Source:
     program = compiled.forward if taped else compiled.inference
     w = Writer(program, width)
     layout = program.layout
-    prepare = w.section(Section.PREPARE, "0")
-    once = w.section(Section.ONCE, "n0")
-    before = w.section(Section.BEFORE, "rows")
-    loop = w.section(Section.LOOP, "n")
+    prepare, once, before, loop = _until_the_loop(w)
     for tensor, (_, after) in zip(program.new_states, compiled.states):
         if layout.views[tensor].buffer is not after or not layout.views[tensor].contiguous:
             loop.append(w.copied(Section.LOOP, layout.views[tensor], after, "n"))
@@ -93,10 +90,7 @@ def backward_source(compiled: Compiled, width: int) -> Source:
     program = compiled.backward
     w = Writer(program, width)
     layout = program.layout
-    prepare = w.section(Section.PREPARE, "0")
-    once = w.section(Section.ONCE, "n0")
-    before = w.section(Section.BEFORE, "rows")
-    loop = w.section(Section.LOOP, "n")
+    prepare, once, before, loop = _until_the_loop(w)
     folds: list[Buffer] = []
     totals: dict[int, View] = {}
     accumulators: list[Buffer] = []
@@ -192,6 +186,12 @@ def backward_source(compiled: Compiled, width: int) -> Source:
     source.folds = [b.name for b in folds]
     source.prepared = _prepared(w)
     return source
+
+
+def _until_the_loop(w: Writer) -> list[list[str]]:
+    """Return the lines of the sections up to the time loop, in their order."""
+    rows = {Section.PREPARE: "0", Section.ONCE: "n0", Section.BEFORE: "rows", Section.LOOP: "n"}
+    return [w.section(section, count) for section, count in rows.items()]
 
 
 def _prepared(w: Writer) -> list[str]:

@@ -20,14 +20,12 @@ Array = np.ndarray
 class Shard:
     """Some samples of a batch, and their valid steps.
 
-    rows: the samples' numbers, those with the most steps first; a slice if they follow each other.
-    count: how many. off: rows of step s are off[s] to off[s + 1]. pos: for each row its place sample * time + t.
-    rid: for each row which of the shard's samples it is.
+    count: how many samples. off: rows of step s are off[s] to off[s + 1].
+    pos: for each row its place sample * time + t. rid: for each row which of the shard's samples it is.
     cut: for each row whether the gradient of its state is cut before it. cut_end: for each sample whether it is cut
     after its last step (or, without one, at all).
     """
 
-    rows: Array | slice
     count: int
     off: Array
     pos: Array
@@ -52,7 +50,6 @@ def whole_batch(batch: int, time: int, shards: int, truncate: int | None) -> tup
         cut = np.zeros(len(t), np.uint8) if truncate is None else ((t % truncate == 0) & (t > 0)).astype(np.uint8)
         found.append(
             Shard(
-                rows=slice(first, last),
                 count=n,
                 off=np.arange(len(t) + 1) * n,
                 pos=pos,
@@ -64,13 +61,17 @@ def whole_batch(batch: int, time: int, shards: int, truncate: int | None) -> tup
     return tuple(found)
 
 
-def masked_batch(mask: Array, shards: int, truncate: int | None) -> tuple[Shard, ...]:
-    """Return shards of a batch of which only the steps where the mask (batch, time) holds are valid."""
+def masked_batch(mask: Array, shards: int, truncate: int | None) -> tuple[tuple[Shard, ...], Array]:
+    """Return shards of a batch of which only the steps where the mask (batch, time) holds are valid.
+
+    The second answer is the samples in the order in which the shards have them.
+    """
     time = mask.shape[1]
     lengths = mask.sum(1)
     order = np.argsort(-lengths, kind="stable")
     times = np.argsort(~mask, axis=1, kind="stable")
-    return tuple(_shard(order[i::shards], lengths, times, time, truncate) for i in range(shards))
+    found = tuple(_shard(order[i::shards], lengths, times, time, truncate) for i in range(shards))
+    return found, np.concatenate([order[i::shards] for i in range(shards)])
 
 
 def _shard(rows: Array, lengths: Array, times: Array, time: int, truncate: int | None) -> Shard:
@@ -86,7 +87,6 @@ def _shard(rows: Array, lengths: Array, times: Array, time: int, truncate: int |
         last = np.where(own > 0, stretch[np.maximum(own - 1, 0), np.arange(len(rows))] if steps else 0, 0)
         cut_end = last != (time - 1) // truncate
     return Shard(
-        rows=rows,
         count=len(rows),
         off=np.concatenate([[0], np.cumsum(valid.sum(1))]).astype(np.int64),
         pos=(rows * time + when)[valid].astype(np.int64),

@@ -1,7 +1,7 @@
 """Compiled kernels on JAX with no Python in the call: through XLA's foreign function interface.
 
-Used where the call is short, so that the callback's overhead would show, and all is known beforehand: no mask, floats
-of one precision, batch and steps fixed, as they are inside `jit`. What forward keeps for backward is one more result.
+Used where all is known beforehand: no mask, floats of one precision, batch and steps fixed, as they are inside `jit`.
+What forward keeps for backward is one more result.
 """
 
 from __future__ import annotations
@@ -16,9 +16,6 @@ import jax.numpy as jnp
 import numpy as np
 
 TARGET = "rsref_fast_run"
-FLOPS = 200_000_000
-"""Additions and multiplications of a call above which a callback's overhead is nothing beside its second thread."""
-
 _kept: list[Any] = []
 """Plans whose addresses stand in what XLA has compiled."""
 
@@ -28,13 +25,13 @@ def _registered() -> bool:
     """Register the handler; whether that was possible."""
     import ctypes
 
-    from rsref_fast.cpu import native
+    from rsref_fast.cpu import crew
 
     header = Path(jax.ffi.include_dir()) / "xla" / "ffi" / "api" / "c_api.h"
     minor = re.search(r"XLA_FFI_API_MINOR (\d+)", header.read_text()) if header.exists() else None
     if minor is None:
         return False
-    capsule = jax.ffi.pycapsule(ctypes.c_void_p(native.handler(int(minor[1]))))
+    capsule = jax.ffi.pycapsule(ctypes.c_void_p(crew.xla_handler(int(minor[1]))))
     jax.ffi.register_ffi_target(TARGET, capsule, platform="cpu", api_version=1)
     return True
 
@@ -50,27 +47,26 @@ def call(engine: Any, groups: list[list[Any]], batch: int, steps: int) -> list[A
     dtypes = {value.dtype for value in values}
     if engine.kernels is Interpreted or dtypes not in ({jnp.dtype("float32")}, {jnp.dtype("float64")}):
         return None
-    from rsref_fast.cpu import native
+    from rsref_fast.cpu.splitting import split_of
+    from rsref_fast.packing import whole_batch
 
     dtype = np.dtype(dtypes.pop())
     shapes = [[np.empty(v.shape, dtype) for v in group] for group in groups[:3]]
     special = engine.specialised(*shapes, dtype)
-    if not native.can_plan(engine, special) or batch * steps * special.flops > FLOPS or not batch or not steps:
+    if not special.in_floats or not batch or not steps or not _registered():
         return None
-    if not _registered():
-        return None
+    split = split_of(engine.split, engine.threads, special, batch, batch * steps)
+    truncate = engine.recurrence.truncate
+    shards = whole_batch(batch, steps, split.shards, truncate)
     specs = engine.reference.check(*shapes, [np.empty(v.shape, dtype) for v in groups[3]], None, steps, batch)
     answers = [jax.ShapeDtypeStruct((batch, steps, *shape[1:]), dtype) for shape, _ in specs]
     answers += [jax.ShapeDtypeStruct(s.shape, dtype) for s in groups[2]]
 
     def ran(kind: str, results: list[Any], given: Any) -> list[Any]:
-        key = kind, batch, steps
-        if key not in special.plans:
-            special.plans[key] = native.PLANS[kind](engine, special, batch, steps)
-            _kept.append(special.plans[key])
-        plan = special.plans[key]
-        own = [*results, _bytes(plan.tape), _bytes(plan.scratch)]
-        place = np.int64(plan.words.__array_interface__["data"][0])
+        plan = special.plan(kind, shards, steps, split.team, (batch, steps, split.shards, truncate))
+        _kept.append(plan)
+        own = [*results, _bytes(plan.tape), _bytes(plan.scratch_bytes)]
+        place = np.int64(plan.address)
         return list(jax.ffi.ffi_call(TARGET, own, vmap_method="sequential")(*given, plan=place))[:-1]
 
     @jax.custom_vjp

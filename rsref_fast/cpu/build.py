@@ -11,10 +11,11 @@ from numba import types
 
 from rsref_fast.cpu import gemm, vector_math
 from rsref_fast.cpu.jit import kernel, plain, summing
+from rsref_fast.cpu.meeting import meet
 from rsref_fast.cpu.microkernel_shapes import Shape
 from rsref_fast.cpu.pointers import ADDRESSES, at, pointer_to
 
-ENTRY = types.int64(ADDRESSES, ADDRESSES)
+ENTRY = types.int64(ADDRESSES, ADDRESSES, ADDRESSES)
 
 
 @plain
@@ -32,16 +33,28 @@ def gather_rows(count, width, source, index, target):
 
 
 @plain
-def zero(count, target):
-    for i in range(count):
+def part(length, rank, size):
+    """Where the part of a thread of a team begins: no two write to one cache line."""
+    return length if rank == size else length // 16 * rank // size * 16
+
+
+@plain
+def zero(count, target, rank, size):
+    for i in range(part(count, rank, size), part(count, rank + 1, size)):
         target[i] = 0
 
 
 @plain
-def cut_rows(count, width, cut, target):
+def add_part(count, source, target, rank, size):
+    for i in range(part(count, rank, size), part(count, rank + 1, size)):
+        target[i] += source[i]
+
+
+@plain
+def cut_rows(count, width, cut, target, rank, size):
     for i in range(count):
         if cut[i] != 0:
-            for j in range(width):
+            for j in range(part(width, rank, size), part(width, rank + 1, size)):
                 target[i * width + j] = 0
 
 
@@ -71,7 +84,8 @@ def namespace(dtype: np.dtype[Any]) -> dict[str, Any]:
     return {
         **vector_math.functions(element), **gemm.declared(element, dtype.name),
         "kernel": kernel, "summing": summing, "entry": plain, "at": at,
-        "copy_rows": copy_rows, "gather_rows": gather_rows, "zero": zero, "cut_rows": cut_rows,
+        "copy_rows": copy_rows, "gather_rows": gather_rows, "zero": zero, "cut_rows": cut_rows, "part": part,
+        "add_part": add_part, "meet": meet,
         "floats": pointer_to(element), "ints": pointer_to(types.int64), "bytes_": pointer_to(types.uint8),
         "F": dtype.type, "I": np.int64, "U": np.uint8, "NAN": dtype.type("nan"), "INFINITY": dtype.type("inf"),
     }  # fmt: skip

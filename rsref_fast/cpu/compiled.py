@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,24 +10,17 @@ from typing import Any
 import numpy as np
 
 from rsref_fast.cpu import cache as disk
-from rsref_fast.cpu import objects
+from rsref_fast.cpu import crew, objects
 from rsref_fast.cpu.emit import Source
-from rsref_fast.cpu.kernels import Array, Call, Kernels, Pieces
+from rsref_fast.cpu.kernels import Array, Kernels
+from rsref_fast.cpu.machine import versions
 from rsref_fast.cpu.microkernel_shapes import Shape, shape_for
-from rsref_fast.threads import run_all
+from rsref_fast.cpu.plan import Plan
 
 
 @cache
 def shape(dtype: np.dtype[Any]) -> Shape:
     return shape_for(objects.features(), dtype.itemsize * 8)
-
-
-@cache
-def versions() -> str:
-    """Return what a compiled piece depends on besides its source: our code, the compiler, the processor."""
-    own = disk.key_of("".join(p.read_text() for p in sorted(Path(__file__).parent.glob("*.py"))))
-    packages = [f"{name} {importlib.metadata.version(name)}" for name in ("numba", "llvmlite", "numpy")]
-    return " ".join([own, *packages, objects.processor(), objects.features()])
 
 
 @cache
@@ -64,28 +56,10 @@ class Compiled(Kernels):
             self.address = objects.load(code, symbol)
         except RuntimeError:
             self.address = objects.load(*build())
-        self.function = objects.function_at(self.address)
 
     @staticmethod
     def panel_width(dtype: np.dtype[Any]) -> int:
         return shape(dtype).width
 
-    def table(self, first: Sequence[Array], given: Mapping[str, Array], pieces: Pieces) -> Any:
-        addresses = np.zeros(self.size, np.int64)
-        for frame, arena in pieces:
-            addresses[frame.slots] = frame.offsets + arena.address
-        for i, array in enumerate(first):
-            addresses[i] = array.__array_interface__["data"][0]
-        for name, array in given.items():
-            slot = self.slots.get(name)
-            if slot is not None:
-                addresses[slot] = array.__array_interface__["data"][0]
-        return addresses
-
-    def run(self, entry: str, calls: Sequence[Call]) -> None:
-        which = self.source.entries.index(entry)
-        places = []
-        for table, numbers in calls:
-            numbers[5] = which
-            places.append((table.ctypes.data, numbers.ctypes.data))
-        run_all(self.function, places)
+    def execute(self, plan: Plan, arrays: Sequence[Array]) -> None:
+        crew.run(plan, arrays)

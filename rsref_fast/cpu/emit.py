@@ -1,8 +1,11 @@
 """From programs to source: one function for each unit, and the loops over blocks and steps that call them.
 
-All memory is the caller's: `P` holds its addresses and `N` numbers (see `Numbers`). Rows are packed: those of step s
-are `off[s]` to `off[s + 1]`, as many as take part in it, the same ones first at every step; `pos` says which sample and
-time of the caller's arrays a row is, `rid` which row of the shard.
+All memory is the caller's: `P` holds its addresses, `N` numbers, `Q` the addresses of another shard. Rows are packed:
+those of step s are `off[s]` to `off[s + 1]`, as many as take part in it, the same ones first at every step; `pos` says
+which sample and time of the caller's arrays a row is, `rid` which row of the shard.
+
+A team of threads may run one program on the same memory: each calls the functions that are shared for its own part,
+one of them those that are not, and all meet before the next one.
 """
 
 from __future__ import annotations
@@ -47,15 +50,49 @@ class Source:
 
     text: a module that defines `entries`, functions of P and N. memory: what P holds after its first slots.
     fixed: for each parameter or fixed array that is read, by the memory's name, the leaf it is.
-    folds: names of the memory that holds sums over a shard's samples. prepared: written by `prepare`.
+    prepared: names of the memory that `prepare` writes.
     """
 
     text: str
     entries: tuple[str, ...]
     memory: list[Memory]
     fixed: dict[str, Tensor]
-    folds: list[str] = field(default_factory=list)
     prepared: list[str] = field(default_factory=list)
+
+    @property
+    def backward(self) -> bool:
+        return "finish" in self.entries
+
+
+@dataclass(frozen=True)
+class Call:
+    """Calls of functions, a line each, that need not wait for one another.
+
+    shared: each thread of a team makes them, for its part; else one does, and the others wait.
+    """
+
+    lines: tuple[str, ...]
+    shared: bool
+
+
+def together(calls: Iterable[Call | str]) -> list[str]:
+    """Return the lines of some calls, one after the other, as each thread of a team runs them."""
+    lines: list[str] = []
+    alone: list[str] = []
+
+    def finish() -> None:
+        if alone:
+            lines.extend(["if rank == 0:", *(INDENT + line for line in alone), "meet(N)"])
+            alone.clear()
+
+    for call in calls:
+        if isinstance(call, Call) and call.shared:
+            finish()
+            lines.extend([*call.lines, "meet(N)"])
+        else:
+            alone.extend(call.lines if isinstance(call, Call) else [call])
+    finish()
+    return lines
 
 
 class Writer:
@@ -72,7 +109,7 @@ class Writer:
         self.fixed: dict[str, Tensor] = {}
         self.panels: dict[tuple[Any, ...], Buffer] = {}
         self.shadows: dict[Buffer, Buffer] = {}
-        self.packing: list[str] = []
+        self.packing: list[Call] = []
         self.values: dict[Buffer, Any] = {
             buffer: leaf.source.value.reshape(())[()]
             for buffer, leaf in self.layout.constants.items()
@@ -124,12 +161,11 @@ class Writer:
 
     # --- functions ------------------------------------------------------------------------------------------------
 
-    def call(self, function: Function, section: Section, rows: str) -> str:
+    def call(self, function: Function, section: Section, rows: str) -> Call:
         """Return the call of a function on the rows of a section; functions of one text are one."""
         function.name = self._shared(function)
-        return ", ".join(
-            [f"{function.name}({rows}", *(self.pointer(b, section) for b in function.parameters), *function.extra]
-        ) + ")"  # fmt: skip
+        arguments = [rows, *(self.pointer(b, section) for b in function.parameters), *function.extra]
+        return Call((f"{function.name}({', '.join(arguments)})",), function.shared)
 
     def _shared(self, function: Function) -> str:
         text = function.source().replace(f"def {function.name}(", "def (").replace(function.comment, "")
@@ -142,8 +178,8 @@ class Writer:
     def new_function(self, label: str, comment: str) -> Function:
         return Function(f"{label}_{len(self.users)}", comment, self.values)
 
-    def unit(self, unit: Unit, section: Section, rows: str) -> str:
-        """Return the line that computes a unit; nothing if its parts were computed in place."""
+    def unit(self, unit: Unit, section: Section, rows: str) -> Call | None:
+        """Return the call that computes a unit; nothing if its parts were computed in place."""
         names = "_".join(dict.fromkeys(t.op.name for t in unit.tensors if t.op))
         comment = f"{', '.join(t.op.name for t in unit.tensors if t.op)}: {' x '.join(text_of(n) for n in unit.shape)}"
         function = self.new_function(names if len(unit.tensors) == 1 else "fused", comment)
@@ -156,7 +192,7 @@ class Writer:
             self._product(function, tensor, add)
         else:
             loops.emit(function, tensor, views[tensor], [views[i] for i in tensor.inputs], add)
-        return self.call(function, section, rows) if function.lines else ""
+        return self.call(function, section, rows) if function.lines else None
 
     def _product(self, function: Function, tensor: Tensor, add: bool) -> None:
         left, right = (self.layout.views[i] for i in tensor.inputs)
@@ -178,7 +214,7 @@ class Writer:
         used = [*read, *unit.stored]
         shape, flat = collapsed(unit.shape, [views[t] for t in used])
         place = dict(zip(used, flat))
-        with function.nest(shape) as index:
+        with function.shared_nest(shape) as index:
             loaded: dict[Tensor, Expression] = {}
             for tensor in unit.tensors:
                 if tensor.op is not None and tensor.op.name == "count":
@@ -210,11 +246,11 @@ class Writer:
         length = times(1, *(shape[a] for a in tensor.attrs["axes"]))
         return literal(float(length)) if isinstance(length, int) else Expression(f"F({text_of(length)})", "float")
 
-    def copied(self, section: Section, source: View, target: Buffer, rows: str, add: bool = False) -> str:
-        """Return the line that copies a view into memory, or adds it to what is there."""
+    def copied(self, section: Section, source: View, target: Buffer, rows: str, add: bool = False) -> Call:
+        """Return the call that copies a view into memory, or adds it to what is there."""
         function = self.new_function("add" if add else "copy", f"into {target.name}")
         shape = target.shape
-        loops.copy(function, View(target, shape, row_major(shape)), source, add)
+        loops.shared_copy(function, View(target, shape, row_major(shape)), source, add)
         return self.call(function, section, rows)
 
     def scattered(self, section: Section, source: View, name: str, kind: str) -> str:
@@ -239,9 +275,9 @@ class Writer:
 
     # --- the module ----------------------------------------------------------------------------------------------
 
-    def section(self, section: Section, rows: str) -> list[str]:
-        lines = (self.unit(unit, section, rows) for unit in self.program.units[section])
-        return [line for line in lines if line]
+    def section(self, section: Section, rows: str) -> list[Call]:
+        calls = (self.unit(unit, section, rows) for unit in self.program.units[section])
+        return [call for call in calls if call]
 
     def module(self, entries: Iterable[tuple[str, str, list[str]]], title: str) -> Source:
         """Return the source of all functions and of the entries (name, comment, lines)."""
@@ -251,16 +287,17 @@ class Writer:
         slots = {name: i + FIRST_SLOT for i, name in enumerate(self.memory)}
         for name, comment, lines in entries:
             names.append(name)
+            lines = ["rank = N[6]", "size = N[7]", *lines]
             body = "\n".join(lines)
             variables = [
                 f"{INDENT}{m.name} = {POINTERS[m.kind]}(P, {slots[m.name]})"
                 for m in self.memory.values()
                 if _mentions(body, m.name)
             ]
-            header = [f"@entry\ndef {name}(P, N):", f'{INDENT}"""{comment}"""']
+            header = [f"@entry\ndef {name}(P, N, Q):", f'{INDENT}"""{comment}"""']
             parts.append("\n".join([*header, *variables, *(INDENT + line for line in lines), f"{INDENT}return 0"]))
-        choice = "".join(f"{INDENT}if N[5] == {i}:\n{INDENT * 2}{name}(P, N)\n" for i, name in enumerate(names))
-        parts.append(f'@entry\ndef run(P, N):\n{INDENT}"""What N[5] asks for."""\n{choice}{INDENT}return 0')
+        choice = "".join(f"{INDENT}if N[5] == {i}:\n{INDENT * 2}{name}(P, N, Q)\n" for i, name in enumerate(names))
+        parts.append(f'@entry\ndef run(P, N, Q):\n{INDENT}"""What N[5] asks for."""\n{choice}{INDENT}return 0')
         return Source("\n\n\n".join(parts) + "\n", tuple(names), list(self.memory.values()), dict(self.fixed))
 
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from rsref.engine import Gradients, ReferenceEngine, checked_gradients
 from rsref.recurrence import Recurrence
-from rsref.tensor import ConstantSource, Parameter
-from rsref_fast.cpu.emit import Source
+from rsref_fast.cpu.gradients import new_gradients
 from rsref_fast.cpu.kernels import Kernels
 from rsref_fast.cpu.memory import Arena
-from rsref_fast.cpu.specialised import Specialised, numbers, packed
+from rsref_fast.cpu.specialised import Specialised
+from rsref_fast.cpu.splitting import Split, split_of
 from rsref_fast.cpu.stepwise import step_by_step, steps_back
 from rsref_fast.explain import explain
 from rsref_fast.packing import Shard, gathered_back, held, masked_batch, whole_batch
@@ -22,32 +22,35 @@ from rsref_fast.program import build
 from rsref_fast.threads import get_num_threads
 
 Array = np.ndarray
-FLOPS_A_THREAD = 1_000_000
-"""Additions and multiplications below which waking a thread costs more than it gains."""
+NOTHING = np.zeros(64, np.uint8)
+"""Stands for gradients that there are not, and is not touched."""
 
 
 @dataclass
 class Tape:
-    """What backward needs of a forward run: its arguments, and the memory that its shards filled."""
+    """What backward needs of a forward run: its arguments, as kernels read them, and the memory that it filled.
+
+    order: with a mask, the samples as the shards have them; constants and states are in this order.
+    """
 
     special: Specialised
-    sequences: list[Array]
-    constants: list[Array]
-    states: list[Array]
-    parameters: list[Array]
+    arguments: list[list[Array]]
     mask: Array | None
     outputs: list[Array]
-    shards: Sequence[Shard]
-    kept: list[Arena]
-    pieces: list[Any]
+    split: Split
+    shards: Sequence[Shard] = ()
+    order: Array | None = None
+    kept: Arena | None = None
+    pieces: list[Any] = field(default_factory=list)
     """Tapes of single steps, if the step mixes samples and a mask leaves some out."""
 
 
 class FastEngine:
     """Runs a recurrence with kernels generated for it; see `rsref.engine.Engine` for the contract.
 
-    kernels: what makes functions of generated source. threads: among how many shards a batch is split; None for
+    kernels: what makes functions of generated source. threads: how many compute; None for
     `rsref_fast.get_num_threads()` at each call, fewer where there is too little to do for several.
+    split: among how many shards and threads for each, if that is not to be chosen by the sizes of each call.
     Errors: NotImplementedError for a step that cannot be compiled; all others as those of the reference engine.
     """
 
@@ -55,6 +58,7 @@ class FastEngine:
         self.recurrence = recurrence
         self.kernels = kernels
         self.threads = threads
+        self.split: Split | None = None
         self.reference = ReferenceEngine(recurrence)
         self._special: dict[Any, Specialised] = {}
         self._checked: dict[Any, Any] = {}
@@ -148,35 +152,21 @@ class FastEngine:
         dtype = np.result_type(np.float32, *floating)
         special = self.specialised(sequences, constants, states, dtype)
         mask = None if mask is None or mask.all() else np.asarray(mask, bool)
-        given = (sequences, constants, states, parameters)
-        seq, fixed, start, own = ([special.plain(a) for a in group] for group in given)
+        arguments = [[special.plain(a) for a in group] for group in (sequences, constants, states, parameters)]
         make = np.empty if mask is None else np.zeros
         outputs = [make((batch, length, *s[1:]), special.dtype_of(kind)) for s, kind in specs]
-        tape = Tape(special, seq, fixed, start, own, mask, outputs, (), [], [])
+        rows = int(mask.sum()) if mask is not None else batch * length
+        split = split_of(self.split, self.threads, special, batch, rows)
+        tape = Tape(special, arguments, mask, outputs, split)
         if special.compiled.mixes and mask is not None:
             return step_by_step(self, tape, length, taped)
-        shards = self._shards(special, batch, int(mask.sum()) if mask is not None else batch * length)
-        truncate = self.recurrence.truncate
-        tape.shards = (
-            whole_batch(batch, length, shards, truncate) if mask is None else masked_batch(mask, shards, truncate)
-        )
-        finals = [np.empty_like(s) for s in tape.states]
-        self._run_forward(tape, finals, taped)
+        finals = self._run_forward(tape, batch, length, taped)
         if mask is not None and not self.recurrence.zero_output_for_mask:
             tape.outputs = [held(y, mask) for y in outputs]
         graph = self.recurrence.graph
         answers = [y.astype(bool) if t.dtype == "bool" else y for y, t in zip(tape.outputs, graph.outputs)]
         finals = [s.astype(bool) if t.dtype == "bool" else s for s, t in zip(finals, graph.states)]
         return answers, finals, tape if taped else None
-
-    def _shards(self, special: Specialised, batch: int, rows: int) -> int:
-        """Return among how many threads a batch is split."""
-        if special.compiled.mixes:
-            return 1
-        if self.threads is not None:
-            return max(1, min(self.threads, batch))
-        enough = 1 + special.flops * rows // FLOPS_A_THREAD
-        return max(1, min(get_num_threads(), batch, enough))
 
     def _specs(
         self, sequences: Any, constants: Any, states: Any, parameters: Any, mask: Any, length: int, batch: int
@@ -187,53 +177,25 @@ class FastEngine:
             self._checked[key] = self.reference.check(*groups, mask, length, batch)
         return self._checked[key]
 
-    def _run_forward(self, tape: Tape, finals: list[Array], taped: bool) -> None:
-        special = tape.special
-        source, kernels = (
-            (special.forward, special.run_forward) if taped else (special.inference, special.run_inference)
-        )
-        shared = self._fixed(special, source, tape.parameters)
-        shared.update({f"sequence{i}": s for i, s in enumerate(tape.sequences)})
-        shared.update({f"output{i}": y for i, y in enumerate(tape.outputs)})
-        pieces = special.prepare(kernels, source, shared)
-        calls, waiting = [], []
-        for shard in tape.shards:
-            own = {f"constant{i}": _rows(c, shard) for i, c in enumerate(tape.constants)}
-            ends = [_rows(f, shard) if isinstance(shard.rows, slice) else np.empty((shard.count, *f.shape[1:]), f.dtype)
-                    for f in finals]  # fmt: skip
-            own.update({f"final{i}": f for i, f in enumerate(ends)})
-            kept, scratch = special.frames(source, shard, taped)
-            tape.kept.append(Arena(kept.total))
-            for i, state in enumerate(tape.states):
-                if f"state{i}" in kept.names:
-                    start = _rows(state, shard).reshape(-1)
-                    kept.view(tape.kept[-1], f"state{i}")[: start.size] = start
-            memory = [*pieces, (kept, tape.kept[-1]), (scratch, Arena(scratch.total))]
-            waiting.append((shard, ends, (own, memory)))  # addresses keep nothing alive
-            calls.append((kernels.table(packed(shard), {**shared, **own}, memory), numbers(shard, taped)))
-        kernels.run("shard", calls)
-        self._check_numbers(calls)
-        for shard, ends, _ in waiting:
-            if not isinstance(shard.rows, slice):
-                for final, end in zip(finals, ends):
-                    final[shard.rows] = end
-
-    # --- memory ---------------------------------------------------------------------------------------------------
-
-    def _fixed(self, special: Specialised, source: Source, parameters: Sequence[Array]) -> dict[str, Array]:
-        """Return the parameters and fixed arrays that a program reads, by name."""
-        place = {p.tensor: i for i, p in enumerate(special.compiled.graph.parameters)}
-        found = {}
-        for name, leaf in source.fixed.items():
-            if isinstance(leaf.source, Parameter):
-                found[name] = parameters[place[leaf]]
-            elif isinstance(leaf.source, ConstantSource):
-                found[name] = special.plain(leaf.source.value)
-        return found
-
-    def _check_numbers(self, calls: Sequence[tuple[Any, Array]]) -> None:
-        if any(n[3] for _, n in calls):
-            raise IndexError("take: an index is out of range")
+    def _run_forward(self, tape: Tape, batch: int, length: int, taped: bool) -> list[Array]:
+        """Return the final states."""
+        special, split, truncate = tape.special, tape.split, self.recurrence.truncate
+        sequences, constants, states, parameters = tape.arguments
+        key = None
+        if tape.mask is None:
+            key = batch, length, split.shards, truncate
+            tape.shards = whole_batch(batch, length, split.shards, truncate)
+        else:
+            tape.shards, tape.order = masked_batch(tape.mask, split.shards, truncate)
+            constants, states = ([a[tape.order] for a in group] for group in (constants, states))
+            tape.arguments = [sequences, constants, states, parameters]
+        plan = special.plan("forward" if taped else "inference", tape.shards, length, split.team, key)
+        finals = [np.empty_like(s) for s in states]
+        tape.kept = Arena(plan.tape)
+        scratch = Arena(plan.scratch_bytes)
+        given = [*sequences, *constants, *states, *parameters]
+        plan.kernels.execute(plan, [*given, *tape.outputs, *finals, tape.kept.bytes, scratch.bytes])
+        return finals if tape.order is None else [restored(s, tape.order) for s in finals]
 
     # --- backward -------------------------------------------------------------------------------------------------
 
@@ -241,67 +203,45 @@ class FastEngine:
         """Walk the steps from the last to the first; see `Engine`."""
         special = tape.special
         d_outputs = checked_gradients("output", d_outputs, tape.outputs, special.dtype)
-        d_states = checked_gradients("final state", d_states, tape.states, special.dtype)
-        graph, dtype = special.compiled.graph, special.dtype
-        found = Gradients(
-            [np.zeros_like(s) if t.dtype == "float" else None for s, t in zip(tape.sequences, graph.sequences)],
-            [np.zeros_like(c) if t.dtype == "float" else None for c, t in zip(tape.constants, graph.constants)],
-            [np.zeros_like(s) if t.dtype == "float" else None for s, t in zip(tape.states, graph.states)],
-            [np.zeros_like(p) for p in tape.parameters],
-        )
-        d_outputs = [None if d is None else np.ascontiguousarray(d, dtype) for d in d_outputs]
+        d_states = checked_gradients("final state", d_states, tape.arguments[2], special.dtype)
+        d_outputs = [None if d is None else np.ascontiguousarray(d, special.dtype) for d in d_outputs]
         if tape.mask is not None and not self.recurrence.zero_output_for_mask:
             d_outputs = [None if d is None else gathered_back(d, tape.mask) for d in d_outputs]
-        ends = [None if d is None else np.ascontiguousarray(d, dtype) for d in d_states]
+        ends = [None if d is None else np.ascontiguousarray(d, special.dtype) for d in d_states]
         if tape.pieces:
-            steps_back(self, tape, found, d_outputs, ends)
-        else:
-            self._run_backward(tape, found, d_outputs, ends)
+            return steps_back(self, tape, d_outputs, ends)
+        return self._run_backward(tape, d_outputs, ends)
+
+    def _run_backward(self, tape: Tape, d_outputs: Sequence[Array | None], ends: Sequence[Array | None]) -> Gradients:
+        special, split = tape.special, tape.split
+        sequences, constants, states, parameters = tape.arguments
+        length = tape.outputs[0].shape[1]
+        key = None if tape.mask is not None else (len(tape.outputs[0]), length, split.shards, self.recurrence.truncate)
+        plan = special.plan("backward", tape.shards, length, split.team, key)
+        finals = [np.zeros_like(s) if end is None else end for s, end in zip(states, ends)]
+        if tape.order is not None:
+            cut = np.concatenate([shard.cut_end for shard in tape.shards])
+            finals = [final[tape.order] for final in finals]
+            for final in finals:
+                final[cut] = 0
+        given = [np.zeros(y.shape, special.dtype) if d is None else d for y, d in zip(tape.outputs, d_outputs)]
+        found = new_gradients(special, tape.arguments, np.empty_like if tape.mask is None else np.zeros_like)
+        own = [*found.sequences, *found.constants, *found.states, *found.parameters]
+        assert tape.kept is not None
+        scratch = Arena(plan.scratch_bytes)
+        plan.kernels.execute(
+            plan,
+            [*sequences, *constants, *states, *parameters, tape.kept.bytes, *given, *finals,
+             *(NOTHING if d is None else d for d in own), NOTHING, scratch.bytes],
+        )  # fmt: skip
+        if tape.order is not None:
+            for group in (found.constants, found.states):
+                group[:] = [None if d is None else restored(d, tape.order) for d in group]
         return found
 
-    def _run_backward(
-        self, tape: Tape, found: Gradients, d_outputs: Sequence[Array | None], ends: Sequence[Array | None]
-    ) -> None:
-        special, source = tape.special, tape.special.backward
-        compiled = special.compiled
-        shared = self._fixed(special, source, tape.parameters)
-        shared.update({f"sequence{i}": s for i, s in enumerate(tape.sequences)})
-        shared.update({f"d_sequence{i}": d for i, d in enumerate(found.sequences) if d is not None})
-        for i, (y, d) in enumerate(zip(tape.outputs, d_outputs)):
-            shared[f"d_output{i}"] = np.zeros(y.shape, special.dtype) if d is None else d
-        shared.update({f"d_parameter{i}": d for i, d in enumerate(found.parameters)})
-        kernels = special.run_backward
-        pieces = special.prepare(kernels, source, shared)
-        calls, waiting = [], []
-        for shard, arena in zip(tape.shards, tape.kept):
-            own: dict[str, Array] = {f"constant{i}": _rows(c, shard) for i, c in enumerate(tape.constants)}
-            answers: list[tuple[Array, Array]] = []
-            for i, d in enumerate(found.constants):
-                if d is not None and compiled.d_constants[i] is not None:
-                    own[f"d_constant{i}"] = np.empty((shard.count, *d.shape[1:]), special.dtype)
-                    answers.append((d, own[f"d_constant{i}"]))
-            for i, d in enumerate(found.states):
-                if d is None:
-                    continue
-                end = np.zeros_like(d) if ends[i] is None else ends[i]
-                own[f"d_final{i}"] = _rows(end, shard).copy()  # type: ignore[arg-type]
-                own[f"d_final{i}"][shard.cut_end] = 0
-                own[f"d_state{i}"] = np.empty((shard.count, *d.shape[1:]), special.dtype)
-                answers.append((d, own[f"d_state{i}"]))
-            _, scratch = special.frames(source, shard, True)
-            memory = [*pieces, (special.kept(shard), arena), (scratch, Arena(scratch.total))]
-            waiting.append((shard, answers, (own, memory)))
-            calls.append((kernels.table(packed(shard), {**shared, **own}, memory), numbers(shard, True)))
-        kernels.run("shard", calls)
-        for shard, answers, _ in waiting:
-            for whole, part in answers:
-                whole[shard.rows] = part
-        first, *others = (memory[-1] for _, _, (_, memory) in waiting)
-        for name in source.folds:
-            for frame_, arena in others:
-                first[0].view(first[1], name)[...] += frame_.view(arena, name)
-        kernels.run("finish", [calls[0]])
 
-
-def _rows(array: Array, shard: Shard) -> Array:
-    return array[shard.rows]
+def restored(values: Array, order: Array) -> Array:
+    """Return rows that shards had in another order as the batch has them."""
+    found = np.empty_like(values)
+    found[order] = values
+    return found

@@ -1,5 +1,6 @@
 """Matrix products of any size from the micro-kernels: blocks of rows, panels of columns, and what is left over.
 
+Each thread of a team computes its part of the columns.
 Compiled once for a machine, apart from the graphs' own code, which calls it by name.
 """
 
@@ -67,13 +68,24 @@ def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
             i += now
 
     @plain
+    def share(columns, rank, size):
+        """The first column that a thread of a team computes, and how many: whole panels."""
+        count = (columns + width - 1) // width
+        start = count * rank // size * width
+        return start, min(columns, count * (rank + 1) // size * width) - start
+
+    @plain
     def clear(rows, columns, c, c_step, accumulate):
         if accumulate == 0:
             for i in range(rows):
                 for j in range(columns):
                     c[i * c_step + j] = element(0)
 
-    def multiply_packed(rows, columns, depth, a, row_step, depth_step, panels, c, c_step, accumulate):
+    def multiply_packed(
+        rows, all_columns, depth, a, row_step, depth_step, all_panels, all_c, c_step, accumulate, rank, size
+    ):
+        first, columns = share(all_columns, rank, size)
+        panels, c = at(all_panels, first * depth), at(all_c, first)
         if depth == 0:
             clear(rows, columns, c, c_step, accumulate)
             return
@@ -102,7 +114,11 @@ def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
                 accumulate,
             )  # fmt: skip
 
-    def multiply(rows, columns, depth, a, row_step, depth_step, b, b_row, b_column, c, c_step, accumulate):
+    def multiply(
+        rows, all_columns, depth, a, row_step, depth_step, all_b, b_row, b_column, all_c, c_step, accumulate, rank, size
+    ):
+        first, columns = share(all_columns, rank, size)
+        b, c = at(all_b, first * b_column), at(all_c, first)
         if depth == 0:
             clear(rows, columns, c, c_step, accumulate)
             return
@@ -128,7 +144,9 @@ def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
                 else:
                     partial(rows, now, deep, left, row_step, depth_step, panel, width, at(c, j), c_step, add)
 
-    def pack(depth, columns, b, row_step, column_step, panels):
+    def pack(depth, all_columns, all_b, row_step, column_step, all_panels, rank, size):
+        first, columns = share(all_columns, rank, size)
+        b, panels = at(all_b, first * column_step), at(all_panels, first * depth)
         for j in range(0, columns, width):
             now = min(width, columns - j)
             for k in range(depth):
@@ -148,9 +166,9 @@ def signatures(element: Any) -> dict[str, Any]:
     pointer = types.CPointer(element)
     left = (I64, I64, I64, pointer, I64, I64)
     return {
-        "multiply_packed": types.void(*left, pointer, pointer, I64, I64),
-        "multiply": types.void(*left, pointer, I64, I64, pointer, I64, I64),
-        "pack": types.void(I64, I64, pointer, I64, I64, pointer),
+        "multiply_packed": types.void(*left, pointer, pointer, *[I64] * 4),
+        "multiply": types.void(*left, pointer, I64, I64, pointer, *[I64] * 4),
+        "pack": types.void(I64, I64, pointer, I64, I64, pointer, I64, I64),
     }
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from rsref.ops.pointwise import error_function
+from rsref_fast.cpu import turns
 
 WIDTH = 16
 """Columns of a panel of packed weights."""
@@ -22,7 +23,20 @@ def namespace(dtype: Any) -> dict[str, Any]:
     """Return the names that generated source uses, for a working precision."""
     real = np.dtype(dtype).type
     names = {name: getattr(np, name) for name in UFUNCS}
-    functions = (at, copy_rows, gather_rows, zero, cut_rows, pack, multiply_packed, multiply, sigmoid)
+    functions = (
+        at,
+        part,
+        meet,
+        copy_rows,
+        gather_rows,
+        zero,
+        add_part,
+        cut_rows,
+        pack,
+        multiply_packed,
+        multiply,
+        sigmoid,
+    )
     return {
         **names,
         **{f.__name__: f for f in functions},
@@ -75,14 +89,27 @@ def gather_rows(count: int, width: int, source: Any, index: Any, target: Any) ->
         target[i * width : (i + 1) * width] = source[index[i] * width : (index[i] + 1) * width]
 
 
-def zero(count: int, target: Any) -> None:
-    target[:count] = 0
+def part(length: int, rank: int, size: int) -> int:
+    return length if rank == size else length // 16 * rank // size * 16
 
 
-def cut_rows(count: int, width: int, cut: Any, target: Any) -> None:
+def meet(numbers: Any) -> None:
+    turns.meet(int(numbers[8]), int(numbers[7]))
+
+
+def zero(count: int, target: Any, rank: int, size: int) -> None:
+    target[part(count, rank, size) : part(count, rank + 1, size)] = 0
+
+
+def add_part(count: int, source: Any, target: Any, rank: int, size: int) -> None:
+    own = slice(part(count, rank, size), part(count, rank + 1, size))
+    target[own] += source[own]
+
+
+def cut_rows(count: int, width: int, cut: Any, target: Any, rank: int, size: int) -> None:
     for i in range(count):
         if cut[i]:
-            target[i * width : (i + 1) * width] = 0
+            target[i * width + part(width, rank, size) : i * width + part(width, rank + 1, size)] = 0
 
 
 def _matrix(pointer: Any, rows: int, columns: int, row_step: int, column_step: int) -> Any:
@@ -92,36 +119,47 @@ def _matrix(pointer: Any, rows: int, columns: int, row_step: int, column_step: i
     return as_strided(pointer, (rows, columns), (row_step * size, column_step * size))
 
 
-def pack(depth: int, columns: int, b: Any, row_step: int, column_step: int, panels: Any) -> None:
+def _columns(columns: int, rank: int, size: int) -> tuple[int, int]:
+    """Return the columns that a thread of a team computes: whole panels."""
     count = -(-columns // WIDTH)
+    return count * rank // size * WIDTH, min(columns, count * (rank + 1) // size * WIDTH)
+
+
+def pack(
+    depth: int, columns: int, b: Any, row_step: int, column_step: int, panels: Any, rank: int, size: int
+) -> None:  # fmt: skip
+    first, last = _columns(columns, rank, size)
+    count = -(-(last - first) // WIDTH)
     padded = np.zeros((depth, count * WIDTH), b.dtype)
-    padded[:, :columns] = _matrix(b, depth, columns, row_step, column_step)
-    panels[: padded.size] = padded.reshape(depth, count, WIDTH).transpose(1, 0, 2).ravel()
+    padded[:, : last - first] = _matrix(b, depth, columns, row_step, column_step)[:, first:last]
+    panels[first * depth : first * depth + padded.size] = padded.reshape(depth, count, WIDTH).transpose(1, 0, 2).ravel()
 
 
 def multiply_packed(
     rows: int, columns: int, depth: int, a: Any, row_step: int, depth_step: int, panels: Any, c: Any, c_step: int,
-    accumulate: int,
+    accumulate: int, rank: int, size: int,
 ) -> None:  # fmt: skip
     count = -(-columns // WIDTH)
     b = panels[: count * depth * WIDTH].reshape(count, depth, WIDTH).transpose(1, 0, 2).reshape(depth, count * WIDTH)
-    _multiply(rows, columns, depth, a, row_step, depth_step, b[:, :columns], c, c_step, accumulate)
+    own = slice(*_columns(columns, rank, size))
+    _multiply(rows, columns, depth, a, row_step, depth_step, b[:, :columns], c, c_step, accumulate, own)
 
 
 def multiply(
     rows: int, columns: int, depth: int, a: Any, row_step: int, depth_step: int, b: Any, b_row: int, b_column: int,
-    c: Any, c_step: int, accumulate: int,
+    c: Any, c_step: int, accumulate: int, rank: int, size: int,
 ) -> None:  # fmt: skip
+    own = slice(*_columns(columns, rank, size))
     right = _matrix(b, depth, columns, b_row, b_column)
-    _multiply(rows, columns, depth, a, row_step, depth_step, right, c, c_step, accumulate)
+    _multiply(rows, columns, depth, a, row_step, depth_step, right, c, c_step, accumulate, own)
 
 
 def _multiply(
     rows: int, columns: int, depth: int, a: Any, row_step: int, depth_step: int, right: Any, c: Any, c_step: int,
-    accumulate: int,
+    accumulate: int, own: slice,
 ) -> None:  # fmt: skip
-    result = _matrix(a, rows, depth, row_step, depth_step) @ right
-    target = _matrix(c, rows, columns, c_step, 1)
+    result = _matrix(a, rows, depth, row_step, depth_step) @ right[:, own]
+    target = _matrix(c, rows, columns, c_step, 1)[:, own]
     if accumulate:
         target += result
     else:

@@ -1,19 +1,20 @@
-"""What turns generated source into functions, and runs them on the shards of a call."""
+"""What turns generated source into functions, and runs them on the arrays of a call as a plan says."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rsref_fast.cpu import interpreted
 from rsref_fast.cpu.emit import FIRST_SLOT, Source
-from rsref_fast.cpu.memory import Arena, Frame
+from rsref_fast.cpu.turns import Turns
+
+if TYPE_CHECKING:
+    from rsref_fast.cpu.plan import Place, Plan
 
 Array = np.ndarray
-Call = tuple[Any, Array]
-Pieces = Sequence[tuple[Frame, Arena]]
 
 
 class Kernels:
@@ -23,24 +24,22 @@ class Kernels:
         self.source = source
         self.dtype = dtype
         self.slots = {m.name: i + FIRST_SLOT for i, m in enumerate(source.memory)}
-        self.size = len(source.memory) + FIRST_SLOT
 
     @staticmethod
     def panel_width(dtype: np.dtype[Any]) -> int:
         """Return how many columns a panel of packed weights has."""
         raise NotImplementedError
 
-    def table(self, first: Sequence[Array], given: Mapping[str, Array], pieces: Pieces) -> Any:
-        """Return P for a call: its first slots, arrays by name, and arenas cut up by frames."""
-        raise NotImplementedError
-
-    def run(self, entry: str, calls: Sequence[Call]) -> None:
-        """Call a function of the program once for each of the calls: pairs of P and N."""
+    def execute(self, plan: Plan, arrays: Sequence[Array]) -> None:
+        """Run a plan on arrays, contiguous and of the kernels' dtypes. Errors: IndexError from `take`."""
         raise NotImplementedError
 
 
 class Interpreted(Kernels):
-    """Runs the generated source with Python itself: slow, and every index is checked."""
+    """Runs the generated source with Python itself: slow, and every index is checked.
+
+    Memory that nobody has written holds NaN. Of the threads of a plan one runs at a time, in an order that changes.
+    """
 
     def __init__(self, source: Source, dtype: np.dtype[Any]):
         super().__init__(source, dtype)
@@ -50,19 +49,53 @@ class Interpreted(Kernels):
     def panel_width(dtype: np.dtype[Any]) -> int:
         return interpreted.WIDTH
 
-    def table(self, first: Sequence[Array], given: Mapping[str, Array], pieces: Pieces) -> Any:
-        memory: list[Array | None] = [None] * self.size
-        memory[:FIRST_SLOT] = first
-        for frame, arena in pieces:
-            for name in frame.names:
-                if name in self.slots:
-                    memory[self.slots[name]] = frame.view(arena, name)
-        for name, array in given.items():
-            if name in self.slots:
-                memory[self.slots[name]] = array.reshape(-1)
-        return memory
+    def execute(self, plan: Plan, arrays: Sequence[Array]) -> None:
+        scratch = arrays[plan.arrays - 1]
+        scratch[...] = 0xFF
 
-    def run(self, entry: str, calls: Sequence[Call]) -> None:
-        with np.errstate(all="ignore"):
-            for memory, numbers in calls:
-                self.names[entry](memory, numbers)
+        def seen(place: Place) -> Array:
+            if place.fixed is not None:
+                return place.fixed
+            whole = arrays[place.array].reshape(-1).view(np.uint8)
+            return whole[place.offset : place.offset + place.bytes].view(place.dtype)
+
+        for target, source in plan.copies:
+            seen(target)[...] = seen(source)
+        for target in plan.clears:
+            seen(target)[...] = 0
+        tables = [[seen(place) for place in places] for _, places in plan.shards]
+        threads, entries = plan.threads, self.source.entries
+        found = []
+
+        def member(rank: int) -> None:
+            shard, _ = plan.shards[rank // plan.team]
+            numbers = np.zeros(16, np.int64)
+            numbers[:5] = shard.count, shard.steps, max(plan.limit, shard.count), 0, plan.taped
+            found.append(numbers)
+            own = tables[rank // plan.team]
+
+            def run(entry: str, table: Any, other: Any, together: bool) -> None:
+                numbers[6:9] = (
+                    (rank, threads, -1) if together else (rank % plan.team, plan.team, rank // plan.team)
+                )  # fmt: skip
+                with np.errstate(all="ignore"):
+                    self.names[entry](table, numbers, other)
+
+            def meet() -> None:
+                numbers[6:9] = rank, threads, -1
+                interpreted.meet(numbers)
+
+            if plan.prepares:
+                run("prepare", tables[0], tables[0], True)
+                meet()
+            run("shard", own, own, False)
+            if "finish" in entries:
+                meet()
+                for other in tables[1:]:
+                    run("fold", tables[0], other, True)
+                meet()
+                run("finish", tables[0], tables[0], True)
+
+        Turns(threads).run(member)
+        if any(numbers[3] for numbers in found):
+            raise IndexError("take: an index is out of range")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 from rsref.ops.linear import split_equation
@@ -35,7 +36,18 @@ def fill(function: Function, target: View, value: str) -> None:
 
 def copy(function: Function, target: View, source: View, accumulate: bool = False) -> None:
     """Copy elements; the source may be broadcast, and of another shape with as many elements if it is row-major."""
-    with function.nest(target.shape) as i:
+    _copy_in(function.nest(target.shape), function, target, source, accumulate)
+
+
+def shared_copy(function: Function, target: View, source: View, accumulate: bool = False) -> None:
+    """Copy elements as `copy` does, a part of them for each thread of a team."""
+    _copy_in(function.shared_nest(target.shape), function, target, source, accumulate)
+
+
+def _copy_in(
+    nest: AbstractContextManager[list[str]], function: Function, target: View, source: View, accumulate: bool
+) -> None:
+    with nest as i:
         value = cast(function.load(source, i), target.buffer.kind)
         function.store(target, i, value.text, accumulate)
 

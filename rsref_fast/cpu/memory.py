@@ -51,34 +51,21 @@ def _taken(size: int) -> Array:
 
 @dataclass(frozen=True)
 class Frame:
-    """How an arena is cut up: for each name its slot in P, its offset in bytes, its length and its dtype."""
+    """How an arena is cut up: for each name its offset in bytes, its length and its dtype."""
 
     names: tuple[str, ...]
-    slots: Array
-    offsets: Array
+    offsets: tuple[int, ...]
     lengths: tuple[int, ...]
     dtypes: tuple[np.dtype[Any], ...]
     total: int
 
-    def view(self, arena: Arena, name: str) -> Array:
-        """Return the memory of a name as an array."""
-        i = self.names.index(name)
-        first, dtype = int(self.offsets[i]), self.dtypes[i]
-        return arena.bytes[first : first + self.lengths[i] * dtype.itemsize].view(dtype)
 
-
-def frame(parts: Iterable[tuple[str, int, int, np.dtype[Any]]]) -> Frame:
-    """Return a frame for parts (name, slot, number of elements, dtype)."""
+def frame(parts: Iterable[tuple[str, int, np.dtype[Any]]]) -> Frame:
+    """Return a frame for parts (name, number of elements, dtype)."""
     parts = list(parts)
     offsets, total = [], 0
-    for _, _, length, dtype in parts:
+    for _, length, dtype in parts:
         offsets.append(total)
         total += -(-length * dtype.itemsize // ALIGNMENT) * ALIGNMENT
-    return Frame(
-        tuple(p[0] for p in parts),
-        np.array([p[1] for p in parts], np.int64),
-        np.array(offsets, np.int64),
-        tuple(p[2] for p in parts),
-        tuple(p[3] for p in parts),
-        total,
-    )
+    names, lengths, dtypes = (tuple(column) for column in zip(*parts)) if parts else ((), (), ())
+    return Frame(names, tuple(offsets), lengths, dtypes, total)

@@ -5,15 +5,11 @@ Numba is not imported here: a process that finds all its kernels in the cache ne
 
 from __future__ import annotations
 
-import ctypes
 import threading
 from functools import cache
 from typing import Any
 
 import llvmlite.binding as llvm
-
-CALLED = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
-"""How Numba's functions of P and N are called: places for a result and an exception, which are not used, then both."""
 
 _lock = threading.Lock()
 _engines: list[Any] = []
@@ -53,14 +49,17 @@ def load(code: bytes, symbol: str) -> int:
     return int(address)
 
 
-def c_entry(address: int) -> int:
-    """Return the address of a C function of one argument that calls one of Numba's, and answers its result."""
+def c_entry(address: int, arguments: str) -> int:
+    """Return the address of a C function that calls one of Numba's, and answers its result.
+
+    arguments: what is handed on, as LLVM writes it; `%0`, `%1` are the function's own 64-bit arguments.
+    """
     text = f"""
-    define i64 @entry(ptr %argument) {{
+    define i64 @entry(i64 %0, i64 %1) {{
       %result = alloca i64
       %exception = alloca ptr
       %function = inttoptr i64 {address} to ptr
-      %status = call i32 %function(ptr %result, ptr %exception, ptr %argument)
+      %status = call i32 %function(ptr %result, ptr %exception, {arguments})
       %answer = load i64, ptr %result
       ret i64 %answer
     }}
@@ -72,15 +71,3 @@ def c_entry(address: int) -> int:
 def publish(name: str, address: int) -> None:
     """Let object files that are loaded later call a function by name."""
     llvm.add_symbol(name, address)
-
-
-def function_at(address: int) -> Any:
-    """Return a function of the addresses of P and N; Python's lock is released while it runs."""
-    called = CALLED(address)
-    result, exception = ctypes.c_int64(), ctypes.c_void_p()
-    places = ctypes.addressof(result), ctypes.addressof(exception)
-
-    def call(table: int, numbers: int, _kept: Any = (result, exception)) -> int:
-        return int(called(*places, table, numbers))
-
-    return call

@@ -18,9 +18,10 @@ def panels_of(name: str, right: View, width: int) -> Buffer:
 
 def pack(function: Function, right: View, panels: Buffer) -> None:
     depth, columns = right.shape
+    function.share()
     function.add(
         f"pack({depth}, {columns}, {_at(function, right)}, {right.strides[0]}, {right.strides[1]}, "
-        f"{function.pointer(panels)})"
+        f"{function.pointer(panels)}, rank, size)"
     )
 
 
@@ -33,6 +34,7 @@ def product(
     a, b = _leading(left, leading), _leading(right, leading)
     (rows, columns), depth = target.shape[-2:], left.shape[-1]
     add = "1" if accumulate else "0"
+    function.share()
     with function.nest(leading) as i:
         places = [
             _at(function, view, [index if n != 1 else "0" for index, n in zip(i, view.shape)])
@@ -40,7 +42,7 @@ def product(
         ]
         sizes = f"{text_of(rows)}, {text_of(columns)}, {text_of(depth)}"
         first = f"{places[0]}, {text_of(_stride(left, -2))}, {text_of(_stride(left, -1))}"
-        last = f"{places[2]}, {text_of(_stride(target, -2))}, {add}"
+        last = f"{places[2]}, {text_of(_stride(target, -2))}, {add}, rank, size"
         if panels is not None:
             function.add(f"multiply_packed({sizes}, {first}, {function.pointer(panels)}, {last})")
         else:

@@ -6,9 +6,9 @@ says which sample and time of the caller's arrays a row is, `rid` which row of t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from rsref_fast.cpu.emit import Source, Writer
+from rsref_fast.cpu.emit import FIRST_SLOT, Call, Source, Writer, together
 from rsref_fast.cpu.text import INDENT
 from rsref_fast.layout import Section
 from rsref_fast.program import Compiled, Program
@@ -45,11 +45,11 @@ def forward_source(compiled: Compiled, width: int, taped: bool) -> Source:
         for _, b in compiled.states
     ]
     lines = [
-        *SHARD, *once,
+        *SHARD, *together(once),
         "n = off[1] - off[0] if steps > 0 else 0",
         "following = n",
-        *(f"copy_rows(n0 - n, {b.width}, at({w.variable(b)}, n * {b.width}), at(final{i}, n * {b.width}))"
-          for i, (_, b) in enumerate(compiled.states)),
+        *together(f"copy_rows(n0 - n, {b.width}, at({w.variable(b)}, n * {b.width}), at(final{i}, n * {b.width}))"
+                  for i, (_, b) in enumerate(compiled.states)),
         "k = 0",
         "while k < steps:",
         "    last = k + 1",
@@ -58,29 +58,22 @@ def forward_source(compiled: Compiled, width: int, taped: bool) -> Source:
         "        last += 1",
         "    rows = off[last] - r0",
         "    q = 0 if taped else r0",
-        *_indented(_gathers(w, program), 1),
-        *_indented(_row_shadows(w), 1),
-        *_indented(before, 1),
+        *_indented(together([*_gathers(w, program), *_row_shadows(w), *before]), 1),
         "    for s in range(k, last):",
         "        n = off[s + 1] - off[s]",
         "        r = off[s] - q",
         "        i = off[s] - r0",
         "        prev = 0 if s == 0 or (s == k and not taped) else n0 + off[s - 1] - q",
-        *_indented(_step_shadows(w), 2),
-        *_indented(loop, 2),
+        *_indented(together([*_step_shadows(w), *loop]), 2),
         "        following = off[s + 2] - off[s + 1] if s + 1 < steps else 0",
         "        if following < n:",
-        *_indented(finals or ["pass"], 3),
-        *_indented(after_loop, 1),
-        *_indented(scatters, 1),
+        *_indented(together(finals) or ["pass"], 3),
+        *_indented(together([*after_loop, *scatters]), 1),
         "    if not taped:",
-        *_indented(keep or ["pass"], 2),
+        *_indented(together(keep) or ["pass"], 2),
         "    k = last",
     ]  # fmt: skip
-    source = w.module(
-        [("prepare", "What depends on parameters alone.", [*prepare, *w.packing]), ("shard", "The time loop.", lines)],
-        "Forward.",
-    )
+    source = w.module([_prepare(w, prepare), ("shard", "The time loop.", lines)], "Forward.")
     source.prepared = _prepared(w)
     return source
 
@@ -104,7 +97,7 @@ def backward_source(compiled: Compiled, width: int) -> Source:
             loop.append(w.copied(Section.LOOP, layout.views[tensor], target, "n", add=True))
             folds.append(target)
             totals[i] = whole(target)
-    entering, ending = [], []
+    entering, cuts, ending = [], [], []
     for i, (tensor, flow) in enumerate(zip(compiled.d_states, compiled.flows)):
         if flow is None:
             continue
@@ -118,15 +111,16 @@ def backward_source(compiled: Compiled, width: int) -> Source:
             f"at({name}, (slot * n0 + active) * {width_of}))"
         )
         if tensor is None:
-            loop.append(f"zero(n * {width_of}, {w.pointer(out, Section.LOOP)})")
+            loop.append(Call((f"zero(n * {width_of}, {w.pointer(out, Section.LOOP)}, rank, size)",), True))
         elif layout.views[tensor].buffer is not out or not layout.views[tensor].contiguous:
             loop.append(w.copied(Section.LOOP, layout.views[tensor], out, "n"))
-        loop.append(f"cut_rows(n, {width_of}, at(cut, off[s]), {w.pointer(out, Section.LOOP)})")
+        cuts.append(f"cut_rows(n, {width_of}, at(cut, off[s]), {w.pointer(out, Section.LOOP)}, rank, size)")
         ending += [
             f"copy_rows(active, {width_of}, at({name}, slot * n0 * {width_of}), d_state{i})",
             f"copy_rows(n0 - active, {width_of}, at(d_final{i}, active * {width_of}), "
             f"at(d_state{i}, active * {width_of}))",
         ]
+    loop.append(Call(tuple(cuts), True))
     after_loop = w.section(Section.AFTER, "rows")
     for tensor, section in layout.section.items():
         if section is Section.AFTER and layout.rows[tensor] is Rows.SUM and tensor not in layout.moved:
@@ -142,10 +136,10 @@ def backward_source(compiled: Compiled, width: int) -> Source:
             target = Buffer(f"d_parameter{i}", "float", Space.FIXED, compiled.graph.parameters[i].shape)
             finish.append(w.copied(Section.FINISH, totals.get(i, layout.views[tensor]), target, "0"))
     folds = list(dict.fromkeys(folds))
-    zeros = [f"zero({b.width}, {w.variable(b)})" for b in folds]
-    zeros += [f"zero(n0 * {b.width}, {w.variable(b)})" for b in accumulators]
+    zeros = [f"zero({b.width}, {w.variable(b)}, rank, size)" for b in folds]
+    zeros += [f"zero(n0 * {b.width}, {w.variable(b)}, rank, size)" for b in accumulators]
     lines = [
-        *SHARD, "cut = bytes_(P, 3)", *once, *zeros,
+        *SHARD, "cut = bytes_(P, 3)", *together([*once, Call(tuple(zeros), True)]),
         "q = 0",
         "slot = 0",
         "active = 0",
@@ -156,40 +150,44 @@ def backward_source(compiled: Compiled, width: int) -> Source:
         "        first -= 1",
         "    r0 = off[first]",
         "    rows = off[k] - r0",
-        *_indented(_gathers(w, program), 1),
-        *_indented(_row_shadows(w), 1),
-        *_indented(_previous_shadows(w), 1),
-        *_indented(before, 1),
+        *_indented(together([*_gathers(w, program), *_row_shadows(w), *_previous_shadows(w), *before]), 1),
         "    for s in range(k - 1, first - 1, -1):",
         "        n = off[s + 1] - off[s]",
         "        r = off[s]",
         "        i = off[s] - r0",
         "        prev = 0 if s == 0 else n0 + off[s - 1]",
-        *_indented(entering, 2),
+        *_indented(together([*entering, *_step_shadows(w, Space.FLOW_IN), *loop]), 2),
         "        active = n",
-        *_indented(_step_shadows(w, Space.FLOW_IN), 2),
-        *_indented(loop, 2),
         "        slot = 1 - slot",
-        *_indented(after_loop, 1),
-        *_indented(scatters, 1),
+        *_indented(together([*after_loop, *scatters]), 1),
         "    k = first",
-        *ending,
+        *together(ending),
     ]  # fmt: skip
     source = w.module(
         [
-            ("prepare", "What depends on parameters alone.", [*prepare, *w.packing]),
+            _prepare(w, prepare),
             ("shard", "The time loop, from its end.", lines),
-            ("finish", "Gradients of the parameters, from sums over all samples.", finish),
+            ("fold", "What another shard has summed is added.", _folds(w, folds)),
+            ("finish", "Gradients of the parameters, from sums over all samples.", together(finish)),
         ],
         "Backward.",
     )
-    source.folds = [b.name for b in folds]
     source.prepared = _prepared(w)
     return source
 
 
-def _until_the_loop(w: Writer) -> list[list[str]]:
-    """Return the lines of the sections up to the time loop, in their order."""
+def _prepare(w: Writer, calls: list[Call]) -> tuple[str, str, list[str]]:
+    return "prepare", "What depends on parameters alone.", together([*calls, *w.packing])
+
+
+def _folds(w: Writer, folds: Sequence[Buffer]) -> list[str]:
+    """Return the lines that add another shard's sums to this one's."""
+    slots = {name: i + FIRST_SLOT for i, name in enumerate(w.memory)}
+    return [f"add_part({b.width}, floats(Q, {slots[b.name]}), {b.name}, rank, size)" for b in folds]
+
+
+def _until_the_loop(w: Writer) -> list[list[Call]]:
+    """Return the calls of the sections up to the time loop, in their order."""
     rows = {Section.PREPARE: "0", Section.ONCE: "n0", Section.BEFORE: "rows", Section.LOOP: "n"}
     return [w.section(section, count) for section, count in rows.items()]
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from rsref_fast.cpu.emit import FIRST_SLOT, Memory, Source
+from rsref_fast.cpu.emit import Memory, Source
 from rsref_fast.cpu.kernels import Kernels
-from rsref_fast.cpu.memory import Arena, Frame, frame
+from rsref_fast.cpu.memory import Frame, frame
+from rsref_fast.cpu.plan import PLANS, Plan
 from rsref_fast.cpu.programs import backward_source, forward_source
 from rsref_fast.explain import flops_a_row
 from rsref_fast.lengths import sized
@@ -23,11 +25,11 @@ DTYPES: dict[str, np.dtype[Any]] = {"int": np.dtype(np.int64), "bool": np.dtype(
 BLOCK_ROWS = 96
 """Rows for which sequences are projected at once: few enough to stay in the cache until they are used."""
 
-NOTHING = Shard(
-    slice(0, 0), 0, np.zeros(1, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.uint8),
-    np.zeros(0, bool),
-)  # fmt: skip
-"""A shard without samples, for what needs none."""
+LARGE, MORE_ROWS = 1 << 20, 384
+"""Bytes of gradients that do not stay in the cache, and for how many rows at once they are then added up."""
+
+REMEMBERED = 64
+"""Plans that are kept for calls of the same sizes."""
 
 
 @dataclass
@@ -39,8 +41,7 @@ class Specialised:
     kernels: type[Kernels]
     width: int
     framed: dict[Any, Any] = field(default_factory=dict)
-    plans: dict[Any, Any] = field(default_factory=dict)
-    """Calls laid out beforehand (`native`), by sizes; never forgotten, since compiled callers hold their addresses."""
+    plans: dict[Any, Plan] = field(default_factory=dict)
 
     @cached_property
     def flops(self) -> int:
@@ -71,54 +72,54 @@ class Specialised:
     def run_backward(self) -> Kernels:
         return self.kernels(self.backward, self.dtype)
 
-    def prepare(self, kernels: Kernels, source: Source, shared: dict[str, Array]) -> list[tuple[Frame, Arena]]:
-        """Compute what depends on parameters alone; answer the memory that holds it."""
-        if not source.prepared:
-            return []
-        key = (id(source), "prepared")
-        if key not in self.framed:
-            wanted = set(source.prepared)
-            self.framed[key] = frame(
-                (m.name, kernels.slots[m.name], sized(m.size, 0), self.dtype_of(m.kind))
-                for m in source.memory if m.name in wanted
-            )  # fmt: skip
-        piece = (self.framed[key], Arena(self.framed[key].total))
-        kernels.run("prepare", [(kernels.table(packed(NOTHING), shared, [piece]), numbers(NOTHING, False))])
-        return [piece]
+    @property
+    def in_floats(self) -> bool:
+        """Whether all inputs and answers are floats of one precision, and no index can be out of range."""
+        graph = self.compiled.graph
+        leaves = (*graph.sequences, *graph.constants, *graph.states, *graph.outputs)
+        gathers = any(t.op is not None and t.op.name in ("take", "put_add") for t in graph.order)
+        return all(t.dtype == "float" for t in leaves) and not gathers
+
+    def block_rows(self, source: Source) -> int:
+        """Return for how many rows at once a program does what is not done step by step."""
+        gradients = sum(int(np.prod(p.shape)) for p in self.compiled.graph.parameters) * self.dtype.itemsize
+        return MORE_ROWS if source.backward and gradients > LARGE else BLOCK_ROWS
+
+    def prepared(self, source: Source) -> Frame:
+        """Return how the memory is cut up that `prepare` fills."""
+        wanted = set(source.prepared)
+        return frame((m.name, sized(m.size, 0), self.dtype_of(m.kind)) for m in source.memory if m.name in wanted)
+
+    def plan(self, kind: str, shards: Sequence[Shard], steps: int, team: int, key: Any = None) -> Plan:
+        """Return the plan of a call; remembered under the key, if there is one."""
+        if key is None:
+            return PLANS[kind](self, shards, steps, team)
+        found = self.plans.get((kind, key, team))
+        if found is None:
+            if len(self.plans) >= REMEMBERED:
+                self.plans.pop(next(iter(self.plans)))
+            found = self.plans[kind, key, team] = PLANS[kind](self, shards, steps, team)
+        return found
 
     def frames(self, source: Source, shard: Shard, taped: bool) -> tuple[Frame, Frame]:
         """Return how a shard's memory is cut up: what backward will read, and the rest."""
         key = (id(source), shard.count, len(shard.pos), taped)
         if key not in self.framed:
             rows = len(shard.pos)
-            block = min(rows, max(BLOCK_ROWS, shard.count))
+            block = min(rows, max(self.block_rows(source), shard.count))
             window = rows if taped else block
             parts: tuple[list[Any], list[Any]] = ([], [])
-            for i, m in enumerate(source.memory):
+            for m in source.memory:
                 if m.name in source.prepared or m.given:
                     continue
                 tape = m.space in (Space.PACKED, Space.CURRENT)
                 size = _elements(m, shard.count, block, window)
-                parts[not tape].append((m.name, i + FIRST_SLOT, size, self.dtype_of(m.kind)))
+                parts[not tape].append((m.name, size, self.dtype_of(m.kind)))
             if len(self.framed) > 256:
                 self.framed.clear()
             self.framed[key] = (frame(parts[0]), frame(parts[1]))
         found: tuple[Frame, Frame] = self.framed[key]
         return found
-
-    def kept(self, shard: Shard) -> Frame:
-        """Return forward's frame of what it kept, with the slots that backward has for it."""
-        whole, _ = self.frames(self.forward, shard, True)
-        slots = self.run_backward.slots
-        chosen = [i for i, name in enumerate(whole.names) if name in slots]
-        return Frame(
-            tuple(whole.names[i] for i in chosen),
-            np.array([slots[whole.names[i]] for i in chosen], np.int64),
-            whole.offsets[chosen],
-            tuple(whole.lengths[i] for i in chosen),
-            tuple(whole.dtypes[i] for i in chosen),
-            whole.total,
-        )
 
     def dtype_of(self, kind: str) -> np.dtype[Any]:
         """Return what kernels use for floats, integers and bools."""
@@ -128,16 +129,6 @@ class Specialised:
         """Return an array as kernels read it: contiguous, of their dtypes."""
         kind = {"f": "float", "b": "bool"}.get(array.dtype.kind, "int")
         return np.ascontiguousarray(array, self.dtype_of(kind)).reshape(array.shape)
-
-
-def packed(shard: Shard) -> list[Array]:
-    """Return the first slots of P."""
-    return [shard.off, shard.pos, shard.rid, shard.cut]
-
-
-def numbers(shard: Shard, taped: bool) -> Array:
-    """Return N: rows, steps, rows of a block, whether an index was out of range, whether all is kept, what to run."""
-    return np.array([shard.count, shard.steps, max(BLOCK_ROWS, shard.count), 0, taped, 0], np.int64)
 
 
 def _elements(memory: Memory, count: int, block: int, window: int) -> int:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rsref.engine import Gradients
+from rsref_fast.cpu.gradients import new_gradients
 from rsref_fast.packing import held
 
 if TYPE_CHECKING:
@@ -23,15 +24,16 @@ def step_by_step(engine: FastEngine, tape: Tape, length: int, taped: bool) -> tu
     """Run forward, one call a step; the tape receives a tape for each."""
     mask = tape.mask
     assert mask is not None
-    current = [s.copy() for s in tape.states]
+    sequences, constants, states, parameters = tape.arguments
+    current = [s.copy() for s in states]
     one = engine.one_step()
     for t in range(length):
         rows = np.flatnonzero(mask[:, t])
         tape.pieces.append(None)
         if len(rows):
             ys, ends, piece = one.forward(
-                [s[rows, t : t + 1] for s in tape.sequences], [c[rows] for c in tape.constants],
-                [s[rows] for s in current], tape.parameters, steps=1, taped=taped,
+                [s[rows, t : t + 1] for s in sequences], [c[rows] for c in constants],
+                [s[rows] for s in current], parameters, steps=1, taped=taped,
             )  # fmt: skip
             tape.pieces[-1] = (rows, piece)
             for y, now in zip(tape.outputs, ys):
@@ -47,9 +49,10 @@ def step_by_step(engine: FastEngine, tape: Tape, length: int, taped: bool) -> tu
 
 
 def steps_back(
-    engine: FastEngine, tape: Tape, found: Gradients, d_outputs: Sequence[Array | None], ends: Sequence[Array | None]
-) -> None:
-    """Run backward, one call a step, into the gradients that are found."""
+    engine: FastEngine, tape: Tape, d_outputs: Sequence[Array | None], ends: Sequence[Array | None]
+) -> Gradients:
+    """Run backward, one call a step."""
+    found = new_gradients(tape.special, tape.arguments, np.zeros_like)
     one = engine.one_step()
     truncate = engine.recurrence.truncate
     flowing = [
@@ -77,3 +80,4 @@ def steps_back(
         if truncate is not None and t % truncate == 0 and t > 0:
             flowing = [None if d is None else np.zeros_like(d) for d in flowing]
     found.states = flowing
+    return found

@@ -16,6 +16,7 @@ class Function:
     """A function that loops over memory. It takes `n`, the number of rows, and one pointer a buffer.
 
     name, comment: of the function. reassociates: whether sums may be added up in another order (vector lanes).
+    shared: whether a team of threads calls it, each for its own part; else one of them does everything.
     """
 
     def __init__(self, name: str, comment: str, values: dict[Buffer, object], reassociates: bool = False):
@@ -27,6 +28,15 @@ class Function:
         self.extra: list[str] = []
         self.lines: list[str] = []
         self.depth = 1
+
+    @property
+    def shared(self) -> bool:
+        return "rank" in self.extra
+
+    def share(self) -> None:
+        """Let each thread of a team compute a part: the function takes its rank and the team's size."""
+        if not self.shared:
+            self.extra += ["rank", "size"]
 
     def add(self, line: str) -> None:
         self.lines.append(INDENT * self.depth + line)
@@ -52,6 +62,25 @@ class Function:
             self.depth += 1
         yield indices
         self.depth = depth
+
+    @contextmanager
+    def shared_nest(self, shape: Shape) -> Iterator[list[str]]:
+        """Open one loop an axis as `nest` does; the innermost one is split among the threads of a team."""
+        axes = [axis for axis, length in enumerate(shape) if length != 1]
+        if not axes:
+            with self.nest(shape) as indices:
+                yield indices
+            return
+        self.share()
+        length = text_of(shape[axes[-1]])
+        self.add(f"first = part({length}, rank, size)")
+        self.add(f"last = part({length}, rank + 1, size)")
+        with self.nest(shape, axes=axes[:-1]) as indices:
+            indices[axes[-1]] = f"i{axes[-1]}"
+            self.add(f"for i{axes[-1]} in range(first, last):")
+            self.depth += 1
+            yield indices
+            self.depth -= 1
 
     def pointer(self, buffer: Buffer) -> str:
         return self.parameters.setdefault(buffer, f"p{len(self.parameters)}")

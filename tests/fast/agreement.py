@@ -26,13 +26,14 @@ def assert_agree(name, own, expected, tolerance):
     assert error <= tolerance, f"{name}: relative error {error:.1e}"
 
 
-def check(recurrence, arguments, *, target="interpreter", threads=1, dtype=np.float64, engine=None, seed=0):
+def check(recurrence, arguments, *, target="interpreter", threads=1, dtype=np.float64, engine=None, seed=0, split=None):
     """Compare outputs, final states and all gradients with the oracle's, which always computes in float64."""
     tolerance = TOLERANCES[dtype]
     oracle = ReferenceEngine(recurrence)
     exact = arguments.cast(dtype).cast(np.float64)
     ys, ends, tape = exact.forward(oracle)
     engine = engine or rsref_fast.compile(recurrence, target=target, threads=threads)
+    engine.split = split
     own_ys, own_ends, own_tape = arguments.cast(dtype).forward(engine)
     for i, (own, expected) in enumerate(zip((*own_ys, *own_ends), (*ys, *ends), strict=True)):
         assert_agree(f"value {i}", own, expected, tolerance)

@@ -5,6 +5,7 @@ import pytest
 
 from rsref import ops
 from rsref.testing.arguments import random_arguments
+from rsref_fast.cpu.splitting import Split
 from rsref_fast.program import build
 from tests.fast.agreement import check
 from tests.fast.steps import STEPS, recurrence
@@ -16,8 +17,8 @@ MASK = np.array([[1, 1, 0, 1], [0, 1, 1, 0], [0, 0, 0, 0]], bool)
 @pytest.mark.parametrize("name", STEPS)
 def test_values_and_gradients(name, mask):
     own = recurrence(name)
-    for threads in (1, 2):
-        check(own, random_arguments(own, batch=3, steps=4, mask=mask), threads=threads)
+    for shards, team in ((1, 1), (2, 1), (1, 2), (2, 3)):
+        check(own, random_arguments(own, batch=3, steps=4, mask=mask), split=Split(shards, team))
 
 
 def used(name):

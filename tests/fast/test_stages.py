@@ -159,13 +159,16 @@ def test_packing_takes_every_valid_step_once_and_in_order(shards):
     mask = rng.random((7, 6)) < 0.6
     mask[3] = False
     seen = np.zeros(mask.shape, int)
-    for shard in masked_batch(mask, shards, None):
+    found, order = masked_batch(mask, shards, None)
+    starts = np.cumsum([0, *(shard.count for shard in found)])
+    np.testing.assert_array_equal(np.sort(order), np.arange(7))
+    for shard, start in zip(found, starts):
         counts = np.diff(shard.off)
         assert (np.diff(counts) <= 0).all()  # the same rows first at every step
         for k, (first, last) in enumerate(zip(shard.off, shard.off[1:])):
             for i, place in enumerate(shard.pos[first:last]):
                 sample, time = divmod(int(place), 6)
-                assert sample == shard.rows[i]
+                assert sample == order[start + i]
                 assert mask[sample, :time].sum() == k
                 seen[sample, time] += 1
     np.testing.assert_array_equal(seen, mask)

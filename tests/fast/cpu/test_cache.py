@@ -54,7 +54,7 @@ def test_what_is_there_needs_no_compiler(filled):
 def test_the_folder_is_the_users_own_and_holds_the_source(filled):
     folder, _ = filled
     assert folder.stat().st_mode & 0o777 == 0o700
-    assert any("def shard(P, N):" in p.read_text() for p in folder.glob("*.py"))
+    assert any("def shard(P, N, Q):" in p.read_text() for p in folder.glob("*.py"))
     assert not list(folder.glob("*.tmp"))
 
 

@@ -123,7 +123,7 @@ def test_explain_and_source():
     text = engine.explain()
     for words in ("hoisted", "sunk", "fused into one loop", "flops", "bytes", "panels of"):
         assert words in text
-    assert "def shard(P, N):" in engine.source
+    assert "def shard(P, N, Q):" in engine.source
 
 
 def test_errors():

@@ -11,6 +11,7 @@ from rsref_fast.cpu import build, gemm, objects
 from rsref_fast.cpu.jit import plain
 from rsref_fast.cpu.microkernel_shapes import shape_for
 from rsref_fast.cpu.pointers import pointer_to
+from tests.fast.cpu.calling import function_at
 
 TARGETS = {
     "AVX-512": ("+avx512f,+avx2,+fma", "x86_64-unknown-linux-gnu", "skylake-avx512", r"vfn?madd\w+ps\s[^\n]*%zmm"),
@@ -45,24 +46,26 @@ def runner(dtype, features):
     pack, packed, multiply = own["pack"], own["multiply_packed"], own["multiply"]
     floats = pointer_to(element)
 
-    def run(P, N):
+    def run(P, N, Q):
         a, b, c, panels = floats(P, 0), floats(P, 1), floats(P, 2), floats(P, 3)
         if N[9] == 0:
-            multiply(N[0], N[1], N[2], a, N[3], N[4], b, N[5], N[6], c, N[7], N[8])
+            multiply(N[0], N[1], N[2], a, N[3], N[4], b, N[5], N[6], c, N[7], N[8], N[10], N[11])
         else:
-            pack(N[2], N[1], b, N[5], N[6], panels)
-            packed(N[0], N[1], N[2], a, N[3], N[4], panels, c, N[7], N[8])
+            pack(N[2], N[1], b, N[5], N[6], panels, N[10], N[11])
+            packed(N[0], N[1], N[2], a, N[3], N[4], panels, c, N[7], N[8], N[10], N[11])
         return 0
 
-    call = objects.function_at(objects.load(*build.object_of(plain(run), build.ENTRY)))
+    call = function_at(objects.load(*build.object_of(plain(run), build.ENTRY)))
 
-    def product(c, a, b, accumulate, through_panels):
+    def product(c, a, b, accumulate, through_panels, team):
         (rows, depth), columns = a.shape, b.shape[1]
         panels = np.full((columns // shape.width + 1) * shape.width * depth, np.nan, dtype)
         steps = [s // dtype.itemsize for array in (a, b) for s in array.strides]
-        numbers = np.array([rows, columns, depth, *steps, c.strides[0] // dtype.itemsize, accumulate, through_panels])
         table = np.array([m.__array_interface__["data"][0] for m in (a, b, c, panels)])
-        call(table.ctypes.data, numbers.ctypes.data)
+        for rank in range(team):
+            whole = [rows, columns, depth, *steps, c.strides[0] // dtype.itemsize, accumulate, through_panels]
+            numbers = np.array([*whole, rank, team])
+            call(table.ctypes.data, numbers.ctypes.data)
 
     return product
 
@@ -83,7 +86,7 @@ def test_any_size_and_stride(dtype, kind):
                 for panels in (0, 1):
                     whole = rng.standard_normal((rows, columns + 3)).astype(dtype)
                     c, before = whole[:, :columns], whole.copy()
-                    product(c, a, b, accumulate, panels)
+                    product(c, a, b, accumulate, panels, team=1 + 2 * transposed)
                     expected = a.astype(np.float64) @ b + accumulate * before[:, :columns].astype(np.float64)
                     limit = 2e-6 if dtype == np.float32 else 1e-14
                     assert np.abs(c - expected).max() <= limit * max(1, depth)

@@ -10,6 +10,7 @@ from scipy import special
 from rsref_fast.cpu import build, objects, vector_math
 from rsref_fast.cpu.jit import kernel, plain
 from rsref_fast.cpu.pointers import pointer_to
+from tests.fast.cpu.calling import function_at
 
 EXACT = {
     "exp": np.exp, "expm1": np.expm1, "log": np.log, "log1p": np.log1p, "tanh": np.tanh, "erf": special.erf,
@@ -29,7 +30,7 @@ def looped(function, element):
         for i in range(n):
             target[i] = function(source[i])
 
-    def run(P, N):
+    def run(P, N, Q):
         each(N[0], floats(P, 0), floats(P, 1))
         return 0
 
@@ -41,7 +42,7 @@ def compiled(function, element):
 
 
 def applied(code, x):
-    call = objects.function_at(objects.load(*code))
+    call = function_at(objects.load(*code))
     y = np.empty_like(x)
     table, numbers = np.array([x.ctypes.data, y.ctypes.data]), np.array([x.size])
     assert call(table.ctypes.data, numbers.ctypes.data) == 0

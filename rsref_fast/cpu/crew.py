@@ -1,0 +1,81 @@
+"""The crew: threads that run plans, started when they are first needed and parked when idle.
+
+They are POSIX threads that compiled code starts itself (`crew_native`), so a call by Python and one by XLA are served
+alike. A child process has none of its parent's threads, and starts its own.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from rsref_fast.cpu import cache as disk
+from rsref_fast.cpu import objects
+from rsref_fast.cpu.machine import versions
+from rsref_fast.cpu.plan import Plan
+
+Array = np.ndarray
+_control = np.zeros(32, np.int64)
+_lock = threading.Lock()
+
+
+def run(plan: Plan, arrays: Sequence[Array | int]) -> None:
+    """Run a plan on the arrays of a call, or the addresses of some. Errors: IndexError, RuntimeError."""
+    where = [a if isinstance(a, int) else a.__array_interface__["data"][0] for a in arrays]
+    answered(runner()(plan.address, (ctypes.c_int64 * len(where))(*where)))
+
+
+def answered(status: int) -> None:
+    """Raise what the answer of a run says."""
+    if status > 0:
+        raise IndexError("take: an index is out of range")
+    if status < 0:
+        raise RuntimeError("no more threads can be started")
+
+
+@cache
+def _runner() -> Callable[[int, Any], int]:
+    from_numba = disk.fetch(disk.key_of("crew", versions()), "", _build)
+    address = objects.load(*from_numba)
+    control = _control.__array_interface__["data"][0]
+    _control[17] = objects.c_entry(address, "i64 0, i64 %0, i64 0")
+    entry = objects.c_entry(address, f"i64 %0, i64 %1, i64 {control}")
+    objects.publish("rsref_crew", entry)
+    forget = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)(
+        objects.c_entry(address, f"i64 0, i64 0, i64 {control}")
+    )
+    forget(0, 0)
+    os.register_at_fork(after_in_child=lambda: forget(0, 0))
+    return ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)(entry)
+
+
+def runner() -> Callable[[int, Any], int]:
+    """Return the function (address of a plan, addresses of its arrays); Python's lock is released while it runs."""
+    with _lock:
+        return _runner()
+
+
+def _build() -> tuple[bytes, str]:
+    from rsref_fast.cpu import crew_native
+
+    return crew_native.crew()
+
+
+@cache
+def xla_handler(api_minor: int) -> int:
+    """Return the address of a C function that XLA calls: it finds the plan's address in the call's one attribute."""
+
+    def build() -> tuple[bytes, str]:
+        from rsref_fast.cpu import xla_native
+
+        return xla_native.xla_handler(api_minor)
+
+    runner()
+    found = disk.fetch(disk.key_of("handler", api_minor, versions()), "", build)
+    return objects.c_entry(objects.load(*found), "i64 %0")

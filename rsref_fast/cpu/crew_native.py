@@ -1,0 +1,261 @@
+"""What runs a plan, in compiled code: it fills the tables, has threads run the programs, and waits for them.
+
+Threads are POSIX threads of our own. They need no Python, neither do callers. An idle one waits in the kernel; those of
+one call all run, since a call takes only threads that are idle, or starts new ones: so they may wait for each other.
+
+What is shared, as 64-bit words:
+control: 0 a mutex, 16 the first idle worker, 17 the C function that a worker runs.
+worker: 0 a mutex, 8 a condition, 16 the context it is to work for, 17 its rank, 18 the next idle one, 19 control.
+context: 0 a mutex, 8 a condition, 16 how many workers are not done, 17 the plan's address, 18 the first worker;
+    24 a counter for all threads to meet; from 64 on one for each shard; then P for each shard, N for each thread, and
+    the addresses of the arrays.
+plan: see `HEADER` and `rsref_fast.cpu.plan`.
+"""
+
+from __future__ import annotations
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from rsref_fast.cpu.build import object_of
+from rsref_fast.cpu.jit import plain
+from rsref_fast.cpu.meeting import address_of, c_function, meet, seen, words
+from rsref_fast.cpu.plan import CONTEXT, HEADER, NUMBERS
+from rsref_fast.cpu.pointers import ADDRESSES, at
+
+I64 = types.int64
+SIGNATURE = I64(I64, I64, I64)
+PROGRAM, SLOTS, SHARDS, TEAM, ARRAYS, SCRATCH, TABLES, RANKS, COPIES, CLEARS, PREPARES, FINISHES, TAPED = range(13)
+COND, LEFT, PLAN, HIRED, ALL = 8, 16, 17, 18, 24
+JOB, RANK, NEXT, CONTROL = 16, 17, 18, 19
+BLOCK = 256
+"""Bytes of a worker."""
+
+LOOKS = 20_000
+"""How often the caller looks whether its workers are done before it sleeps: some tens of microseconds."""
+
+new_mutex = c_function("pthread_mutex_init", 2)
+new_condition = c_function("pthread_cond_init", 2)
+lock = c_function("pthread_mutex_lock", 1)
+unlock = c_function("pthread_mutex_unlock", 1)
+sleep = c_function("pthread_cond_wait", 2)
+wake = c_function("pthread_cond_signal", 1)
+new_thread = c_function("pthread_create", 4)
+detach = c_function("pthread_detach", 1)
+new_memory = c_function("calloc", 2)
+copy_bytes = c_function("memcpy", 3)
+set_bytes = c_function("memset", 3)
+
+
+@intrinsic
+def call_program(typing_context, address, table, numbers, other):
+    """Call a program by its address, the way Numba calls functions."""
+
+    def generate(context, builder, signature, arguments):
+        word, empty = ir.IntType(64), ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.IntType(32), [empty, empty, *[word.as_pointer()] * 3])
+        function = builder.inttoptr(arguments[0], kind.as_pointer())
+        places = [builder.bitcast(builder.alloca(word), empty) for _ in range(2)]
+        builder.call(function, [*places, *arguments[1:]])
+        return context.get_dummy_value()
+
+    return types.void(I64, ADDRESSES, ADDRESSES, ADDRESSES), generate
+
+
+@plain
+def place(plan, word, arrays):
+    """The address that two words of a plan say."""
+    return arrays[plan[word]] + plan[word + 1] if plan[word] >= 0 else plan[word + 1]
+
+
+@plain
+def run_entry(plan, entry, table, numbers, other):
+    numbers[5] = entry
+    call_program(plan[PROGRAM], table, numbers, other)
+
+
+@plain
+def gather(context, numbers, threads, rank):
+    """Let all threads of a call meet."""
+    numbers[6] = rank
+    numbers[7] = threads
+    numbers[8] = address_of(at(context, ALL))
+    meet(numbers)
+
+
+@plain
+def member(context, rank):
+    """What each thread of a call does."""
+    plan = words(context[PLAN])
+    shards, team, slots = plan[SHARDS], plan[TEAM], plan[SLOTS]
+    threads = shards * team
+    first = at(context, plan[TABLES])
+    numbers = at(context, plan[RANKS] + rank * NUMBERS)
+    own = at(first, rank // team * slots)
+    if plan[PREPARES] != 0:
+        numbers[6] = rank
+        numbers[7] = threads
+        numbers[8] = address_of(at(context, ALL))
+        run_entry(plan, 0, first, numbers, first)
+        meet(numbers)
+    numbers[6] = rank % team
+    numbers[7] = team
+    numbers[8] = address_of(at(context, CONTEXT + rank // team * 8))
+    run_entry(plan, 1, own, numbers, own)
+    if plan[FINISHES] != 0:
+        gather(context, numbers, threads, rank)
+        for shard in range(1, shards):
+            run_entry(plan, 2, first, numbers, at(first, shard * slots))
+        meet(numbers)
+        run_entry(plan, 3, first, numbers, first)
+
+
+@plain
+def work(worker):
+    """The life of a worker."""
+    me = address_of(worker)
+    control = words(worker[CONTROL])
+    while worker[CONTROL] != 0:
+        lock(me)
+        while worker[JOB] == 0:
+            sleep(me + 8 * COND, me)
+        context = words(worker[JOB])
+        rank = worker[RANK]
+        worker[JOB] = 0
+        unlock(me)
+        member(context, rank)
+        lock(address_of(control))
+        worker[NEXT] = control[16]
+        control[16] = me
+        unlock(address_of(control))
+        lock(address_of(context))
+        context[LEFT] -= 1
+        if context[LEFT] == 0:
+            wake(address_of(context) + 8 * COND)
+        unlock(address_of(context))
+
+
+@plain
+def hired(control):
+    """An idle worker's address, or that of a new one; 0 if no thread can be started."""
+    lock(address_of(control))
+    found = control[16]
+    if found != 0:
+        control[16] = words(found)[NEXT]
+    unlock(address_of(control))
+    if found == 0:
+        found = new_memory(1, BLOCK)
+        worker = words(found)
+        new_mutex(found, 0)
+        new_condition(found + 8 * COND, 0)
+        worker[CONTROL] = address_of(control)
+        if new_thread(found + 8 * (CONTROL + 1), 0, control[17], found) & 0xFFFFFFFF != 0:
+            return 0
+        detach(worker[CONTROL + 1])
+    return found
+
+
+@plain
+def fill(plan, arrays, context):
+    """Write P and N, and do what comes before all else."""
+    shards, team, slots = plan[SHARDS], plan[TEAM], plan[SLOTS]
+    word = HEADER
+    for shard in range(shards):
+        context[CONTEXT + shard * 8] = 0
+        for rank in range(shard * team, (shard + 1) * team):
+            numbers = at(context, plan[RANKS] + rank * NUMBERS)
+            numbers[0], numbers[1], numbers[2] = plan[word], plan[word + 1], plan[word + 2]
+            numbers[3], numbers[4] = 0, plan[TAPED]
+        word += 3
+        table = at(context, plan[TABLES] + shard * slots)
+        for slot in range(slots):
+            table[slot] = place(plan, word, arrays)
+            word += 2
+    for _ in range(plan[COPIES]):
+        copy_bytes(place(plan, word, arrays), place(plan, word + 2, arrays), plan[word + 4])
+        word += 5
+    for _ in range(plan[CLEARS]):
+        set_bytes(place(plan, word, arrays), 0, plan[word + 2])
+        word += 3
+
+
+@plain
+def execute(plan, arrays, context, control):
+    """Run a plan on the arrays at some addresses: 1 if an index was out of range, -1 if threads are missing."""
+    fill(plan, arrays, context)
+    threads = plan[SHARDS] * plan[TEAM]
+    context[PLAN] = address_of(plan)
+    context[ALL] = 0
+    if threads > 1:
+        me = address_of(context)
+        new_mutex(me, 0)
+        new_condition(me + 8 * COND, 0)
+        context[LEFT] = threads - 1
+        context[HIRED] = 0
+        missing = 0
+        for _ in range(1, threads):
+            worker = hired(control)
+            if worker == 0:
+                missing = 1
+                break
+            words(worker)[NEXT] = context[HIRED]
+            context[HIRED] = worker
+        rank = 1
+        while context[HIRED] != 0:
+            found = context[HIRED]
+            worker = words(found)
+            context[HIRED] = worker[NEXT]
+            if missing != 0:
+                lock(address_of(control))
+                worker[NEXT] = control[16]
+                control[16] = found
+                unlock(address_of(control))
+            else:
+                lock(found)
+                worker[RANK] = rank
+                worker[JOB] = me
+                wake(found + 8 * COND)
+                unlock(found)
+                rank += 1
+        if missing != 0:
+            return -1
+    member(context, 0)
+    if threads > 1:
+        looks = 0
+        while seen(at(context, LEFT)) > 0 and looks < LOOKS:
+            looks += 1
+        lock(address_of(context))
+        while context[LEFT] > 0:
+            sleep(address_of(context) + 8 * COND, address_of(context))
+        unlock(address_of(context))
+    error = 0
+    for rank in range(threads):
+        error |= context[plan[RANKS] + rank * NUMBERS + 3]
+    return error
+
+
+@plain
+def context_of(plan, scratch):
+    """What the threads of a call share lies in scratch memory, on cache lines of its own."""
+    return words((scratch + plan[SCRATCH] + 63) // 64 * 64)
+
+
+def crew() -> tuple[bytes, str]:
+    """Return an object file, and the name of its function.
+
+    (plan, arrays, control): runs a plan. (0, worker, 0): what a new thread runs. (0, 0, control): with no thread yet.
+    """
+
+    def run(plan_address: int, second: int, control: int) -> int:
+        if plan_address == 0:
+            if second == 0:
+                new_mutex(control, 0)
+                words(control)[16] = 0
+            else:
+                work(words(second))
+            return 0
+        plan, arrays = words(plan_address), words(second)
+        return execute(plan, arrays, context_of(plan, arrays[plan[ARRAYS] - 1]), words(control))
+
+    return object_of(plain(run), SIGNATURE)

@@ -1,0 +1,265 @@
+"""A call laid out: where everything lies that the programs of a shard read and write, and what is done around them.
+
+Addresses are said as places in the arrays of a call, which are numbered: the arguments, then the results, of which the
+last two are what forward keeps for backward, and scratch memory. So a plan serves every call of the same sizes, and
+callers that hold no Python.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rsref.tensor import ConstantSource, Parameter
+from rsref_fast.cpu.emit import Source
+from rsref_fast.cpu.kernels import Kernels
+from rsref_fast.cpu.memory import ALIGNMENT, Frame
+from rsref_fast.packing import Shard
+
+if TYPE_CHECKING:
+    from rsref_fast.cpu.specialised import Specialised
+
+Array = np.ndarray
+FIXED = -1
+"""The number of an array for places whose address is known."""
+
+HEADER = 16
+CONTEXT, NUMBERS = 64, 16
+"""64-bit words: of what threads share (see `crew_native`), and of N for each thread."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Some elements of an array of the call; or an array of their own, if `fixed` is one."""
+
+    array: int
+    offset: int
+    size: int
+    dtype: np.dtype[Any]
+    fixed: Array | None = None
+
+    @property
+    def words(self) -> list[int]:
+        """The number of the array and the offset in bytes, as compiled code reads them."""
+        if self.fixed is not None:
+            return [FIXED, self.fixed.__array_interface__["data"][0]]
+        return [self.array, self.offset]
+
+    @property
+    def bytes(self) -> int:
+        return self.size * self.dtype.itemsize
+
+
+@dataclass
+class Plan:
+    """A call of one program.
+
+    shards: samples that are computed apart, with the places of P for each. team: how many threads share a shard.
+    copies: (target, source), before all else. clears: what is to be zero. prepares: whether `prepare` is run.
+    arrays: how many the call has. tape, scratch: bytes of the last two.
+    """
+
+    kernels: Kernels
+    shards: Sequence[tuple[Shard, list[Place]]]
+    team: int
+    taped: bool
+    limit: int
+    prepares: bool
+    copies: list[tuple[Place, Place]]
+    clears: list[Place]
+    arrays: int
+    tape: int
+    scratch: int
+    kept: list[Any] = field(default_factory=list)
+
+    @property
+    def threads(self) -> int:
+        return len(self.shards) * self.team
+
+    @cached_property
+    def words(self) -> Array:
+        """The plan as compiled code reads it (`crew_native`)."""
+        slots = len(self.shards[0][1])
+        scratch = self.scratch
+        body: list[int] = []
+        for shard, places in self.shards:
+            body += [shard.count, shard.steps, max(self.limit, shard.count)]
+            for place in places:
+                body += place.words
+        for target, source in self.copies:
+            body += [*target.words, *source.words, target.bytes]
+        for target in self.clears:
+            body += [*target.words, target.bytes]
+        tables = CONTEXT + 8 * len(self.shards)
+        numbers = tables + slots * len(self.shards)
+        self.total = scratch + ALIGNMENT + 8 * (numbers + NUMBERS * self.threads + self.arrays)
+        entries = self.kernels.source.entries
+        head = [
+            getattr(self.kernels, "address", 0), slots, len(self.shards), self.team, self.arrays, scratch, tables,
+            numbers, len(self.copies), len(self.clears), int(self.prepares), int("finish" in entries), int(self.taped),
+            0, 0, 0,
+        ]  # fmt: skip
+        assert len(head) == HEADER
+        return np.array([*head, *body], np.int64)
+
+    @property
+    def scratch_bytes(self) -> int:
+        """How much scratch memory a call needs, with what its threads share."""
+        assert self.words.size
+        return self.total
+
+    @cached_property
+    def address(self) -> int:
+        return int(self.words.__array_interface__["data"][0])
+
+
+def forward_plan(special: Specialised, shards: Sequence[Shard], steps: int, team: int, taped: bool) -> Plan:
+    """Return the plan of a forward run. Shards follow each other in the batch.
+
+    Arrays: sequences, constants, states, parameters; outputs, final states, what is kept, scratch.
+    """
+    source, kernels = (special.forward, special.run_forward) if taped else (special.inference, special.run_inference)
+    graph = special.compiled.graph
+    counts = [len(g) for g in (graph.sequences, graph.constants, graph.states, graph.parameters)]
+    starts = [int(n) for n in np.cumsum([0, *counts, len(graph.outputs), len(graph.states)])]
+    batch = sum(shard.count for shard in shards)
+    tape = Cutter(starts[6])
+    call = _Layout(special, source, kernels, starts[3], starts[6] + 1)
+    found, copies, first = [], [], 0
+    for shard in shards:
+        kept, _ = special.frames(source, shard, taped)
+        own = tape.cut(kept)
+        for i, leaf in enumerate(graph.sequences):
+            own[f"sequence{i}"] = call.whole(i, leaf, batch * steps)
+        for i, leaf in enumerate(graph.constants):
+            own[f"constant{i}"] = call.rows(starts[1] + i, leaf, first, shard.count)
+        for i, leaf in enumerate(graph.outputs):
+            own[f"output{i}"] = call.whole(starts[4] + i, leaf, batch * steps)
+        for i, leaf in enumerate(graph.states):
+            own[f"final{i}"] = call.rows(starts[5] + i, leaf, first, shard.count)
+            if f"state{i}" in own:
+                start = call.rows(starts[2] + i, leaf, first, shard.count)
+                target = own[f"state{i}"]
+                copies.append((Place(target.array, target.offset, start.size, start.dtype), start))
+        found.append((shard, call.places(own, shard, taped)))
+        first += shard.count
+    return call.plan(found, team, taped, copies, [], tape.total)
+
+
+def backward_plan(special: Specialised, shards: Sequence[Shard], steps: int, team: int) -> Plan:
+    """Return the plan of a backward run.
+
+    Arrays: sequences, constants, states, parameters, what forward kept, gradients of outputs and of final states;
+    gradients of sequences, constants, states and parameters, nothing (one byte), scratch.
+    """
+    compiled, source, kernels = special.compiled, special.backward, special.run_backward
+    graph = compiled.graph
+    counts = [len(g) for g in (graph.sequences, graph.constants, graph.states, graph.parameters)]
+    given = [int(n) for n in np.cumsum([0, *counts, 1, len(graph.outputs), len(graph.states)])]
+    starts = [int(n) for n in np.cumsum([given[7], *counts])]
+    batch = sum(shard.count for shard in shards)
+    tape = Cutter(given[4])
+    call = _Layout(special, source, kernels, given[3], starts[4] + 1)
+    found, first = [], 0
+    for shard in shards:
+        kept, _ = special.frames(special.forward, shard, True)
+        own = tape.cut(kept)
+        for i, leaf in enumerate(graph.sequences):
+            own[f"sequence{i}"] = call.whole(i, leaf, batch * steps)
+            own[f"d_sequence{i}"] = call.whole(starts[0] + i, leaf, batch * steps)
+        for i, leaf in enumerate(graph.constants):
+            own[f"constant{i}"] = call.rows(given[1] + i, leaf, first, shard.count)
+            own[f"d_constant{i}"] = call.rows(starts[1] + i, leaf, first, shard.count)
+        for i, leaf in enumerate(graph.outputs):
+            own[f"d_output{i}"] = call.whole(given[5] + i, leaf, batch * steps)
+        for i, leaf in enumerate(graph.states):
+            own[f"d_final{i}"] = call.rows(given[6] + i, leaf, first, shard.count)
+            own[f"d_state{i}"] = call.rows(starts[2] + i, leaf, first, shard.count)
+        for i, parameter in enumerate(graph.parameters):
+            own[f"d_parameter{i}"] = Place(starts[3] + i, 0, int(np.prod(parameter.shape, dtype=int)), special.dtype)
+        found.append((shard, call.places(own, shard, True)))
+        first += shard.count
+    clears = []
+    groups = (
+        (compiled.d_sequences, graph.sequences, starts[0], batch * steps),
+        (compiled.d_constants, graph.constants, starts[1], batch),
+        (compiled.d_parameters, [p.tensor for p in graph.parameters], starts[3], None),
+    )
+    for tensors, leaves, start, rows in groups:
+        for i, (tensor, leaf) in enumerate(zip(tensors, leaves)):
+            if tensor is None and leaf.dtype == "float":
+                clears.append(call.whole(start + i, leaf, rows))
+    return call.plan(found, team, True, [], clears, 0)
+
+
+PLANS: dict[str, Callable[[Specialised, Sequence[Shard], int, int], Plan]] = {
+    "inference": lambda special, shards, steps, team: forward_plan(special, shards, steps, team, False),
+    "forward": lambda special, shards, steps, team: forward_plan(special, shards, steps, team, True),
+    "backward": backward_plan,
+}
+
+
+class Cutter:
+    """Cuts one array up by frames, one after the other."""
+
+    def __init__(self, array: int, start: int = 0):
+        self.array = array
+        self.total = start
+
+    def cut(self, frame: Frame) -> dict[str, Place]:
+        parts = zip(frame.names, frame.offsets, frame.lengths, frame.dtypes)
+        found = {name: Place(self.array, self.total + int(o), n, dtype) for name, o, n, dtype in parts}
+        self.total += frame.total
+        return found
+
+
+class _Layout:
+    """The places of a call's arrays, fixed arrays and scratch memory, while a plan is made."""
+
+    def __init__(self, special: Specialised, source: Source, kernels: Kernels, first_parameter: int, scratch: int):
+        self.special, self.source, self.kernels = special, source, kernels
+        self.kept: list[Any] = []
+        self.scratch = Cutter(scratch)
+        self.arrays = scratch + 1
+        place = {p.tensor: i for i, p in enumerate(special.compiled.graph.parameters)}
+        self.shared: dict[str, Place] = {}
+        for name, leaf in source.fixed.items():
+            if isinstance(leaf.source, Parameter):
+                self.shared[name] = self.whole(first_parameter + place[leaf], leaf, None)
+            elif isinstance(leaf.source, ConstantSource):
+                self.shared[name] = self.fixed(special.plain(leaf.source.value).reshape(-1))
+        self.shared.update(self.scratch.cut(special.prepared(source)))
+
+    def fixed(self, array: Array) -> Place:
+        self.kept.append(array)
+        return Place(FIXED, 0, array.size, array.dtype, array)
+
+    def whole(self, array: int, leaf: Any, rows: int | None) -> Place:
+        """Return the place of a whole array; rows: instead of its first axis, or None to keep that."""
+        width = _count(leaf.shape if rows is None else leaf.shape[1:])
+        return Place(array, 0, width * (1 if rows is None else rows), self.special.dtype_of(leaf.dtype))
+
+    def rows(self, array: int, leaf: Any, first: int, count: int) -> Place:
+        dtype, width = self.special.dtype_of(leaf.dtype), _count(leaf.shape[1:])
+        return Place(array, first * width * dtype.itemsize, count * width, dtype)
+
+    def places(self, own: dict[str, Place], shard: Shard, taped: bool) -> list[Place]:
+        """Return the places of P for a shard."""
+        _, scratch = self.special.frames(self.source, shard, taped)
+        found = {**self.shared, **own, **self.scratch.cut(scratch)}
+        first = [self.fixed(a) for a in (shard.off, shard.pos, shard.rid, shard.cut)]
+        return first + [found[memory.name] for memory in self.source.memory]
+
+    def plan(self, shards: Any, team: int, taped: bool, copies: Any, clears: Any, tape: int) -> Plan:
+        return Plan(
+            self.kernels, shards, team, taped, self.special.block_rows(self.source), bool(self.source.prepared), copies,
+            clears, self.arrays, tape, self.scratch.total, self.kept,
+        )  # fmt: skip
+
+
+def _count(shape: Sequence[int | None]) -> int:
+    return int(np.prod([n or 0 for n in shape], dtype=int))

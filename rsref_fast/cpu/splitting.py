@@ -1,0 +1,47 @@
+"""How a call is split among threads: its batch into shards, and the units of a shard among a team."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rsref_fast.threads import get_num_threads
+
+if TYPE_CHECKING:
+    from rsref_fast.cpu.specialised import Specialised
+
+FLOPS_A_THREAD = 1_000_000
+"""Additions and multiplications below which waking a thread costs more than it gains."""
+
+FLOPS_A_MEETING = 300_000
+"""Additions and multiplications of a step below which waiting for each other costs a team more than it gains."""
+
+ROWS = 4
+"""Samples that a shard should have: fewer read all weights for little work."""
+
+
+@dataclass(frozen=True)
+class Split:
+    shards: int
+    team: int
+
+
+def split_of(wanted: Split | None, threads: int | None, special: Specialised, batch: int, rows: int) -> Split:
+    """Return how many shards, and threads for each.
+
+    wanted: if it is not to be chosen here; a step that mixes samples cannot be split by them, though.
+    threads: as the engine was given them: then all are used. rows: samples times steps, masked ones left out.
+    """
+    if wanted is not None:
+        return Split(1 if special.compiled.mixes else max(1, min(batch, wanted.shards)), wanted.team)
+    most = threads
+    if most is None:
+        most = min(get_num_threads(), 1 + special.flops * rows // FLOPS_A_THREAD)
+    if special.compiled.mixes:
+        shards = 1
+    elif batch >= ROWS * most or special.flops * batch < FLOPS_A_MEETING:
+        shards = max(1, min(most, batch))
+    else:
+        shards = 1
+    together = threads is not None or special.flops * batch >= FLOPS_A_MEETING
+    return Split(shards, max(1, most // shards) if together else 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
@@ -30,9 +31,14 @@ def make_engine(recurrence: Recurrence) -> Engine:
     return engine
 
 
+@cache
+def _installed() -> bool:
+    return all(find_spec(name) for name in ("numba", "llvmlite", "platformdirs"))
+
+
 def missing() -> str:
     """Return what keeps the kernels from running at all; nothing if they can."""
-    if not interpreting() and not all(find_spec(n) for n in ("numba", "llvmlite", "platformdirs")):
+    if not interpreting() and not _installed():
         return 'Numba is not installed: pip install "rsref[fast]"'
     if keras.backend.backend() == "torch":
         from keras.src.backend.torch.core import get_device

@@ -79,4 +79,6 @@ def _section(program: Program, section: Section) -> Iterable[str]:
         what = ", ".join(name if n == 1 else f"{n} {name}" for name, n in names.items())
         total = section is Section.AFTER and program.layout.rows[unit.tensors[0]] is Rows.SUM
         note = f" fused into one loop, {len(unit.stored)} stored" if len(unit.tensors) > 1 else ""
+        if unit.tensors[-1] in program.layout.sums:
+            note = ": the product is added to what was computed before the loop"
         yield f"    {what} ({shape}{', summed over all samples and steps' if total else ''}){note}"

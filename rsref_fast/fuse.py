@@ -15,7 +15,8 @@ from rsref_fast.layout import Layout, Section
 class Unit:
     """What is computed by one loop nest, or by one op.
 
-    tensors: pointwise tensors of one shape, each after its operands, or a single tensor of any op.
+    tensors: pointwise tensors of one shape, each after its operands, or a single tensor of any op, or a product and
+        the sum that it makes of what is there.
     stored: those among them that something else reads.
     """
 
@@ -44,9 +45,10 @@ def fuse(layout: Layout, section: Section, read_outside: Collection[Tensor]) -> 
 
     read_outside: tensors that are read by something other than the tensors of the layout.
     """
-    waiting = [t for t in layout.order if layout.section.get(t) is section and t not in layout.moved]
+    skipped = layout.moved | layout.products_in_sums
+    waiting = [t for t in layout.order if layout.section.get(t) is section and t not in skipped]
     inside = set(waiting)
-    needs = {t: {layout.root(i) for i in t.inputs} & inside for t in waiting}
+    needs = {t: {layout.root(i) for i in _operands(layout, t)} & inside for t in waiting}
     readers: dict[Tensor, list[Tensor]] = {}
     for tensor in layout.order:
         if tensor not in layout.moved:
@@ -65,22 +67,24 @@ def fuse(layout: Layout, section: Section, read_outside: Collection[Tensor]) -> 
     return units
 
 
+def _operands(layout: Layout, tensor: Tensor) -> Sequence[Tensor]:
+    return layout.sums[tensor][1].inputs if tensor in layout.sums else tensor.inputs
+
+
 def _next_group(
     layout: Layout, waiting: Sequence[Tensor], needs: dict[Tensor, set[Tensor]], done: set[Tensor]
 ) -> list[Tensor]:
     ready = [t for t in waiting if needs[t] <= done]
-    single = next((t for t in ready if not pointwise(t)), None)
+    single = next((t for t in ready if not pointwise(t) or t in layout.sums), None)
     if single is not None:
-        return [single]
+        return [layout.sums[single][1], single] if single in layout.sums else [single]
     shape = layout.shapes[ready[0]]
     group: list[Tensor] = []
     members: set[Tensor] = set()
     for tensor in waiting:
         direct = all(operand not in layout.moved or layout.root(operand) not in members for operand in tensor.inputs)
-        if (
-            pointwise(tensor) and tensor.op.name not in MOVING and layout.shapes[tensor] == shape  # type: ignore[union-attr]
-            and needs[tensor] <= done | members and direct
-        ):  # fmt: skip
+        joins = pointwise(tensor) and tensor not in layout.sums and tensor.op.name not in MOVING  # type: ignore[union-attr]
+        if joins and layout.shapes[tensor] == shape and needs[tensor] <= done | members and direct:
             group.append(tensor)
             members.add(tensor)
     return group or [ready[0]]

@@ -15,7 +15,7 @@ from rsref.tensor import ConstantSource, Parameter, Tensor
 from rsref_fast.concrete import Shape, shapes_of
 from rsref_fast.lengths import Varying, number
 from rsref_fast.rows import Rows
-from rsref_fast.schedule import Schedule
+from rsref_fast.schedule import Schedule, is_sum_with_product
 from rsref_fast.views import RULES, Buffer, Space, View, row_major, view_of_op, whole
 
 
@@ -46,6 +46,7 @@ class Layout:
     order: all tensors. section: of each computed one. views: where each one lies. moved: computed tensors that are
     views of others, or parts' joint memory: nothing is done for them. parts: tensors computed in place inside a
     concatenation. constants: the parameter or fixed array that a buffer holds.
+    sums: of sums of a tensor from before the loop and a product in it, both: the product adds to the tensor's memory.
     """
 
     order: list[Tensor]
@@ -56,6 +57,11 @@ class Layout:
     moved: set[Tensor] = field(default_factory=set)
     parts: dict[Tensor, tuple[Tensor, int]] = field(default_factory=dict)
     constants: dict[Buffer, Tensor] = field(default_factory=dict)
+    sums: dict[Tensor, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+    @property
+    def products_in_sums(self) -> set[Tensor]:
+        return {product for _, product in self.sums.values()}
 
     def root(self, tensor: Tensor) -> Tensor:
         """Return the tensor whose values a view shows."""
@@ -106,11 +112,17 @@ def lay_out(
         t: b for t, b in places.items() if b.space is not Space.FLOW_OUT or wanted[t] is Space.STEP
     }  # fmt: skip
     _find_parts(layout, places)
+    _find_sums(layout, places, {*results, *packed, *blockwise})
     for part, (joint, _) in layout.parts.items():  # in topological order: a part's need reaches the outermost
         wanted[joint] = max(wanted[joint], wanted[part], key=_RANK.index)
+    for total, (start, _) in layout.sums.items():
+        wanted[start] = max(wanted[start], wanted[total], key=_RANK.index)
+    joined = set(layout.sums) | layout.products_in_sums
     for tensor in reversed(order):
-        if tensor.op is not None and tensor not in layout.moved:
+        if tensor.op is not None and tensor not in layout.moved and tensor not in joined:
             layout.views[tensor] = _own(layout, tensor, wanted, places, prefix)
+    for total, (start, product) in layout.sums.items():
+        layout.views[total] = layout.views[product] = layout.views[start]
     for tensor in order:
         if tensor in layout.moved:
             view = view_of_op(tensor, layout.views[tensor.inputs[0]], shapes[tensor])
@@ -198,6 +210,35 @@ def _find_parts(layout: Layout, places: Mapping[Tensor, Buffer]) -> None:
             if isinstance(length, Varying):
                 break
             start += length
+
+
+def _find_sums(layout: Layout, places: Mapping[Tensor, Buffer], read: set[Tensor]) -> None:
+    """Find the products of the loop that can add to memory which was filled before it, and which nothing else reads.
+
+    read: tensors that are read by something other than the tensors of the layout.
+    """
+    readers: dict[Tensor, int] = {}
+    for tensor in layout.order:
+        for operand in tensor.inputs:
+            readers[operand] = readers.get(operand, 0) + 1
+
+    def alone(tensor: Tensor) -> bool:
+        used = readers.get(tensor, 0) == 1 and tensor not in read and tensor not in layout.moved
+        return tensor.op is not None and used and tensor not in layout.parts and tensor not in places
+
+    for total in layout.order:
+        ours = total not in layout.moved and total not in layout.parts and total not in places
+        if not is_sum_with_product(total) or not ours or layout.section[total] is not Section.LOOP:
+            continue
+        for start, product in (total.inputs, total.inputs[::-1]):
+            same = layout.shapes[start] == layout.shapes[product] == layout.shapes[total]
+            if (
+                same and alone(start) and alone(product) and product.op.name == "matmul"  # type: ignore[union-attr]
+                and layout.section[start] is Section.BEFORE and layout.section[product] is Section.LOOP
+                and layout.rows[start] is layout.rows[total] is Rows.FIRST
+            ):  # fmt: skip
+                layout.sums[total] = start, product
+                break
 
 
 def _own(

@@ -80,9 +80,16 @@ def _better_inside(order: Sequence[Tensor], before: set[Tensor], needed: Collect
     for tensor in reversed(order):
         own = readers.get(tensor, [])
         alone = bool(own) and all(reader not in before or reader in moved for reader in own)
-        if alone and tensor in before and isinstance(tensor.op, Pointwise | Cast):
+        starts = tensor.dtype == "float" and all(is_sum_with_product(reader) for reader in own)
+        if alone and tensor in before and isinstance(tensor.op, Pointwise | Cast) and not starts:
             moved.add(tensor)
     return moved
+
+
+def is_sum_with_product(tensor: Tensor) -> bool:
+    """Whether a tensor is a matrix product added to something: the product can add to what is there."""
+    products = [i for i in tensor.inputs if i.op is not None and i.op.name == "matmul" and i.shape == tensor.shape]
+    return tensor.op is not None and tensor.op.name == "add" and bool(products)
 
 
 def _behind(order: Sequence[Tensor], accepted: Callable[[Tensor], bool]) -> set[Tensor]:

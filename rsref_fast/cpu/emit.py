@@ -185,7 +185,9 @@ class Writer:
         function = self.new_function(names if len(unit.tensors) == 1 else "fused", comment)
         tensor = unit.tensors[0]
         views = self.layout.views
-        add = section is Section.AFTER and self.layout.rows[tensor] is Rows.SUM
+        add = unit.tensors[-1] in self.layout.sums or (
+            section is Section.AFTER and self.layout.rows[tensor] is Rows.SUM
+        )
         if unit.fused and tensor.op is not None and tensor.op.name not in loops.RULES:
             self._fused(function, unit)
         elif tensor.op is not None and tensor.op.name == "matmul":

@@ -127,6 +127,8 @@ class Specialised:
 
     def plain(self, array: Array) -> Array:
         """Return an array as kernels read it: contiguous, of their dtypes."""
+        if array.dtype == self.dtype and array.flags.c_contiguous:
+            return array
         kind = {"f": "float", "b": "bool"}.get(array.dtype.kind, "int")
         return np.ascontiguousarray(array, self.dtype_of(kind)).reshape(array.shape)
 

@@ -1,0 +1,74 @@
+"""Sums put in an order in which the terms that depend on no state are added first: so they leave the time loop.
+
+x W + h U + b becomes (x W + b) + h U: one hoisted tensor, to which the step's product is added where it stands. Done
+before differentiation. Floating sums are rounded in another order than they were drawn in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rsref import ops
+from rsref.graph import StepGraph, substitute, topological_order
+from rsref.tensor import Tensor
+
+
+def reorder(graph: StepGraph) -> StepGraph:
+    """Return a step that computes the same, up to rounding."""
+    results = [*graph.outputs, *graph.new_states]
+    order = topological_order(results)
+    carried = set(graph.states)
+    for tensor in order:
+        if any(operand in carried for operand in tensor.inputs):
+            carried.add(tensor)
+    readers: dict[Tensor, list[Tensor]] = {}
+    for tensor in order:
+        for operand in tensor.inputs:
+            readers.setdefault(operand, []).append(tensor)
+    kept = set(results)
+
+    def inner(tensor: Tensor, shape: tuple[int | None, ...]) -> bool:
+        """Whether a sum is only a part of another one."""
+        return _sum(tensor) and tensor.shape == shape and len(readers.get(tensor, [])) == 1 and tensor not in kept
+
+    def terms(tensor: Tensor, shape: tuple[int | None, ...]) -> list[Tensor]:
+        return [t for i in tensor.inputs for t in (terms(i, shape) if inner(i, shape) else [i])]
+
+    new: dict[Tensor, Tensor] = {}
+    for tensor in order:
+        outermost = _sum(tensor) and not any(
+            _sum(r) and inner(tensor, r.shape) for r in readers.get(tensor, [])
+        )  # fmt: skip
+        if not outermost:
+            continue
+        every = terms(tensor, tensor.shape)
+        free = [t for t in every if t not in carried]
+        if free and len(free) < len(every) and len(every) > 2:
+            last = [t for t in every if t in carried]
+            new[tensor] = _added([*free, *sorted(last, key=_is_product)])
+    while new:  # one after the other: a sum may have another one behind it
+        tensor, replacement = new.popitem()
+        results = substitute(results, {tensor: replacement})
+    count = len(graph.outputs)
+    return StepGraph(
+        sequences=graph.sequences,
+        constants=graph.constants,
+        states=graph.states,
+        outputs=results[:count],
+        new_states=results[count:],
+    )
+
+
+def _sum(tensor: Tensor) -> bool:
+    return tensor.op is not None and tensor.op.name == "add" and tensor.dtype == "float"
+
+
+def _is_product(tensor: Tensor) -> bool:
+    return tensor.op is not None and tensor.op.name == "matmul"
+
+
+def _added(tensors: Sequence[Tensor]) -> Tensor:
+    total = tensors[0]
+    for tensor in tensors[1:]:
+        total = ops.add(total, tensor)
+    return total

@@ -1,0 +1,73 @@
+"""Sums in another order: the same numbers, what depends on no state first, and products that add to it in place."""
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from rsref import Input, RecurrentModel, cells, ops
+from rsref.recurrence import Recurrence
+from rsref.tensor import Parameter
+from rsref.testing import random_arguments, step_graphs
+from rsref_fast.layout import Section
+from rsref_fast.sums import reorder
+from tests.fast.agreement import check
+from tests.fast.test_merge import answers
+from tests.fast.test_stages import programs_of, units
+from tests.tolerances import assert_close
+
+
+def check_the_same(recurrence, arguments):
+    own = Recurrence(reorder(recurrence.graph), recurrence.zero_output_for_mask, recurrence.truncate)
+    assert own.graph.parameters == recurrence.graph.parameters
+    for one, other in zip(answers(own, arguments), answers(recurrence, arguments), strict=True):
+        assert_close(one, other)
+    return own.graph
+
+
+@settings(max_examples=100, suppress_health_check=list(HealthCheck))
+@given(example=step_graphs())
+def test_random_steps(example):
+    check_the_same(example.recurrence, example.arguments)
+
+
+@pytest.mark.parametrize("cell", ["LSTMCell", "PeepholeLSTMCell", "SimpleRNNCell", "RHNCell"])
+def test_the_product_of_a_step_adds_to_what_was_computed_before_the_loop(cell):
+    layer = getattr(cells, cell)(5).get_layer()
+    layer.build((None, None, 3))
+    check_the_same(layer.recurrence, random_arguments(layer.recurrence))
+    compiled = programs_of(layer)
+    assert ["matmul", "add"] in units(compiled.forward, Section.LOOP)
+    assert units(compiled.forward, Section.BEFORE)[-1] == ["add"]
+
+
+def drawn(total):
+    x, h = Input((4,)), Input((4,))
+    hidden = total(x, h)
+    layer = RecurrentModel(x, hidden, h, ops.tanh(hidden))
+    layer.build((None, None, 4))
+    return layer
+
+
+def test_a_sum_that_is_read_twice_stays_whole():
+    weights = Parameter("w", np.random.default_rng(0).normal(size=(4, 4))).tensor
+
+    def total(x, h):
+        first = x + ops.matmul(h, weights)
+        return ops.tanh(first) + (first + x)
+
+    layer = drawn(total)
+    check_the_same(layer.recurrence, random_arguments(layer.recurrence))
+    check(layer.recurrence, random_arguments(layer.recurrence))
+
+
+def test_what_something_else_reads_is_not_added_to():
+    weights = Parameter("w", np.random.default_rng(0).normal(size=(4, 4))).tensor
+
+    def total(x, h):
+        start = ops.tanh(x)
+        return (start + ops.matmul(h, weights)) * start
+
+    layer = drawn(total)
+    compiled = programs_of(layer)
+    assert ["matmul", "add"] not in units(compiled.forward, Section.LOOP)
+    check(layer.recurrence, random_arguments(layer.recurrence))

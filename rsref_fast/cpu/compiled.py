@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from rsref_fast.cpu import crew, objects
 from rsref_fast.cpu.emit import Source
 from rsref_fast.cpu.kernels import Array, Kernels
 from rsref_fast.cpu.machine import versions
+from rsref_fast.cpu.memory import Arena
 from rsref_fast.cpu.microkernel_shapes import Shape, shape_for
 from rsref_fast.cpu.plan import Plan
 
@@ -63,3 +65,10 @@ class Compiled(Kernels):
 
     def execute(self, plan: Plan, arrays: Sequence[Array]) -> None:
         crew.run(plan, arrays)
+
+    def repeated(self, plans: Sequence[Plan], arrays: Sequence[Array]) -> Callable[[], None]:
+        first, last = plans
+        tape, scratch = Arena(max(p.tape for p in plans)), Arena(max(p.scratch_bytes for p in plans))
+        every = [*arrays, tape.bytes, scratch.bytes]
+        crew.run(first, every)  # what it prepares stays where it is
+        return crew.repeated(replace(last, prepares=False), every)

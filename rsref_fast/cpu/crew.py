@@ -25,13 +25,28 @@ _control = np.zeros(32, np.int64)
 _lock = threading.Lock()
 
 
-def run(plan: Plan, arrays: Sequence[Array | int]) -> None:
-    """Run a plan on the arrays of a call, or the addresses of some. Errors: IndexError, RuntimeError."""
-    where = [a if isinstance(a, int) else a.__array_interface__["data"][0] for a in arrays]
-    answered(runner()(plan.address, (ctypes.c_int64 * len(where))(*where)))
+def run(plan: Plan, arrays: Sequence[Array]) -> None:
+    """Run a plan on the arrays of a call. Errors: IndexError, RuntimeError."""
+    _answered(runner()(plan.address, _addresses(arrays)))
 
 
-def answered(status: int) -> None:
+def repeated(plan: Plan, arrays: Sequence[Array]) -> Callable[[], None]:
+    """Return a function that runs a plan on the same arrays each time."""
+    run, address, where = runner(), plan.address, _addresses(arrays)
+
+    def again(_kept: Any = (plan, arrays)) -> None:
+        status = run(address, where)
+        if status:
+            _answered(status)
+
+    return again
+
+
+def _addresses(arrays: Sequence[Array]) -> Any:
+    return (ctypes.c_int64 * len(arrays))(*(a.__array_interface__["data"][0] for a in arrays))
+
+
+def _answered(status: int) -> None:
     """Raise what the answer of a run says."""
     if status > 0:
         raise IndexError("take: an index is out of range")

@@ -16,6 +16,7 @@ from rsref_fast.cpu.memory import Arena
 from rsref_fast.cpu.specialised import Specialised
 from rsref_fast.cpu.splitting import Split, split_of
 from rsref_fast.cpu.stepwise import step_by_step, steps_back
+from rsref_fast.cpu.stream import Stream
 from rsref_fast.explain import explain
 from rsref_fast.packing import Shard, gathered_back, held, masked_batch, whole_batch
 from rsref_fast.program import build
@@ -83,6 +84,12 @@ class FastEngine:
         one = FastEngine(Recurrence(self.recurrence.graph), self.kernels)
         one._special = self._special
         return one
+
+    def stream(
+        self, constants: Sequence[Array], states: Sequence[Array], parameters: Sequence[Array], batch: int = 1
+    ) -> Stream:
+        """Return what runs the recurrence one step at a time; see `Stream`."""
+        return Stream(self, constants, states, parameters, batch)
 
     def check(self) -> None:
         """Generate the source, if the step's lengths are known, so that what cannot be compiled is refused early.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,6 +33,14 @@ class Kernels:
     def execute(self, plan: Plan, arrays: Sequence[Array]) -> None:
         """Run a plan on arrays, contiguous and of the kernels' dtypes. Errors: IndexError from `take`."""
         raise NotImplementedError
+
+    def repeated(self, plans: Sequence[Plan], arrays: Sequence[Array]) -> Callable[[], None]:
+        """Return a function that runs the last of some plans again and again, on the same arrays.
+
+        plans: the first one, of no steps, prepares what depends on parameters alone. arrays: all but the last two.
+        """
+        tape, scratch = (np.zeros(max(sizes), np.uint8) for sizes in zip(*((p.tape, p.scratch_bytes) for p in plans)))
+        return lambda: self.execute(plans[-1], [*arrays, tape, scratch])
 
 
 class Interpreted(Kernels):

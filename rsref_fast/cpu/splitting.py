@@ -10,8 +10,8 @@ from rsref_fast.threads import get_num_threads
 if TYPE_CHECKING:
     from rsref_fast.cpu.specialised import Specialised
 
-FLOPS_A_THREAD = 1_000_000
-"""Additions and multiplications below which waking a thread costs more than it gains."""
+FLOPS_A_THREAD = 2_000_000
+"""Additions and multiplications that each thread should have: waking one costs as much as some hundred thousand."""
 
 FLOPS_A_MEETING = 300_000
 """Additions and multiplications of a step below which waiting for each other costs a team more than it gains."""
@@ -36,7 +36,7 @@ def split_of(wanted: Split | None, threads: int | None, special: Specialised, ba
         return Split(1 if special.compiled.mixes else max(1, min(batch, wanted.shards)), wanted.team)
     most = threads
     if most is None:
-        most = min(get_num_threads(), 1 + special.flops * rows // FLOPS_A_THREAD)
+        most = max(1, min(get_num_threads(), special.flops * rows // FLOPS_A_THREAD))
     if special.compiled.mixes:
         shards = 1
     elif batch >= ROWS * most or special.flops * batch < FLOPS_A_MEETING:

@@ -1,0 +1,86 @@
+"""One step at a time: weights are packed once, states stay in place, a call costs little beside its arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rsref_fast.cpu.plan import forward_plan
+from rsref_fast.cpu.splitting import split_of
+from rsref_fast.packing import whole_batch
+
+if TYPE_CHECKING:
+    from rsref_fast.cpu.engine import FastEngine
+
+Array = np.ndarray
+
+
+class Stream:
+    """Runs an engine's recurrence step by step, for one caller at a time.
+
+    constants, states: arrays (batch, ...); states are where it starts. parameters: in the graph's order; later changes
+        of them are not seen.
+    Errors: as `Engine.forward`; NotImplementedError if the step's inputs have open inner lengths.
+    """
+
+    def __init__(
+        self,
+        engine: FastEngine,
+        constants: Sequence[Array],
+        states: Sequence[Array],
+        parameters: Sequence[Array],
+        batch: int,
+    ):
+        graph = engine.recurrence.graph
+        for leaf in graph.sequences:
+            if None in leaf.shape[1:]:
+                raise NotImplementedError(f"a stream needs known lengths; an input has shape {leaf.shape}")
+        floating = [a.dtype for a in (*parameters, *states, *constants) if a.dtype.kind == "f"]
+        dtype = np.result_type(np.float32, *floating)
+        kinds = {"float": dtype, "int": np.dtype(np.int64), "bool": np.dtype(np.bool_)}
+        inner = [tuple(n or 0 for n in leaf.shape[1:]) for leaf in graph.sequences]
+        sequences = [np.zeros((batch, 1, *s), kinds[leaf.dtype]) for leaf, s in zip(graph.sequences, inner)]
+        specs = engine.reference.check(sequences, constants, states, parameters, None, 1, batch)
+        special = engine.specialised(sequences, constants, states, dtype)
+        split = split_of(engine.split, engine.threads, special, batch, batch)
+        plans = [
+            forward_plan(special, whole_batch(batch, steps, split.shards, None), steps, split.team, False)
+            for steps in (0, 1)
+        ]
+        self.batch = batch
+        self._inputs = [special.plain(a).copy() for a in sequences]
+        self._states = [special.plain(a).copy() for a in states]
+        self._outputs = [np.empty((batch, 1, *shape[1:]), special.dtype_of(kind)) for shape, kind in specs]
+        self._flags = [t.dtype == "bool" for t in graph.outputs], [t.dtype == "bool" for t in graph.states]
+        given = [special.plain(a) for a in (*constants, *self._states, *parameters)]
+        self._run = plans[1].kernels.repeated(
+            plans, [*self._inputs, *given, *self._outputs, *self._states]
+        )  # fmt: skip
+
+    def __call__(self, *inputs: Array) -> list[Array]:
+        """Compute one step of inputs (batch, ...); return its outputs (batch, ...), and keep the states.
+
+        Errors: ValueError if the number or a shape of the inputs does not fit; TypeError for a wrong kind of number.
+        """
+        if len(inputs) != len(self._inputs):
+            raise ValueError(f"this stream takes {len(self._inputs)} inputs a step; got {len(inputs)}")
+        for i, (memory, value) in enumerate(zip(self._inputs, inputs)):
+            if value.shape != memory.shape[:1] + memory.shape[2:]:
+                raise ValueError(f"input {i} has shape {value.shape}; expected {memory.shape[:1] + memory.shape[2:]}")
+            np.copyto(memory[:, 0], value, "same_kind")
+        self._run()
+        return [y[:, 0].astype(bool) if flag else y[:, 0].copy() for y, flag in zip(self._outputs, self._flags[0])]
+
+    @property
+    def states(self) -> list[Array]:
+        """The states now, each (batch, ...)."""
+        return [s.astype(bool) if flag else s.copy() for s, flag in zip(self._states, self._flags[1])]
+
+    def reset(self, states: Sequence[Array]) -> None:
+        """Go on from other states. Errors: ValueError if their number or a shape does not fit."""
+        if len(states) != len(self._states) or any(a.shape != b.shape for a, b in zip(states, self._states)):
+            raise ValueError(f"states must have shapes {[s.shape for s in self._states]}")
+        for memory, value in zip(self._states, states):
+            np.copyto(memory, value, "same_kind")

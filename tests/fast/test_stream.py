@@ -1,0 +1,70 @@
+"""One step at a time against the oracle's whole sequence."""
+
+import numpy as np
+import pytest
+
+import rsref_fast
+from rsref import Input, RecurrentModel, cells, ops, set_random_seed
+from rsref.engine import ReferenceEngine
+from rsref.testing.arguments import random_arguments
+from rsref_fast.cpu.splitting import Split
+
+
+def recurrence(cell):
+    set_random_seed(0)
+    layer = getattr(cells, cell)(6).get_layer()
+    layer.build((None, None, 4))
+    return layer.recurrence
+
+
+@pytest.mark.parametrize("split", [None, Split(2, 2)], ids=str)
+@pytest.mark.parametrize("cell", ["LSTMCell", "GRUCell", "RWACell", "AttentionCell"])
+@pytest.mark.parametrize("target", ["interpreter", "cpu"])
+def test_against_the_whole_sequence(cell, target, split):
+    own = recurrence(cell) if cell != "AttentionCell" else attention()
+    arguments = random_arguments(own, batch=3, steps=5)
+    (expected,), ends, _ = arguments.forward(ReferenceEngine(own))
+    engine = rsref_fast.compile(own, target=target)
+    engine.split = split
+    stream = engine.stream(arguments.constants, arguments.states, arguments.parameters, batch=3)
+    for _ in range(2):
+        for t in range(5):
+            (y,) = stream(*(s[:, t] for s in arguments.sequences))
+            np.testing.assert_allclose(y, expected[:, t], rtol=0, atol=1e-12)
+        for a, b in zip(stream.states, ends, strict=True):
+            np.testing.assert_allclose(a, b, rtol=0, atol=1e-12)
+        stream.reset(arguments.states)
+
+
+def attention():
+    """A step with a constant: it reads a memory by similarity."""
+    x, h, memory = Input((4,)), Input((4,)), Input((7, 4))
+    scores = ops.softmax(ops.sum(memory * ops.expand_dims(x + h, 1), -1))
+    new = ops.tanh(ops.sum(memory * ops.expand_dims(scores, -1), 1) + h)
+    return RecurrentModel(x, new, h, new, constants=memory).recurrence
+
+
+def test_faults_have_names():
+    own = recurrence("LSTMCell")
+    arguments = random_arguments(own, batch=1, steps=1)
+    stream = rsref_fast.compile(own, target="interpreter").stream([], arguments.states, arguments.parameters)
+    with pytest.raises(ValueError, match="takes 1 inputs a step; got 0"):
+        stream()
+    with pytest.raises(ValueError, match=r"input 0 has shape \(4,\); expected \(1, 4\)"):
+        stream(np.zeros(4))
+    with pytest.raises(TypeError):
+        stream(np.zeros((1, 4), complex))
+    with pytest.raises(ValueError, match="states must have shapes"):
+        stream.reset([np.zeros((2, 6))] * 2)
+    with pytest.raises(ValueError, match="state"):
+        rsref_fast.compile(own, target="interpreter").stream([], arguments.states[:1], arguments.parameters)
+
+
+def test_an_index_out_of_range_is_refused():
+    x, h = Input((), dtype="int"), Input((2,))
+    new = h + ops.take(np.arange(6.0).reshape(3, 2), x, 0)
+    own = RecurrentModel(x, new, h, new).recurrence
+    stream = rsref_fast.compile(own, target="interpreter").stream([], [np.zeros((1, 2))], [])
+    np.testing.assert_array_equal(stream(np.array([2]))[0], [[4.0, 5.0]])
+    with pytest.raises(IndexError):
+        stream(np.array([3]))

@@ -1,7 +1,8 @@
 """Peers side by side: `python -m benchmarks [--suite forward] [--quick] [--json FILE] [--engines a,b]`.
 
 Every engine runs each case in a process of its own, in turn, for several rounds; thread pools of one would spoil the
-times of another. What is printed is the median, and its ratio to the fastest peer: above 1 is faster.
+times of another. What is printed is the median, and its ratio to the fastest peer: above 1 is faster. With `--json`
+the rows and a picture of them are kept; `python -m benchmarks.report` makes a page of all that are kept.
 """
 
 from __future__ import annotations
@@ -19,13 +20,16 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
-from benchmarks import limits, problems
+from benchmarks import limits, problems, report
 from benchmarks.cases import ENGINES, Case, cases_of
 
-RESULTS = Path(__file__).parent / "results"
-OWN = "rsref_fast"
+OTHERS = {
+    "compile": [("benchmarks.compile", "numpy")],
+    "bridge": [("benchmarks.bridge", backend) for backend in ("jax", "tensorflow", "torch")],
+}
+"""Suites of another kind: modules, with the backend for each."""
+
 THREADS = {"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2", "TF_NUM_INTRAOP_THREADS": "2"}
 JAX = {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=true intra_op_parallelism_threads=2", "JAX_PLATFORMS": "cpu"}
 
@@ -44,54 +48,48 @@ def measured(engine: str, case: Case, folder: str, budget: float) -> dict[str, A
     return found
 
 
-def rows_of(case: Case, engines: list[str], folder: str, rounds: int, budget: float, ceiling: float) -> list[Any]:
+def rows_of(case: Case, engines: list[str], folder: str, rounds: int, budget: float) -> list[Any]:
     """Return a row for each engine on a case."""
-    times: dict[str, list[float]] = {}
-    errors: dict[str, float] = {}
+    runs: dict[str, list[Any]] = {}
     for _ in range(rounds):
         for engine in engines:
             found = measured(engine, case, folder, budget)
             if found is not None:
-                times.setdefault(engine, []).append(statistics.median(found["times"]))
-                errors[engine] = found["error"]
-    shapes = {p.name: p.shape for p in problems.layer_of(case).weights}
-    work = limits.flops(case, shapes)
-    return [
-        {
-            "suite": case.suite,
-            "case": str(case),
-            "engine": engine,
-            "seconds": statistics.median(values),
-            "spread": max(values) / min(values),
-            "gflops": work / statistics.median(values) / 1e9,
-            "limit_seconds": work / ceiling,
-            "ratio_to_limit": work / ceiling / statistics.median(values),
-            "error_vs_rsref": errors[engine],
-        }
-        for engine, values in times.items()
-    ]
-
-
-def table(suite: str, rows: list[Any], engines: list[str]) -> Table:
-    """Return the milliseconds of each engine, and how our own compares with the fastest peer."""
-    drawn = Table(title=f"{suite}: milliseconds, two threads, float32")
-    for head in ("case", *engines, "times the fastest peer", "GFLOP/s", "of the limit"):
-        drawn.add_column(head, justify="left" if head == "case" else "right")
-    for case in dict.fromkeys(row["case"] for row in rows):
-        own = {row["engine"]: row for row in rows if row["case"] == case}
-        peers = [row["seconds"] for name, row in own.items() if name != OWN]
-        cells = [f"{own[e]['seconds'] * 1e3:.2f}" if e in own else "-" for e in engines]
-        ratio = min(peers) / own[OWN]["seconds"] if OWN in own and peers else None
-        colour = "" if ratio is None else "[green]" if ratio >= 1 else "[red]"
-        shown = own.get(OWN, {})
-        drawn.add_row(
-            case,
-            *cells,
-            "-" if ratio is None else f"{colour}{ratio:.2f}",
-            f"{shown.get('gflops', 0):.0f}",
-            f"{shown.get('ratio_to_limit', 0):.2f}",
+                runs.setdefault(engine, []).append(found)
+    rows = []
+    for engine, found in runs.items():
+        times = [statistics.median(one["times"]) for one in found]
+        rows.append(
+            {
+                "suite": case.suite,
+                "case": str(case),
+                "engine": engine,
+                "seconds": statistics.median(times),
+                "spread": max(times) / min(times),
+                "bytes": statistics.median(one["bytes"] for one in found),
+                "error_vs_rsref": found[-1]["error"],
+            }
         )
-    return drawn
+    return rows
+
+
+def with_limits(rows: list[Any], cases: dict[str, Case], ceilings: tuple[float, dict[int, float]]) -> float:
+    """Add to each row how near it is to the limit; return the rate that the limit is taken from.
+
+    That is the best which anything reached on this machine, the engines themselves among them.
+    """
+    shapes = {name: [p.shape for p in problems.problem_of(case).layer.weights] for name, case in cases.items()}
+    for row in rows:
+        flops, _ = limits.work(cases[row["case"]], shapes[row["case"]])
+        row["gflops"] = flops / row["seconds"] / 1e9
+    rate = max([ceilings[0], *(row["gflops"] * 1e9 for row in rows if not cases[row["case"]].lengths)])
+    speeds = dict(ceilings[1])
+    for row in rows:
+        limits.note_speed(speeds, cases[row["case"]], shapes[row["case"]], row["seconds"])
+    for row in rows:
+        row["limit_seconds"] = limits.seconds(cases[row["case"]], shapes[row["case"]], rate, speeds)
+        row["ratio_to_limit"] = row["limit_seconds"] / row["seconds"]
+    return rate
 
 
 def machine() -> dict[str, Any]:
@@ -114,27 +112,34 @@ def machine() -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--suite", default="all", choices=(*ENGINES, "all"))
+    parser.add_argument("--suite", default="all", choices=(*ENGINES, *OTHERS, "all"))
     parser.add_argument("--quick", action="store_true", help="fewer cases, one round")
-    parser.add_argument("--json", type=Path, help="write the rows to a file")
+    parser.add_argument("--rounds", type=int, help="how often every engine runs every case; 3, or 1 with --quick")
+    parser.add_argument("--json", type=Path, help="write the rows to a file, and a picture beside it")
     parser.add_argument("--engines", help="only these, separated by commas")
     options = parser.parse_args()
-    ceiling = limits.flops_a_second()
-    console = Console(width=150)
-    console.print(f"limit: {ceiling / 1e9:.0f} GFLOP/s, a large matrix product")
+    if options.suite in OTHERS:
+        for command, backend in OTHERS[options.suite]:
+            subprocess.run([sys.executable, "-m", command], env={**os.environ, "KERAS_BACKEND": backend}, check=True)
+        return
+    ceilings = limits.ceilings(THREADS)
+    console = Console(width=160)
     rows: list[Any] = []
-    rounds, budget = (1, 0.5) if options.quick else (3, 1.0)
+    rounds, budget = options.rounds or (1 if options.quick else 3), 0.5 if options.quick else 1.0
     with tempfile.TemporaryDirectory() as folder:
         for suite in ENGINES if options.suite == "all" else (options.suite,):
             chosen = [e for e in ENGINES[suite] if not options.engines or e in options.engines.split(",")]
-            found = []
-            for case in cases_of(suite, options.quick):
-                found += rows_of(case, chosen, folder, rounds, budget, ceiling)
-            console.print(table(suite, found, chosen))
+            found, cases = [], {str(case): case for case in cases_of(suite, options.quick)}
+            for case in cases.values():
+                found += rows_of(case, chosen, folder, rounds, budget)
+            rate = with_limits(found, cases, ceilings)
+            console.print(f"limit: {rate / 1e9:.0f} GFLOP/s")
+            console.print(report.table(suite, found))
             rows += found
     if options.json:
         options.json.parent.mkdir(exist_ok=True)
         options.json.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1) + "\n")
+        report.picture(rows, options.json.with_suffix(".png"))
         console.print(f"written to {options.json}")
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-SIZES = [
+Sizes = list[tuple[int, int, int, int]]
+SIZES: Sizes = [
     (1, 100, 64, 64),
     (1, 100, 256, 256),
     (1, 100, 512, 1024),
@@ -16,20 +17,28 @@ SIZES = [
     (128, 50, 1024, 1024),
     (256, 100, 64, 64),
 ]
-QUICK = [(1, 100, 256, 256), (16, 100, 64, 128), (32, 100, 128, 256), (256, 100, 64, 64)]
-CUSTOM_SIZES = [(16, 100, 64, 128), (32, 100, 128, 256), (256, 100, 64, 64), (64, 100, 512, 512)]
-CUSTOM_CELLS = ("RHNCell", "LayerNormLSTMCell", "PeepholeLSTMCell", "RWACell")
-STOCK = ("rsref_fast", "torch", "onnxruntime", "jax scan", "keras jax", "keras tensorflow", "keras torch")
+CUSTOM_SIZES: Sizes = [(16, 100, 64, 128), (32, 100, 128, 256), (256, 100, 64, 64), (64, 100, 512, 512)]
+CUSTOM = ("RHN", "LayerNormLSTM", "PeepholeLSTM", "RWA", "AttentionDecoder", "Nested", "Readout")
+KERAS = ("keras jax", "keras tensorflow", "keras torch")
 ENGINES = {
-    "forward": STOCK,
-    "training": tuple(name for name in STOCK if name != "onnxruntime"),
+    "forward": ("rsref_fast", "torch", "onnxruntime", "jax scan", *KERAS),
+    "training": ("rsref_fast", "torch", "jax scan", *KERAS),
     "custom": ("rsref_fast", "drawn jax", "drawn tensorflow", "drawn torch"),
+    "stream": ("rsref_fast", "torch", "onnxruntime"),
+    "lengths": ("rsref_fast", "torch", *KERAS),
+    "memory": ("rsref_fast", "torch", "jax scan"),
+    "shop": ("bridge jax", "bridge tensorflow", "bridge torch", *KERAS),
 }
+"""Who takes part; our own engine is the first, or those whose name begins with "bridge"."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """suite: "forward", or "training" and "custom", which also compute all gradients."""
+    """One problem. All suites but "forward" and "stream" compute gradients too.
+
+    cell: a cell of rsref without "Cell"; "LSTM x3" for three of them; "Nested" and "Readout" are drawn in `problems`.
+    lengths: "" for whole sequences, "vowels" or "uniform" for sequences of several lengths, padded.
+    """
 
     suite: str
     cell: str
@@ -37,13 +46,24 @@ class Case:
     steps: int
     features: int
     units: int
+    lengths: str = ""
 
     @property
     def training(self) -> bool:
-        return self.suite != "forward"
+        return self.suite not in ("forward", "stream")
+
+    @property
+    def stock(self) -> str:
+        """LSTM or GRU, if it is a stack of those."""
+        return self.cell.split()[0] if self.cell.split()[0] in ("LSTM", "GRU") else ""
+
+    @property
+    def layers(self) -> int:
+        return 3 if self.cell.endswith("x3") else 1
 
     def __str__(self) -> str:
-        return f"{self.cell.removesuffix('Cell')} {self.batch},{self.steps},{self.features},{self.units}"
+        sizes = f"{self.batch},{self.steps},{self.features},{self.units}"
+        return " ".join(part for part in (self.cell, sizes, self.lengths) if part)
 
     def plain(self) -> dict[str, Any]:
         return asdict(self)
@@ -51,7 +71,20 @@ class Case:
 
 def cases_of(suite: str, quick: bool) -> list[Case]:
     """Return the cases of a suite; quick: those that take a minute in all."""
+    if suite in ("forward", "training"):
+        if quick:
+            return [Case(suite, "LSTM", *SIZES[1]), Case(suite, "GRU", *SIZES[4])]
+        stacked = Case(suite, "LSTM x3", 32, 100, 256, 256)
+        return [*(Case(suite, cell, *size) for cell in ("LSTM", "GRU") for size in SIZES), stacked]
     if suite == "custom":
-        sizes = CUSTOM_SIZES[:1] if quick else CUSTOM_SIZES
-        return [Case(suite, cell, *size) for cell in CUSTOM_CELLS for size in sizes]
-    return [Case(suite, "LSTMCell", *size) for size in (QUICK if quick else SIZES)]
+        if quick:
+            return [Case(suite, cell, *CUSTOM_SIZES[0]) for cell in ("RHN", "LayerNormLSTM")]
+        return [Case(suite, cell, *size) for cell in CUSTOM for size in CUSTOM_SIZES]
+    if suite == "stream":
+        return [Case(suite, "LSTM", 1, 1, units, units) for units in ((64, 256) if quick else (64, 256, 1024))]
+    if suite == "lengths":
+        vowels = Case(suite, "LSTM", 64, 29, 12, 256, "vowels")
+        return [vowels] if quick else [vowels, Case(suite, "LSTM", 64, 200, 64, 256, "uniform")]
+    if suite == "memory":
+        return [Case(suite, "LSTM", 64, 250 if quick else 1000, 256, 256)]
+    return [Case(suite, "LSTM x3", 10, 200 if quick else 1000, 10, 10)]

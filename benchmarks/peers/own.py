@@ -1,0 +1,29 @@
+"""Our own engine."""
+
+from typing import Any
+
+import rsref_fast
+from benchmarks.peers import THREADS, Run
+from benchmarks.problems import Problem, answer, dy_of, given
+
+
+def run(problem: Problem) -> Run:
+    case, arrays = problem.case, given(problem)
+    engine = rsref_fast.compile(problem.layer.recurrence)
+    rsref_fast.set_num_threads(THREADS)
+    dy = dy_of(problem)
+
+    def compute() -> dict[str, Any]:
+        outputs, _, tape = engine.forward(*arrays, mask=problem.mask, steps=case.steps, taped=case.training)
+        gradients = engine.backward(tape, [dy], [None] * len(arrays[2])) if case.training else None
+        return answer(problem, outputs, gradients)
+
+    return compute
+
+
+def stream(problem: Problem) -> Run:
+    rsref_fast.set_num_threads(THREADS)
+    _, constants, states, parameters = given(problem)
+    step = rsref_fast.compile(problem.layer.recurrence).stream(constants, states, parameters)
+    x = problem.x[:, 0]
+    return lambda: {"y": step(x)[0]}

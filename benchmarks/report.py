@@ -1,0 +1,164 @@
+"""Tables and pictures of what was measured: `python -m benchmarks.report` makes docs/performance.md of all results."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+RESULTS = Path(__file__).parent / "results"
+PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
+TITLES = {
+    "forward": "Forward",
+    "training": "Training step: forward and all gradients",
+    "custom": "Drawn cells, training step",
+    "stream": "Stream: one step at a time, batch 1, states kept",
+    "lengths": "Sequences of several lengths, training step",
+    "memory": "Memory of a training step",
+    "shop": "Recurrent Shop's own speed test: an epoch of 4 batches with Keras's fit",
+}
+
+
+INTRODUCTION = """# Performance
+
+Made by `python -m benchmarks.report` from `benchmarks/results/*.json`, which `python -m benchmarks --json FILE` (extra
+`bench`) writes. Cases are batch, steps, features, units; times are milliseconds, float32, two threads, every engine in
+a process of its own, in turn; medians of the rounds. Every engine's answer is compared with the reference engine's
+before it is timed. Ratios above 1: ours is faster than the fastest peer. The limit is the larger of two times: the
+arithmetic at the best rate that anything reached in the run, and reading the recurrent weights once a step at the
+speed of the memory that they fit into. Read ratios, not times: machines are shared."""
+
+
+def is_own(engine: str) -> bool:
+    return engine.startswith(("rsref_fast", "bridge"))
+
+
+def summary(rows: Sequence[Any]) -> tuple[Any, float | None]:
+    """Return our own row of a case, the fastest, and how many times faster it is than the fastest peer."""
+    own = min((r for r in rows if is_own(r["engine"])), key=lambda r: r["seconds"], default=None)
+    peers = [r["seconds"] for r in rows if not is_own(r["engine"])]
+    return own, (min(peers) / own["seconds"] if own and peers else None)
+
+
+def by_case(rows: Sequence[Any]) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = {}
+    for row in rows:
+        found.setdefault(row["case"], []).append(row)
+    return found
+
+
+def engines_of(rows: Sequence[Any]) -> list[str]:
+    return list(dict.fromkeys(row["engine"] for row in rows))
+
+
+def cells(rows: Sequence[Any], engines: Sequence[str]) -> list[str]:
+    """Return what a table says of a case: milliseconds of each engine, the ratio to the fastest peer, the limit."""
+    place = {row["engine"]: row for row in rows}
+    own, ratio = summary(rows)
+    times = [_milliseconds(place[e]["seconds"]) if e in place else "-" for e in engines]
+    near = f"{own['gflops']:.0f}", f"{own['ratio_to_limit']:.2f}"
+    return [*times, "-" if ratio is None else f"{ratio:.2f}", *(near if own else ("-", "-"))]
+
+
+def _milliseconds(seconds: float) -> str:
+    value = seconds * 1e3
+    return f"{value:.4f}" if value < 0.1 else f"{value:.2f}" if value < 100 else f"{value:.0f}"
+
+
+def table(suite: str, rows: Sequence[Any]) -> Table:
+    """Return a table with colours."""
+    engines = engines_of(rows)
+    drawn = Table(title=f"{TITLES[suite]}: milliseconds, two threads, float32")
+    for head in ("case", *engines, "times the fastest peer", "GFLOP/s", "of the limit"):
+        drawn.add_column(head, justify="left" if head == "case" else "right")
+    for case, own in by_case(rows).items():
+        shown = cells(own, engines)
+        _, ratio = summary(own)
+        if ratio is not None:
+            shown[-3] = f"[{'green' if ratio >= 1 else 'red'}]{shown[-3]}"
+        drawn.add_row(case, *shown)
+    return drawn
+
+
+def picture(rows: Sequence[Any], path: Path) -> None:
+    """Draw the speed of every engine as bars, a group for each case, and the limit as a line; write it to a file."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    suites = list(dict.fromkeys(row["suite"] for row in rows))
+    figure, axes = plt.subplots(len(suites), 1, figsize=(12, 3.6 * len(suites)), squeeze=False, layout="constrained")
+    for axis, suite in zip(axes[:, 0], suites):
+        own = [row for row in rows if row["suite"] == suite]
+        cases, engines = by_case(own), engines_of(own)
+        width = 0.8 / len(engines)
+        for i, engine in enumerate(engines):
+            bars = [
+                (k + i * width, row["ratio_to_limit"])
+                for k, group in enumerate(cases.values())
+                for row in group
+                if row["engine"] == engine
+            ]
+            colour = "black" if engine == "rsref_fast" else None
+            axis.bar(*zip(*bars), width, align="edge", label=engine, color=colour)
+        axis.axhline(1, color="gray", linewidth=1)
+        axis.set_xticks([k + 0.4 for k in range(len(cases))], list(cases), rotation=20, ha="right", fontsize=8)
+        axis.set_ylabel("of the limit")
+        axis.set_title(TITLES[suite])
+        axis.legend(fontsize=7, ncols=len(engines), loc="upper left")
+        axis.set_ylim(0, 1.25)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def page(files: Sequence[Path]) -> str:
+    """Return the page of all results."""
+    lines = [INTRODUCTION]
+    for file in files:
+        found = json.loads(file.read_text())
+        machine = found["machine"]
+        versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+        for suite in dict.fromkeys(row["suite"] for row in found["rows"]):
+            rows = [row for row in found["rows"] if row["suite"] == suite]
+            lines += ["", f"## {TITLES[suite]}", "", *markdown(rows), ""]
+            if suite == "memory":
+                lines += _memory(rows)
+            lines.append(f"{machine['processor']}, Python {machine['python']}, {versions}.")
+        if file.with_suffix(".png").exists():
+            lines += ["", f"![of the limit](../benchmarks/results/{file.stem}.png)"]
+    return "\n".join(lines) + "\n"
+
+
+def markdown(rows: Sequence[Any]) -> list[str]:
+    """Return a table's lines, and the geometric mean of the ratios below it."""
+    engines = engines_of(rows)
+    heads = ["case", *engines, "times the fastest peer", "GFLOP/s", "of the limit"]
+    lines = [f"| {' | '.join(heads)} |", f"| {' | '.join('---' for _ in heads)} |"]
+    ratios = []
+    for case, own in by_case(rows).items():
+        lines.append(f"| {' | '.join([case, *cells(own, engines)])} |")
+        _, ratio = summary(own)
+        ratios += [] if ratio is None else [ratio]
+    if ratios:
+        mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
+        lines += ["", f"Geometric mean {mean:.2f}, least {min(ratios):.2f}, times the fastest peer."]
+    return lines
+
+
+def _memory(rows: Sequence[Any]) -> list[str]:
+    return ["Peak memory: " + ", ".join(f"{r['engine']} {r['bytes'] / 2**20:.0f} MiB" for r in rows) + ".", ""]
+
+
+def main() -> None:
+    order = list(TITLES)
+    files = sorted(RESULTS.glob("*.json"), key=lambda f: order.index(f.stem) if f.stem in order else len(order))
+    PAGE.write_text(page([f for f in files if f.stem in order]))
+
+
+if __name__ == "__main__":
+    main()

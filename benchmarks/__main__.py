@@ -73,23 +73,16 @@ def rows_of(case: Case, engines: list[str], folder: str, rounds: int, budget: fl
     return rows
 
 
-def with_limits(rows: list[Any], cases: dict[str, Case], ceilings: tuple[float, dict[int, float]]) -> float:
-    """Add to each row how near it is to the limit; return the rate that the limit is taken from.
-
-    That is the best which anything reached on this machine, the engines themselves among them.
-    """
-    shapes = {name: [p.shape for p in problems.problem_of(case).layer.weights] for name, case in cases.items()}
+def with_limits(rows: list[Any], cases: dict[str, Case], ceilings: limits.Ceilings) -> None:
+    """Add to each row how near it is to the limit: the best that anything reached, the engines themselves among them."""
+    works = {name: limits.work_of(problems.problem_of(case)) for name, case in cases.items()}
     for row in rows:
-        flops, _ = limits.work(cases[row["case"]], shapes[row["case"]])
-        row["gflops"] = flops / row["seconds"] / 1e9
-    rate = max([ceilings[0], *(row["gflops"] * 1e9 for row in rows if not cases[row["case"]].lengths)])
-    speeds = dict(ceilings[1])
+        ceilings.note(works[row["case"]], row["seconds"])
     for row in rows:
-        limits.note_speed(speeds, cases[row["case"]], shapes[row["case"]], row["seconds"])
-    for row in rows:
-        row["limit_seconds"] = limits.seconds(cases[row["case"]], shapes[row["case"]], rate, speeds)
+        work = works[row["case"]]
+        row["gflops"] = work.flops / row["seconds"] / 1e9
+        row["limit_seconds"] = ceilings.seconds(work)
         row["ratio_to_limit"] = row["limit_seconds"] / row["seconds"]
-    return rate
 
 
 def machine() -> dict[str, Any]:
@@ -132,8 +125,8 @@ def main() -> None:
             found, cases = [], {str(case): case for case in cases_of(suite, options.quick)}
             for case in cases.values():
                 found += rows_of(case, chosen, folder, rounds, budget)
-            rate = with_limits(found, cases, ceilings)
-            console.print(f"limit: {rate / 1e9:.0f} GFLOP/s")
+            with_limits(found, cases, ceilings)
+            console.print(f"limit: {ceilings.rate / 1e9:.0f} GFLOP/s")
             console.print(report.table(suite, found))
             rows += found
     if options.json:

@@ -6,8 +6,9 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 
-from benchmarks.cases import Case
+from benchmarks.problems import Problem
 
 NUMPY = """
 import json, threading, time, numpy as np
@@ -45,9 +46,9 @@ print(json.dumps([2 * 1536**3 / least, {}]))
 """
 
 
-def ceilings(threads: dict[str, str]) -> tuple[float, dict[int, float]]:
-    """Return additions and multiplications a second, and bytes a second for weights of some sizes, of any library."""
-    rate, speeds = 0.0, {}
+def ceilings(threads: dict[str, str]) -> Ceilings:
+    """Return what NumPy or PyTorch reach, whichever is faster."""
+    rate, speeds = 1.0, {}
     for program in (NUMPY, TORCH):
         answer = subprocess.run(
             [sys.executable, "-c", program], capture_output=True, text=True, env={**os.environ, **threads}
@@ -56,38 +57,44 @@ def ceilings(threads: dict[str, str]) -> tuple[float, dict[int, float]]:
             own, found = json.loads(answer.stdout)
             rate = max(rate, own)
             speeds |= {int(size): speed for size, speed in found.items()}
-    return rate, speeds
+    return Ceilings(rate, speeds)
 
 
-def work(case: Case, shapes: list[tuple[int, ...]]) -> tuple[int, int]:
-    """Return additions and multiplications of the matrix products, and the bytes of weights that a step reads.
+@dataclass(frozen=True)
+class Work:
+    """What a case takes at least: additions and multiplications, and how often weights of how many bytes are read."""
 
-    Three times as many with gradients.
-    """
-    products = sum(s[0] * s[1] for s in shapes if len(s) == 2 and min(s) > 2)
-    recurrent = sum(s[0] * s[1] for s in shapes if len(s) == 2 and s[0] == case.units and min(s) > 2)
-    return (3 if case.training else 1) * 2 * case.batch * case.steps * products, 4 * recurrent
-
-
-def seconds(case: Case, shapes: list[tuple[int, ...]], rate: float, speeds: dict[int, float]) -> float:
-    """Return the least time of a case: its arithmetic, or reading the recurrent weights at every step."""
-    flops, weights = work(case, shapes)
-    size = nearest(speeds, weights)
-    return max(flops / rate, passes(case) * weights / speeds[size] if size else 0.0)
+    flops: int
+    weights: int
+    passes: int
 
 
-def note_speed(speeds: dict[int, float], case: Case, shapes: list[tuple[int, ...]], took: float) -> None:
-    """Raise the speed of reading weights of a size to what an engine reached."""
-    _, weights = work(case, shapes)
-    size = nearest(speeds, weights)
-    if size and weights:
-        speeds[size] = max(speeds[size], passes(case) * weights / took)
+def work_of(problem: Problem) -> Work:
+    """Return the matrix products' part of a case: three times as much with gradients; masked steps do not count."""
+    case, shapes = problem.case, [p.shape for p in problem.layer.weights]
+    matrices = [s for s in shapes if len(s) == 2 and min(s) > 2]
+    rows = case.batch * case.steps if problem.lengths is None else int(problem.lengths.sum())
+    products = sum(s[0] * s[1] for s in matrices)
+    recurrent = sum(s[0] * s[1] for s in matrices if s[0] == case.units)
+    return Work((3 if case.training else 1) * 2 * rows * products, 4 * recurrent, case.steps * (1 + case.training))
 
 
-def passes(case: Case) -> int:
-    """Return how often all recurrent weights are read."""
-    return case.steps * (2 if case.training else 1)
+@dataclass
+class Ceilings:
+    """rate: additions and multiplications a second. speeds: bytes a second, by the bytes of what is read again."""
 
+    rate: float
+    speeds: dict[int, float]
 
-def nearest(speeds: dict[int, float], weights: int) -> int:
-    return min(speeds, key=lambda n: abs(n - weights), default=0)
+    def note(self, work: Work, seconds: float) -> None:
+        """Raise the ceilings to what an engine reached."""
+        self.rate = max(self.rate, work.flops / seconds)
+        size = self._nearest(work)
+        self.speeds[size] = max(self.speeds.get(size, 0.0), work.passes * work.weights / seconds)
+
+    def seconds(self, work: Work) -> float:
+        """Return the least time: of the arithmetic, or of reading the recurrent weights at every step."""
+        return max(work.flops / self.rate, work.passes * work.weights / self.speeds[self._nearest(work)])
+
+    def _nearest(self, work: Work) -> int:
+        return min(self.speeds, key=lambda size: abs(size - work.weights), default=work.weights)

@@ -6,6 +6,7 @@ not when the package is imported.
 The stages, each a pure function on graphs, in the order in which they are applied:
 concrete     the step for arrays of known inner shapes
 merge        matrix products that share their left operand become one
+sums         what depends on no state is added first
 derivative   the backward step as a graph
 simplify     composite ops become pointwise ops and reductions, each computed once
 rows         which tensors treat each sample alone

@@ -34,10 +34,12 @@ def library(dtype: np.dtype[Any]) -> None:
 
         return build.product(name, dtype, shape(dtype))
 
-    for name in ("multiply_packed", "multiply", "pack"):
+    panel = shape(dtype).panel_symbol(dtype.name)
+    for name in ("multiply_panel", "multiply_packed", "multiply", "pack"):  # the first is called by the others
         key = disk.key_of(name, dtype.name, versions())
         code, symbol = disk.fetch(key, "", lambda name=name: build(name))  # type: ignore[misc]
-        objects.publish(f"rsref_{name}_{dtype.name}", objects.load(code, symbol))
+        published = panel if name == "multiply_panel" else f"rsref_{name}_{dtype.name}"
+        objects.publish(published, objects.load(code, symbol))
 
 
 class Compiled(Kernels):

@@ -10,6 +10,7 @@ import numpy as np
 
 from rsref.engine import Gradients, ReferenceEngine, checked_gradients
 from rsref.recurrence import Recurrence
+from rsref_fast.cpu.explain import machinery
 from rsref_fast.cpu.gradients import new_gradients
 from rsref_fast.cpu.kernels import Kernels
 from rsref_fast.cpu.memory import Arena
@@ -113,8 +114,8 @@ class FastEngine:
         """
         return "\n\n".join(
             f"{s.dtype.name}, {', '.join(str(shape) for shape in key[1:]) or 'no inputs'}; "
-            f"{self.threads or get_num_threads()} threads; panels of {s.width} columns\n"
-            + explain(s.compiled, s.dtype.itemsize)
+            f"{self.threads or get_num_threads()} threads\n"
+            f"{explain(s.compiled, s.dtype.itemsize)}\n{machinery(s, self.threads)}"
             for key, s in self._compiled().items()
         )
 

@@ -32,8 +32,9 @@ def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
     tile_of = memory_on_stack(element, n1 * width)
     panel_of = memory_on_stack(element, CHUNK * width)
 
-    @plain
-    def block(rows, depth, a, row_step, depth_step, b, b_step, c, c_step, accumulate):
+    block = caller(shape.panel_symbol(str(element)), signatures(element)["multiply_panel"])
+
+    def multiply_panel(rows, depth, a, row_step, depth_step, b, b_step, c, c_step, accumulate):
         """Columns of one panel, for all rows."""
         i = 0
         while i + n1 <= rows:
@@ -157,7 +158,12 @@ def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
                 for i in range(now, width):
                     panels[place + i] = element(0)
 
-    own = {"multiply_packed": multiply_packed, "multiply": multiply, "pack": pack}
+    own = {
+        "multiply_panel": multiply_panel,
+        "multiply_packed": multiply_packed,
+        "multiply": multiply,
+        "pack": pack,
+    }
     return {name: (own[name], signature) for name, signature in signatures(element).items()}
 
 
@@ -166,6 +172,7 @@ def signatures(element: Any) -> dict[str, Any]:
     pointer = types.CPointer(element)
     left = (I64, I64, I64, pointer, I64, I64)
     return {
+        "multiply_panel": types.void(*left[1:], pointer, I64, pointer, I64, I64),
         "multiply_packed": types.void(*left, pointer, pointer, *[I64] * 4),
         "multiply": types.void(*left, pointer, I64, I64, pointer, *[I64] * 4),
         "pack": types.void(I64, I64, pointer, I64, I64, pointer, I64, I64),
@@ -175,6 +182,7 @@ def signatures(element: Any) -> dict[str, Any]:
 def declared(element: Any, precision: str) -> dict[str, Any]:
     """Return the functions as kernels call them: by the names under which they are published."""
     found = {}
-    for name, signature in signatures(element).items():
+    for name in ("multiply_packed", "multiply", "pack"):
+        signature = signatures(element)[name]
         found[name] = caller(f"rsref_{name}_{precision}", signature)
     return found

@@ -16,6 +16,10 @@ class Shape:
     vectors: int
     rows: tuple[int, ...]
 
+    def panel_symbol(self, precision: str) -> str:
+        """Return the name under which the product with one panel is published, for the others to call."""
+        return f"rsref_multiply_panel_{precision}_{self.lanes}x{self.vectors}"
+
     @property
     def width(self) -> int:
         """Columns of a panel."""

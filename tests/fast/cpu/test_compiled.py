@@ -121,9 +121,12 @@ def test_what_is_no_number_goes_where_the_oracle_lets_it_go(bad, dtype):
 def test_explain_and_source():
     engine = rsref_fast.compile(recurrence_of("LSTMCell"))
     text = engine.explain()
-    for words in ("hoisted", "sunk", "fused into one loop", "flops", "bytes", "panels of"):
+    for words in ("hoisted", "sunk", "fused into one loop", "flops", "bytes", "panels of", "share the units"):
         assert words in text
     assert "def shard(P, N, Q):" in engine.source
+    backward = text[text.index("backward: blocks of") :]
+    assert "panels0" in backward
+    assert "a sample and step, kept" not in backward
 
 
 def test_errors():

@@ -24,7 +24,7 @@ FEATURES = {"avx512": "+avx512f", "avx": "+avx", "neon": "+neon"}
 @pytest.mark.parametrize("name", TARGETS)
 def test_the_innermost_loop_is_vector_code(name):
     features, triple, cpu, instruction = TARGETS[name]
-    function, signature = gemm.products(types.float32, shape_for(features, 32))["multiply_packed"]
+    function, signature = gemm.products(types.float32, shape_for(features, 32))["multiply_panel"]
     own = plain(function)
     own.compile(signature.args)
     text = str(own.overloads[tuple(signature.args)].library._final_module)
@@ -42,7 +42,10 @@ def runner(dtype, features):
     """Return functions (c, a, b, accumulate): the product through packed panels, and that of any strides."""
     element = build.element_of(dtype)
     shape = shape_for(features, dtype.itemsize * 8)
-    own = {name: plain(f) for name, (f, _) in gemm.products(element, shape).items()}
+    functions = gemm.products(element, shape)
+    panel = build.object_of(plain(functions["multiply_panel"][0]), functions["multiply_panel"][1])
+    objects.publish(shape.panel_symbol(dtype.name), objects.load(*panel))
+    own = {name: plain(f) for name, (f, _) in functions.items()}
     pack, packed, multiply = own["pack"], own["multiply_packed"], own["multiply"]
     floats = pointer_to(element)
 

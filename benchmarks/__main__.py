@@ -74,7 +74,7 @@ def rows_of(case: Case, engines: list[str], folder: str, rounds: int, budget: fl
 
 
 def with_limits(rows: list[Any], cases: dict[str, Case], ceilings: limits.Ceilings) -> None:
-    """Add to each row how near it is to the limit: the best that anything reached, the engines themselves among them."""
+    """Add to each row how near it is to the limit: the best that anything reached, the engines among them."""
     works = {name: limits.work_of(problems.problem_of(case)) for name, case in cases.items()}
     for row in rows:
         ceilings.note(works[row["case"]], row["seconds"])

@@ -14,13 +14,15 @@ if TYPE_CHECKING:
 TARGETS = ("cpu", "interpreter")
 
 
-def compile(rnn: Any, *, threads: int | None = None, target: str = "cpu") -> FastEngine:
+def compile(rnn: Any, *, threads: int | None = None, target: str = "cpu", checkpoint: bool = False) -> FastEngine:
     """Return an engine that runs a recurrence with kernels generated and compiled for it.
 
     rnn: a `Recurrence`, a recurrent layer of rsref that is built, or a built cell. As `engine=rsref_fast.compile` it
         makes a layer run on such an engine.
     threads: among how many threads a batch is split; None for `get_num_threads()` at each call.
     target: "cpu", or "interpreter" to run the generated source in Python itself: slow, every index checked.
+    checkpoint: whether forward keeps little, and backward runs it again in stretches: memory for training grows with
+        the square root of the steps, at a third more time.
     The engine's forward and backward are those of `rsref.engine.Engine`, for float32 and float64. Code is compiled at
     the first call for each precision and each set of inner shapes, backward's at its first call, and kept on disk.
     Errors: TypeError for anything else than a recurrence; ValueError for a target that there is not, or a layer that
@@ -32,16 +34,18 @@ def compile(rnn: Any, *, threads: int | None = None, target: str = "cpu") -> Fas
     if threads is not None and (not isinstance(threads, int) or threads < 1):
         raise ValueError(f"threads must be a positive integer or None; got {threads!r}")
     recurrence = _recurrence(rnn)
+    from rsref_fast.cpu.checkpoint import CheckpointedEngine
     from rsref_fast.cpu.engine import FastEngine
     from rsref_fast.cpu.kernels import Interpreted
 
+    made = CheckpointedEngine if checkpoint else FastEngine
     if target == "interpreter":
-        return FastEngine(recurrence, Interpreted, threads)
+        return made(recurrence, Interpreted, threads)
     try:
         from rsref_fast.cpu.compiled import Compiled
     except ImportError as error:
         raise ImportError('rsref_fast compiles with Numba: pip install "rsref[fast]"') from error
-    return FastEngine(recurrence, Compiled, threads)
+    return made(recurrence, Compiled, threads)
 
 
 def _recurrence(rnn: Any) -> Recurrence:

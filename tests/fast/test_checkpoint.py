@@ -1,0 +1,46 @@
+"""Training with little memory: what the oracle answers, stretch by stretch."""
+
+import numpy as np
+import pytest
+
+import rsref_fast
+from rsref import cells, set_random_seed
+from rsref.testing.arguments import random_arguments
+from tests.fast.agreement import check
+
+MASK = np.random.default_rng(3).random((3, 11)) < 0.6
+MASK[1] = False
+
+
+def recurrence(cell, **options):
+    set_random_seed(0)
+    layer = getattr(cells, cell)(5).get_layer(**options)
+    layer.build((None, None, 4))
+    return layer.recurrence
+
+
+@pytest.mark.parametrize("options", [{}, {"truncate": 2}, {"truncate": 5}, {"zero_output_for_mask": True}], ids=str)
+@pytest.mark.parametrize("mask", [None, MASK], ids=["whole", "masked"])
+@pytest.mark.parametrize("cell", ["LSTMCell", "GRUCell", "RWACell"])
+def test_against_the_oracle(cell, mask, options):
+    own = recurrence(cell, **options)
+    engine = rsref_fast.compile(own, target="interpreter", checkpoint=True)
+    for steps in (1, 2, 11) if mask is None else (11,):
+        check(own, random_arguments(own, batch=3, steps=steps, mask=mask), engine=engine)
+
+
+def test_forward_keeps_a_few_states_only():
+    own = recurrence("LSTMCell")
+    engine = rsref_fast.compile(own, target="interpreter", checkpoint=True)
+    _, _, tape = random_arguments(own, batch=2, steps=100).forward(engine)
+    assert [last - first for first, last, _ in tape.stretches] == [10] * 10
+    assert all(s.shape == (2, 5) for _, _, states in tape.stretches for s in states)
+
+
+def test_no_steps():
+    own = recurrence("LSTMCell")
+    check(
+        own,
+        random_arguments(own, batch=2, steps=0),
+        engine=rsref_fast.compile(own, target="interpreter", checkpoint=True),
+    )

@@ -83,9 +83,7 @@ class CheckpointedEngine(FastEngine):
         size = -(-size // cut) * cut
         return list(pairwise([*range(0, max(1, length), size), length]))
 
-    def backward(
-        self, tape: Checkpoints, d_outputs: Sequence[Array | None], d_states: Sequence[Array | None]
-    ) -> Gradients:
+    def backward(self, tape: Any, d_outputs: Sequence[Array | None], d_states: Sequence[Array | None]) -> Gradients:
         """Walk the stretches from the last to the first, each forward again and then backward; see `Engine`."""
         dtype = np.result_type(np.float32, *(a.dtype for a in (*tape.parameters, *tape.ends) if a.dtype.kind == "f"))
         d_outputs = checked_gradients("output", d_outputs, tape.outputs, dtype)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import keras_bridge as kb
+from keras_bridge import engines
 from keras_bridge.loop import RecurrentLayer
 from tests.tolerances import assert_close
 
@@ -189,3 +190,21 @@ def test_stateless_calls_use_the_weights_they_are_given():
     answer, _ = layer.stateless_call(changed, [v.value for v in layer.non_trainable_variables], X)
     assert not torch.equal(answer, before)
     assert torch.equal(layer(X), before)
+
+
+@pytest.mark.parametrize("engine", ["fast", "reference"])
+def test_nothing_is_copied(monkeypatch, engine):
+    layer = layer_of(engine, return_sequences=True)
+    traced = engines.module_of(engine).prepare(layer.recurrence, False)
+    seen, original = [], traced.engine.forward
+
+    def forward(sequences, constants, states, parameters, **options):
+        found = original(sequences, constants, states, parameters, **options)
+        seen.append([a.__array_interface__["data"][0] for a in (*sequences, *parameters, *found[0])])
+        return found
+
+    monkeypatch.setattr(traced.engine, "forward", forward)
+    weights = [v.value.data_ptr() for v in traced.variables]
+    for _ in range(2):  # the long way, and directly
+        y = layer(X)
+        assert seen[-1] == [X.data_ptr(), *weights, y.data_ptr()]

@@ -31,6 +31,7 @@ def namespace(dtype: Any) -> dict[str, Any]:
         gather_rows,
         zero,
         add_part,
+        any_set,
         cut_rows,
         pack,
         multiply_packed,
@@ -104,6 +105,10 @@ def zero(count: int, target: Any, rank: int, size: int) -> None:
 def add_part(count: int, source: Any, target: Any, rank: int, size: int) -> None:
     own = slice(part(count, rank, size), part(count, rank + 1, size))
     target[own] += source[own]
+
+
+def any_set(count: int, flags: Any) -> bool:
+    return bool(np.any(np.asarray(flags[:count])))
 
 
 def cut_rows(count: int, width: int, cut: Any, target: Any, rank: int, size: int) -> None:

@@ -120,7 +120,6 @@ def backward_source(compiled: Compiled, width: int) -> Source:
             f"copy_rows(n0 - active, {width_of}, at(d_final{i}, active * {width_of}), "
             f"at(d_state{i}, active * {width_of}))",
         ]
-    loop.append(Call(tuple(cuts), True))
     after_loop = w.section(Section.AFTER, "rows")
     for tensor, section in layout.section.items():
         if section is Section.AFTER and layout.rows[tensor] is Rows.SUM and tensor not in layout.moved:
@@ -139,7 +138,7 @@ def backward_source(compiled: Compiled, width: int) -> Source:
     zeros = [f"zero({b.width}, {w.variable(b)}, rank, size)" for b in folds]
     zeros += [f"zero(n0 * {b.width}, {w.variable(b)}, rank, size)" for b in accumulators]
     lines = [
-        *SHARD, "cut = bytes_(P, 3)", *together([*once, Call(tuple(zeros), True)]),
+        *SHARD, "cut = bytes_(P, 3)", "cuts = any_set(off[steps], cut)", *together([*once, Call(tuple(zeros), True)]),
         "q = 0",
         "slot = 0",
         "active = 0",
@@ -156,7 +155,11 @@ def backward_source(compiled: Compiled, width: int) -> Source:
         "        r = off[s]",
         "        i = off[s] - r0",
         "        prev = 0 if s == 0 else n0 + off[s - 1]",
-        *_indented(together([*entering, *_step_shadows(w, Space.FLOW_IN), *loop]), 2),
+        "        if active < n:",
+        *_indented(together(entering) or ["pass"], 3),
+        *_indented(together([*_step_shadows(w, Space.FLOW_IN), *loop]), 2),
+        "        if cuts:",
+        *_indented(together([Call(tuple(cuts), True)]) if cuts else ["pass"], 3),
         "        active = n",
         "        slot = 1 - slot",
         *_indented(together([*after_loop, *scatters]), 1),

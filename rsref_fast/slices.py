@@ -46,14 +46,18 @@ def _candidate(results: Sequence[Tensor]) -> list[Tensor]:
     kept = set(results)
     for tensor in order:
         cuts = list(dict.fromkeys(readers.get(tensor, [])))
-        if not isinstance(tensor.op, Pointwise | Cast) or tensor in kept or not cuts:
+        if not _pointwise(tensor) or tensor in kept or not cuts:
             continue
         if is_sum_with_product(tensor) and all(i.shape == tensor.shape for i in tensor.inputs):
             continue  # the product adds to what is there, all gates at once
-        if all(_is_slice(cut) and cut not in kept for cut in cuts) and _apart(tensor, cuts):
-            if all(isinstance(r.op, Pointwise | Cast) or _is_slice(r) for cut in cuts for r in readers.get(cut, [])):
-                return cuts
+        cut_only = all(_is_slice(cut) and cut not in kept for cut in cuts) and _apart(tensor, cuts)
+        if cut_only and all(_pointwise(r) or _is_slice(r) for cut in cuts for r in readers.get(cut, [])):
+            return cuts
     return []
+
+
+def _pointwise(tensor: Tensor) -> bool:
+    return isinstance(tensor.op, Pointwise | Cast)
 
 
 def _is_slice(tensor: Tensor) -> bool:

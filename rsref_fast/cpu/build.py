@@ -52,10 +52,10 @@ def add_part(count, source, target, rank, size):
 
 @plain
 def any_set(count, flags):
+    found = False
     for i in range(count):
-        if flags[i] != 0:
-            return True
-    return False
+        found |= flags[i] != 0
+    return found
 
 
 @plain
@@ -92,8 +92,8 @@ def namespace(dtype: np.dtype[Any]) -> dict[str, Any]:
     return {
         **vector_math.functions(element), **gemm.declared(element, dtype.name),
         "kernel": kernel, "summing": summing, "entry": plain, "at": at,
-        "copy_rows": copy_rows, "gather_rows": gather_rows, "zero": zero, "cut_rows": cut_rows, "any_set": any_set, "part": part,
-        "add_part": add_part, "meet": meet,
+        "copy_rows": copy_rows, "gather_rows": gather_rows, "zero": zero, "cut_rows": cut_rows, "part": part,
+        "add_part": add_part, "meet": meet, "any_set": any_set,
         "floats": pointer_to(element), "ints": pointer_to(types.int64), "bytes_": pointer_to(types.uint8),
         "F": dtype.type, "I": np.int64, "U": np.uint8, "NAN": dtype.type("nan"), "INFINITY": dtype.type("inf"),
     }  # fmt: skip

@@ -11,7 +11,7 @@ one of them those that are not, and all meet before the next one.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,8 +75,11 @@ class Call:
     shared: bool
 
 
-def together(calls: Iterable[Call | str]) -> list[str]:
-    """Return the lines of some calls, one after the other, as each thread of a team runs them."""
+def together(calls: Iterable[Call | str], memory: Collection[str] = ()) -> list[str]:
+    """Return the lines of some calls, one after the other, as each thread of a team runs them.
+
+    memory: the names of what they may read and write, for targets that find out by it which calls must wait.
+    """
     lines: list[str] = []
     alone: list[str] = []
 
@@ -95,10 +98,29 @@ def together(calls: Iterable[Call | str]) -> list[str]:
     return lines
 
 
+@dataclass(frozen=True)
+class Target:
+    """What differs between machines in the text of a program.
+
+    runtime: the module whose names the text uses. function: what writes loops. rules: those of ops that are not
+    pointwise. product: writes matrix products. together: which calls wait for which.
+    """
+
+    runtime: str
+    function: type[Function]
+    rules: Mapping[str, loops.Emitter]
+    product: Callable[[Function, View, View, View, Buffer | None, bool], None]
+    together: Callable[[Iterable[Call | str], Collection[str]], list[str]]
+
+
+CPU = Target("rsref_fast.cpu.runtime", Function, loops.RULES, products.product, together)
+
+
 class Writer:
     """Collects functions and memory of one program."""
 
-    def __init__(self, program: Program, width: int):
+    def __init__(self, program: Program, width: int, target: Target = CPU):
+        self.target = target
         self.program = program
         self.layout = program.layout
         self.width = width
@@ -176,7 +198,7 @@ class Writer:
         return self.texts[text]
 
     def new_function(self, label: str, comment: str) -> Function:
-        return Function(f"{label}_{len(self.users)}", comment, self.values)
+        return self.target.function(f"{label}_{len(self.users)}", comment, self.values)
 
     def unit(self, unit: Unit, section: Section, rows: str) -> Call | None:
         """Return the call that computes a unit; nothing if its parts were computed in place."""
@@ -193,7 +215,7 @@ class Writer:
         elif tensor.op is not None and tensor.op.name == "matmul":
             self._product(function, tensor, add)
         else:
-            loops.emit(function, tensor, views[tensor], [views[i] for i in tensor.inputs], add)
+            loops.emit(function, tensor, views[tensor], [views[i] for i in tensor.inputs], add, self.target.rules)
         return self.call(function, section, rows) if function.lines else None
 
     def _product(self, function: Function, tensor: Tensor, add: bool) -> None:
@@ -207,7 +229,7 @@ class Writer:
                 products.pack(packing, right, self.panels[key])
                 self.packing.append(self.call(packing, Section.PREPARE, "0"))
             panels = self.panels[key]
-        products.product(function, self.layout.views[tensor], left, right, panels, add)
+        self.target.product(function, self.layout.views[tensor], left, right, panels, add)
 
     def _fused(self, function: Function, unit: Unit) -> None:
         views = self.layout.views
@@ -255,25 +277,27 @@ class Writer:
         loops.shared_copy(function, View(target, shape, row_major(shape)), source, add)
         return self.call(function, section, rows)
 
-    def scattered(self, section: Section, source: View, name: str, kind: str) -> str:
-        """Return the line that writes a block's rows to their places in an array (batch, time, ...)."""
+    def together(self, calls: Iterable[Call | str]) -> list[str]:
+        """Return the lines of some calls, as each thread of a team runs them."""
+        return self.target.together(calls, self.memory)
+
+    def scattered(self, section: Section, source: View, name: str, kind: str) -> Call:
+        """Return the call that writes a block's rows to their places in an array (batch, time, ...)."""
         width = source_width(source)
         target = Buffer(name, kind, Space.FIXED, (width,))
         function = self.new_function("scatter", f"into {name}")
         function.extra.append("index")
-        with function.nest(source.shape[:1]) as row:
-            function.add(f"o = index[{row[0]}]*{width}")
+        with function.per_row(source.shape, lambda row: f"o = index[{row}]*{width}") as i:
             inner = source.shape[1:]
-            with function.nest(inner, "j") as i:
-                flat = View(target, inner, row_major(inner))
-                place = function.place(flat, i)
-                value = function.load(source, [*row, *i])
-                text = f"U({value.text})" if kind == "bool" else cast(value, kind).text
-                function.add(f"{function.pointer(target)}[o + {place}] = {text}")
+            place = function.place(View(target, inner, row_major(inner)), i[1:])
+            value = function.load(source, i)
+            text = f"U({value.text})" if kind == "bool" else cast(value, kind).text
+            function.add(f"{function.pointer(target)}[o + {place}] = {text}")
         function.name = self._shared(function)
         arguments = [name if buffer is target else self.pointer(buffer, section) for buffer in function.parameters]
         self.external(name, kind, Space.FIXED, width)
-        return f"{function.name}(rows, {', '.join(arguments)}, at(pos, r0))"
+        arguments += ["at(pos, r0)", *function.extra[1:]]
+        return Call((f"{function.name}(rows, {', '.join(arguments)})",), function.shared)
 
     # --- the module ----------------------------------------------------------------------------------------------
 
@@ -284,12 +308,12 @@ class Writer:
     def module(self, entries: Iterable[tuple[str, str, list[str]]], title: str) -> Source:
         """Return the source of all functions and of the entries (name, comment, lines)."""
         names = []
-        parts = [f'"""{title}"""', "from rsref_fast.cpu.runtime import *"]
+        parts = [f'"""{title}"""', f"from {self.target.runtime} import *"]
         parts += [f.source() for f in self.functions]
         slots = {name: i + FIRST_SLOT for i, name in enumerate(self.memory)}
         for name, comment, lines in entries:
             names.append(name)
-            lines = ["rank = N[6]", "size = N[7]", *lines]
+            lines = ["rank = rank_of(N)", "size = size_of(N)", *lines]
             body = "\n".join(lines)
             variables = [
                 f"{INDENT}{m.name} = {POINTERS[m.kind]}(P, {slots[m.name]})"

@@ -27,6 +27,8 @@ def namespace(dtype: Any) -> dict[str, Any]:
         at,
         part,
         meet,
+        rank_of,
+        size_of,
         copy_rows,
         gather_rows,
         zero,
@@ -91,6 +93,14 @@ def gather_rows(count: int, width: int, source: Any, index: Any, target: Any) ->
 
 def part(length: int, rank: int, size: int) -> int:
     return length if rank == size else length // 16 * rank // size * 16
+
+
+def rank_of(numbers: Any) -> int:
+    return int(numbers[6])
+
+
+def size_of(numbers: Any) -> int:
+    return int(numbers[7])
 
 
 def meet(numbers: Any) -> None:

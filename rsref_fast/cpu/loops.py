@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 
@@ -16,27 +16,35 @@ from rsref_fast.views import View, row_major, sliced
 Emitter = Callable[[Function, Tensor, View, Sequence[View], bool], None]
 
 
-def emit(function: Function, tensor: Tensor, target: View, sources: Sequence[View], accumulate: bool = False) -> None:
+def emit(
+    function: Function,
+    tensor: Tensor,
+    target: View,
+    sources: Sequence[View],
+    accumulate: bool = False,
+    rules: Mapping[str, Emitter] | None = None,
+) -> None:
     """Write the loops that compute a tensor from its operands.
 
     accumulate: add to what the target holds, as the sum over blocks of samples needs it.
+    rules: the loops by op, if not those of this module.
     Errors: NotImplementedError for an op that has no loops, or cannot add to its target.
     """
     name = tensor.op.name if tensor.op else ""
-    rule = RULES.get(name)
+    rule = (RULES if rules is None else rules).get(name)
     if rule is None or (accumulate and name not in ADDING):
         raise NotImplementedError(f"op {name!r} has no kernel" + (" that adds up over blocks" if accumulate else ""))
     rule(function, tensor, target, sources, accumulate)
 
 
 def fill(function: Function, target: View, value: str) -> None:
-    with function.nest(target.shape) as i:
+    with function.independent(target.shape) as i:
         function.store(target, i, value)
 
 
 def copy(function: Function, target: View, source: View, accumulate: bool = False) -> None:
     """Copy elements; the source may be broadcast, and of another shape with as many elements if it is row-major."""
-    _copy_in(function.nest(target.shape), function, target, source, accumulate)
+    _copy_in(function.independent(target.shape), function, target, source, accumulate)
 
 
 def shared_copy(function: Function, target: View, source: View, accumulate: bool = False) -> None:
@@ -63,7 +71,7 @@ def _concatenate(function: Function, tensor: Tensor, target: View, sources: Sequ
     for source in sources:
         length = source.shape[axis]
         if not _in_place(source, target, axis, start):
-            with function.nest(source.shape) as i:
+            with function.independent(source.shape) as i:
                 moved = list(i)
                 begin = f"{text} + {start}" if text else str(start)
                 moved[axis] = f"({i[axis]} + {begin})" if begin != "0" else i[axis]
@@ -149,7 +157,7 @@ def _add_up(
     zero = "F(0)" if kind == "float" else "0"
     inner = [a for a in axes if source.shape[a] != 1]
     if rank - 1 in inner or not inner:
-        with function.nest(source.shape, axes=[a for a in range(rank) if a not in axes]) as outside:
+        with function.independent(source.shape, [a for a in range(rank) if a not in axes]) as outside:
             function.add(f"total = {zero}")
             with function.nest(source.shape, axes=axes) as i:
                 both = [o if a not in axes else j for a, (o, j) in enumerate(zip(outside, i))]
@@ -167,7 +175,7 @@ def _extreme(function: Function, tensor: Tensor, target: View, sources: Sequence
     folded = _folded(source, target, axes, tensor.attrs["keepdims"])
     better = "maximum" if tensor.op and tensor.op.name == "max" else "minimum"
     kind = tensor.dtype
-    with function.nest(source.shape, axes=[a for a in range(len(source.shape)) if a not in axes]) as outside:
+    with function.independent(source.shape, [a for a in range(len(source.shape)) if a not in axes]) as outside:
         function.add(f"best = {cast(function.load(source, outside), kind).text}")
         with function.nest(source.shape, axes=axes) as i:
             both = [o if a not in axes else j for a, (o, j) in enumerate(zip(outside, i))]
@@ -180,7 +188,7 @@ def _arg_extreme(function: Function, tensor: Tensor, target: View, sources: Sequ
     (source,), axis = sources, tensor.attrs["axis"]
     sign = ">" if tensor.op and tensor.op.name == "argmax" else "<"
     folded = _folded(source, target, (axis,), False)
-    with function.nest(source.shape, axes=[a for a in range(len(source.shape)) if a != axis]) as outside:
+    with function.independent(source.shape, [a for a in range(len(source.shape)) if a != axis]) as outside:
         function.add(f"best = {cast(function.load(source, outside), 'float').text}")
         function.add("where = 0")
         with function.loop("k", source.shape[axis]):
@@ -194,7 +202,7 @@ def _arg_extreme(function: Function, tensor: Tensor, target: View, sources: Sequ
 
 def _cumsum(function: Function, tensor: Tensor, target: View, sources: Sequence[View], accumulate: bool) -> None:
     (source,), axis = sources, tensor.attrs["axis"]
-    with function.nest(source.shape, axes=[a for a in range(len(source.shape)) if a != axis]) as outside:
+    with function.independent(source.shape, [a for a in range(len(source.shape)) if a != axis]) as outside:
         function.add(f"total = {'F(0)' if tensor.dtype == 'float' else '0'}")
         with function.loop("k", source.shape[axis]):
             at = [o if a != axis else "k" for a, o in enumerate(outside)]
@@ -206,7 +214,7 @@ def _sparsemax(function: Function, tensor: Tensor, target: View, sources: Sequen
     """The threshold is found by leaving out what is below it, until nothing more is (Michelot 1986)."""
     (source,), (axis,) = sources, tensor.attrs["axes"]
     length = text_of(source.shape[axis])
-    with function.nest(source.shape, axes=[a for a in range(len(source.shape)) if a != axis]) as outside:
+    with function.independent(source.shape, [a for a in range(len(source.shape)) if a != axis]) as outside:
         at = [o if a != axis else "k" for a, o in enumerate(outside)]
         value = function.load(source, at).text
         function.add("threshold = F(-INFINITY)")
@@ -231,7 +239,7 @@ def _sparsemax(function: Function, tensor: Tensor, target: View, sources: Sequen
 
 def _one_hot(function: Function, tensor: Tensor, target: View, sources: Sequence[View], accumulate: bool) -> None:
     one, zero = ("F(1)", "F(0)") if tensor.dtype == "float" else ("1", "0")
-    with function.nest(target.shape) as i:
+    with function.independent(target.shape) as i:
         function.store(target, i, f"({one} if {function.load(sources[0], i[:-1]).text} == {i[-1]} else {zero})")
 
 
@@ -250,7 +258,7 @@ def _checked_index(function: Function, index: str, length: Length) -> None:
 def _take(function: Function, tensor: Tensor, target: View, sources: Sequence[View], accumulate: bool) -> None:
     source, indices = sources
     axis, rank = tensor.attrs["axis"], len(indices.shape)
-    with function.nest(target.shape, axes=range(axis + rank)) as i:
+    with function.independent(target.shape, range(axis + rank)) as i:
         _checked_index(function, function.load(indices, i[axis : axis + rank]).text, source.shape[axis])
         with function.nest(target.shape, axes=range(axis + rank, len(target.shape))) as k:
             at = [*i[:axis], "j", *k[axis + rank :]]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from rsref_fast.cpu.emit import FIRST_SLOT, Call, Source, Writer, together
+from rsref_fast.cpu.emit import CPU, FIRST_SLOT, Call, Source, Target, Writer
 from rsref_fast.cpu.text import INDENT
 from rsref_fast.layout import Section
 from rsref_fast.program import Compiled, Program
@@ -26,10 +26,10 @@ SHARD = [
 ]
 
 
-def forward_source(compiled: Compiled, width: int, taped: bool) -> Source:
+def forward_source(compiled: Compiled, width: int, taped: bool, target: Target = CPU) -> Source:
     """Return a forward program. width: columns of a panel of packed weights. taped: for backward to follow."""
     program = compiled.forward if taped else compiled.inference
-    w = Writer(program, width)
+    w = Writer(program, width, target)
     layout = program.layout
     prepare, once, before, loop = _until_the_loop(w)
     for tensor, (_, after) in zip(program.new_states, compiled.states):
@@ -45,11 +45,13 @@ def forward_source(compiled: Compiled, width: int, taped: bool) -> Source:
         for _, b in compiled.states
     ]
     lines = [
-        *SHARD, *together(once),
+        *SHARD, *w.together(once),
         "n = off[1] - off[0] if steps > 0 else 0",
         "following = n",
-        *together(f"copy_rows(n0 - n, {b.width}, at({w.variable(b)}, n * {b.width}), at(final{i}, n * {b.width}))"
-                  for i, (_, b) in enumerate(compiled.states)),
+        *w.together([_aside(
+            f"copy_rows(n0 - n, {b.width}, at({w.variable(b)}, n * {b.width}), at(final{i}, n * {b.width}))"
+            for i, (_, b) in enumerate(compiled.states)
+        )]),
         "k = 0",
         "while k < steps:",
         "    last = k + 1",
@@ -58,19 +60,19 @@ def forward_source(compiled: Compiled, width: int, taped: bool) -> Source:
         "        last += 1",
         "    rows = off[last] - r0",
         "    q = 0 if taped else r0",
-        *_indented(together([*_gathers(w, program), *_row_shadows(w), *before]), 1),
+        *_indented(w.together([_aside([*_gathers(w, program), *_row_shadows(w)]), *before]), 1),
         "    for s in range(k, last):",
         "        n = off[s + 1] - off[s]",
         "        r = off[s] - q",
         "        i = off[s] - r0",
         "        prev = 0 if s == 0 or (s == k and not taped) else n0 + off[s - 1] - q",
-        *_indented(together([*_step_shadows(w), *loop]), 2),
+        *_indented(w.together([_aside(_step_shadows(w)), *loop]), 2),
         "        following = off[s + 2] - off[s + 1] if s + 1 < steps else 0",
         "        if following < n:",
-        *_indented(together(finals) or ["pass"], 3),
-        *_indented(together([*after_loop, *scatters]), 1),
+        *_indented(w.together([_aside(finals)]) or ["pass"], 3),
+        *_indented(w.together([*after_loop, *scatters]), 1),
         "    if not taped:",
-        *_indented(together(keep) or ["pass"], 2),
+        *_indented(w.together([_aside(keep)]) or ["pass"], 2),
         "    k = last",
     ]  # fmt: skip
     source = w.module([_prepare(w, prepare), ("shard", "The time loop.", lines)], "Forward.")
@@ -78,10 +80,13 @@ def forward_source(compiled: Compiled, width: int, taped: bool) -> Source:
     return source
 
 
-def backward_source(compiled: Compiled, width: int) -> Source:
-    """Return the backward program of a step. width: columns of a panel of packed weights."""
+def backward_source(compiled: Compiled, width: int, target: Target = CPU, cutting: bool = True) -> Source:
+    """Return the backward program of a step.
+
+    width: columns of a panel of packed weights. cutting: whether gradients may be cut between steps.
+    """
     program = compiled.backward
-    w = Writer(program, width)
+    w = Writer(program, width, target)
     layout = program.layout
     prepare, once, before, loop = _until_the_loop(w)
     folds: list[Buffer] = []
@@ -120,7 +125,8 @@ def backward_source(compiled: Compiled, width: int) -> Source:
             f"copy_rows(n0 - active, {width_of}, at(d_final{i}, active * {width_of}), "
             f"at(d_state{i}, active * {width_of}))",
         ]
-    loop.append(Call(tuple(cuts), True))
+    if cutting:
+        loop.append(Call(tuple(cuts), True))
     after_loop = w.section(Section.AFTER, "rows")
     for tensor, section in layout.section.items():
         if section is Section.AFTER and layout.rows[tensor] is Rows.SUM and tensor not in layout.moved:
@@ -139,7 +145,7 @@ def backward_source(compiled: Compiled, width: int) -> Source:
     zeros = [f"zero({b.width}, {w.variable(b)}, rank, size)" for b in folds]
     zeros += [f"zero(n0 * {b.width}, {w.variable(b)}, rank, size)" for b in accumulators]
     lines = [
-        *SHARD, "cut = bytes_(P, 3)", *together([*once, Call(tuple(zeros), True)]),
+        *SHARD, "cut = bytes_(P, 3)", *w.together([*once, Call(tuple(zeros), True)]),
         "q = 0",
         "slot = 0",
         "active = 0",
@@ -150,25 +156,25 @@ def backward_source(compiled: Compiled, width: int) -> Source:
         "        first -= 1",
         "    r0 = off[first]",
         "    rows = off[k] - r0",
-        *_indented(together([*_gathers(w, program), *_row_shadows(w), *_previous_shadows(w), *before]), 1),
+        *_indented(w.together([_aside([*_gathers(w, program), *_row_shadows(w), *_previous_shadows(w)]), *before]), 1),
         "    for s in range(k - 1, first - 1, -1):",
         "        n = off[s + 1] - off[s]",
         "        r = off[s]",
         "        i = off[s] - r0",
         "        prev = 0 if s == 0 else n0 + off[s - 1]",
-        *_indented(together([*entering, *_step_shadows(w, Space.FLOW_IN), *loop]), 2),
+        *_indented(w.together([_aside(entering), _aside(_step_shadows(w, Space.FLOW_IN)), *loop]), 2),
         "        active = n",
         "        slot = 1 - slot",
-        *_indented(together([*after_loop, *scatters]), 1),
+        *_indented(w.together([*after_loop, *scatters]), 1),
         "    k = first",
-        *together(ending),
+        *w.together([_aside(ending)]),
     ]  # fmt: skip
     source = w.module(
         [
             _prepare(w, prepare),
             ("shard", "The time loop, from its end.", lines),
             ("fold", "What another shard has summed is added.", _folds(w, folds)),
-            ("finish", "Gradients of the parameters, from sums over all samples.", together(finish)),
+            ("finish", "Gradients of the parameters, from sums over all samples.", w.together(finish)),
         ],
         "Backward.",
     )
@@ -177,7 +183,12 @@ def backward_source(compiled: Compiled, width: int) -> Source:
 
 
 def _prepare(w: Writer, calls: list[Call]) -> tuple[str, str, list[str]]:
-    return "prepare", "What depends on parameters alone.", together([*calls, *w.packing])
+    return "prepare", "What depends on parameters alone.", w.together([*calls, *w.packing])
+
+
+def _aside(lines: Iterable[str]) -> Call:
+    """Return lines that do not depend on one another as one call, which a team leaves to one thread."""
+    return Call(tuple(lines), False)
 
 
 def _folds(w: Writer, folds: Sequence[Buffer]) -> list[str]:

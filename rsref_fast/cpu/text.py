@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 
 from rsref_fast.expressions import Expression, literal
 from rsref_fast.lengths import Length, Varying, text_of, times
@@ -81,6 +81,18 @@ class Function:
             self.depth += 1
             yield indices
             self.depth -= 1
+
+    def independent(self, shape: Shape, axes: Sequence[int] | None = None) -> AbstractContextManager[list[str]]:
+        """Open loops as `nest` does, whose turns may be taken in any order, and at the same time."""
+        return self.nest(shape, axes=axes)
+
+    @contextmanager
+    def per_row(self, shape: Shape, line: Callable[[str], str]) -> Iterator[list[str]]:
+        """Open independent loops over all axes; for each index of the first one there is a line to be computed."""
+        with self.nest(shape[:1]) as row:
+            self.add(line(row[0]))
+            with self.nest(shape[1:], "j") as inner:
+                yield [*row, *inner]
 
     def pointer(self, buffer: Buffer) -> str:
         return self.parameters.setdefault(buffer, f"p{len(self.parameters)}")

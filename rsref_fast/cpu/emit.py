@@ -69,10 +69,12 @@ class Call:
     """Calls of functions, a line each, that need not wait for one another.
 
     shared: each thread of a team makes them, for its part; else one does, and the others wait.
+    written: names of the memory that they write; None if nobody knows.
     """
 
     lines: tuple[str, ...]
     shared: bool
+    written: frozenset[str] | None = None
 
 
 def together(calls: Iterable[Call | str], memory: Collection[str] = ()) -> list[str]:
@@ -186,8 +188,10 @@ class Writer:
     def call(self, function: Function, section: Section, rows: str) -> Call:
         """Return the call of a function on the rows of a section; functions of one text are one."""
         function.name = self._shared(function)
-        arguments = [rows, *(self.pointer(b, section) for b in function.parameters), *function.extra]
-        return Call((f"{function.name}({', '.join(arguments)})",), function.shared)
+        pointers = {b: self.pointer(b, section) for b in function.parameters}
+        arguments = ", ".join([rows, *pointers.values(), *function.extra])
+        written = {word for b in function.written for word in re.findall(r"\w+", pointers[b])} & set(self.memory)
+        return Call((f"{function.name}({arguments})",), function.shared, frozenset(written))
 
     def _shared(self, function: Function) -> str:
         text = function.source().replace(f"def {function.name}(", "def (").replace(function.comment, "")
@@ -297,7 +301,7 @@ class Writer:
         arguments = [name if buffer is target else self.pointer(buffer, section) for buffer in function.parameters]
         self.external(name, kind, Space.FIXED, width)
         arguments += ["at(pos, r0)", *function.extra[1:]]
-        return Call((f"{function.name}(rows, {', '.join(arguments)})",), function.shared)
+        return Call((f"{function.name}(rows, {', '.join(arguments)})",), function.shared, frozenset([name]))
 
     # --- the module ----------------------------------------------------------------------------------------------
 

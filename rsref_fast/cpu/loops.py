@@ -113,7 +113,7 @@ def _pad(function: Function, tensor: Tensor, target: View, sources: Sequence[Vie
     copy(function, _part(target, bounds, sources[0].shape), sources[0])
 
 
-def _folded(source: View, target: View, axes: Sequence[int], keepdims: bool) -> View:
+def folded_over(source: View, target: View, axes: Sequence[int], keepdims: bool) -> View:
     """Return the result's view with the axes of the operand; folded axes do not move in it."""
     kept = iter(zip(target.shape, target.strides))
     shape: list[Length] = []
@@ -133,18 +133,22 @@ def _folded(source: View, target: View, axes: Sequence[int], keepdims: bool) -> 
 
 def _sum(function: Function, tensor: Tensor, target: View, sources: Sequence[View], accumulate: bool) -> None:
     axes = tensor.attrs["axes"]
-    _add_up(function, sources[0], target, axes, _folded(sources[0], target, axes, tensor.attrs["keepdims"]), accumulate)
+    _add_up(function, sources[0], target, axes, folded_over(sources[0], target, axes, tensor.attrs["keepdims"]), accumulate)
 
 
-def _sum_to_like(function: Function, tensor: Tensor, target: View, sources: Sequence[View], accumulate: bool) -> None:
-    source = sources[0]
+def folded_like(source: View, target: View) -> tuple[list[int], View]:
+    """Return the axes over which an operand is summed to a result's shape, and the result's view with all its axes."""
     extra = len(source.shape) - len(target.shape)
     axes = [*range(extra)] + [
         i + extra for i, (n, m) in enumerate(zip(target.shape, source.shape[extra:])) if n == 1 and m != 1
     ]
     strides = (0,) * extra + tuple(0 if i + extra in axes else s for i, s in enumerate(target.strides))
-    folded = replace(target, shape=source.shape, strides=strides)
-    _add_up(function, source, target, axes, folded, accumulate)
+    return axes, replace(target, shape=source.shape, strides=strides)
+
+
+def _sum_to_like(function: Function, tensor: Tensor, target: View, sources: Sequence[View], accumulate: bool) -> None:
+    axes, folded = folded_like(sources[0], target)
+    _add_up(function, sources[0], target, axes, folded, accumulate)
 
 
 def _add_up(
@@ -172,7 +176,7 @@ def _add_up(
 
 def _extreme(function: Function, tensor: Tensor, target: View, sources: Sequence[View], accumulate: bool) -> None:
     (source,), axes = sources, tensor.attrs["axes"]
-    folded = _folded(source, target, axes, tensor.attrs["keepdims"])
+    folded = folded_over(source, target, axes, tensor.attrs["keepdims"])
     better = "maximum" if tensor.op and tensor.op.name == "max" else "minimum"
     kind = tensor.dtype
     with function.independent(source.shape, [a for a in range(len(source.shape)) if a not in axes]) as outside:
@@ -187,7 +191,7 @@ def _arg_extreme(function: Function, tensor: Tensor, target: View, sources: Sequ
     """The first extreme; NaN counts as more extreme than any number, as in NumPy."""
     (source,), axis = sources, tensor.attrs["axis"]
     sign = ">" if tensor.op and tensor.op.name == "argmax" else "<"
-    folded = _folded(source, target, (axis,), False)
+    folded = folded_over(source, target, (axis,), False)
     with function.independent(source.shape, [a for a in range(len(source.shape)) if a != axis]) as outside:
         function.add(f"best = {cast(function.load(source, outside), 'float').text}")
         function.add("where = 0")
@@ -243,7 +247,7 @@ def _one_hot(function: Function, tensor: Tensor, target: View, sources: Sequence
         function.store(target, i, f"({one} if {function.load(sources[0], i[:-1]).text} == {i[-1]} else {zero})")
 
 
-def _checked_index(function: Function, index: str, length: Length) -> None:
+def checked_index(function: Function, index: str, length: Length) -> None:
     """Make `j` a valid place: negative ones count from the end; one that is out of range is reported in `N`."""
     if "N" not in function.extra:
         function.extra.append("N")
@@ -259,7 +263,7 @@ def _take(function: Function, tensor: Tensor, target: View, sources: Sequence[Vi
     source, indices = sources
     axis, rank = tensor.attrs["axis"], len(indices.shape)
     with function.independent(target.shape, range(axis + rank)) as i:
-        _checked_index(function, function.load(indices, i[axis : axis + rank]).text, source.shape[axis])
+        checked_index(function, function.load(indices, i[axis : axis + rank]).text, source.shape[axis])
         with function.nest(target.shape, axes=range(axis + rank, len(target.shape))) as k:
             at = [*i[:axis], "j", *k[axis + rank :]]
             function.store(target, [*i[: axis + rank], *k[axis + rank :]], function.load(source, at).text)
@@ -271,7 +275,7 @@ def _put_add(function: Function, tensor: Tensor, target: View, sources: Sequence
     if not accumulate:
         fill(function, target, "F(0)" if tensor.dtype == "float" else "0")
     with function.nest(source.shape, axes=range(axis + rank)) as i:
-        _checked_index(function, function.load(indices, i[axis : axis + rank]).text, target.shape[axis])
+        checked_index(function, function.load(indices, i[axis : axis + rank]).text, target.shape[axis])
         with function.nest(source.shape, axes=range(axis + rank, len(source.shape))) as k:
             value = function.load(source, [*i[: axis + rank], *k[axis + rank :]])
             function.store(target, [*i[:axis], "j", *k[axis + rank :]], value.text, accumulate=True)

@@ -17,6 +17,7 @@ class Function:
 
     name, comment: of the function. reassociates: whether sums may be added up in another order (vector lanes).
     shared: whether a team of threads calls it, each for its own part; else one of them does everything.
+    written: the buffers among its parameters that it writes.
     """
 
     def __init__(self, name: str, comment: str, values: dict[Buffer, object], reassociates: bool = False):
@@ -25,6 +26,7 @@ class Function:
         self.reassociates = reassociates
         self.values = values
         self.parameters: dict[Buffer, str] = {}
+        self.written: set[Buffer] = set()
         self.extra: list[str] = []
         self.lines: list[str] = []
         self.depth = 1
@@ -117,6 +119,7 @@ class Function:
 
     def store(self, view: View, indices: Sequence[str], value: str, accumulate: bool = False) -> None:
         place = f"{self.pointer(view.buffer)}[{self.place(view, indices)}]"
+        self.written.add(view.buffer)
         if view.buffer.kind == "bool":
             value = f"U({value})"
         self.add(f"{place} {'+=' if accumulate else '='} {value}")

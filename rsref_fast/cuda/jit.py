@@ -1,0 +1,34 @@
+"""How device functions are compiled: for a GPU that may not be there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba.cuda.compiler import compile_cuda
+from numba.cuda.dispatcher import CUDADispatcher
+
+BASE = (7, 5)
+"""The compute capability for which functions are typed and lowered; what NVVM makes of them is for the real one."""
+
+
+class DeviceFunction(CUDADispatcher):
+    """A function that kernels call, compiled without asking any device what it can do."""
+
+    def compile_device(self, args: Any, return_type: Any = None) -> Any:
+        if args not in self.overloads:
+            found = compile_cuda(
+                self.py_func, return_type, args, nvvm_options={"opt": 3, "fastmath": False}, cc=BASE,
+                forceinline=self.targetoptions["forceinline"],
+            )  # fmt: skip
+            self.overloads[args] = found
+            found.target_context.insert_user_function(found.entry_point, found.fndesc, [found.library])
+        return self.overloads[args]
+
+
+def device(function: Any) -> DeviceFunction:
+    """Turn a Python function into one that kernels call."""
+    options = {
+        "device": True, "debug": False, "lineinfo": False, "opt": True, "fastmath": False, "forceinline": False,
+        "inline": "never", "extensions": [], "link": [], "launch_bounds": None, "lto": False,
+    }  # fmt: skip
+    return DeviceFunction(function, targetoptions=options)

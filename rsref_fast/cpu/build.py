@@ -11,7 +11,7 @@ from numba import types
 
 from rsref_fast.cpu import gemm, vector_math
 from rsref_fast.cpu.jit import kernel, plain, summing
-from rsref_fast.cpu.meeting import meet, rank_of, size_of
+from rsref_fast.cpu.meeting import cutting_of, meet, rank_of, size_of
 from rsref_fast.cpu.microkernel_shapes import Shape
 from rsref_fast.cpu.pointers import ADDRESSES, at, pointer_to
 
@@ -85,7 +85,7 @@ def namespace(dtype: np.dtype[Any]) -> dict[str, Any]:
         **vector_math.functions(element), **gemm.declared(element, dtype.name),
         "kernel": kernel, "summing": summing, "entry": plain, "at": at,
         "copy_rows": copy_rows, "gather_rows": gather_rows, "zero": zero, "cut_rows": cut_rows, "part": part,
-        "add_part": add_part, "meet": meet, "rank_of": rank_of, "size_of": size_of,
+        "add_part": add_part, "meet": meet, "rank_of": rank_of, "size_of": size_of, "cutting_of": cutting_of,
         "floats": pointer_to(element), "ints": pointer_to(types.int64), "bytes_": pointer_to(types.uint8),
         "F": dtype.type, "I": np.int64, "U": np.uint8, "NAN": dtype.type("nan"), "INFINITY": dtype.type("inf"),
     }  # fmt: skip

@@ -29,6 +29,7 @@ def namespace(dtype: Any) -> dict[str, Any]:
         meet,
         rank_of,
         size_of,
+        cutting_of,
         copy_rows,
         gather_rows,
         zero,
@@ -101,6 +102,10 @@ def rank_of(numbers: Any) -> int:
 
 def size_of(numbers: Any) -> int:
     return int(numbers[7])
+
+
+def cutting_of(numbers: Any) -> int:
+    return 1
 
 
 def meet(numbers: Any) -> None:

@@ -133,7 +133,9 @@ def folded_over(source: View, target: View, axes: Sequence[int], keepdims: bool)
 
 def _sum(function: Function, tensor: Tensor, target: View, sources: Sequence[View], accumulate: bool) -> None:
     axes = tensor.attrs["axes"]
-    _add_up(function, sources[0], target, axes, folded_over(sources[0], target, axes, tensor.attrs["keepdims"]), accumulate)
+    _add_up(
+        function, sources[0], target, axes, folded_over(sources[0], target, axes, tensor.attrs["keepdims"]), accumulate
+    )
 
 
 def folded_like(source: View, target: View) -> tuple[list[int], View]:

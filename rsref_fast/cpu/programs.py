@@ -80,11 +80,8 @@ def forward_source(compiled: Compiled, width: int, taped: bool, target: Target =
     return source
 
 
-def backward_source(compiled: Compiled, width: int, target: Target = CPU, cutting: bool = True) -> Source:
-    """Return the backward program of a step.
-
-    width: columns of a panel of packed weights. cutting: whether gradients may be cut between steps.
-    """
+def backward_source(compiled: Compiled, width: int, target: Target = CPU) -> Source:
+    """Return the backward program of a step. width: columns of a panel of packed weights."""
     program = compiled.backward
     w = Writer(program, width, target)
     layout = program.layout
@@ -125,8 +122,6 @@ def backward_source(compiled: Compiled, width: int, target: Target = CPU, cuttin
             f"copy_rows(n0 - active, {width_of}, at(d_final{i}, active * {width_of}), "
             f"at(d_state{i}, active * {width_of}))",
         ]
-    if cutting:
-        loop.append(Call(tuple(cuts), True))
     after_loop = w.section(Section.AFTER, "rows")
     for tensor, section in layout.section.items():
         if section is Section.AFTER and layout.rows[tensor] is Rows.SUM and tensor not in layout.moved:
@@ -145,7 +140,7 @@ def backward_source(compiled: Compiled, width: int, target: Target = CPU, cuttin
     zeros = [f"zero({b.width}, {w.variable(b)}, rank, size)" for b in folds]
     zeros += [f"zero(n0 * {b.width}, {w.variable(b)}, rank, size)" for b in accumulators]
     lines = [
-        *SHARD, "cut = bytes_(P, 3)", *w.together([*once, Call(tuple(zeros), True)]),
+        *SHARD, "cutting = cutting_of(N)", "cut = bytes_(P, 3)", *w.together([*once, Call(tuple(zeros), True)]),
         "q = 0",
         "slot = 0",
         "active = 0",
@@ -165,6 +160,8 @@ def backward_source(compiled: Compiled, width: int, target: Target = CPU, cuttin
         "        if active < n:",
         *_indented(w.together([_aside(entering)]) or ["pass"], 3),
         *_indented(w.together([_aside(_step_shadows(w, Space.FLOW_IN)), *loop]), 2),
+        "        if cutting != 0:",
+        *_indented(w.together([Call(tuple(cuts), True)]) or ["pass"], 3),
         "        active = n",
         "        slot = 1 - slot",
         *_indented(w.together([*after_loop, *scatters]), 1),

@@ -17,7 +17,10 @@ from rsref_fast.cuda.tiles import Tile
 
 KERNEL = types.void(types.int64, types.int64, types.int64, types.int64)
 NUMBERS = 16
-"""Words of N for each shard."""
+"""Words of N for each shard: samples, steps, rows of a block, whether an index was out of range, whether forward keeps
+what backward needs; and, at CUTTING, whether any gradient is cut between steps."""
+
+CUTTING = 9
 
 
 @dataclass
@@ -53,9 +56,7 @@ class Code:
 
 def kernels(text: str, entries: tuple[str, ...], dtype: np.dtype[Any], tile: Tile, team: str) -> dict[str, Code]:
     """Return the kernels of a generated module, by entry. team: that of the entry `shard`; others are the grid's."""
-    return {
-        entry: kernel(text, entry, dtype, tile, team if entry == "shard" else "grid") for entry in entries
-    }
+    return {entry: kernel(text, entry, dtype, tile, team if entry == "shard" else "grid") for entry in entries}
 
 
 def kernel(text: str, entry: str, dtype: np.dtype[Any], tile: Tile, team: str) -> Code:

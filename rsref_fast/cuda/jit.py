@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from numba.cuda import types
 from numba.cuda.compiler import compile_cuda
 from numba.cuda.dispatcher import CUDADispatcher
 
@@ -13,6 +14,10 @@ BASE = (7, 5)
 
 class DeviceFunction(CUDADispatcher):
     """A function that kernels call, compiled without asking any device what it can do."""
+
+    def get_call_template(self, args: Any, kws: Any) -> Any:
+        """Numbers that are known at the call are not told apart: one version for all, not one for each size."""
+        return super().get_call_template(tuple(types.unliteral(a) for a in args), kws)
 
     def compile_device(self, args: Any, return_type: Any = None) -> Any:
         if args not in self.overloads:

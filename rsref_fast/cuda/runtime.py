@@ -78,6 +78,12 @@ def zero(count, target, rank, size):
         target[i] = 0
 
 
+@device
+def cutting_of(N):
+    """Whether gradients are cut between any two steps."""
+    return N[9]
+
+
 TEAM = {
     "grid": (rank_in_grid, size_of_grid, meet_all, block, blocks),
     "block": (rank_in_block, size_of_block, meet_neighbours, zeroth, one),
@@ -106,6 +112,7 @@ def namespace(dtype: np.dtype[Any], tile: Tile, team: str) -> dict[str, Any]:
         "kernel": device, "summing": device, "entry": device, "at": at, "words": intrinsics.words,
         "block": block,
         "quotient": quotient, "remainder": remainder, "rank_of": rank_of, "size_of": size_of, "meet": meet,
+        "cutting_of": cutting_of,
         "copy_rows": copy_rows, "gather_rows": gather_rows, "zero": zero, "cut_rows": cut_rows, "add_part": add_part,
         "floats": pointer_to(element), "ints": pointer_to(types.int64), "bytes_": pointer_to(types.uint8),
         "F": dtype.type, "I": np.int64, "U": np.uint8, "NAN": dtype.type("nan"), "INFINITY": dtype.type("inf"),

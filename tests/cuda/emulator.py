@@ -224,6 +224,9 @@ def _released(states):
         return np.arange(states.size)
     together = (states == AT_BARRIER).all(1)
     if not together.any():
-        where = ", ".join(f"{int((states == s).sum())} {name}" for s, name in ((1, "at a barrier"), (2, "at a grid sync"), (3, "done")))
+        where = ", ".join(
+            f"{int((states == s).sum())} {name}"
+            for s, name in ((1, "at a barrier"), (2, "at a grid sync"), (3, "done"))
+        )
         raise Divergence(f"threads wait for others that never come: {where}")
     return np.flatnonzero(np.repeat(together, states.shape[1]))

@@ -7,6 +7,7 @@ import numpy as np
 
 from rsref_fast.cpu.kernels import Kernels
 from rsref_fast.cuda import build
+from rsref_fast.cuda.target import CUDA
 from rsref_fast.cuda.tiles import Tile
 from tests.cuda.emulator import POISON, Kernel
 
@@ -28,12 +29,15 @@ def places(plan, arrays):
     numbers = np.zeros((len(plan.shards), build.NUMBERS), np.int64)
     for row, (shard, _) in zip(numbers, plan.shards):
         row[:5] = shard.count, shard.steps, max(plan.limit, shard.count), 0, plan.taped
+        row[build.CUTTING] = shard.cut.any()
     return table, numbers, kept
 
 
 class Emulated(Kernels):
     """Kernels of one program. Class attributes, to be set by a subclass: blocks, and what a team is."""
 
+    target = CUDA
+    block_rows = 8
     blocks = 2
     team = "grid"
 
@@ -73,3 +77,9 @@ class Emulated(Kernels):
     def _seen(place, arrays):
         whole = arrays[place.array].reshape(-1).view(np.uint8)
         return whole[place.offset : place.offset + place.bytes].view(place.dtype)
+
+
+class EmulatedBlocks(Emulated):
+    """A block of threads for each shard, none of which waits for another."""
+
+    team = "block"

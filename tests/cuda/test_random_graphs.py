@@ -1,0 +1,31 @@
+"""Random steps as the GPU's kernels against the oracle."""
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, Phase, given, seed, settings
+
+from rsref.testing import step_graphs
+from rsref_fast.cpu.engine import FastEngine
+from rsref_fast.cpu.splitting import Split
+from tests.cuda.kernels import Emulated
+from tests.fast.agreement import check
+
+PARTS, EACH = 10, 20
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_values_and_gradients(part):
+    """200 graphs in all, half of them in float32: each part has a seed of its own."""
+    dtype = np.float64 if part % 2 else np.float32
+
+    @seed(part)
+    @settings(
+        max_examples=EACH, deadline=None, database=None, suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate],
+    )  # fmt: skip
+    @given(example=step_graphs())
+    def run(example):
+        engine = FastEngine(example.recurrence, Emulated)
+        check(example.recurrence, example.arguments, dtype=dtype, engine=engine, split=Split(1, 1))
+
+    run()

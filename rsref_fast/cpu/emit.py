@@ -11,7 +11,7 @@ one of them those that are not, and all meet before the next one.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,19 +69,14 @@ class Call:
     """Calls of functions, a line each, that need not wait for one another.
 
     shared: each thread of a team makes them, for its part; else one does, and the others wait.
-    written: names of the memory that they write; None if nobody knows.
     """
 
     lines: tuple[str, ...]
     shared: bool
-    written: frozenset[str] | None = None
 
 
-def together(calls: Iterable[Call | str], memory: Collection[str] = ()) -> list[str]:
-    """Return the lines of some calls, one after the other, as each thread of a team runs them.
-
-    memory: the names of what they may read and write, for targets that find out by it which calls must wait.
-    """
+def together(calls: Iterable[Call | str]) -> list[str]:
+    """Return the lines of some calls, one after the other, as each thread of a team runs them."""
     lines: list[str] = []
     alone: list[str] = []
 
@@ -105,17 +100,21 @@ class Target:
     """What differs between machines in the text of a program.
 
     runtime: the module whose names the text uses. function: what writes loops. rules: those of ops that are not
-    pointwise. product: writes matrix products. together: which calls wait for which.
+    pointwise. product: writes matrix products. together: the lines of some calls. ordered: an entry's lines, from those
+    lines, what each call of a function writes, and the names of the memory that changes meanwhile.
     """
 
     runtime: str
     function: type[Function]
     rules: Mapping[str, loops.Emitter]
     product: Callable[[Function, View, View, View, Buffer | None, bool], None]
-    together: Callable[[Iterable[Call | str], Collection[str]], list[str]]
+    together: Callable[[Iterable[Call | str]], list[str]]
+    ordered: Callable[[Sequence[str], Mapping[str, frozenset[str]], Collection[str]], list[str]]
 
 
-CPU = Target("rsref_fast.cpu.runtime", Function, loops.RULES, products.product, together)
+CPU = Target(
+    "rsref_fast.cpu.runtime", Function, loops.RULES, products.product, together, lambda lines, written, memory: [*lines]
+)  # fmt: skip
 
 
 class Writer:
@@ -134,6 +133,7 @@ class Writer:
         self.panels: dict[tuple[Any, ...], Buffer] = {}
         self.shadows: dict[Buffer, Buffer] = {}
         self.packing: list[Call] = []
+        self.written: dict[str, frozenset[str]] = {}
         self.values: dict[Buffer, Any] = {
             buffer: leaf.source.value.reshape(())[()]
             for buffer, leaf in self.layout.constants.items()
@@ -191,7 +191,7 @@ class Writer:
         pointers = {b: self.pointer(b, section) for b in function.parameters}
         arguments = ", ".join([rows, *pointers.values(), *function.extra])
         written = {word for b in function.written for word in re.findall(r"\w+", pointers[b])} & set(self.memory)
-        return Call((f"{function.name}({arguments})",), function.shared, frozenset(written))
+        return self._called(f"{function.name}({arguments})", function, written)
 
     def _shared(self, function: Function) -> str:
         text = function.source().replace(f"def {function.name}(", "def (").replace(function.comment, "")
@@ -283,7 +283,7 @@ class Writer:
 
     def together(self, calls: Iterable[Call | str]) -> list[str]:
         """Return the lines of some calls, as each thread of a team runs them."""
-        return self.target.together(calls, self.memory)
+        return self.target.together(calls)
 
     def scattered(self, section: Section, source: View, name: str, kind: str) -> Call:
         """Return the call that writes a block's rows to their places in an array (batch, time, ...)."""
@@ -301,7 +301,11 @@ class Writer:
         arguments = [name if buffer is target else self.pointer(buffer, section) for buffer in function.parameters]
         self.external(name, kind, Space.FIXED, width)
         arguments += ["at(pos, r0)", *function.extra[1:]]
-        return Call((f"{function.name}(rows, {', '.join(arguments)})",), function.shared, frozenset([name]))
+        return self._called(f"{function.name}(rows, {', '.join(arguments)})", function, {name})
+
+    def _called(self, line: str, function: Function, written: set[str]) -> Call:
+        self.written[line] = frozenset(written)
+        return Call((line,), function.shared)
 
     # --- the module ----------------------------------------------------------------------------------------------
 
@@ -317,7 +321,8 @@ class Writer:
         slots = {name: i + FIRST_SLOT for i, name in enumerate(self.memory)}
         for name, comment, lines in entries:
             names.append(name)
-            lines = ["rank = rank_of(N)", "size = size_of(N)", *lines]
+            changing = [name for name in self.memory if name not in self.fixed]
+            lines = ["rank = rank_of(N)", "size = size_of(N)", *self.target.ordered(lines, self.written, changing)]
             body = "\n".join(lines)
             variables = [
                 f"{INDENT}{m.name} = {POINTERS[m.kind]}(P, {slots[m.name]})"

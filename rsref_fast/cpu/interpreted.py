@@ -32,6 +32,7 @@ def namespace(dtype: Any) -> dict[str, Any]:
         cutting_of,
         copy_rows,
         gather_rows,
+        gather_previous,
         zero,
         add_part,
         cut_rows,
@@ -90,6 +91,12 @@ def copy_rows(count: int, width: int, source: Any, target: Any) -> None:
 def gather_rows(count: int, width: int, source: Any, index: Any, target: Any) -> None:
     for i in range(count):
         target[i * width : (i + 1) * width] = source[index[i] * width : (index[i] + 1) * width]
+
+
+def gather_previous(first: int, last: int, width: int, n0: int, off: Any, source: Any, target: Any) -> None:
+    for s in range(first, last):
+        before = 0 if s == 0 else n0 + off[s - 1]
+        copy_rows(off[s + 1] - off[s], width, source[before * width :], target[(off[s] - off[first]) * width :])
 
 
 def part(length: int, rank: int, size: int) -> int:

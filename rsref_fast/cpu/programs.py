@@ -247,19 +247,10 @@ def _step_shadows(w: Writer, space: Space = Space.PREVIOUS) -> list[str]:
 
 def _previous_shadows(w: Writer) -> list[str]:
     """Return the lines that gather, for a block, the states before each step."""
-    copies = [
-        f"    copy_rows(n, {b.width}, at({w.variable(b)}, prev * {b.width}), "
-        f"at({w.variable(shadow)}, (off[s] - r0) * {b.width}))"
+    return [
+        f"gather_previous(first, k, {b.width}, n0, off, {w.variable(b)}, {w.variable(shadow)})"
         for b, shadow in w.shadows.items()
         if b.space is Space.PREVIOUS
-    ]
-    if not copies:
-        return []
-    return [
-        "for s in range(first, k):",
-        "    n = off[s + 1] - off[s]",
-        "    prev = 0 if s == 0 else n0 + off[s - 1]",
-        *copies,
     ]
 
 

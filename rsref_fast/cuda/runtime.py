@@ -11,7 +11,16 @@ from numba.cuda import types
 from rsref_fast.cuda import intrinsics, tiles
 from rsref_fast.cuda.functions import functions
 from rsref_fast.cuda.intrinsics import (
-    at, block, blocks, meet_in_block, meet_in_grid, pointer_to, quotient, remainder, thread, threads,
+    at,
+    block,
+    blocks,
+    meet_in_block,
+    meet_in_grid,
+    pointer_to,
+    quotient,
+    remainder,
+    thread,
+    threads,
 )  # fmt: skip
 from rsref_fast.cuda.jit import device
 from rsref_fast.cuda.tiles import Tile
@@ -88,7 +97,7 @@ TEAM = {
     "grid": (rank_in_grid, size_of_grid, meet_all, block, blocks),
     "block": (rank_in_block, size_of_block, meet_neighbours, zeroth, one),
 }
-"""For each kind of team: a thread's rank, the team's size, where all meet, a block's first tile, and from tile to tile."""
+"""For each kind of team: a thread's rank, the size, where all meet, a block's first tile, how far its next is."""
 
 
 @cache
@@ -106,6 +115,14 @@ def namespace(dtype: np.dtype[Any], tile: Tile, team: str) -> dict[str, Any]:
         for e in range(rank_of(0), count * width, size_of(0)):
             target[e] = source[index[quotient(e, width)] * width + remainder(e, width)]
 
+    @device
+    def gather_previous(first, last, width, n0, off, source, target):
+        for s in range(first, last):
+            before = 0 if s == 0 else n0 + off[s - 1]
+            place = (off[s] - off[first]) * width
+            for e in range(rank_of(0), (off[s + 1] - off[s]) * width, size_of(0)):
+                target[place + e] = source[before * width + e]
+
     element = types.float32 if dtype.itemsize == 4 else types.float64
     return {
         **functions(dtype), **tiles.products(dtype, tile, first_tile, tile_step),
@@ -113,7 +130,8 @@ def namespace(dtype: np.dtype[Any], tile: Tile, team: str) -> dict[str, Any]:
         "block": block,
         "quotient": quotient, "remainder": remainder, "rank_of": rank_of, "size_of": size_of, "meet": meet,
         "cutting_of": cutting_of,
-        "copy_rows": copy_rows, "gather_rows": gather_rows, "zero": zero, "cut_rows": cut_rows, "add_part": add_part,
+        "copy_rows": copy_rows, "gather_rows": gather_rows, "gather_previous": gather_previous,
+        "zero": zero, "cut_rows": cut_rows, "add_part": add_part,
         "floats": pointer_to(element), "ints": pointer_to(types.int64), "bytes_": pointer_to(types.uint8),
         "F": dtype.type, "I": np.int64, "U": np.uint8, "NAN": dtype.type("nan"), "INFINITY": dtype.type("inf"),
     }  # fmt: skip

@@ -6,8 +6,7 @@ memory.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
 from rsref_fast.cpu.emit import Call
@@ -49,22 +48,6 @@ class TeamFunction(Function):
             yield i
 
 
-def together(calls: Iterable[Call | str], memory: Collection[str] = ()) -> list[str]:
-    """Return the lines of some calls, which every thread makes; where one needs another's results, all meet first.
-
-    memory: names of what calls read and write.
-    """
-    lines: list[str] = []
-    touched: set[str] = set()
-    written: set[str] = set()
-    for call in calls:
-        own = call.lines if isinstance(call, Call) else (call,)
-        words = {word for line in own for word in re.findall(r"\w+", line)} & set(memory)
-        writes = words if isinstance(call, str) or call.written is None else set(call.written)
-        if words & written or writes & touched:
-            lines.append("meet(N)")
-            touched, written = set(), set()
-        lines.extend(own)
-        touched |= words
-        written |= writes
-    return [*lines, "meet(N)"] if lines else []
+def together(calls: Iterable[Call | str]) -> list[str]:
+    """Return the lines of some calls, which every thread makes; `ordering` finds out where they meet."""
+    return [line for call in calls for line in (call.lines if isinstance(call, Call) else (call,))]

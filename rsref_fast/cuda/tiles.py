@@ -83,7 +83,7 @@ if start + k < depth:
 """
 
 
-def _source(tile: Tile, packed: bool) -> str:
+def source_of(tile: Tile, packed: bool) -> str:
     """Return the text of a product, its results one variable each: they must stay in registers."""
     both = [(i, j) for i in range(tile.high) for j in range(tile.wide)]
     names = {
@@ -133,7 +133,7 @@ def products(dtype: np.dtype[Any], tile: Tile, first_tile: Any, tile_step: Any) 
     found = {}
     for name, packed in (("multiply", False), ("multiply_packed", True)):
         scope = dict(names)
-        exec(compile(_source(tile, packed), f"<{name}>", "exec"), scope)  # the text is our own
+        exec(compile(source_of(tile, packed), f"<{name}>", "exec"), scope)  # the text is our own
         found[name] = device(scope["multiply"])
     return {**found, "pack": _pack(dtype, tile)}
 

@@ -1,9 +1,9 @@
 """Runs on the CPU the LLVM IR that Numba hands to NVVM, with real barriers, blocks and shared memory.
 
-Each CUDA thread is a coroutine with a stack of its own, which stops where it must wait for others. One runs at a time,
-until all have stopped; then those go on that have met, now from the first to the last, now the other way round. So a
-thread that relies on another's haste, or on an order, computes garbage, and does so every time. Threads that wait for
-some that never come are an error.
+Each CUDA thread is a coroutine with a stack of its own, which stops where it must wait for others. One runs at a time
+until it stops, and one block until it waits for other blocks, now from the first to the last, now the other way round.
+So a thread that relies on another's haste, or on an order, computes garbage, and does so every time. Threads that wait
+for some that never come are an error.
 
 What is replaced: thread numbers, barriers and grid syncs by functions here, libdevice by the C library. Shared memory
 is one piece for each block and launch, poisoned. Needs LLVMLITE_ENABLE_IR_LAYER_TYPED_POINTERS=0 before llvmlite is
@@ -26,7 +26,7 @@ POISON = 0xFF
 REGISTERS = {"tid": TID, "ntid": NTID, "ctaid": CTAID, "nctaid": NCTAID}
 
 
-class Divergence(AssertionError):
+class DivergenceError(AssertionError):
     """Some threads wait for others that have gone elsewhere."""
 
 
@@ -176,7 +176,7 @@ class Kernel:
         self.shared_bytes = max((offset + size for offset, size in self.shared.values()), default=0)
 
     def launch(self, blocks, threads, *arguments, backwards=False):
-        """Run the kernel. backwards: whether the last thread is the first to run. Errors: `Divergence`."""
+        """Run the kernel. backwards: whether the last thread is the first to run. Errors: `DivergenceError`."""
         assert self.shared_bytes <= SHARED_BYTES
         self._word("emu_kernel")[0] = self.entry
         ctypes.memmove(self.engine.get_global_value_address("emu_arguments"), (c_int64 * 4)(*arguments), 32)
@@ -192,13 +192,27 @@ class Kernel:
         records[:, CONTEXT] = _aligned(contexts) + numbers * CONTEXT_BYTES
         for i in range(total):
             self._prepare(int(records[i, CONTEXT]), stacks.ctypes.data + i * STACK_BYTES)
-        ready = numbers
-        while len(ready):
-            order = np.ascontiguousarray(ready[::-1] if backwards else ready)
-            self.turns(records.ctypes.data, order.ctypes.data, len(order))
+        states = records[:, STATE].reshape(blocks, threads)
+        while not (states == DONE).all():
+            states[...] = RUNNING
+            for one in range(blocks)[:: -1 if backwards else 1]:
+                self._run_block(records, states[one], one * threads, backwards)
+            if (states != states[0, 0]).any():
+                raise DivergenceError("some blocks wait for others that are done")
             backwards = not backwards
-            ready = _released(records[:, STATE].reshape(blocks, threads))
-            records[ready, STATE] = RUNNING
+
+    def _run_block(self, records, states, first, backwards):
+        """Let a block go on until all its threads are done, or wait for other blocks."""
+        order = np.arange(first, first + len(states))
+        while states[0] in (RUNNING, AT_BARRIER):
+            states[...] = RUNNING
+            turns = np.ascontiguousarray(order[::-1] if backwards else order)
+            self.turns(records.ctypes.data, turns.ctypes.data, len(turns))
+            if (states != states[0]).any():
+                raise DivergenceError(
+                    f"threads of a block wait for others that have gone elsewhere: {np.bincount(states)}"
+                )
+            backwards = not backwards
 
     def _word(self, name):
         return (c_int64 * 1).from_address(self.engine.get_global_value_address(name))
@@ -214,19 +228,3 @@ class Kernel:
 
 def _aligned(array):
     return (array.ctypes.data + 63) // 64 * 64
-
-
-def _released(states):
-    """Return the numbers of the threads that have met and may go on; none if all are done."""
-    if (states == DONE).all():
-        return np.empty(0, np.int64)
-    if (states == AT_GRID).all():
-        return np.arange(states.size)
-    together = (states == AT_BARRIER).all(1)
-    if not together.any():
-        where = ", ".join(
-            f"{int((states == s).sum())} {name}"
-            for s, name in ((1, "at a barrier"), (2, "at a grid sync"), (3, "done"))
-        )
-        raise Divergence(f"threads wait for others that never come: {where}")
-    return np.flatnonzero(np.repeat(together, states.shape[1]))

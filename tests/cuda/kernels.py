@@ -1,7 +1,9 @@
-"""The CPU engine with the kernels of the GPU: programs of `rsref_fast.cuda`, run by the emulator on the arrays of a call.
+"""The CPU engine with the kernels of the GPU: programs of `rsref_fast.cuda`, run by the emulator on a call's arrays.
 
 So every feature of an engine is there before any GPU is.
 """
+
+from functools import lru_cache
 
 import numpy as np
 
@@ -33,6 +35,11 @@ def places(plan, arrays):
     return table, numbers, kept
 
 
+@lru_cache(maxsize=64)
+def compiled(text, entry, dtype, team):
+    return Kernel(build.kernel(text, entry, dtype, TILE, team))
+
+
 class Emulated(Kernels):
     """Kernels of one program. Class attributes, to be set by a subclass: blocks, and what a team is."""
 
@@ -40,11 +47,18 @@ class Emulated(Kernels):
     block_rows = 8
     blocks = 2
     team = "grid"
+    backwards = False
 
     def __init__(self, source, dtype):
         super().__init__(source, dtype)
-        codes = build.kernels(source.text, source.entries, dtype, TILE, self.team)
-        self.kernels = {name: Kernel(code) for name, code in codes.items()}
+        self.kernels = {}
+
+    def kernel(self, entry):
+        """Return an entry's kernel, compiled when it is first needed."""
+        if entry not in self.kernels:
+            team = self.team if entry == "shard" else "grid"
+            self.kernels[entry] = compiled(self.source.text, entry, self.dtype, team)
+        return self.kernels[entry]
 
     @staticmethod
     def panel_width(dtype):
@@ -52,6 +66,8 @@ class Emulated(Kernels):
 
     def execute(self, plan, arrays):
         arrays[plan.arrays - 1][...] = POISON
+        if not self.source.backward:
+            arrays[plan.arrays - 2][...] = POISON
         for target, source in plan.copies:
             self._seen(target, arrays)[...] = self._seen(source, arrays)
         for target in plan.clears:
@@ -60,12 +76,14 @@ class Emulated(Kernels):
 
         def run(entry, blocks, other=0):
             slots = table.shape[1]
-            self.kernels[entry].launch(blocks, TILE.threads, table.ctypes.data, numbers.ctypes.data, slots, other)
+            self.kernel(entry).launch(
+                blocks, TILE.threads, table.ctypes.data, numbers.ctypes.data, slots, other, backwards=self.backwards
+            )
 
         if plan.prepares:
             run("prepare", self.blocks)
         run("shard", len(plan.shards) if self.team == "block" else self.blocks)
-        if "finish" in self.kernels:
+        if "finish" in self.source.entries:
             for other in table[1:]:
                 run("fold", self.blocks, other.ctypes.data)
             run("finish", self.blocks)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from rsref.testing.arguments import random_arguments
 from rsref_fast.cpu.engine import FastEngine
 from rsref_fast.cpu.splitting import Split
-from rsref.testing.arguments import random_arguments
 from tests.cuda.kernels import Emulated, EmulatedBlocks
 from tests.fast.agreement import check
 from tests.fast.steps import STEPS, recurrence

@@ -8,6 +8,7 @@ the rows and a picture of them are kept; `python -m benchmarks.report` makes a p
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -85,22 +86,18 @@ def with_limits(rows: list[Any], cases: dict[str, Case], ceilings: limits.Ceilin
         row["ratio_to_limit"] = row["limit_seconds"] / row["seconds"]
 
 
-def machine() -> dict[str, Any]:
-    """Return what the figures depend on besides the code."""
+def machine() -> str:
+    """Return what the figures depend on besides the code: processor and versions."""
     names = ("numpy", "numba", "torch", "onnxruntime", "jax", "tensorflow-cpu", "keras")
-    versions = {}
+    versions = [f"Python {platform.python_version()}"]
     for name in names:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions.append(f"{name} {importlib.metadata.version(name)}")
     processor = platform.processor() or platform.machine()
-    try:
+    with contextlib.suppress(OSError, StopIteration):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         processor = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
-    return {"processor": processor, "python": platform.python_version(), "threads": 2, "versions": versions}
+    return ", ".join([processor, *versions])
 
 
 def main() -> None:
@@ -131,7 +128,8 @@ def main() -> None:
             rows += found
     if options.json:
         options.json.parent.mkdir(exist_ok=True)
-        options.json.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1) + "\n")
+        where = machine()
+        options.json.write_text(json.dumps([{**row, "machine": where} for row in rows], indent=1) + "\n")
         report.picture(rows, options.json.with_suffix(".png"))
         console.print(f"written to {options.json}")
 

@@ -23,7 +23,7 @@ KERAS = ("keras jax", "keras tensorflow", "keras torch")
 ENGINES = {
     "forward": ("rsref_fast", "torch", "onnxruntime", "jax scan", *KERAS),
     "training": ("rsref_fast", "torch", "jax scan", *KERAS),
-    "custom": ("rsref_fast", "drawn jax", "drawn tensorflow", "drawn torch"),
+    "custom": ("rsref_fast", "drawn jax", "drawn tensorflow", "loop torch", "compiled torch"),
     "stream": ("rsref_fast", "torch", "onnxruntime"),
     "lengths": ("rsref_fast", "torch", *KERAS),
     "memory": ("rsref_fast", "torch", "jax scan"),

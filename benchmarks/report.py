@@ -121,14 +121,12 @@ def page(files: Sequence[Path]) -> str:
     lines = [INTRODUCTION]
     for file in files:
         found = json.loads(file.read_text())
-        machine = found["machine"]
-        versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
-        for suite in dict.fromkeys(row["suite"] for row in found["rows"]):
-            rows = [row for row in found["rows"] if row["suite"] == suite]
+        for suite in dict.fromkeys(row["suite"] for row in found):
+            rows = [row for row in found if row["suite"] == suite]
             lines += ["", f"## {TITLES[suite]}", "", *markdown(rows), ""]
             if suite == "memory":
                 lines += _memory(rows)
-            lines.append(f"{machine['processor']}, Python {machine['python']}, {versions}.")
+            lines.append(f"{rows[0]['machine']}.")
         if file.with_suffix(".png").exists():
             lines += ["", f"![of the limit](../benchmarks/results/{file.stem}.png)"]
     return "\n".join(lines) + "\n"

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_bridge import engines
+from keras_bridge import direct, engines
 from keras_bridge.checks import (
     as_list,
     cast,
@@ -225,6 +225,12 @@ class RecurrentLayer(keras.layers.Layer):
         return self._answer([passed] * len(self.drawn.outputs), [None] * self.num_states)
 
     # --- running ------------------------------------------------------------------------------------------------------
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the layer as Keras does; a plain call on PyTorch goes straight to the engine."""
+        if keras.backend.backend() == "torch":
+            return direct.call(self, super().__call__, args, kwargs)
+        return super().__call__(*args, **kwargs)
+
     def call(
         self,
         sequences: Any,

@@ -21,6 +21,7 @@ class KerasRecurrence:
     model: [sequences' slices, constants, states] -> [outputs, new states].
     sequences, constants, states, outputs: how many of each. Further options as `rsref.Recurrence`.
     traces: what engines keep about this step. held_back: for each engine what keeps it from running the step.
+    calls: what is kept about calls, see `keras_bridge.direct`.
     """
 
     model: Any
@@ -32,6 +33,7 @@ class KerasRecurrence:
     truncate: int | None = None
     traces: dict[Any, Any] = field(default_factory=dict)
     held_back: dict[str, str] = field(default_factory=dict)
+    calls: dict[Any, Any] = field(default_factory=dict)
 
 
 def keras_recurrence(step: Step, zero_output_for_mask: bool, truncate: int | None) -> KerasRecurrence:

@@ -110,6 +110,22 @@ def prepare(
     return recurrence.traces[key]
 
 
+def on_arrays(traced: TracedRecurrence, dtypes: list[Any], steps: int | None) -> tuple[Any, Any]:
+    """Return forward and backward for a custom gradient, see `keras_bridge.gradients`.
+
+    dtypes: of the answers. steps: how many; None where sequences, the first of the arrays, say so.
+    """
+
+    def forward(arrays: list[Array], keep: bool) -> tuple[list[Array], int]:
+        found, ticket = traced.forward(arrays, arrays[0].shape[1] if steps is None else steps, keep)
+        return [answer.astype(dtype, copy=False) for answer, dtype in zip(found, dtypes)], ticket
+
+    def backward(arrays: list[Array], gradients: list[Array], ticket: int) -> list[Array]:
+        return traced.backward(arrays, gradients, arrays[0].shape[1] if steps is None else steps, ticket)
+
+    return forward, backward
+
+
 def run(
     traced: TracedRecurrence,
     sequences: list[Any],
@@ -134,18 +150,7 @@ def run(
     arrays += [] if mask is None else [mask]
     rows, known = (n if isinstance(n, int) else None for n in (batch, length))
     shapes = [(rows, known, *shape[1:]) for shape, _ in specs] + [(rows, *state.shape[1:]) for state in states]
-    decoding = known if not sequences else None  # with sequences, the arrays say how many steps there are
-
-    def steps_of(arrays: list[Array]) -> int:
-        return arrays[0].shape[1] if decoding is None else decoding
-
-    def forward(arrays: list[Array], keep: bool) -> tuple[list[Array], int]:
-        found, ticket = traced.forward(arrays, steps_of(arrays), keep)
-        return [answer.astype(dtype, copy=False) for answer, dtype in zip(found, dtypes)], ticket
-
-    def backward(arrays: list[Array], gradients: list[Array], ticket: int) -> list[Array]:
-        return traced.backward(arrays, gradients, steps_of(arrays), ticket)
-
+    forward, backward = on_arrays(traced, dtypes, known if not sequences else None)
     backend = backend_module("keras_bridge.gradients")
     answer = None
     if hasattr(backend, "native") and mask is None and rows is not None and known is not None:

@@ -15,10 +15,13 @@ def concrete(graph: StepGraph, shapes: Mapping[Tensor, Sequence[int]]) -> StepGr
     """Return the step with the inner lengths of its inputs known.
 
     shapes: for each sequence, constant and state the shape of its arrays for one step, the batch first.
+    Errors: NotImplementedError if the step picks samples of the batch by their number.
     """
     inputs = (*graph.sequences, *graph.constants, *graph.states)
     new = {t: Input(batch_shape=(None, *shapes[t][1:]), dtype=t.dtype, name=t.name) for t in inputs}
     results = substitute([*graph.outputs, *graph.new_states], new)
+    for tensor in topological_order(results):
+        _check_samples(tensor)
     count = len(graph.outputs)
     return StepGraph(
         sequences=[new[t] for t in graph.sequences],
@@ -27,6 +30,21 @@ def concrete(graph: StepGraph, shapes: Mapping[Tensor, Sequence[int]]) -> StepGr
         outputs=results[:count],
         new_states=results[count:],
     )
+
+
+def _check_samples(tensor: Tensor) -> None:
+    """Refuse what cuts, pads or joins along an axis that is still of unknown length: the batch's."""
+    name = tensor.op.name if tensor.op else ""
+    if name == "slice":
+        changed = [bounds != (None, None, 1) for bounds in tensor.attrs["bounds"]]
+    elif name == "pad":
+        changed = [tuple(pair) != (0, 0) for pair in tensor.attrs["pads"]]
+    elif name == "concatenate":
+        changed = [axis == tensor.attrs["axis"] for axis in range(tensor.ndim)]
+    else:
+        return
+    if any(now and length is None for now, length in zip(changed, tensor.inputs[0].shape)):
+        raise NotImplementedError(f"{name!r} along the batch, which picks samples by their number, has no kernel")
 
 
 def shapes_of(results: Sequence[Tensor], known: Mapping[Tensor, Shape] | None = None) -> dict[Tensor, Shape]:

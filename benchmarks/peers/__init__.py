@@ -29,6 +29,11 @@ def make(engine: str, problem: Problem) -> tuple[Run, Callable[[], Any]]:
         raise SystemExit(f"{engine} needs KERAS_BACKEND={backend}")
     from benchmarks.peers import keras_fit, keras_layers
 
+    if kind in ("loop", "compiled"):
+        from benchmarks.peers import torch_loop
+
+        run = torch_loop.run(problem, kind == "compiled")
+        return run, run
     if problem.case.suite == "shop":
         return keras_fit.run(problem, kind)
     run = keras_layers.run(problem, kind)

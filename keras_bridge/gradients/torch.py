@@ -39,8 +39,9 @@ def call(forward: Forward, backward: Backward, tensors: list[Any], specs: Any, t
 
 
 def _arrays(tensors: Any) -> Arrays:
-    return [tensor.detach().cpu().numpy() for tensor in tensors]
+    return [tensor.numpy(force=True) for tensor in tensors]
 
 
 def _tensors(arrays: Arrays, device: Any) -> list[Any]:
-    return [torch.from_numpy(np.ascontiguousarray(array)).to(device) for array in arrays]
+    found = [torch.from_numpy(np.ascontiguousarray(array)) for array in arrays]
+    return found if device.type == "cpu" else [tensor.to(device) for tensor in found]

@@ -13,6 +13,7 @@ COLLECTED = {
     "test_export.py": BACKEND != "torch" and find_spec("tensorflow") is not None,  # Keras exports with TensorFlow
     "test_jax_native.py": BACKEND == "jax" and find_spec("numba") is not None,
     "test_fast_engine.py": find_spec("numba") is not None,  # compiles
+    "test_direct.py": BACKEND == "torch",
     "test_numpy_backend.py": find_spec("jax") is not None,  # which Keras's NumPy backend imports
 }
 # The kernels of the bridge's tests are run by Python itself, without a compiler; test_fast_engine.py compiles them.

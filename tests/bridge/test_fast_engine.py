@@ -43,6 +43,15 @@ def test_auto_falls_back_where_there_is_no_kernel():
     assert "Sort" in text
 
 
+def test_auto_falls_back_where_samples_are_picked():
+    x, h = keras.Input((3,)), keras.Input((3,))
+    new = keras.ops.flip(x, axis=0) + h
+    layer = kb.RecurrentModel(x, new, h, new)
+    given = np.arange(18, dtype="float32").reshape(2, 3, 3)
+    assert_close(keras.ops.convert_to_numpy(layer(given)), given.sum(1)[::-1], "float32")
+    assert "picks samples by their number" in layer.explain()
+
+
 @pytest.mark.parametrize("masked", [False, True])
 def test_values_and_gradients(masked):
     rng = np.random.default_rng(0)

@@ -192,3 +192,19 @@ def test_flops_and_words():
     assert flops_a_row(compiled.inference) >= 2 * (3 + 4) * 16
     assert "1 matmul" not in explain(compiled, 4)
     assert "matmul (rows x 16)" in explain(compiled, 4)
+
+
+PICKED = {
+    "slice": lambda x: ops.sum(x[:2], axis=0, keepdims=True),
+    "reversed": lambda x: x[::-1],
+    "concatenate": lambda x: ops.sum(ops.concatenate([x, x], axis=0), axis=0, keepdims=True),
+    "pad": lambda x: ops.sum(ops.pad(x, [(1, 0), (0, 0)]), axis=0, keepdims=True),
+}
+
+
+@pytest.mark.parametrize("name", PICKED)
+def test_samples_picked_by_their_number_are_refused(name):
+    x, h = Input((3,)), Input((3,))
+    layer = RecurrentModel(x, h + PICKED[name](x), h, h + x)
+    with pytest.raises(NotImplementedError, match="along the batch, which picks samples by their number"):
+        programs_of(layer)

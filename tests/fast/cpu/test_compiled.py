@@ -119,7 +119,7 @@ def test_what_is_no_number_goes_where_the_oracle_lets_it_go(bad, dtype):
 
 
 def test_explain_and_source():
-    engine = rsref_fast.compile(recurrence_of("LSTMCell"))
+    engine = rsref_fast.compile(recurrence_of("LSTMCell"), threads=2)
     text = engine.explain()
     for words in ("hoisted", "sunk", "fused into one loop", "flops", "bytes", "panels of", "share the units"):
         assert words in text

@@ -13,23 +13,19 @@ from numba.cuda.compiler import _compile_pyfunc_with_fixup
 
 from rsref_fast.cuda.jit import BASE
 from rsref_fast.cuda.runtime import namespace
-from rsref_fast.cuda.tiles import Tile
+from rsref_fast.cuda.tile import Tile
+from rsref_fast.cuda.words import NUMBERS
 
-KERNEL = types.void(types.int64, types.int64, types.int64, types.int64)
-NUMBERS = 16
-"""Words of N for each shard: samples, steps, rows of a block, whether an index was out of range, whether forward keeps
-what backward needs; and, at CUTTING, whether any gradient is cut between steps."""
+WORDS = 6
+"""Arguments of a kernel, 64 bits each: the addresses of P and N of the first shard, how many words P has for each, the
+address of P of another shard, and two numbers of a step, for kernels that are one step's."""
 
-CUTTING = 9
+KERNEL = types.void(*[types.int64] * WORDS)
 
 
 @dataclass
 class Code:
-    """One kernel, as Numba lowered it.
-
-    Its arguments are 64-bit words: the addresses of P and N of the first shard, how many words P has for each, and
-    the address of P of another shard.
-    """
+    """One kernel, as Numba lowered it."""
 
     library: Any
 
@@ -54,11 +50,6 @@ class Code:
         return str(self.library.get_asm_str(cc=(*capability, "")))
 
 
-def kernels(text: str, entries: tuple[str, ...], dtype: np.dtype[Any], tile: Tile, team: str) -> dict[str, Code]:
-    """Return the kernels of a generated module, by entry. team: that of the entry `shard`; others are the grid's."""
-    return {entry: kernel(text, entry, dtype, tile, team if entry == "shard" else "grid") for entry in entries}
-
-
 def kernel(text: str, entry: str, dtype: np.dtype[Any], tile: Tile, team: str) -> Code:
     """Return one entry of a generated module as a kernel. team: what shares a shard's memory, the grid or a block."""
     names = dict(namespace(dtype, tile, team))
@@ -67,7 +58,7 @@ def kernel(text: str, entry: str, dtype: np.dtype[Any], tile: Tile, team: str) -
     run, words, block = names[entry], names["words"], names["block"]
     own = 1 if team == "block" else 0
 
-    def shards(P, N, slots, other):
+    def shards(P, N, slots, other, first, second):
         shard = block() * own
         run(words(P + shard * slots * 8), words(N + shard * NUMBERS * 8), words(other))
 

@@ -23,9 +23,13 @@ from rsref_fast.cuda.intrinsics import (
     threads,
 )  # fmt: skip
 from rsref_fast.cuda.jit import device
-from rsref_fast.cuda.tiles import Tile
+from rsref_fast.cuda.tile import Tile
 
-TEAMS = ("grid", "block")
+ELEMENTS = {
+    "f4": types.float32, "f8": types.float64, "i1": types.int8, "i2": types.int16, "i4": types.int32,
+    "i8": types.int64, "u1": types.uint8, "u2": types.uint16, "u4": types.uint32, "b1": types.uint8,
+}  # fmt: skip
+"""What callers' arrays may hold, by NumPy's code."""
 
 
 @device
@@ -133,5 +137,6 @@ def namespace(dtype: np.dtype[Any], tile: Tile, team: str) -> dict[str, Any]:
         "copy_rows": copy_rows, "gather_rows": gather_rows, "gather_previous": gather_previous,
         "zero": zero, "cut_rows": cut_rows, "add_part": add_part,
         "floats": pointer_to(element), "ints": pointer_to(types.int64), "bytes_": pointer_to(types.uint8),
+        **{f"pointer_{code}": pointer_to(kind) for code, kind in ELEMENTS.items()},
         "F": dtype.type, "I": np.int64, "U": np.uint8, "NAN": dtype.type("nan"), "INFINITY": dtype.type("inf"),
     }  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -11,30 +10,7 @@ from numba.cuda import types
 
 from rsref_fast.cuda.intrinsics import at, meet_in_block, quotient, remainder, shared_memory, thread
 from rsref_fast.cuda.jit import device
-
-
-@dataclass(frozen=True)
-class Tile:
-    """How a block computes a tile: `across` x `down` threads, each `wide` x `high` results, `depth` terms at a time."""
-
-    across: int
-    down: int
-    wide: int
-    high: int
-    depth: int
-
-    @property
-    def threads(self) -> int:
-        return self.across * self.down
-
-    @property
-    def columns(self) -> int:
-        return self.across * self.wide
-
-    @property
-    def rows(self) -> int:
-        return self.down * self.high
-
+from rsref_fast.cuda.tile import Tile
 
 TEXT = '''
 def multiply(rows, columns, depth, a, row_step, depth_step, {right}, c, c_step, accumulate, rank, size):

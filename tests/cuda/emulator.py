@@ -57,7 +57,7 @@ MACHINE = f"""
 @emu_current = global ptr null
 @emu_main = global [{CONTEXT_BYTES} x i8] zeroinitializer, align 64
 @emu_kernel = global ptr null
-@emu_arguments = global [4 x i64] zeroinitializer
+@emu_arguments = global [6 x i64] zeroinitializer
 declare i32 @swapcontext(ptr, ptr)
 {"".join(_field(f"emu_long_{name}", number) for name, number in REGISTERS.items())}
 {
@@ -83,11 +83,15 @@ define void @emu_start() {{
   %p1 = getelementptr i64, ptr @emu_arguments, i64 1
   %p2 = getelementptr i64, ptr @emu_arguments, i64 2
   %p3 = getelementptr i64, ptr @emu_arguments, i64 3
+  %p4 = getelementptr i64, ptr @emu_arguments, i64 4
+  %p5 = getelementptr i64, ptr @emu_arguments, i64 5
   %a0 = load i64, ptr @emu_arguments
   %a1 = load i64, ptr %p1
   %a2 = load i64, ptr %p2
   %a3 = load i64, ptr %p3
-  call void %kernel(i64 %a0, i64 %a1, i64 %a2, i64 %a3)
+  %a4 = load i64, ptr %p4
+  %a5 = load i64, ptr %p5
+  call void %kernel(i64 %a0, i64 %a1, i64 %a2, i64 %a3, i64 %a4, i64 %a5)
   call void @emu_done()
   ret void
 }}
@@ -160,6 +164,7 @@ class Kernel:
 
     def __init__(self, code):
         self.shared = {}
+        self.meets = code.cooperative
         texts = [translated(text, self.shared) for text in code.modules]
         machine = MACHINE + "".join(_shared(name, offset) for name, (offset, _) in self.shared.items())
         module = llvm.parse_assembly(machine)
@@ -179,7 +184,7 @@ class Kernel:
         """Run the kernel. backwards: whether the last thread is the first to run. Errors: `DivergenceError`."""
         assert self.shared_bytes <= SHARED_BYTES
         self._word("emu_kernel")[0] = self.entry
-        ctypes.memmove(self.engine.get_global_value_address("emu_arguments"), (c_int64 * 4)(*arguments), 32)
+        ctypes.memmove(self.engine.get_global_value_address("emu_arguments"), (c_int64 * 6)(*arguments), 48)
         total = blocks * threads
         stacks = np.empty(total * STACK_BYTES, np.uint8)
         contexts = np.zeros(total * CONTEXT_BYTES + 64, np.uint8)

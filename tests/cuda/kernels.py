@@ -10,7 +10,8 @@ import numpy as np
 from rsref_fast.cpu.kernels import Kernels
 from rsref_fast.cuda import build
 from rsref_fast.cuda.target import CUDA
-from rsref_fast.cuda.tiles import Tile
+from rsref_fast.cuda.tile import Tile
+from rsref_fast.cuda.words import CUTTING, NUMBERS
 from tests.cuda.emulator import POISON, Kernel
 
 TILE = Tile(across=4, down=3, wide=1, high=2, depth=5)
@@ -28,10 +29,10 @@ def places(plan, arrays):
         return arrays[place.array].ctypes.data + place.offset
 
     table = np.array([[address(place) for place in own] for _, own in plan.shards], np.int64)
-    numbers = np.zeros((len(plan.shards), build.NUMBERS), np.int64)
+    numbers = np.zeros((len(plan.shards), NUMBERS), np.int64)
     for row, (shard, _) in zip(numbers, plan.shards):
         row[:5] = shard.count, shard.steps, max(plan.limit, shard.count), 0, plan.taped
-        row[build.CUTTING] = shard.cut.any()
+        row[CUTTING] = shard.cut.any()
     return table, numbers, kept
 
 

@@ -1,0 +1,68 @@
+"""From PTX to what a GPU runs, by nvJitLink, with no GPU; and what became of registers and shared memory."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+
+from cuda.bindings import nvjitlink
+from cuda.pathfinder import find_static_lib
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a kernel needs of a multiprocessor: registers a thread, bytes of shared memory a block, and bytes spilled."""
+
+    registers: int
+    shared: int
+    spilled: int
+    stack: int
+
+
+@dataclass(frozen=True)
+class Linked:
+    """A kernel's machine code for one architecture, and the linker's account of it."""
+
+    image: bytes
+    report: Report
+
+
+@cache
+def runtime_library() -> str:
+    """Return the path of the device runtime, which grid syncs are part of."""
+    return str(find_static_lib("cudadevrt"))
+
+
+def link(ptx: str, arch: str, cooperative: bool) -> Linked:
+    """Return the machine code of a kernel. arch: "sm_90". cooperative: whether it needs the device runtime."""
+    options = [f"-arch={arch}", "-O3", "-verbose"]
+    handle = nvjitlink.create(len(options), options)
+    try:
+        text = ptx.encode()
+        nvjitlink.add_data(handle, nvjitlink.InputType.PTX, text, len(text), "kernel.ptx")
+        if cooperative:
+            nvjitlink.add_file(handle, nvjitlink.InputType.LIBRARY, runtime_library())
+        nvjitlink.complete(handle)
+        image = bytearray(nvjitlink.get_linked_cubin_size(handle))
+        nvjitlink.get_linked_cubin(handle, image)
+        log = bytearray(nvjitlink.get_info_log_size(handle))
+        nvjitlink.get_info_log(handle, log)
+    finally:
+        nvjitlink.destroy(handle)
+    return Linked(bytes(image), _report(log.decode(errors="replace")))
+
+
+def _report(log: str) -> Report:
+    """Read ptxas's account of the kernel itself, which comes before that of the runtime's own functions."""
+
+    def number(pattern: str) -> int:
+        found = re.search(pattern, log)
+        return int(found[1]) if found else 0
+
+    return Report(
+        registers=number(r"Used (\d+) registers"),
+        shared=number(r"Used \d+ registers[^\n]*?(\d+) bytes smem"),
+        spilled=number(r"(\d+) bytes spill stores") + number(r"(\d+) bytes spill loads"),
+        stack=number(r"(\d+) bytes stack frame"),
+    )

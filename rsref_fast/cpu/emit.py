@@ -101,7 +101,8 @@ class Target:
 
     runtime: the module whose names the text uses. function: what writes loops. rules: those of ops that are not
     pointwise. product: writes matrix products. together: the lines of some calls. ordered: an entry's lines, from those
-    lines, what each call of a function writes, and the names of the memory that changes meanwhile.
+    lines, what each call of a function writes, and the names of the memory that changes meanwhile. addressed: lines
+    in which the names of pointers stand for what computes them.
     """
 
     runtime: str
@@ -110,10 +111,17 @@ class Target:
     product: Callable[[Function, View, View, View, Buffer | None, bool], None]
     together: Callable[[Iterable[Call | str]], list[str]]
     ordered: Callable[[Sequence[str], Mapping[str, frozenset[str]], Collection[str]], list[str]]
+    addressed: Callable[[Sequence[str], Mapping[str, str]], list[str]]
+
+
+def named(lines: Sequence[str], pointers: Mapping[str, str]) -> list[str]:
+    """Return an entry's lines after one for each pointer that they name."""
+    return [*(f"{name} = {text}" for name, text in pointers.items()), *lines]
 
 
 CPU = Target(
-    "rsref_fast.cpu.runtime", Function, loops.RULES, products.product, together, lambda lines, written, memory: [*lines]
+    "rsref_fast.cpu.runtime", Function, loops.RULES, products.product, together,
+    ordered=lambda lines, written, memory: [*lines], addressed=named,
 )  # fmt: skip
 
 
@@ -324,13 +332,14 @@ class Writer:
             changing = [name for name in self.memory if name not in self.fixed]
             lines = ["rank = rank_of(N)", "size = size_of(N)", *self.target.ordered(lines, self.written, changing)]
             body = "\n".join(lines)
-            variables = [
-                f"{INDENT}{m.name} = {POINTERS[m.kind]}(P, {slots[m.name]})"
+            pointers = {
+                m.name: f"{POINTERS[m.kind]}(P, {slots[m.name]})"
                 for m in self.memory.values()
                 if _mentions(body, m.name)
-            ]
+            }
+            lines = self.target.addressed(lines, pointers)
             header = [f"@entry\ndef {name}(P, N, Q):", f'{INDENT}"""{comment}"""']
-            parts.append("\n".join([*header, *variables, *(INDENT + line for line in lines), f"{INDENT}return 0"]))
+            parts.append("\n".join([*header, *(INDENT + line for line in lines), f"{INDENT}return 0"]))
         choice = "".join(f"{INDENT}if N[5] == {i}:\n{INDENT * 2}{name}(P, N, Q)\n" for i, name in enumerate(names))
         parts.append(f'@entry\ndef run(P, N, Q):\n{INDENT}"""What N[5] asks for."""\n{choice}{INDENT}return 0')
         return Source("\n\n\n".join(parts) + "\n", tuple(names), list(self.memory.values()), dict(self.fixed))

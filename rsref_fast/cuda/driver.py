@@ -1,7 +1,7 @@
 """A GPU through its driver: memory, modules, launches, in the order of a stream; nothing here waits for the device.
 
-The driver's functions come from NVIDIA's bindings (`cuda.bindings.driver`), which numba-cuda brings along. Tests hand in
-functions of the same names that run kernels on the CPU.
+The driver's functions come from NVIDIA's bindings (`cuda.bindings.driver`), which numba-cuda brings along. Tests hand
+in functions of the same names that run kernels on the CPU.
 """
 
 from __future__ import annotations

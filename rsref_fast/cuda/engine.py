@@ -1,4 +1,4 @@
-"""The engine for arrays on a GPU: plans a call, hands everything to the device in a stream's order, and waits for nothing.
+"""The engine for arrays on a GPU: plans a call, and hands it to the device in a stream's order, waiting for nothing.
 
 All arrays are the caller's own, in place; a mask on the device is made into packed rows there.
 """
@@ -20,13 +20,15 @@ from rsref_fast.cpu.specialised import Specialised
 from rsref_fast.cuda.arrays import DeviceArray, device_array
 from rsref_fast.cuda.choice import STRATEGIES, Choice, choose
 from rsref_fast.cuda.driver import Device
+from rsref_fast.cuda.inspection import BATCHES, built
 from rsref_fast.cuda.kernels import Helpers, on
 from rsref_fast.cuda.masks import Packed, Rows
 from rsref_fast.cuda.script import Script
 from rsref_fast.cuda.tile import USUAL, Tile
 from rsref_fast.cuda.words import CUTTING, NUMBERS
+from rsref_fast.explain import explain
 from rsref_fast.packing import Shard, masked_batch, whole_batch
-from rsref_fast.program import build
+from rsref_fast.program import Compiled, build
 
 Array = np.ndarray
 REMEMBERED = 16
@@ -69,6 +71,7 @@ class CudaEngine:
         self.allocate: Callable[[int, int], Any] = device.allocate
         self.reference = ReferenceEngine(recurrence)
         self.choice: Choice | None = None
+        """How calls are spread over the device, if that is not to be chosen by their sizes."""
         self._special: dict[Any, Specialised] = {}
         self._helpers: dict[str, Helpers] = {}
         self.gathers = any(t.op is not None and t.op.name == "take" for t in recurrence.graph.order)
@@ -89,6 +92,29 @@ class CudaEngine:
         if dtype.name not in self._helpers:
             self._helpers[dtype.name] = Helpers(self.device, dtype, self.tile)
         return self._helpers[dtype.name]
+
+    def explain(self) -> str:
+        """Return what was hoisted, sunk, merged and fused, and how calls of some sizes are spread over the device.
+
+        `rsref_fast.cuda.inspect` tells registers, shared memory and PTX as well.
+        Errors: ValueError if nothing is compiled yet and the step leaves inner lengths open.
+        """
+        found = [(s.dtype, s.compiled) for s in self._special.values()]
+        return "\n\n".join(
+            "\n".join(
+                [
+                    f"{dtype.name}, {self.device.limits.multiprocessors} multiprocessors",
+                    explain(compiled, dtype.itemsize),
+                    *(f"a batch of {n}: {self._choose(compiled, n)}" for n in BATCHES),
+                ]
+            )
+            for dtype, compiled in found or [(np.dtype(np.float32), built(self.recurrence))]
+        )
+
+    @property
+    def source(self) -> str:
+        """The generated source of all that is compiled."""
+        return "\n\n".join(f"{s.forward.text}\n\n{s.backward.text}" for s in self._special.values())
 
     # --- forward --------------------------------------------------------------------------------------------------
 
@@ -123,7 +149,7 @@ class CudaEngine:
         script = Script()
         rows = Rows(self, script, special, stream)
         arguments = [[rows.plain(a, t.dtype) for a, t in zip(*pair)] for pair in zip(given, self._leaves())]
-        choice = self._chosen(special, batch)
+        choice = self.choice or self._choose(special.compiled, batch)
         packed = None
         if own_mask is not None:
             if special.compiled.mixes:
@@ -154,12 +180,8 @@ class CudaEngine:
             tape if taped else None,
         )
 
-    def _chosen(self, special: Specialised, batch: int) -> Choice:
-        if self.choice is not None:
-            return self.choice
-        return choose(
-            special.compiled.forward, special.compiled.mixes, batch, self.device.limits, self.tile, self.strategy, 1
-        )
+    def _choose(self, compiled: Compiled, batch: int) -> Choice:
+        return choose(compiled.forward, compiled.mixes, batch, self.device.limits, self.tile, self.strategy, 1)
 
     # --- backward -------------------------------------------------------------------------------------------------
 
@@ -268,7 +290,7 @@ class CudaEngine:
 
     def _fixed(self, plan: Plan, stream: int) -> dict[int, int]:
         """Return the addresses of a plan's own arrays on the device, copied there once."""
-        held: Any = getattr(plan, "on_device", None)
+        held = next((thing for thing in plan.kept if isinstance(thing, dict)), None)
         if held is None:
             arrays = {
                 id(place.fixed): place.fixed for _, own in plan.shards for place in own if place.fixed is not None
@@ -279,7 +301,7 @@ class CudaEngine:
                 self.device.upload(memory.address, np.ascontiguousarray(array), stream)
                 held[key] = memory
             self.device.synchronize(stream)  # once for each set of sizes: later calls may be on other streams
-            plan.on_device = held  # type: ignore[attr-defined]
+            plan.kept.append(held)
         return {key: memory.address for key, memory in held.items()}
 
 

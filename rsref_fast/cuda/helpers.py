@@ -103,7 +103,7 @@ def clear(P, N, Q):
 
 @entry
 def hold(P, N, Q):
-    """P: values (rows, time, width), mask; N: rows, width, time. Masked steps repeat the last valid one, or are zero."""
+    """P: values (rows, time, width), mask; N: rows, width, time. Masked steps repeat the last valid one, or zero."""
     values, mask = {pointer}(P, 0), bytes_(P, 1)
     width, time = N[1], N[2]
     for e in range(rank_of(N), N[0] * width, size_of(N)):

@@ -25,6 +25,11 @@ class DeviceFunction(CUDADispatcher):
                 self.py_func, return_type, args, nvvm_options={"opt": 3, "fastmath": False}, cc=BASE,
                 forceinline=self.targetoptions["forceinline"],
             )  # fmt: skip
+            if self.targetoptions["apart"]:
+                for module in found.library.modules:
+                    for function in module.functions:
+                        if function.name == found.fndesc.llvm_func_name:
+                            function.attributes.add("noinline")
             self.overloads[args] = found
             found.target_context.insert_user_function(found.entry_point, found.fndesc, [found.library])
         return self.overloads[args]
@@ -35,5 +40,16 @@ def device(function: Any) -> DeviceFunction:
     options = {
         "device": True, "debug": False, "lineinfo": False, "opt": True, "fastmath": False, "forceinline": False,
         "inline": "never", "extensions": [], "link": [], "launch_bounds": None, "lto": False,
+        "apart": False,
     }  # fmt: skip
     return DeviceFunction(function, targetoptions=options)
+
+
+def apart(function: Any) -> DeviceFunction:
+    """Turn a Python function into one that kernels call and never take in.
+
+    A kernel that takes in all its units needs as many registers as the worst of them and all that waits meanwhile.
+    """
+    made = device(function)
+    made.targetoptions["apart"] = True
+    return made

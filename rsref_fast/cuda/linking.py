@@ -12,7 +12,7 @@ from cuda.pathfinder import find_static_lib
 
 @dataclass(frozen=True)
 class Report:
-    """What a kernel needs of a multiprocessor: registers a thread, bytes of shared memory a block, and bytes spilled."""
+    """What a kernel needs: registers a thread, bytes of shared memory a block; bytes spilled, and of its stack."""
 
     registers: int
     shared: int

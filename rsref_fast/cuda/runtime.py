@@ -22,7 +22,7 @@ from rsref_fast.cuda.intrinsics import (
     thread,
     threads,
 )  # fmt: skip
-from rsref_fast.cuda.jit import device
+from rsref_fast.cuda.jit import apart, device
 from rsref_fast.cuda.tile import Tile
 
 ELEMENTS = {
@@ -130,7 +130,7 @@ def namespace(dtype: np.dtype[Any], tile: Tile, team: str) -> dict[str, Any]:
     element = types.float32 if dtype.itemsize == 4 else types.float64
     return {
         **functions(dtype), **tiles.products(dtype, tile, first_tile, tile_step),
-        "kernel": device, "summing": device, "entry": device, "at": at, "words": intrinsics.words,
+        "kernel": apart, "summing": apart, "entry": device, "at": at, "words": intrinsics.words,
         "block": block,
         "quotient": quotient, "remainder": remainder, "rank_of": rank_of, "size_of": size_of, "meet": meet,
         "cutting_of": cutting_of,

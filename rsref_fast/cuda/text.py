@@ -6,7 +6,8 @@ memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
 from rsref_fast.cpu.emit import Call
@@ -51,3 +52,11 @@ class TeamFunction(Function):
 def together(calls: Iterable[Call | str]) -> list[str]:
     """Return the lines of some calls, which every thread makes; `ordering` finds out where they meet."""
     return [line for call in calls for line in (call.lines if isinstance(call, Call) else (call,))]
+
+
+def addressed(lines: Sequence[str], pointers: Mapping[str, str]) -> list[str]:
+    """Return lines that fetch each pointer where it is used: all of them at once would fill half of the registers."""
+    if not pointers:
+        return [*lines]
+    names = re.compile(rf"\b({'|'.join(sorted(pointers, key=len, reverse=True))})\b")
+    return [names.sub(lambda found: pointers[found[1]], line) for line in lines]

@@ -35,7 +35,7 @@ def multiply(rows, columns, depth, a, row_step, depth_step, {right}, c, c_step, 
                 {load}
                 right[k * {columns} + j] = value
             meet_in_block()
-            for k in range({depth}):
+            for k in range(min({depth}, depth - start)):
                 {read}
                 {multiply}
             meet_in_block()

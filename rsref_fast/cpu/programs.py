@@ -95,10 +95,10 @@ def backward_source(compiled: Compiled, width: int, target: Target = CPU) -> Sou
             loop.append(w.copied(Section.LOOP, layout.views[tensor], accumulators[-1], "n", add=True))
     for i, tensor in enumerate(compiled.d_parameters):
         if tensor is not None and layout.section.get(tensor) in (Section.LOOP, None):
-            target = Buffer(f"total{i}", "float", Space.FIXED, compiled.graph.parameters[i].shape)
-            loop.append(w.copied(Section.LOOP, layout.views[tensor], target, "n", add=True))
-            folds.append(target)
-            totals[i] = whole(target)
+            total = Buffer(f"total{i}", "float", Space.FIXED, compiled.graph.parameters[i].shape)
+            loop.append(w.copied(Section.LOOP, layout.views[tensor], total, "n", add=True))
+            folds.append(total)
+            totals[i] = whole(total)
     entering, cuts, ending = [], [], []
     for i, (tensor, flow) in enumerate(zip(compiled.d_states, compiled.flows)):
         if flow is None:
@@ -134,8 +134,8 @@ def backward_source(compiled: Compiled, width: int, target: Target = CPU) -> Sou
     finish = w.section(Section.FINISH, "0")
     for i, tensor in enumerate(compiled.d_parameters):
         if tensor is not None:
-            target = Buffer(f"d_parameter{i}", "float", Space.FIXED, compiled.graph.parameters[i].shape)
-            finish.append(w.copied(Section.FINISH, totals.get(i, layout.views[tensor]), target, "0"))
+            gradient = Buffer(f"d_parameter{i}", "float", Space.FIXED, compiled.graph.parameters[i].shape)
+            finish.append(w.copied(Section.FINISH, totals.get(i, layout.views[tensor]), gradient, "0"))
     folds = list(dict.fromkeys(folds))
     zeros = [f"zero({b.width}, {w.variable(b)}, rank, size)" for b in folds]
     zeros += [f"zero(n0 * {b.width}, {w.variable(b)}, rank, size)" for b in accumulators]

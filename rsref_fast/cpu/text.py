@@ -65,9 +65,12 @@ class Function:
         yield indices
         self.depth = depth
 
-    @contextmanager
-    def shared_nest(self, shape: Shape) -> Iterator[list[str]]:
+    def shared_nest(self, shape: Shape) -> AbstractContextManager[list[str]]:
         """Open one loop an axis as `nest` does; the innermost one is split among the threads of a team."""
+        return self._innermost_split(shape)
+
+    @contextmanager
+    def _innermost_split(self, shape: Shape) -> Iterator[list[str]]:
         axes = [axis for axis, length in enumerate(shape) if length != 1]
         if not axes:
             with self.nest(shape) as indices:

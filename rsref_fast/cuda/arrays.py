@@ -42,12 +42,10 @@ KINDS = {code: kind for kind, code in CODES.items()}
 _alive: dict[int, Any] = {}
 
 
-@ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 def _delete(address: int) -> None:
     _alive.pop(address, None)
 
 
-@ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 def _unclaimed(capsule: int) -> None:
     """A capsule that nobody has used takes its array with it; one that was used has another name by now."""
     if _python.PyCapsule_IsValid(capsule, b"dltensor"):
@@ -57,6 +55,9 @@ def _unclaimed(capsule: int) -> None:
 _pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p)(
     ("PyCapsule_GetPointer", _python)
 )  # fmt: skip
+
+_c_delete = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(_delete)
+_c_unclaimed = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(_unclaimed)
 
 
 @dataclass
@@ -115,10 +116,10 @@ class DeviceArray:
         managed.tensor = _Tensor(
             self.address, *self.place, self.ndim, CODES[self.dtype.kind], 8 * self.dtype.itemsize, 1, shape, strides, 0
         )
-        managed.deleter = ctypes.cast(_delete, ctypes.c_void_p)
+        managed.deleter = ctypes.cast(_c_delete, ctypes.c_void_p)
         address = ctypes.addressof(managed)
         _alive[address] = (managed, shape, strides, self)
-        return _python.PyCapsule_New(address, b"dltensor", ctypes.cast(_unclaimed, ctypes.c_void_p))
+        return _python.PyCapsule_New(address, b"dltensor", ctypes.cast(_c_unclaimed, ctypes.c_void_p))
 
     def reshaped(self, *shape: int) -> DeviceArray:
         assert self.contiguous

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,7 @@ class Code:
         return str(self.library.get_asm_str(cc=(*capability, "")))
 
 
+@lru_cache(maxsize=256)
 def kernel(text: str, entry: str, dtype: np.dtype[Any], tile: Tile, team: str) -> Code:
     """Return one entry of a generated module as a kernel. team: what shares a shard's memory, the grid or a block."""
     names = dict(namespace(dtype, tile, team))

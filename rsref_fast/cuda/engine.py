@@ -141,7 +141,7 @@ class CudaEngine:
         batch = next((a.shape[0] for group in given[:3] for a in group), 1)
         likes = [[np.broadcast_to(np.zeros((), a.dtype), a.shape) for a in group] for group in given]
         like = None if own_mask is None else np.broadcast_to(np.zeros((), bool), own_mask.shape)
-        specs = self.reference.check(*likes, like, length, batch)
+        specs = self.reference.check(likes[0], likes[1], likes[2], likes[3], like, length, batch)
         floating = [a.dtype for group in given for a in group if a.dtype.kind == "f"]
         dtype = np.result_type(np.float32, *floating)
         shapes = [a.shape[:1] + a.shape[2:] for a in given[0]] + [a.shape for group in given[1:3] for a in group]

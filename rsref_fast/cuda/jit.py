@@ -12,7 +12,7 @@ BASE = (7, 5)
 """The compute capability for which functions are typed and lowered; what NVVM makes of them is for the real one."""
 
 
-class DeviceFunction(CUDADispatcher):
+class DeviceFunction(CUDADispatcher):  # type: ignore[misc]
     """A function that kernels call, compiled without asking any device what it can do."""
 
     def get_call_template(self, args: Any, kws: Any) -> Any:

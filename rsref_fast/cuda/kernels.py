@@ -33,7 +33,7 @@ class DeviceKernels(Kernels):
         self._loaded: dict[tuple[str, str], Loaded] = {}
 
     @classmethod
-    def panel_width(cls, dtype: np.dtype[Any]) -> int:  # type: ignore[override]
+    def panel_width(cls, dtype: np.dtype[Any]) -> int:
         return cls.tile.columns
 
     def entry(self, name: str, team: str = "grid") -> Loaded:

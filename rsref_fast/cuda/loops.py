@@ -61,7 +61,7 @@ def _pad(function: Function, tensor: Tensor, target: View, sources: Sequence[Vie
     for pads, length in zip(tensor.attrs["pads"], target.shape):
         if pads != (0, 0) and isinstance(length, Varying):
             raise NotImplementedError("padding of the batch has no kernel")
-        bounds.append((None, None, 1) if pads == (0, 0) else (pads[0], length - pads[1], 1))  # type: ignore[operator]
+        bounds.append((None, None, 1) if pads == (0, 0) else (pads[0], length - pads[1], 1))
     _placed(function, target, sources[0], bounds, literal(tensor.attrs["value"], tensor.dtype).text)
 
 

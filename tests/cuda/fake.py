@@ -121,14 +121,17 @@ class Driver:
             assert (whole[start + size : start + size + MARGIN] == MARK).all(), "something was written behind an array"
 
     def cuMemcpyHtoDAsync(self, target, source, size, stream):
-        ctypes.memmove(target, source, size)
-        return (0,)
+        return self._move(target, source, size)
 
     def cuMemcpyDtoHAsync(self, target, source, size, stream):
-        return self.cuMemcpyHtoDAsync(target, source, size, stream)
+        return self._move(target, source, size)
 
     def cuMemcpyDtoDAsync(self, target, source, size, stream):
-        return self.cuMemcpyHtoDAsync(target, source, size, stream)
+        return self._move(target, source, size)
+
+    def _move(self, target, source, size):
+        ctypes.memmove(target, source, size)
+        return (0,)
 
     def cuMemsetD8Async(self, address, value, size, stream):
         ctypes.memset(address, value, size)

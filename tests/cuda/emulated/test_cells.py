@@ -3,25 +3,14 @@
 import numpy as np
 import pytest
 
-from rsref import cells, set_random_seed
 from rsref.testing.arguments import random_arguments
 from rsref_fast.cpu.engine import FastEngine
 from rsref_fast.cpu.splitting import Split
 from tests.cuda.kernels import Emulated, EmulatedBlocks
+from tests.cuda.steps import CELLS, MASK, recurrence_of
 from tests.fast.agreement import check
 
-CELLS = [name for name in cells.__all__ if name.endswith("Cell") and name not in ("RNNCell", "LayerCell")]
-MASK = np.array([[1, 0, 1, 1, 0], [1, 1, 1, 1, 1], [0, 0, 0, 0, 0]], bool)
 PRECISIONS = pytest.mark.parametrize("dtype", [np.float64, np.float32], ids=["float64", "float32"])
-
-
-def recurrence_of(name, units=4, width=2, **options):
-    set_random_seed(0)
-    if name == "AttentionDecoderCell":
-        options.update(decode=True, output_length=3)
-    layer = getattr(cells, name)(units).get_layer(**options)
-    layer.build((None, None, 3, 4, width) if name == "ConvLSTMCell" else (None, None, width))
-    return layer.recurrence
 
 
 @PRECISIONS

@@ -9,10 +9,10 @@ import pytest
 from rsref.testing.arguments import random_arguments
 from rsref_fast.cpu.engine import FastEngine
 from rsref_fast.cpu.splitting import Split
-from rsref_fast.cuda import runtime, tiles
+from rsref_fast.cuda import build, runtime, tiles
 from tests.cuda.emulator import DivergenceError
 from tests.cuda.kernels import Emulated, EmulatedBlocks, compiled
-from tests.cuda.test_cells import recurrence_of
+from tests.cuda.steps import recurrence_of
 from tests.fast.agreement import check
 
 MASK = np.array([[1, 0, 1, 1, 0, 1], [1, 1, 1, 1, 1, 1], [0, 0, 0, 0, 0, 0], [1, 1, 0, 1, 0, 0]], bool)
@@ -90,6 +90,11 @@ def test_a_missing_meeting_is_noticed(chosen):
     assert noticed
 
 
+def forget():
+    for function in (runtime.namespace, build.kernel, compiled):
+        function.cache_clear()
+
+
 @pytest.mark.parametrize("packed", [False, True], ids=["strided", "packed"])
 @pytest.mark.parametrize("which", range(2))
 def test_a_missing_barrier_in_a_product_is_noticed(monkeypatch, which, packed):
@@ -104,14 +109,12 @@ def test_a_missing_barrier_in_a_product_is_noticed(monkeypatch, which, packed):
         return parts[0] + between[0] + parts[1] + between[1] + parts[2]
 
     monkeypatch.setattr(tiles, "source_of", source_of)
-    runtime.namespace.cache_clear()
-    compiled.cache_clear()
+    forget()
     try:
         with pytest.raises(AssertionError):
             run(Emulated)
     finally:
-        runtime.namespace.cache_clear()
-        compiled.cache_clear()
+        forget()
 
 
 def test_threads_that_never_come_are_an_error():

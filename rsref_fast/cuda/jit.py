@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from numba.cuda import types
@@ -45,11 +46,20 @@ def device(function: Any) -> DeviceFunction:
     return DeviceFunction(function, targetoptions=options)
 
 
-def apart(function: Any) -> DeviceFunction:
-    """Turn a Python function into one that kernels call and never take in.
+def unit_decorator() -> Callable[[Any], DeviceFunction]:
+    """Return what turns generated functions into ones that kernels call and never take in.
 
     A kernel that takes in all its units needs as many registers as the worst of them and all that waits meanwhile.
+    Functions that differ in their names and comments alone become one, which is compiled once.
     """
-    made = device(function)
-    made.targetoptions["apart"] = True
-    return made
+    known: dict[Any, DeviceFunction] = {}
+
+    def unit(function: Any) -> DeviceFunction:
+        code = function.__code__
+        key = code.co_code, code.co_consts[1:], code.co_names, code.co_varnames
+        if key not in known:
+            known[key] = device(function)
+            known[key].targetoptions["apart"] = True
+        return known[key]
+
+    return unit

@@ -22,7 +22,7 @@ from rsref_fast.cuda.intrinsics import (
     thread,
     threads,
 )  # fmt: skip
-from rsref_fast.cuda.jit import apart, device
+from rsref_fast.cuda.jit import device, unit_decorator
 from rsref_fast.cuda.tile import Tile
 
 ELEMENTS = {
@@ -127,10 +127,11 @@ def namespace(dtype: np.dtype[Any], tile: Tile, team: str) -> dict[str, Any]:
             for e in range(rank_of(0), (off[s + 1] - off[s]) * width, size_of(0)):
                 target[place + e] = source[before * width + e]
 
+    unit = unit_decorator()
     element = types.float32 if dtype.itemsize == 4 else types.float64
     return {
         **functions(dtype), **tiles.products(dtype, tile, first_tile, tile_step),
-        "kernel": apart, "summing": apart, "entry": device, "at": at, "words": intrinsics.words,
+        "kernel": unit, "summing": unit, "entry": device, "at": at, "words": intrinsics.words,
         "block": block,
         "quotient": quotient, "remainder": remainder, "rank_of": rank_of, "size_of": size_of, "meet": meet,
         "cutting_of": cutting_of,

@@ -23,7 +23,7 @@ def test_values_and_gradients(part):
         max_examples=EACH, deadline=None, database=None, suppress_health_check=list(HealthCheck),
         phases=[Phase.generate],
     )  # fmt: skip
-    @given(example=step_graphs())
+    @given(example=step_graphs(max_ops=6))
     def run(example):
         engine = FastEngine(example.recurrence, Emulated)
         # without any float the working precision is float32

@@ -63,7 +63,11 @@ def kernel(text: str, entry: str, dtype: np.dtype[Any], tile: Tile, team: str) -
         shard = block() * own
         run(words(P + shard * slots * 8), words(N + shard * NUMBERS * 8), words(other))
 
+    def piece(P, N, slots, other, first, second):
+        run(words(P), words(N), words(other), first, second)
+
+    whole = run.py_func.__code__.co_argcount == 3
     library, _ = _compile_pyfunc_with_fixup(
-        shards, KERNEL, device=False, cc=BASE, abi="numba", launch_bounds=tile.threads
+        shards if whole else piece, KERNEL, device=False, cc=BASE, abi="numba", launch_bounds=tile.threads
     )
     return Code(library)

@@ -5,16 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rsref_fast.cuda.driver import Limits
-from rsref_fast.cuda.tile import Tile
 from rsref_fast.explain import flops_of
 from rsref_fast.layout import Section
-from rsref_fast.lengths import sized
 from rsref_fast.program import Program
 
 STRATEGIES = ("auto", "persistent", "alternating")
 
 ALONE = 300_000
 """Additions and multiplications of a step that one block does sooner than all blocks of a GPU have met twice."""
+
+
+LARGE = 4_000_000_000
+"""Additions and multiplications of a step that take a GPU so long that a launch costs nothing beside them."""
 
 
 @dataclass(frozen=True)
@@ -38,32 +40,24 @@ class Choice:
 
 
 def choose(
-    program: Program, mixes: bool, batch: int, limits: Limits, tile: Tile, strategy: str = "auto", at_once: int = 0
+    program: Program, mixes: bool, batch: int, limits: Limits, strategy: str = "auto", at_once: int = 0
 ) -> Choice:
     """Return how a call of some samples is computed.
 
     at_once: blocks that a multiprocessor runs at the same time. The thresholds are reckoned, not measured.
     """
-    flops, width = loop_size(program)
+    flops = loop_flops(program)
     most = max(1, min(batch, limits.multiprocessors))
     if strategy != "alternating" and not mixes and flops * -(-batch // most) <= ALONE:
         return Choice("persistent", "block", most, limits.multiprocessors)
-    tiles = max(1, -(-batch // tile.rows) * -(-width // tile.columns))
     room = max(1, at_once) * limits.multiprocessors
-    if strategy == "alternating":
-        return Choice("alternating", "grid", 1, tiles)
+    if strategy == "alternating" or (strategy == "auto" and flops * batch > LARGE):
+        return Choice("alternating", "grid", 1, room)
     return Choice("persistent", "grid", 1, room)
 
 
-def loop_size(program: Program) -> tuple[int, int]:
-    """Return the additions and multiplications of a step for one sample, and the most results of any of its units."""
+def loop_flops(program: Program) -> int:
+    """Return the additions and multiplications of a step for one sample, without what leaves the loop."""
     layout = program.layout
     inside = [t for t, section in layout.section.items() if section is Section.LOOP and t not in layout.moved]
-    flops = sum(flops_of(layout, tensor) for tensor in inside)
-    widths = [1]
-    for tensor in inside:
-        elements = 1
-        for length in layout.shapes[tensor]:
-            elements *= max(1, sized(length, 1))
-        widths.append(elements)
-    return flops, max(widths)
+    return sum(flops_of(layout, tensor) for tensor in inside)

@@ -6,8 +6,10 @@ in functions of the same names that run kernels on the CPU.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
@@ -109,14 +111,33 @@ class Device:
         else:
             self.call("cuLaunchKernel", function, *shape, values, 0)
 
+    def record(self, launch: Callable[[int], None]) -> Any:
+        """Return a graph of the launches that a function makes on the stream that it is given."""
+        stream = self.call("cuStreamCreate", 1)  # one that does not wait for the default stream
+        self.call("cuStreamBeginCapture", stream, self.api.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL)
+        launch(int(stream))
+        graph = self.call("cuStreamEndCapture", stream)
+        made = self.call("cuGraphInstantiate", graph, 0)
+        self.call("cuGraphDestroy", graph)
+        self.call("cuStreamDestroy", stream)
+        return made
+
+    def forget(self, graph: Any) -> None:
+        self._quietly("cuGraphExecDestroy", graph)
+
+    def replay(self, graph: Any, stream: int) -> None:
+        self.call("cuGraphLaunch", graph, stream)
+
     def allocate(self, size: int, stream: int) -> Memory:
         return Memory(self, size, stream)
 
     def release(self, address: int, stream: int) -> None:
-        try:
-            self.call("cuMemFreeAsync", address, stream)
-        except Exception:  # at the end of the process the driver may be gone before our memory is
-            return
+        self._quietly("cuMemFreeAsync", address, stream)
+
+    def _quietly(self, name: str, *arguments: Any) -> None:
+        """Give something back: at the end of the process the driver may be gone before it is."""
+        with contextlib.suppress(Exception):
+            self.call(name, *arguments)
 
     def upload(self, address: int, values: Array, stream: int) -> None:
         """Copy a host array, which may be changed as soon as this returns: its pages are not pinned."""

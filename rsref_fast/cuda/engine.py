@@ -20,6 +20,7 @@ from rsref_fast.cpu.specialised import Specialised
 from rsref_fast.cuda.arrays import DeviceArray, device_array
 from rsref_fast.cuda.choice import STRATEGIES, Choice, choose
 from rsref_fast.cuda.driver import Device
+from rsref_fast.cuda.graphs import Graph, Graphs
 from rsref_fast.cuda.inspection import BATCHES, built
 from rsref_fast.cuda.kernels import Helpers, on
 from rsref_fast.cuda.masks import Packed, Rows
@@ -72,6 +73,7 @@ class CudaEngine:
         self.reference = ReferenceEngine(recurrence)
         self.choice: Choice | None = None
         """How calls are spread over the device, if that is not to be chosen by their sizes."""
+        self._graphs = Graphs()
         self._special: dict[Any, Specialised] = {}
         self._helpers: dict[str, Helpers] = {}
         self.gathers = any(t.op is not None and t.op.name == "take" for t in recurrence.graph.order)
@@ -181,7 +183,7 @@ class CudaEngine:
         )
 
     def _choose(self, compiled: Compiled, batch: int) -> Choice:
-        return choose(compiled.forward, compiled.mixes, batch, self.device.limits, self.tile, self.strategy, 1)
+        return choose(compiled.forward, compiled.mixes, batch, self.device.limits, self.strategy, 1)
 
     # --- backward -------------------------------------------------------------------------------------------------
 
@@ -260,14 +262,38 @@ class CudaEngine:
         kernels: Any = plan.kernels
         if plan.prepares:
             script.launch(kernels.entry("prepare"), choice.blocks, table, number, slots)
-        blocks = len(plan.shards) if choice.team == "block" else choice.blocks
-        script.launch(kernels.entry("shard", choice.team), blocks, table, number, slots)
+        if choice.strategy == "alternating":
+            self._alternate(script, plan, (table, number, slots), choice, packed, stream)
+        else:
+            blocks = len(plan.shards) if choice.team == "block" else choice.blocks
+            script.launch(kernels.entry("shard", choice.team), blocks, table, number, slots)
         if plan.kernels.source.backward:
             for i in range(1, len(plan.shards)):
                 script.launch(kernels.entry("fold"), choice.blocks, table, number, slots, table + i * slots)
             script.launch(kernels.entry("finish"), choice.blocks, table, number, slots)
         if self.gathers:
             script.note(number, len(plan.shards))
+
+    def _alternate(
+        self, script: Script, plan: Plan, places: tuple[int, int, int], choice: Choice, packed: Packed | None,
+        stream: int,
+    ) -> None:  # fmt: skip
+        """Put the launches of a program's pieces into a script, as a graph."""
+        kernels: Any = plan.kernels
+        (shard, _), (table, number, slots) = plan.shards[0], places
+        cutting = bool(script.words[number + CUTTING])
+        block = max(1, max(plan.limit, shard.count) // max(1, shard.count))
+
+        def make() -> Graph:
+            calls = kernels.pieces.launches(shard.steps, block, plan.taped, cutting, packed is not None)
+            launches = [(kernels.piece(name), choice.blocks, a, b) for name, a, b in calls]
+            return Graph(self.device, launches, plan, slots, NUMBERS, stream)
+
+        graph = self._graphs.get((id(plan), packed is None, stream), make)
+        words = np.array([*script.words[table : table + slots], *script.words[number : number + NUMBERS]], np.int64)
+        script.add(lambda device, stream: graph.run(words, stream))
+        if self.gathers:
+            script.flag(number, graph.numbers())
 
     # --- indices --------------------------------------------------------------------------------------------------
 

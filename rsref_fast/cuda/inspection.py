@@ -29,6 +29,7 @@ ARCHITECTURES = {
 BLOCKS, WARP, UNIT = 32, 32, 256
 """Blocks that a multiprocessor holds (16 on sm_75), threads of a warp, registers that a warp is given at once."""
 
+ENTRIES = ("prepare", "shard", "fold", "finish")
 PROGRAMS = ("forward", "inference", "backward")
 BATCHES = (1, 16, 64, 256)
 
@@ -37,8 +38,8 @@ BATCHES = (1, 16, 64, 256)
 class KernelFacts:
     """A kernel on an architecture: what it needs, and how much of it a multiprocessor holds.
 
-    team: what shares memory, the grid or a block. doubles: instructions on float64. blocks: that a multiprocessor runs
-    at once.
+    team: what shares memory, the grid or a block. doubles: instructions on float64. syncs: places where the team meets.
+    blocks: that a multiprocessor runs at once. image: the machine code.
     """
 
     program: str
@@ -53,6 +54,7 @@ class KernelFacts:
     syncs: int
     blocks: int
     cooperative: bool
+    image: bytes
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class Inspection:
         """Return how a call of some samples would be computed."""
         at_once = min((k.blocks for k in self.kernels if k.entry == "shard" and k.team == "grid"), default=1)
         return choose(
-            self.compiled.forward, self.compiled.mixes, batch, self.limits, self.tile, strategy, at_once
+            self.compiled.forward, self.compiled.mixes, batch, self.limits, strategy, at_once
         )  # fmt: skip
 
     def __str__(self) -> str:
@@ -95,12 +97,13 @@ class Inspection:
 
 
 def inspect(
-    rnn: Any, arch: str = "sm_90", dtype: Any = np.float32, programs: Iterable[str] = PROGRAMS, tile: Tile = USUAL
+    rnn: Any, arch: str = "sm_90", dtype: Any = np.float32, programs: Iterable[str] = PROGRAMS, tile: Tile = USUAL,
+    entries: Iterable[str] = ENTRIES
 ) -> Inspection:  # fmt: skip
     """Compile a step for an architecture, with no GPU and no driver, and return what became of it.
 
     rnn: a `Recurrence`, a built recurrent layer or cell, all of whose inner lengths are known. arch: one of
-    `ARCHITECTURES`. programs: which of them are compiled.
+    `ARCHITECTURES`. programs, entries: which of them are compiled.
     Errors: ValueError for an unknown architecture or a step that leaves lengths open; ImportError without numba-cuda;
     NotImplementedError, naming it, for what cannot be compiled.
     """
@@ -121,6 +124,8 @@ def inspect(
         source = sources[program]()
         texts[program] = source.text
         for entry in source.entries:
+            if entry not in entries:
+                continue
             for team in ("grid", "block") if entry == "shard" and not compiled.mixes else ("grid",):
                 facts.append(_facts(program, source.text, entry, team, dtype, tile, arch))
     return Inspection(compiled, arch, dtype, tile, facts, texts)
@@ -147,11 +152,12 @@ def _facts(
     code = kernel(text, entry, dtype, tile, team)
     number = int(arch.removeprefix("sm_"))
     ptx = code.ptx((number // 10, number % 10))
-    report = link(ptx, arch, code.cooperative).report
+    linked = link(ptx, arch, code.cooperative)
+    report = linked.report
     return KernelFacts(
         program, entry, team, ptx, report.registers, report.shared, report.spilled, report.stack,
         len(re.findall(r"\.f64\b", ptx)), _body(text, entry).count("meet(N)"),
-        occupancy(ARCHITECTURES[arch], tile.threads, report.registers, report.shared), code.cooperative,
+        occupancy(ARCHITECTURES[arch], tile.threads, report.registers, report.shared), code.cooperative, linked.image,
     )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from rsref_fast.cpu.emit import Source, Target
 from rsref_fast.cpu.kernels import Kernels
 from rsref_fast.cuda import helpers, images
+from rsref_fast.cuda.alternating import Pieces, cut
 from rsref_fast.cuda.driver import Device
 from rsref_fast.cuda.script import Loaded
 from rsref_fast.cuda.target import CUDA
@@ -41,6 +43,16 @@ class DeviceKernels(Kernels):
         if (name, team) not in self._loaded:
             self._loaded[name, team] = load(self.device, self.source.text, name, self.dtype, self.tile, team)
         return self._loaded[name, team]
+
+    @cached_property
+    def pieces(self) -> Pieces:
+        """The program cut into launches."""
+        return cut(self.source.text, self.source.backward)
+
+    def piece(self, name: str) -> Loaded:
+        if (name, "piece") not in self._loaded:
+            self._loaded[name, "piece"] = load(self.device, self.pieces.text, name, self.dtype, self.tile)
+        return self._loaded[name, "piece"]
 
 
 def on(device: Device, tile: Tile = USUAL, rows: int = ROWS) -> type[DeviceKernels]:

@@ -40,6 +40,14 @@ class Launch:
     steps: tuple[int, int]
 
 
+@dataclass(frozen=True)
+class Fetch:
+    """Where a graph has written N, and the place of N in the script."""
+
+    numbers: int
+    source: int
+
+
 @dataclass
 class Script:
     """Launches, fills and copies, in order, and the words that they read."""
@@ -69,6 +77,14 @@ class Script:
     def copy(self, target: int, source: int, size: int) -> None:
         self.things.append(lambda device, stream: device.copy(target, source, size, stream))
 
+    def add(self, thing: Callable[[Device, int], None]) -> None:
+        """Add anything that a device and a stream can do."""
+        self.things.append(thing)
+
+    def flag(self, numbers: int, source: int) -> None:
+        """Add a copy of N from where a graph has written it."""
+        self.things.append(Fetch(numbers, source))
+
     def note(self, numbers: int, shards: int) -> None:
         """Remember where a program says whether an index was out of range."""
         self.flags += [numbers + i * NUMBERS + ERROR for i in range(shards)]
@@ -90,6 +106,8 @@ class Script:
                     thing.kernel.handle, thing.blocks, thing.kernel.threads,
                     (*places, thing.slots, other, *thing.steps), stream, thing.kernel.cooperative,
                 )  # fmt: skip
+            elif isinstance(thing, Fetch):
+                device.copy(head.address + 8 * thing.numbers, thing.source, 8 * NUMBERS, stream)
             else:
                 thing(device, stream)
         return head

@@ -47,6 +47,7 @@ class Driver:
         self.used = {}
         self.launches = []
         self.backwards = False
+        self.recording = None
 
     def __getattribute__(self, name):
         if name.startswith("cu"):
@@ -87,6 +88,9 @@ class Driver:
     def cuLaunchKernel(self, kernel, x, y, z, threads, ty, tz, shared, stream, values, extra):
         assert (y, z, ty, tz, shared, extra) == (1, 1, 1, 1, 0, 0)
         assert not kernel.meets, "threads of a grid meet in a kernel that was not launched for it"
+        if stream == 77:
+            self.recording.append((kernel, x, threads, values))
+            return (0,)
         return self._launch(kernel, x, threads, values)
 
     def cuLaunchCooperativeKernel(self, kernel, x, y, z, threads, ty, tz, shared, stream, values):
@@ -99,6 +103,37 @@ class Driver:
         kernel.launch(blocks, threads, *arguments, backwards=self.backwards)
         self.launches.append(kernel)
         self._check()
+        return (0,)
+
+    CUstreamCaptureMode = SimpleNamespace(CU_STREAM_CAPTURE_MODE_THREAD_LOCAL=1)
+
+    def cuStreamCreate(self, flags):
+        return 0, 77
+
+    def cuStreamBeginCapture(self, stream, mode):
+        self.recording = []
+        return (0,)
+
+    def cuStreamEndCapture(self, stream):
+        recorded, self.recording = self.recording, None
+        return 0, recorded
+
+    def cuGraphInstantiate(self, graph, flags):
+        return 0, list(graph)
+
+    def cuGraphDestroy(self, graph):
+        graph.clear()
+        return (0,)
+
+    def cuGraphExecDestroy(self, graph):
+        return self.cuGraphDestroy(graph)
+
+    def cuStreamDestroy(self, stream):
+        return (0,)
+
+    def cuGraphLaunch(self, graph, stream):
+        for arguments in graph:
+            self._launch(*arguments)
         return (0,)
 
     def cuMemAllocAsync(self, size, stream):

@@ -17,6 +17,7 @@ from tests.fast.agreement import check
 from tests.fast.steps import recurrence
 
 GRID = Choice("persistent", "grid", 1, 2)
+ALTERNATING = Choice("alternating", "grid", 1, 3)
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +32,7 @@ def device(monkeypatch):
 def test_against_the_oracle(device, name, mask, options):
     own = recurrence_of(name, **options)
     engine = ThereAndBack(own, device)
-    for choice in (None, GRID):
+    for choice in (None, GRID, ALTERNATING):
         engine.engine.choice = choice
         check(own, random_arguments(own, batch=3, steps=5, mask=mask), dtype=np.float32, engine=engine)
 
@@ -39,7 +40,10 @@ def test_against_the_oracle(device, name, mask, options):
 @pytest.mark.parametrize("name", ["places", "across samples", "logic"])
 def test_integers_bools_and_samples_that_mix(device, name):
     own = recurrence(name)
-    check(own, random_arguments(own, batch=3, steps=4), dtype=np.float64, engine=ThereAndBack(own, device))
+    engine = ThereAndBack(own, device)
+    for strategy in ("persistent", "alternating"):
+        engine.engine.strategy = strategy
+        check(own, random_arguments(own, batch=3, steps=4), dtype=np.float64, engine=engine)
 
 
 def test_shards_of_masked_samples(device):

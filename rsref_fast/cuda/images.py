@@ -48,7 +48,9 @@ def image_of(
         from rsref_fast.cuda.linking import link
 
         made = kernel(text, entry, dtype, tile, team)
-        return link(made.ptx(capability), arch, made.cooperative).image, f"{int(made.cooperative)}{made.name}"
+        return link(
+            made.ptx(capability), made.name, arch, made.cooperative
+        ).image, f"{int(made.cooperative)}{made.name}"
 
     key = disk.key_of(text, entry, dtype.name, astuple(tile), team, arch, versions())
     code, symbol = disk.fetch(key, text, build)

@@ -152,7 +152,7 @@ def _facts(
     code = kernel(text, entry, dtype, tile, team)
     number = int(arch.removeprefix("sm_"))
     ptx = code.ptx((number // 10, number % 10))
-    linked = link(ptx, arch, code.cooperative)
+    linked = link(ptx, code.name, arch, code.cooperative)
     report = linked.report
     return KernelFacts(
         program, entry, team, ptx, report.registers, report.shared, report.spilled, report.stack,

@@ -34,8 +34,8 @@ def runtime_library() -> str:
     return str(find_static_lib("cudadevrt"))
 
 
-def link(ptx: str, arch: str, cooperative: bool) -> Linked:
-    """Return the machine code of a kernel. arch: "sm_90". cooperative: whether it needs the device runtime."""
+def link(ptx: str, name: str, arch: str, cooperative: bool) -> Linked:
+    """Return a kernel's machine code. arch: "sm_90". cooperative: whether it needs the device runtime."""
     options = [f"-arch={arch}", "-O3", "-verbose"]
     handle = nvjitlink.create(len(options), options)
     try:
@@ -50,19 +50,14 @@ def link(ptx: str, arch: str, cooperative: bool) -> Linked:
         nvjitlink.get_info_log(handle, log)
     finally:
         nvjitlink.destroy(handle)
-    return Linked(bytes(image), _report(log.decode(errors="replace")))
+    return Linked(bytes(image), _report(log.decode(errors="replace"), name))
 
 
-def _report(log: str) -> Report:
-    """Read ptxas's account of the kernel itself, which comes before that of the runtime's own functions."""
-
-    def number(pattern: str) -> int:
-        found = re.search(pattern, log)
-        return int(found[1]) if found else 0
-
-    return Report(
-        registers=number(r"Used (\d+) registers"),
-        shared=number(r"Used \d+ registers[^\n]*?(\d+) bytes smem"),
-        spilled=number(r"(\d+) bytes spill stores") + number(r"(\d+) bytes spill loads"),
-        stack=number(r"(\d+) bytes stack frame"),
-    )
+def _report(log: str, name: str) -> Report:
+    """Read the linker's account of a kernel, with all that it calls, and ptxas's of what was spilled anywhere in it."""
+    own = rf"Function properties for '{re.escape(name)}':\n[^\n]*used (\d+) registers[^\n]*? (\d+) stack"
+    found = re.search(rf"{own}, (\d+) bytes smem", log) or re.search(rf"{own}()", log)
+    if found is None:
+        raise RuntimeError(f"nvJitLink says nothing of the kernel {name}")
+    spilled = re.findall(r"^ptxas[^\n]*?(\d+) bytes spill stores, (\d+) bytes spill loads", log, re.M)
+    return Report(int(found[1]), int(found[3] or 0), sum(int(n) for pair in spilled for n in pair), int(found[2]))

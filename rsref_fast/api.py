@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from rsref.cells.base import RNNCell
 from rsref.loop import RecurrentLayer
@@ -10,30 +11,53 @@ from rsref.recurrence import Recurrence
 
 if TYPE_CHECKING:
     from rsref_fast.cpu.engine import FastEngine
+    from rsref_fast.cuda.engine import CudaEngine
 
-TARGETS = ("cpu", "interpreter")
+TARGETS = ("cpu", "cuda", "interpreter")
 
 
-def compile(rnn: Any, *, threads: int | None = None, target: str = "cpu", checkpoint: bool = False) -> FastEngine:
+@overload
+def compile(rnn: Any, *, target: Literal["cuda"], strategy: str = "auto") -> CudaEngine: ...
+
+
+@overload
+def compile(
+    rnn: Any, *, threads: int | None = None, target: str = "cpu", checkpoint: bool = False, strategy: str = "auto"
+) -> FastEngine: ...
+
+
+def compile(
+    rnn: Any, *, threads: int | None = None, target: str = "cpu", checkpoint: bool = False, strategy: str = "auto"
+) -> FastEngine | CudaEngine:  # fmt: skip
     """Return an engine that runs a recurrence with kernels generated and compiled for it.
 
     rnn: a `Recurrence`, a recurrent layer of rsref that is built, or a built cell. As `engine=rsref_fast.compile` it
         makes a layer run on such an engine.
     threads: among how many threads a batch is split; None for `get_num_threads()` at each call.
-    target: "cpu", or "interpreter" to run the generated source in Python itself: slow, every index checked.
+    target: "cpu"; "cuda" for arrays on an NVIDIA GPU (see `rsref_fast.cuda.engine.CudaEngine`); "interpreter" to run
+        the CPU's generated source in Python itself: slow, every index checked.
     checkpoint: whether forward keeps little, and backward runs it again in stretches: memory for training grows with
         the square root of the steps, at a third more time.
+    strategy: on CUDA, whether the whole sequence is one launch ("persistent") or each unit of each step one
+        ("alternating"); "auto" for what suits the sizes.
     The engine's forward and backward are those of `rsref.engine.Engine`, for float32 and float64. Code is compiled at
     the first call for each precision and each set of inner shapes, backward's at its first call, and kept on disk.
     Errors: TypeError for anything else than a recurrence; ValueError for a target that there is not, or a layer that
-        is not built; ImportError if Numba is missing; NotImplementedError, at the first call, naming it, for a step
+        is not built, or an option that the target does not have; ImportError if Numba is missing, or for "cuda"
+        numba-cuda, a GPU or its driver; NotImplementedError, at the first call, naming it, for a step
         that cannot be compiled.
     """
     if target not in TARGETS:
         raise ValueError(f"target must be one of {', '.join(map(repr, TARGETS))}; got {target!r}")
     if threads is not None and (not isinstance(threads, int) or threads < 1):
         raise ValueError(f"threads must be a positive integer or None; got {threads!r}")
-    recurrence = _recurrence(rnn)
+    recurrence = recurrence_of(rnn)
+    if target == "cuda":
+        if threads is not None or checkpoint:
+            raise ValueError('threads and checkpoint are options of target="cpu"; target="cuda" has neither')
+        return _on_gpu(recurrence, strategy)
+    if strategy != "auto":
+        raise ValueError(f'strategy is an option of target="cuda"; got {strategy!r} for target={target!r}')
     from rsref_fast.cpu.checkpoint import CheckpointedEngine
     from rsref_fast.cpu.engine import FastEngine
     from rsref_fast.cpu.kernels import Interpreted
@@ -48,7 +72,17 @@ def compile(rnn: Any, *, threads: int | None = None, target: str = "cpu", checkp
     return made(recurrence, Compiled, threads)
 
 
-def _recurrence(rnn: Any) -> Recurrence:
+def _on_gpu(recurrence: Recurrence, strategy: str) -> CudaEngine:
+    if find_spec("numba_cuda") is None:
+        raise ImportError('target="cuda" needs numba-cuda: pip install "rsref[fast,cuda]"')
+    from rsref_fast.cuda import driver
+    from rsref_fast.cuda.engine import CudaEngine
+
+    return CudaEngine(recurrence, driver.current(), strategy)
+
+
+def recurrence_of(rnn: Any) -> Recurrence:
+    """Return the recurrence of a recurrent layer or cell, or one that is one. Errors: as `compile`."""
     if isinstance(rnn, Recurrence):
         return rnn
     if isinstance(rnn, RNNCell):

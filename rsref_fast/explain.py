@@ -27,13 +27,13 @@ def flops_a_row(program: Program) -> int:
     """Return the additions and multiplications for one sample and step: products exactly, other ops one an element."""
     layout = program.layout
     return sum(
-        _flops(layout, tensor)
+        flops_of(layout, tensor)
         for tensor, section in layout.section.items()
         if section in STEPPED and tensor not in layout.moved
     )
 
 
-def _flops(layout: Layout, tensor: Tensor) -> int:
+def flops_of(layout: Layout, tensor: Tensor) -> int:
     shape = layout.shapes[tensor]
     elements = 1
     for length in shape:

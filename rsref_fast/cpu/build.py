@@ -16,7 +16,7 @@ from numba.core.registry import cpu_target
 
 from rsref_fast.cpu import gemm, vector_math
 from rsref_fast.cpu.jit import kernel, plain, summing
-from rsref_fast.cpu.meeting import meet
+from rsref_fast.cpu.meeting import meet, rank_of, size_of
 from rsref_fast.cpu.microkernel_shapes import Shape
 from rsref_fast.cpu.pointers import ADDRESSES, at, pointer_to
 
@@ -38,6 +38,16 @@ def gather_rows(count, width, source, index, target):
 
 
 @plain
+def gather_previous(first, last, width, n0, off, source, target):
+    """The rows before those of some steps: source has those of step s from row n0 + off[s] on, before it the first."""
+    for s in range(first, last):
+        before = 0 if s == 0 else n0 + off[s - 1]
+        place = (off[s] - off[first]) * width
+        for i in range((off[s + 1] - off[s]) * width):
+            target[place + i] = source[before * width + i]
+
+
+@plain
 def part(length, rank, size):
     """Where the part of a thread of a team begins: no two write to one cache line."""
     return length if rank == size else length // 16 * rank // size * 16
@@ -56,10 +66,11 @@ def add_part(count, source, target, rank, size):
 
 
 @plain
-def any_set(count, flags):
-    found = False
+def cutting_of(N, count, cut):
+    """Whether gradients are cut between any two steps."""
+    found = 0
     for i in range(count):
-        found |= flags[i] != 0
+        found |= cut[i]
     return found
 
 
@@ -113,8 +124,9 @@ def namespace(dtype: np.dtype[Any]) -> dict[str, Any]:
     return {
         **vector_math.functions(element), **gemm.declared(element, dtype.name),
         "kernel": kernel, "summing": summing, "entry": plain, "at": at,
-        "copy_rows": copy_rows, "gather_rows": gather_rows, "zero": zero, "cut_rows": cut_rows, "part": part,
-        "add_part": add_part, "meet": meet, "any_set": any_set,
+        "copy_rows": copy_rows, "gather_rows": gather_rows, "gather_previous": gather_previous,
+        "zero": zero, "cut_rows": cut_rows, "part": part,
+        "add_part": add_part, "meet": meet, "rank_of": rank_of, "size_of": size_of, "cutting_of": cutting_of,
         "floats": pointer_to(element), "ints": pointer_to(types.int64), "bytes_": pointer_to(types.uint8),
         "F": dtype.type, "I": np.int64, "U": np.uint8, "NAN": dtype.type("nan"), "INFINITY": dtype.type("inf"),
     }  # fmt: skip

@@ -11,7 +11,7 @@ one of them those that are not, and all meet before the next one.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -95,10 +95,41 @@ def together(calls: Iterable[Call | str]) -> list[str]:
     return lines
 
 
+@dataclass(frozen=True)
+class Target:
+    """What differs between machines in the text of a program.
+
+    runtime: the module whose names the text uses. function: what writes loops. rules: those of ops that are not
+    pointwise. product: writes matrix products. together: the lines of some calls. ordered: an entry's lines, from those
+    lines, what each call of a function writes, and the names of the memory that changes meanwhile. addressed: lines
+    in which the names of pointers stand for what computes them.
+    """
+
+    runtime: str
+    function: type[Function]
+    rules: Mapping[str, loops.Emitter]
+    product: Callable[[Function, View, View, View, Buffer | None, bool], None]
+    together: Callable[[Iterable[Call | str]], list[str]]
+    ordered: Callable[[Sequence[str], Mapping[str, frozenset[str]], Collection[str]], list[str]]
+    addressed: Callable[[Sequence[str], Mapping[str, str]], list[str]]
+
+
+def named(lines: Sequence[str], pointers: Mapping[str, str]) -> list[str]:
+    """Return an entry's lines after one for each pointer that they name."""
+    return [*(f"{name} = {text}" for name, text in pointers.items()), *lines]
+
+
+CPU = Target(
+    "rsref_fast.cpu.runtime", Function, loops.RULES, products.product, together,
+    ordered=lambda lines, written, memory: [*lines], addressed=named,
+)  # fmt: skip
+
+
 class Writer:
     """Collects functions and memory of one program."""
 
-    def __init__(self, program: Program, width: int):
+    def __init__(self, program: Program, width: int, target: Target = CPU):
+        self.target = target
         self.program = program
         self.layout = program.layout
         self.width = width
@@ -110,6 +141,7 @@ class Writer:
         self.panels: dict[tuple[Any, ...], Buffer] = {}
         self.shadows: dict[Buffer, Buffer] = {}
         self.packing: list[Call] = []
+        self.written: dict[str, frozenset[str]] = {}
         self.values: dict[Buffer, Any] = {
             buffer: leaf.source.value.reshape(())[()]
             for buffer, leaf in self.layout.constants.items()
@@ -164,8 +196,10 @@ class Writer:
     def call(self, function: Function, section: Section, rows: str) -> Call:
         """Return the call of a function on the rows of a section; functions of one text are one."""
         function.name = self._shared(function)
-        arguments = [rows, *(self.pointer(b, section) for b in function.parameters), *function.extra]
-        return Call((f"{function.name}({', '.join(arguments)})",), function.shared)
+        pointers = {b: self.pointer(b, section) for b in function.parameters}
+        arguments = ", ".join([rows, *pointers.values(), *function.extra])
+        written = {word for b in function.written for word in re.findall(r"\w+", pointers[b])} & set(self.memory)
+        return self._called(f"{function.name}({arguments})", function, written)
 
     def _shared(self, function: Function) -> str:
         text = function.source().replace(f"def {function.name}(", "def (").replace(function.comment, "")
@@ -176,7 +210,7 @@ class Writer:
         return self.texts[text]
 
     def new_function(self, label: str, comment: str) -> Function:
-        return Function(f"{label}_{len(self.users)}", comment, self.values)
+        return self.target.function(f"{label}_{len(self.users)}", comment, self.values)
 
     def unit(self, unit: Unit, section: Section, rows: str) -> Call | None:
         """Return the call that computes a unit; nothing if its parts were computed in place."""
@@ -193,7 +227,7 @@ class Writer:
         elif tensor.op is not None and tensor.op.name == "matmul":
             self._product(function, tensor, add)
         else:
-            loops.emit(function, tensor, views[tensor], [views[i] for i in tensor.inputs], add)
+            loops.emit(function, tensor, views[tensor], [views[i] for i in tensor.inputs], add, self.target.rules)
         return self.call(function, section, rows) if function.lines else None
 
     def _product(self, function: Function, tensor: Tensor, add: bool) -> None:
@@ -207,7 +241,7 @@ class Writer:
                 products.pack(packing, right, self.panels[key])
                 self.packing.append(self.call(packing, Section.PREPARE, "0"))
             panels = self.panels[key]
-        products.product(function, self.layout.views[tensor], left, right, panels, add)
+        self.target.product(function, self.layout.views[tensor], left, right, panels, add)
 
     def _fused(self, function: Function, unit: Unit) -> None:
         views = self.layout.views
@@ -255,25 +289,31 @@ class Writer:
         loops.shared_copy(function, View(target, shape, row_major(shape)), source, add)
         return self.call(function, section, rows)
 
-    def scattered(self, section: Section, source: View, name: str, kind: str) -> str:
-        """Return the line that writes a block's rows to their places in an array (batch, time, ...)."""
+    def together(self, calls: Iterable[Call | str]) -> list[str]:
+        """Return the lines of some calls, as each thread of a team runs them."""
+        return self.target.together(calls)
+
+    def scattered(self, section: Section, source: View, name: str, kind: str) -> Call:
+        """Return the call that writes a block's rows to their places in an array (batch, time, ...)."""
         width = source_width(source)
         target = Buffer(name, kind, Space.FIXED, (width,))
         function = self.new_function("scatter", f"into {name}")
         function.extra.append("index")
-        with function.nest(source.shape[:1]) as row:
-            function.add(f"o = index[{row[0]}]*{width}")
+        with function.per_row(source.shape, lambda row: f"o = index[{row}]*{width}") as i:
             inner = source.shape[1:]
-            with function.nest(inner, "j") as i:
-                flat = View(target, inner, row_major(inner))
-                place = function.place(flat, i)
-                value = function.load(source, [*row, *i])
-                text = f"U({value.text})" if kind == "bool" else cast(value, kind).text
-                function.add(f"{function.pointer(target)}[o + {place}] = {text}")
+            place = function.place(View(target, inner, row_major(inner)), i[1:])
+            value = function.load(source, i)
+            text = f"U({value.text})" if kind == "bool" else cast(value, kind).text
+            function.add(f"{function.pointer(target)}[o + {place}] = {text}")
         function.name = self._shared(function)
         arguments = [name if buffer is target else self.pointer(buffer, section) for buffer in function.parameters]
         self.external(name, kind, Space.FIXED, width)
-        return f"{function.name}(rows, {', '.join(arguments)}, at(pos, r0))"
+        arguments += ["at(pos, r0)", *function.extra[1:]]
+        return self._called(f"{function.name}(rows, {', '.join(arguments)})", function, {name})
+
+    def _called(self, line: str, function: Function, written: set[str]) -> Call:
+        self.written[line] = frozenset(written)
+        return Call((line,), function.shared)
 
     # --- the module ----------------------------------------------------------------------------------------------
 
@@ -284,20 +324,22 @@ class Writer:
     def module(self, entries: Iterable[tuple[str, str, list[str]]], title: str) -> Source:
         """Return the source of all functions and of the entries (name, comment, lines)."""
         names = []
-        parts = [f'"""{title}"""', "from rsref_fast.cpu.runtime import *"]
+        parts = [f'"""{title}"""', f"from {self.target.runtime} import *"]
         parts += [f.source() for f in self.functions]
         slots = {name: i + FIRST_SLOT for i, name in enumerate(self.memory)}
         for name, comment, lines in entries:
             names.append(name)
-            lines = ["rank = N[6]", "size = N[7]", *lines]
+            changing = [name for name in self.memory if name not in self.fixed]
+            lines = ["rank = rank_of(N)", "size = size_of(N)", *self.target.ordered(lines, self.written, changing)]
             body = "\n".join(lines)
-            variables = [
-                f"{INDENT}{m.name} = {POINTERS[m.kind]}(P, {slots[m.name]})"
+            pointers = {
+                m.name: f"{POINTERS[m.kind]}(P, {slots[m.name]})"
                 for m in self.memory.values()
                 if _mentions(body, m.name)
-            ]
+            }
+            lines = self.target.addressed(lines, pointers)
             header = [f"@entry\ndef {name}(P, N, Q):", f'{INDENT}"""{comment}"""']
-            parts.append("\n".join([*header, *variables, *(INDENT + line for line in lines), f"{INDENT}return 0"]))
+            parts.append("\n".join([*header, *(INDENT + line for line in lines), f"{INDENT}return 0"]))
         choice = "".join(f"{INDENT}if N[5] == {i}:\n{INDENT * 2}{name}(P, N, Q)\n" for i, name in enumerate(names))
         parts.append(f'@entry\ndef run(P, N, Q):\n{INDENT}"""What N[5] asks for."""\n{choice}{INDENT}return 0')
         return Source("\n\n\n".join(parts) + "\n", tuple(names), list(self.memory.values()), dict(self.fixed))

@@ -27,11 +27,14 @@ def namespace(dtype: Any) -> dict[str, Any]:
         at,
         part,
         meet,
+        rank_of,
+        size_of,
+        cutting_of,
         copy_rows,
         gather_rows,
+        gather_previous,
         zero,
         add_part,
-        any_set,
         cut_rows,
         pack,
         multiply_packed,
@@ -90,8 +93,22 @@ def gather_rows(count: int, width: int, source: Any, index: Any, target: Any) ->
         target[i * width : (i + 1) * width] = source[index[i] * width : (index[i] + 1) * width]
 
 
+def gather_previous(first: int, last: int, width: int, n0: int, off: Any, source: Any, target: Any) -> None:
+    for s in range(first, last):
+        before = 0 if s == 0 else n0 + off[s - 1]
+        copy_rows(off[s + 1] - off[s], width, source[before * width :], target[(off[s] - off[first]) * width :])
+
+
 def part(length: int, rank: int, size: int) -> int:
     return length if rank == size else length // 16 * rank // size * 16
+
+
+def rank_of(numbers: Any) -> int:
+    return int(numbers[6])
+
+
+def size_of(numbers: Any) -> int:
+    return int(numbers[7])
 
 
 def meet(numbers: Any) -> None:
@@ -107,8 +124,8 @@ def add_part(count: int, source: Any, target: Any, rank: int, size: int) -> None
     target[own] += source[own]
 
 
-def any_set(count: int, flags: Any) -> bool:
-    return bool(np.any(np.asarray(flags[:count])))
+def cutting_of(numbers: Any, count: int, cut: Any) -> int:
+    return int(np.any(cut[:count]))
 
 
 def cut_rows(count: int, width: int, cut: Any, target: Any, rank: int, size: int) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rsref_fast.cpu import interpreted
-from rsref_fast.cpu.emit import FIRST_SLOT, Source
+from rsref_fast.cpu.emit import CPU, FIRST_SLOT, Source, Target
 from rsref_fast.cpu.turns import Turns
 
 if TYPE_CHECKING:
@@ -18,7 +18,14 @@ Array = np.ndarray
 
 
 class Kernels:
-    """The functions of one program, for a working precision. Subclasses say how they are made and run."""
+    """The functions of one program, for a working precision. Subclasses say how they are made and run.
+
+    target: what programs' text is like. block_rows: for how many rows at once a program does what is not done step by
+    step; None for what suits a processor's cache.
+    """
+
+    target: Target = CPU
+    block_rows: int | None = None
 
     def __init__(self, source: Source, dtype: np.dtype[Any]):
         self.source = source

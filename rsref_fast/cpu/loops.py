@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 
@@ -16,27 +16,35 @@ from rsref_fast.views import View, row_major, sliced
 Emitter = Callable[[Function, Tensor, View, Sequence[View], bool], None]
 
 
-def emit(function: Function, tensor: Tensor, target: View, sources: Sequence[View], accumulate: bool = False) -> None:
+def emit(
+    function: Function,
+    tensor: Tensor,
+    target: View,
+    sources: Sequence[View],
+    accumulate: bool = False,
+    rules: Mapping[str, Emitter] | None = None,
+) -> None:
     """Write the loops that compute a tensor from its operands.
 
     accumulate: add to what the target holds, as the sum over blocks of samples needs it.
+    rules: the loops by op, if not those of this module.
     Errors: NotImplementedError for an op that has no loops, or cannot add to its target.
     """
     name = tensor.op.name if tensor.op else ""
-    rule = RULES.get(name)
+    rule = (RULES if rules is None else rules).get(name)
     if rule is None or (accumulate and name not in ADDING):
         raise NotImplementedError(f"op {name!r} has no kernel" + (" that adds up over blocks" if accumulate else ""))
     rule(function, tensor, target, sources, accumulate)
 
 
 def fill(function: Function, target: View, value: str) -> None:
-    with function.nest(target.shape) as i:
+    with function.independent(target.shape) as i:
         function.store(target, i, value)
 
 
 def copy(function: Function, target: View, source: View, accumulate: bool = False) -> None:
     """Copy elements; the source may be broadcast, and of another shape with as many elements if it is row-major."""
-    _copy_in(function.nest(target.shape), function, target, source, accumulate)
+    _copy_in(function.independent(target.shape), function, target, source, accumulate)
 
 
 def shared_copy(function: Function, target: View, source: View, accumulate: bool = False) -> None:
@@ -63,7 +71,7 @@ def _concatenate(function: Function, tensor: Tensor, target: View, sources: Sequ
     for source in sources:
         length = source.shape[axis]
         if not _in_place(source, target, axis, start):
-            with function.nest(source.shape) as i:
+            with function.independent(source.shape) as i:
                 moved = list(i)
                 begin = f"{text} + {start}" if text else str(start)
                 moved[axis] = f"({i[axis]} + {begin})" if begin != "0" else i[axis]
@@ -102,7 +110,7 @@ def _pad(function: Function, tensor: Tensor, target: View, sources: Sequence[Vie
     copy(function, _part(target, bounds, sources[0].shape), sources[0])
 
 
-def _folded(source: View, target: View, axes: Sequence[int], keepdims: bool) -> View:
+def folded_over(source: View, target: View, axes: Sequence[int], keepdims: bool) -> View:
     """Return the result's view with the axes of the operand; folded axes do not move in it."""
     kept = iter(zip(target.shape, target.strides))
     shape: list[Length] = []
@@ -122,18 +130,24 @@ def _folded(source: View, target: View, axes: Sequence[int], keepdims: bool) -> 
 
 def _sum(function: Function, tensor: Tensor, target: View, sources: Sequence[View], accumulate: bool) -> None:
     axes = tensor.attrs["axes"]
-    _add_up(function, sources[0], target, axes, _folded(sources[0], target, axes, tensor.attrs["keepdims"]), accumulate)
+    _add_up(
+        function, sources[0], target, axes, folded_over(sources[0], target, axes, tensor.attrs["keepdims"]), accumulate
+    )
 
 
-def _sum_to_like(function: Function, tensor: Tensor, target: View, sources: Sequence[View], accumulate: bool) -> None:
-    source = sources[0]
+def folded_like(source: View, target: View) -> tuple[list[int], View]:
+    """Return the axes over which an operand is summed to a result's shape, and the result's view with all its axes."""
     extra = len(source.shape) - len(target.shape)
     axes = [*range(extra)] + [
         i + extra for i, (n, m) in enumerate(zip(target.shape, source.shape[extra:])) if n == 1 and m != 1
     ]
     strides = (0,) * extra + tuple(0 if i + extra in axes else s for i, s in enumerate(target.strides))
-    folded = replace(target, shape=source.shape, strides=strides)
-    _add_up(function, source, target, axes, folded, accumulate)
+    return axes, replace(target, shape=source.shape, strides=strides)
+
+
+def _sum_to_like(function: Function, tensor: Tensor, target: View, sources: Sequence[View], accumulate: bool) -> None:
+    axes, folded = folded_like(sources[0], target)
+    _add_up(function, sources[0], target, axes, folded, accumulate)
 
 
 def _add_up(
@@ -146,7 +160,7 @@ def _add_up(
     zero = "F(0)" if kind == "float" else "0"
     inner = [a for a in axes if source.shape[a] != 1]
     if rank - 1 in inner or not inner:
-        with function.nest(source.shape, axes=[a for a in range(rank) if a not in axes]) as outside:
+        with function.independent(source.shape, [a for a in range(rank) if a not in axes]) as outside:
             function.add(f"total = {zero}")
             with function.nest(source.shape, axes=axes) as i:
                 both = [o if a not in axes else j for a, (o, j) in enumerate(zip(outside, i))]
@@ -161,10 +175,10 @@ def _add_up(
 
 def _extreme(function: Function, tensor: Tensor, target: View, sources: Sequence[View], accumulate: bool) -> None:
     (source,), axes = sources, tensor.attrs["axes"]
-    folded = _folded(source, target, axes, tensor.attrs["keepdims"])
+    folded = folded_over(source, target, axes, tensor.attrs["keepdims"])
     better = "maximum" if tensor.op and tensor.op.name == "max" else "minimum"
     kind = tensor.dtype
-    with function.nest(source.shape, axes=[a for a in range(len(source.shape)) if a not in axes]) as outside:
+    with function.independent(source.shape, [a for a in range(len(source.shape)) if a not in axes]) as outside:
         function.add(f"best = {cast(function.load(source, outside), kind).text}")
         with function.nest(source.shape, axes=axes) as i:
             both = [o if a not in axes else j for a, (o, j) in enumerate(zip(outside, i))]
@@ -176,8 +190,8 @@ def _arg_extreme(function: Function, tensor: Tensor, target: View, sources: Sequ
     """The first extreme; NaN counts as more extreme than any number, as in NumPy."""
     (source,), axis = sources, tensor.attrs["axis"]
     sign = ">" if tensor.op and tensor.op.name == "argmax" else "<"
-    folded = _folded(source, target, (axis,), False)
-    with function.nest(source.shape, axes=[a for a in range(len(source.shape)) if a != axis]) as outside:
+    folded = folded_over(source, target, (axis,), False)
+    with function.independent(source.shape, [a for a in range(len(source.shape)) if a != axis]) as outside:
         function.add(f"best = {cast(function.load(source, outside), 'float').text}")
         function.add("where = 0")
         with function.loop("k", source.shape[axis]):
@@ -191,7 +205,7 @@ def _arg_extreme(function: Function, tensor: Tensor, target: View, sources: Sequ
 
 def _cumsum(function: Function, tensor: Tensor, target: View, sources: Sequence[View], accumulate: bool) -> None:
     (source,), axis = sources, tensor.attrs["axis"]
-    with function.nest(source.shape, axes=[a for a in range(len(source.shape)) if a != axis]) as outside:
+    with function.independent(source.shape, [a for a in range(len(source.shape)) if a != axis]) as outside:
         function.add(f"total = {'F(0)' if tensor.dtype == 'float' else '0'}")
         with function.loop("k", source.shape[axis]):
             at = [o if a != axis else "k" for a, o in enumerate(outside)]
@@ -203,7 +217,7 @@ def _sparsemax(function: Function, tensor: Tensor, target: View, sources: Sequen
     """The threshold is found by leaving out what is below it, until nothing more is (Michelot 1986)."""
     (source,), (axis,) = sources, tensor.attrs["axes"]
     length = text_of(source.shape[axis])
-    with function.nest(source.shape, axes=[a for a in range(len(source.shape)) if a != axis]) as outside:
+    with function.independent(source.shape, [a for a in range(len(source.shape)) if a != axis]) as outside:
         at = [o if a != axis else "k" for a, o in enumerate(outside)]
         value = function.load(source, at).text
         function.add("threshold = F(-INFINITY)")
@@ -228,11 +242,11 @@ def _sparsemax(function: Function, tensor: Tensor, target: View, sources: Sequen
 
 def _one_hot(function: Function, tensor: Tensor, target: View, sources: Sequence[View], accumulate: bool) -> None:
     one, zero = ("F(1)", "F(0)") if tensor.dtype == "float" else ("1", "0")
-    with function.nest(target.shape) as i:
+    with function.independent(target.shape) as i:
         function.store(target, i, f"({one} if {function.load(sources[0], i[:-1]).text} == {i[-1]} else {zero})")
 
 
-def _checked_index(function: Function, index: str, length: Length) -> None:
+def checked_index(function: Function, index: str, length: Length) -> None:
     """Make `j` a valid place: negative ones count from the end; one that is out of range is reported in `N`."""
     if "N" not in function.extra:
         function.extra.append("N")
@@ -247,8 +261,8 @@ def _checked_index(function: Function, index: str, length: Length) -> None:
 def _take(function: Function, tensor: Tensor, target: View, sources: Sequence[View], accumulate: bool) -> None:
     source, indices = sources
     axis, rank = tensor.attrs["axis"], len(indices.shape)
-    with function.nest(target.shape, axes=range(axis + rank)) as i:
-        _checked_index(function, function.load(indices, i[axis : axis + rank]).text, source.shape[axis])
+    with function.independent(target.shape, range(axis + rank)) as i:
+        checked_index(function, function.load(indices, i[axis : axis + rank]).text, source.shape[axis])
         with function.nest(target.shape, axes=range(axis + rank, len(target.shape))) as k:
             at = [*i[:axis], "j", *k[axis + rank :]]
             function.store(target, [*i[: axis + rank], *k[axis + rank :]], function.load(source, at).text)
@@ -260,7 +274,7 @@ def _put_add(function: Function, tensor: Tensor, target: View, sources: Sequence
     if not accumulate:
         fill(function, target, "F(0)" if tensor.dtype == "float" else "0")
     with function.nest(source.shape, axes=range(axis + rank)) as i:
-        _checked_index(function, function.load(indices, i[axis : axis + rank]).text, target.shape[axis])
+        checked_index(function, function.load(indices, i[axis : axis + rank]).text, target.shape[axis])
         with function.nest(source.shape, axes=range(axis + rank, len(source.shape))) as k:
             value = function.load(source, [*i[: axis + rank], *k[axis + rank :]])
             function.store(target, [*i[:axis], "j", *k[axis + rank :]], value.text, accumulate=True)

@@ -84,6 +84,17 @@ def wait_for(counter, target):
 
 
 @plain
+def rank_of(N):
+    """Which thread of its team this is."""
+    return N[6]
+
+
+@plain
+def size_of(N):
+    return N[7]
+
+
+@plain
 def meet(N):
     """Wait until all threads of a team are here: N[7] of them, counted at the address N[8]."""
     size = N[7]

@@ -19,6 +19,7 @@ def panels_of(name: str, right: View, width: int) -> Buffer:
 def pack(function: Function, right: View, panels: Buffer) -> None:
     depth, columns = right.shape
     function.share()
+    function.written.add(panels)
     function.add(
         f"pack({depth}, {columns}, {_at(function, right)}, {right.strides[0]}, {right.strides[1]}, "
         f"{function.pointer(panels)}, rank, size)"
@@ -29,12 +30,13 @@ def product(
     function: Function, target: View, left: View, right: View, panels: Buffer | None, accumulate: bool = False
 ) -> None:
     """Write the product of the last two axes; leading axes are looped over, with the operands broadcast."""
-    left, right, target = _flattened(left, right, target)
+    left, right, target = flattened(left, right, target)
     leading = target.shape[:-2]
     a, b = _leading(left, leading), _leading(right, leading)
     (rows, columns), depth = target.shape[-2:], left.shape[-1]
     add = "1" if accumulate else "0"
     function.share()
+    function.written.add(target.buffer)
     with function.nest(leading) as i:
         places = [
             _at(function, view, [index if n != 1 else "0" for index, n in zip(i, view.shape)])
@@ -54,7 +56,7 @@ def _stride(view: View, axis: int) -> Length:
     return view.strides[axis]
 
 
-def _flattened(left: View, right: View, target: View) -> tuple[View, View, View]:
+def flattened(left: View, right: View, target: View) -> tuple[View, View, View]:
     """Make one product of many with the same right operand, where the rows of the left one follow each other."""
     if len(right.shape) != 2 or len(left.shape) < 3 or len(target.shape) != len(left.shape):
         return left, right, target

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from rsref_fast.cpu.emit import FIRST_SLOT, Call, Source, Writer, together
+from rsref_fast.cpu.emit import CPU, FIRST_SLOT, Call, Source, Target, Writer
 from rsref_fast.cpu.text import INDENT
 from rsref_fast.layout import Section
 from rsref_fast.program import Compiled, Program
@@ -26,10 +26,10 @@ SHARD = [
 ]
 
 
-def forward_source(compiled: Compiled, width: int, taped: bool) -> Source:
+def forward_source(compiled: Compiled, width: int, taped: bool, target: Target = CPU) -> Source:
     """Return a forward program. width: columns of a panel of packed weights. taped: for backward to follow."""
     program = compiled.forward if taped else compiled.inference
-    w = Writer(program, width)
+    w = Writer(program, width, target)
     layout = program.layout
     prepare, once, before, loop = _until_the_loop(w)
     for tensor, (_, after) in zip(program.new_states, compiled.states):
@@ -45,11 +45,13 @@ def forward_source(compiled: Compiled, width: int, taped: bool) -> Source:
         for _, b in compiled.states
     ]
     lines = [
-        *SHARD, *together(once),
+        *SHARD, *w.together(once),
         "n = off[1] - off[0] if steps > 0 else 0",
         "following = n",
-        *together(f"copy_rows(n0 - n, {b.width}, at({w.variable(b)}, n * {b.width}), at(final{i}, n * {b.width}))"
-                  for i, (_, b) in enumerate(compiled.states)),
+        *w.together([_aside(
+            f"copy_rows(n0 - n, {b.width}, at({w.variable(b)}, n * {b.width}), at(final{i}, n * {b.width}))"
+            for i, (_, b) in enumerate(compiled.states)
+        )]),
         "k = 0",
         "while k < steps:",
         "    last = k + 1",
@@ -58,19 +60,19 @@ def forward_source(compiled: Compiled, width: int, taped: bool) -> Source:
         "        last += 1",
         "    rows = off[last] - r0",
         "    q = 0 if taped else r0",
-        *_indented(together([*_gathers(w, program), *_row_shadows(w), *before]), 1),
+        *_indented(w.together([_aside([*_gathers(w, program), *_row_shadows(w)]), *before]), 1),
         "    for s in range(k, last):",
         "        n = off[s + 1] - off[s]",
         "        r = off[s] - q",
         "        i = off[s] - r0",
         "        prev = 0 if s == 0 or (s == k and not taped) else n0 + off[s - 1] - q",
-        *_indented(together([*_step_shadows(w), *loop]), 2),
+        *_indented(w.together([_aside(_step_shadows(w)), *loop]), 2),
         "        following = off[s + 2] - off[s + 1] if s + 1 < steps else 0",
         "        if following < n:",
-        *_indented(together(finals) or ["pass"], 3),
-        *_indented(together([*after_loop, *scatters]), 1),
+        *_indented(w.together([_aside(finals)]) or ["pass"], 3),
+        *_indented(w.together([*after_loop, *scatters]), 1),
         "    if not taped:",
-        *_indented(together(keep) or ["pass"], 2),
+        *_indented(w.together([_aside(keep)]) or ["pass"], 2),
         "    k = last",
     ]  # fmt: skip
     source = w.module([_prepare(w, prepare), ("shard", "The time loop.", lines)], "Forward.")
@@ -78,10 +80,10 @@ def forward_source(compiled: Compiled, width: int, taped: bool) -> Source:
     return source
 
 
-def backward_source(compiled: Compiled, width: int) -> Source:
+def backward_source(compiled: Compiled, width: int, target: Target = CPU) -> Source:
     """Return the backward program of a step. width: columns of a panel of packed weights."""
     program = compiled.backward
-    w = Writer(program, width)
+    w = Writer(program, width, target)
     layout = program.layout
     prepare, once, before, loop = _until_the_loop(w)
     folds: list[Buffer] = []
@@ -93,10 +95,10 @@ def backward_source(compiled: Compiled, width: int) -> Source:
             loop.append(w.copied(Section.LOOP, layout.views[tensor], accumulators[-1], "n", add=True))
     for i, tensor in enumerate(compiled.d_parameters):
         if tensor is not None and layout.section.get(tensor) in (Section.LOOP, None):
-            target = Buffer(f"total{i}", "float", Space.FIXED, compiled.graph.parameters[i].shape)
-            loop.append(w.copied(Section.LOOP, layout.views[tensor], target, "n", add=True))
-            folds.append(target)
-            totals[i] = whole(target)
+            total = Buffer(f"total{i}", "float", Space.FIXED, compiled.graph.parameters[i].shape)
+            loop.append(w.copied(Section.LOOP, layout.views[tensor], total, "n", add=True))
+            folds.append(total)
+            totals[i] = whole(total)
     entering, cuts, ending = [], [], []
     for i, (tensor, flow) in enumerate(zip(compiled.d_states, compiled.flows)):
         if flow is None:
@@ -132,13 +134,14 @@ def backward_source(compiled: Compiled, width: int) -> Source:
     finish = w.section(Section.FINISH, "0")
     for i, tensor in enumerate(compiled.d_parameters):
         if tensor is not None:
-            target = Buffer(f"d_parameter{i}", "float", Space.FIXED, compiled.graph.parameters[i].shape)
-            finish.append(w.copied(Section.FINISH, totals.get(i, layout.views[tensor]), target, "0"))
+            gradient = Buffer(f"d_parameter{i}", "float", Space.FIXED, compiled.graph.parameters[i].shape)
+            finish.append(w.copied(Section.FINISH, totals.get(i, layout.views[tensor]), gradient, "0"))
     folds = list(dict.fromkeys(folds))
     zeros = [f"zero({b.width}, {w.variable(b)}, rank, size)" for b in folds]
     zeros += [f"zero(n0 * {b.width}, {w.variable(b)}, rank, size)" for b in accumulators]
     lines = [
-        *SHARD, "cut = bytes_(P, 3)", "cuts = any_set(off[steps], cut)", *together([*once, Call(tuple(zeros), True)]),
+        *SHARD, "cut = bytes_(P, 3)", "cutting = cutting_of(N, off[steps], cut)",
+        *w.together([*once, Call(tuple(zeros), True)]),
         "q = 0",
         "slot = 0",
         "active = 0",
@@ -149,29 +152,29 @@ def backward_source(compiled: Compiled, width: int) -> Source:
         "        first -= 1",
         "    r0 = off[first]",
         "    rows = off[k] - r0",
-        *_indented(together([*_gathers(w, program), *_row_shadows(w), *_previous_shadows(w), *before]), 1),
+        *_indented(w.together([_aside([*_gathers(w, program), *_row_shadows(w), *_previous_shadows(w)]), *before]), 1),
         "    for s in range(k - 1, first - 1, -1):",
         "        n = off[s + 1] - off[s]",
         "        r = off[s]",
         "        i = off[s] - r0",
         "        prev = 0 if s == 0 else n0 + off[s - 1]",
         "        if active < n:",
-        *_indented(together(entering) or ["pass"], 3),
-        *_indented(together([*_step_shadows(w, Space.FLOW_IN), *loop]), 2),
-        "        if cuts:",
-        *_indented(together([Call(tuple(cuts), True)]) if cuts else ["pass"], 3),
+        *_indented(w.together([_aside(entering)]) or ["pass"], 3),
+        *_indented(w.together([_aside(_step_shadows(w, Space.FLOW_IN)), *loop]), 2),
+        "        if cutting != 0:",
+        *_indented(w.together([Call(tuple(cuts), True)]) or ["pass"], 3),
         "        active = n",
         "        slot = 1 - slot",
-        *_indented(together([*after_loop, *scatters]), 1),
+        *_indented(w.together([*after_loop, *scatters]), 1),
         "    k = first",
-        *together(ending),
+        *w.together([_aside(ending)]),
     ]  # fmt: skip
     source = w.module(
         [
             _prepare(w, prepare),
             ("shard", "The time loop, from its end.", lines),
             ("fold", "What another shard has summed is added.", _folds(w, folds)),
-            ("finish", "Gradients of the parameters, from sums over all samples.", together(finish)),
+            ("finish", "Gradients of the parameters, from sums over all samples.", w.together(finish)),
         ],
         "Backward.",
     )
@@ -180,7 +183,12 @@ def backward_source(compiled: Compiled, width: int) -> Source:
 
 
 def _prepare(w: Writer, calls: list[Call]) -> tuple[str, str, list[str]]:
-    return "prepare", "What depends on parameters alone.", together([*calls, *w.packing])
+    return "prepare", "What depends on parameters alone.", w.together([*calls, *w.packing])
+
+
+def _aside(lines: Iterable[str]) -> Call:
+    """Return lines that do not depend on one another as one call, which a team leaves to one thread."""
+    return Call(tuple(lines), False)
 
 
 def _folds(w: Writer, folds: Sequence[Buffer]) -> list[str]:
@@ -240,19 +248,10 @@ def _step_shadows(w: Writer, space: Space = Space.PREVIOUS) -> list[str]:
 
 def _previous_shadows(w: Writer) -> list[str]:
     """Return the lines that gather, for a block, the states before each step."""
-    copies = [
-        f"    copy_rows(n, {b.width}, at({w.variable(b)}, prev * {b.width}), "
-        f"at({w.variable(shadow)}, (off[s] - r0) * {b.width}))"
+    return [
+        f"gather_previous(first, k, {b.width}, n0, off, {w.variable(b)}, {w.variable(shadow)})"
         for b, shadow in w.shadows.items()
         if b.space is Space.PREVIOUS
-    ]
-    if not copies:
-        return []
-    return [
-        "for s in range(first, k):",
-        "    n = off[s + 1] - off[s]",
-        "    prev = 0 if s == 0 else n0 + off[s - 1]",
-        *copies,
     ]
 
 

@@ -50,15 +50,15 @@ class Specialised:
 
     @cached_property
     def forward(self) -> Source:
-        return forward_source(self.compiled, self.width, True)
+        return forward_source(self.compiled, self.width, True, self.kernels.target)
 
     @cached_property
     def inference(self) -> Source:
-        return forward_source(self.compiled, self.width, False)
+        return forward_source(self.compiled, self.width, False, self.kernels.target)
 
     @cached_property
     def backward(self) -> Source:
-        return backward_source(self.compiled, self.width)
+        return backward_source(self.compiled, self.width, self.kernels.target)
 
     @cached_property
     def run_forward(self) -> Kernels:
@@ -82,6 +82,8 @@ class Specialised:
 
     def block_rows(self, source: Source) -> int:
         """Return for how many rows at once a program does what is not done step by step."""
+        if self.kernels.block_rows is not None:
+            return self.kernels.block_rows
         gradients = sum(int(np.prod(p.shape)) for p in self.compiled.graph.parameters) * self.dtype.itemsize
         return MORE_ROWS if source.backward and gradients > LARGE else BLOCK_ROWS
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 
 from rsref_fast.expressions import Expression, literal
 from rsref_fast.lengths import Length, Varying, text_of, times
@@ -17,6 +17,7 @@ class Function:
 
     name, comment: of the function. reassociates: whether sums may be added up in another order (vector lanes).
     shared: whether a team of threads calls it, each for its own part; else one of them does everything.
+    written: the buffers among its parameters that it writes.
     """
 
     def __init__(self, name: str, comment: str, values: dict[Buffer, object], reassociates: bool = False):
@@ -25,6 +26,7 @@ class Function:
         self.reassociates = reassociates
         self.values = values
         self.parameters: dict[Buffer, str] = {}
+        self.written: set[Buffer] = set()
         self.extra: list[str] = []
         self.lines: list[str] = []
         self.depth = 1
@@ -63,9 +65,12 @@ class Function:
         yield indices
         self.depth = depth
 
-    @contextmanager
-    def shared_nest(self, shape: Shape) -> Iterator[list[str]]:
+    def shared_nest(self, shape: Shape) -> AbstractContextManager[list[str]]:
         """Open one loop an axis as `nest` does; the innermost one is split among the threads of a team."""
+        return self._innermost_split(shape)
+
+    @contextmanager
+    def _innermost_split(self, shape: Shape) -> Iterator[list[str]]:
         axes = [axis for axis, length in enumerate(shape) if length != 1]
         if not axes:
             with self.nest(shape) as indices:
@@ -81,6 +86,18 @@ class Function:
             self.depth += 1
             yield indices
             self.depth -= 1
+
+    def independent(self, shape: Shape, axes: Sequence[int] | None = None) -> AbstractContextManager[list[str]]:
+        """Open loops as `nest` does, whose turns may be taken in any order, and at the same time."""
+        return self.nest(shape, axes=axes)
+
+    @contextmanager
+    def per_row(self, shape: Shape, line: Callable[[str], str]) -> Iterator[list[str]]:
+        """Open independent loops over all axes; for each index of the first one there is a line to be computed."""
+        with self.nest(shape[:1]) as row:
+            self.add(line(row[0]))
+            with self.nest(shape[1:], "j") as inner:
+                yield [*row, *inner]
 
     def pointer(self, buffer: Buffer) -> str:
         return self.parameters.setdefault(buffer, f"p{len(self.parameters)}")
@@ -105,6 +122,7 @@ class Function:
 
     def store(self, view: View, indices: Sequence[str], value: str, accumulate: bool = False) -> None:
         place = f"{self.pointer(view.buffer)}[{self.place(view, indices)}]"
+        self.written.add(view.buffer)
         if view.buffer.kind == "bool":
             value = f"U({value})"
         self.add(f"{place} {'+=' if accumulate else '='} {value}")

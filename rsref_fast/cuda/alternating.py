@@ -1,0 +1,163 @@
+"""A program cut into launches: each call of the time loop a kernel of its own, which a host calls in the same order.
+
+Between two launches of a stream everything has been written, so nothing meets inside them. A kernel is told which step
+it is (A), or the first step of its block, and the other end of that (B); what else it must know follows from `off`, as
+in the program it is cut from.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from rsref_fast.cpu.text import INDENT
+
+GUARDS = {"if not taped:": "untaped", "if cutting != 0:": "cutting"}
+"""Branches that are the same for a whole call; others may be taken where the number of rows changes."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A kernel of one call. when: "always", or what must be so: "untaped", "cutting", "changing" rows."""
+
+    entry: str
+    when: str
+
+
+@dataclass
+class Pieces:
+    """The launches of a program in their order: before the blocks; of each block, and its steps; after all."""
+
+    text: str
+    backward: bool
+    start: list[Piece] = field(default_factory=list)
+    before: list[Piece] = field(default_factory=list)
+    step: list[Piece] = field(default_factory=list)
+    after: list[Piece] = field(default_factory=list)
+    end: list[Piece] = field(default_factory=list)
+
+    def launches(
+        self, steps: int, block: int, taped: bool, cutting: bool, masked: bool
+    ) -> Iterator[tuple[str, int, int]]:  # fmt: skip
+        """Yield entries with their two numbers. block: steps of a block. masked: whether the rows may change."""
+        facts = {"always": True, "untaped": not taped, "cutting": cutting}
+
+        def chosen(pieces: Sequence[Piece], a: int, b: int, last: bool = True) -> Iterator[tuple[str, int, int]]:
+            for piece in pieces:
+                if facts.get(piece.when, masked or last):
+                    yield piece.entry, a, b
+
+        yield from chosen(self.start, 0, 0)
+        if self.backward:
+            for high in range(steps, 0, -block):
+                low = max(0, high - block)
+                yield from chosen(self.before, low, high)
+                for s in range(high - 1, low - 1, -1):
+                    yield from chosen(self.step, s, low, s == steps - 1)
+                yield from chosen(self.after, low, high)
+        else:
+            for low in range(0, steps, block):
+                high = min(steps, low + block)
+                yield from chosen(self.before, low, high)
+                for s in range(low, high):
+                    yield from chosen(self.step, s, low, s == steps - 1)
+                yield from chosen(self.after, low, high)
+        yield from chosen(self.end, 0, 0)
+
+
+LEVEL = "<level>"
+LEVELS = {
+    (False, "block"): ["k = A", "last = B"],
+    (False, "step"): ["s = A", "k = B"],
+    (False, "after"): ["k = A", "last = B", "n = off[last] - off[last - 1]"],
+    (True, "block"): ["first = A", "k = B"],
+    (True, "step"): [
+        "s = A", "first = B", "slot = remainder(steps - 1 - s, 2)",
+        "active = off[s + 2] - off[s + 1] if s + 1 < steps else 0",
+    ],
+    (True, "after"): ["first = A", "k = B"],
+    (True, "end"): ["slot = remainder(steps, 2)", "active = off[1] - off[0] if steps > 0 else 0"],
+}  # fmt: skip
+"""What a kernel's two numbers are, by direction and place, and what the program's loops have carried up to there."""
+
+CARRIED = re.compile(r"(last|first|slot|active|k) (=|\+=|-=) ")
+"""Assignments that make the program's loops go on, which the host does."""
+
+
+def cut(text: str, backward: bool) -> Pieces:
+    """Return the pieces of a generated program's entry `shard`: calls between which nobody meets are one."""
+    start = text.index("@entry\ndef shard(")
+    end = text.index("\n\n\n", start)
+    body = [line.removeprefix(INDENT) for line in text[start:end].splitlines()[3:]]
+    found = Pieces("", backward)
+    kernels: list[str] = []
+    _walk(found, kernels, [line for line in body if line != "return 0"], [], "start", "always", [])
+    found.text = "\n\n\n".join([text[:start].rstrip(), *kernels]) + "\n"
+    return found
+
+
+def _walk(
+    found: Pieces, kernels: list[str], block: Sequence[str], known: list[str], place: str, when: str, guards: list[str]
+) -> None:
+    """Make kernels of a block's calls. known: the assignments before it. guards: the branches around it."""
+    known = list(known)
+    calls: list[str] = []
+
+    def finish() -> None:
+        if calls:
+            piece = Piece(f"piece_{len(kernels)}", when)
+            levels = LEVELS.get((found.backward, place), [])
+            kernels.append(_kernel(piece.entry, known, levels, guards, calls))
+            lists = {"start": found.start, "block": found.before, "step": found.step, "after": found.after}
+            lists.get(place, found.end).append(piece)
+            calls.clear()
+
+    i = 0
+    while i < len(block):
+        line = block[i]
+        end = i + 1
+        while end < len(block) and block[end].startswith(INDENT):
+            end += 1
+        body = [inner.removeprefix(INDENT) for inner in block[i + 1 : end]]
+        if re.fullmatch(r"\w+\(.*\)", line) and line != "meet(N)":
+            calls.append(line)
+        else:
+            finish()
+        if line.startswith("while k "):
+            _walk(found, kernels, body, [*known, LEVEL], "block", when, guards)
+            place, known = "end", [*known, LEVEL]
+        elif line.startswith("for s in "):
+            _walk(found, kernels, body, known, "step", when, guards)
+            place = "after"
+        elif line.startswith("if "):
+            _walk(found, kernels, body, known, place, GUARDS.get(line, "changing"), [*guards, line])
+        elif re.match(r"\w+ = ", line) and not CARRIED.match(line):
+            known.append(line)
+        i = end
+    finish()
+
+
+def _kernel(name: str, known: Sequence[str], levels: Sequence[str], guards: Sequence[str], calls: Sequence[str]) -> str:
+    """Return the text of a kernel: what it must know, and some calls."""
+    whole = [part for line in known for part in (levels if line == LEVEL else [line])]
+    inner = INDENT * len(guards)
+    lines = [
+        *_needed(whole, [*guards, *calls]),
+        *(INDENT * depth + guard for depth, guard in enumerate(guards)),
+        *(inner + call for call in calls),
+    ]
+    header = [f"@entry\ndef {name}(P, N, Q, A, B):", f'{INDENT}"""A part of the program."""']
+    return "\n".join([*header, *(INDENT + line for line in lines), f"{INDENT}return 0"])
+
+
+def _needed(known: Sequence[str], used: Sequence[str]) -> list[str]:
+    """Return the assignments, of those before, that some lines depend on."""
+    words = {word for line in used for word in re.findall(r"[A-Za-z_]\w*", line)}
+    found: list[str] = []
+    for line in reversed(known):
+        name, value = line.split(" = ", 1)
+        if name in words:
+            found.append(line)
+            words |= set(re.findall(r"[A-Za-z_]\w*", value))
+    return found[::-1]

@@ -1,0 +1,172 @@
+"""A GPU through its driver: memory, modules, launches, in the order of a stream; nothing here waits for the device.
+
+The driver's functions come from NVIDIA's bindings (`cuda.bindings.driver`), which numba-cuda brings along. Tests hand
+in functions of the same names that run kernels on the CPU.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray
+
+
+class DeviceError(RuntimeError):
+    """What the driver refused, with its own word for why."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a device has: multiprocessors, and for each of them threads, registers and bytes of shared memory."""
+
+    multiprocessors: int
+    threads: int
+    registers: int
+    shared: int
+
+
+ATTRIBUTES = {
+    "multiprocessors": "MULTIPROCESSOR_COUNT",
+    "threads": "MAX_THREADS_PER_MULTIPROCESSOR",
+    "registers": "MAX_REGISTERS_PER_MULTIPROCESSOR",
+    "shared": "MAX_SHARED_MEMORY_PER_MULTIPROCESSOR",
+}
+
+
+class Memory:
+    """Some bytes on a device, given back in the order of the stream when nothing holds the object any more."""
+
+    def __init__(self, device: Device, size: int, stream: int):
+        self.address = int(device.call("cuMemAllocAsync", max(1, size), stream))
+        self.size = size
+        weakref.finalize(self, device.release, self.address, stream)
+
+
+class Device:
+    """The GPU of the current context, or, without one, of the first device's primary context.
+
+    api: a module with the driver's functions. Errors: ImportError if there is no driver or no GPU.
+    """
+
+    def __init__(self, api: Any):
+        self.api = api
+        try:
+            self.call("cuInit", 0)
+            context = self.call("cuCtxGetCurrent")
+            if not int(context):
+                self.call("cuCtxSetCurrent", self.call("cuDevicePrimaryCtxRetain", self.call("cuDeviceGet", 0)))
+            self.handle = self.call("cuCtxGetDevice")
+        except (RuntimeError, OSError) as error:
+            raise ImportError(f'target="cuda" needs an NVIDIA GPU and its driver: {error}') from error
+        self.number = int(self.handle)
+        self.dlpack_kind = 2
+
+    def call(self, name: str, *arguments: Any) -> Any:
+        """Call a function of the driver; return what it answers. Errors: DeviceError."""
+        status, *answers = getattr(self.api, name)(*arguments)
+        if int(status):
+            raise DeviceError(f"{name}: {getattr(status, 'name', status)}")
+        return answers[0] if answers else None
+
+    def attribute(self, name: str) -> int:
+        return int(self.call(
+            "cuDeviceGetAttribute", getattr(self.api.CUdevice_attribute, f"CU_DEVICE_ATTRIBUTE_{name}"), self.handle
+        ))  # fmt: skip
+
+    @cached_property
+    def capability(self) -> tuple[int, int]:
+        major, minor = (self.attribute(f"COMPUTE_CAPABILITY_{part}") for part in ("MAJOR", "MINOR"))
+        return major, minor
+
+    @cached_property
+    def limits(self) -> Limits:
+        return Limits(**{ours: self.attribute(theirs) for ours, theirs in ATTRIBUTES.items()})
+
+    def load(self, image: bytes, name: str) -> Any:
+        """Return a function of a compiled module."""
+        module = self.call("cuModuleLoadData", image)
+        return self.call("cuModuleGetFunction", module, name.encode())
+
+    def blocks_at_once(self, function: Any, threads: int) -> int:
+        """Return how many blocks of a kernel run at the same time: a cooperative launch takes no more."""
+        each = int(self.call("cuOccupancyMaxActiveBlocksPerMultiprocessor", function, threads, 0))
+        return each * self.limits.multiprocessors
+
+    def launch(
+        self, function: Any, blocks: int, threads: int, arguments: tuple[int, ...], stream: int, cooperative: bool
+    ) -> None:  # fmt: skip
+        """Run a kernel of 64-bit words."""
+        values = (arguments, (ctypes.c_int64,) * len(arguments))
+        shape = (blocks, 1, 1, threads, 1, 1, 0, stream)
+        if cooperative:
+            self.call("cuLaunchCooperativeKernel", function, *shape, values)
+        else:
+            self.call("cuLaunchKernel", function, *shape, values, 0)
+
+    def record(self, launch: Callable[[int], None]) -> Any:
+        """Return a graph of the launches that a function makes on the stream that it is given."""
+        stream = self.call("cuStreamCreate", 1)  # one that does not wait for the default stream
+        self.call("cuStreamBeginCapture", stream, self.api.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL)
+        launch(int(stream))
+        graph = self.call("cuStreamEndCapture", stream)
+        made = self.call("cuGraphInstantiate", graph, 0)
+        self.call("cuGraphDestroy", graph)
+        self.call("cuStreamDestroy", stream)
+        return made
+
+    def forget(self, graph: Any) -> None:
+        self._quietly("cuGraphExecDestroy", graph)
+
+    def replay(self, graph: Any, stream: int) -> None:
+        self.call("cuGraphLaunch", graph, stream)
+
+    def allocate(self, size: int, stream: int) -> Memory:
+        return Memory(self, size, stream)
+
+    def release(self, address: int, stream: int) -> None:
+        self._quietly("cuMemFreeAsync", address, stream)
+
+    def _quietly(self, name: str, *arguments: Any) -> None:
+        """Give something back: at the end of the process the driver may be gone before it is."""
+        with contextlib.suppress(Exception):
+            self.call(name, *arguments)
+
+    def upload(self, address: int, values: Array, stream: int) -> None:
+        """Copy a host array, which may be changed as soon as this returns: its pages are not pinned."""
+        if values.nbytes:
+            self.call("cuMemcpyHtoDAsync", address, values.ctypes.data, values.nbytes, stream)
+
+    def download(self, values: Array, address: int, stream: int) -> None:
+        """Fill a host array, and wait for it: only where a caller asks for it."""
+        if values.nbytes:
+            self.call("cuMemcpyDtoHAsync", values.ctypes.data, address, values.nbytes, stream)
+        self.synchronize(stream)
+
+    def synchronize(self, stream: int) -> None:
+        self.call("cuStreamSynchronize", stream)
+
+    def copy(self, target: int, source: int, size: int, stream: int) -> None:
+        if size:
+            self.call("cuMemcpyDtoDAsync", target, source, size, stream)
+
+    def fill(self, address: int, size: int, stream: int, value: int = 0) -> None:
+        if size:
+            self.call("cuMemsetD8Async", address, value, size, stream)
+
+
+@cache
+def current() -> Device:
+    """Return the GPU at hand. Errors: ImportError, saying what is missing."""
+    try:
+        from cuda.bindings import driver
+    except ImportError as error:
+        raise ImportError('target="cuda" needs numba-cuda: pip install "rsref[fast,cuda]"') from error
+    return Device(driver)

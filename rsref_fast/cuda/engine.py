@@ -1,0 +1,343 @@
+"""The engine for arrays on a GPU: plans a call, and hands it to the device in a stream's order, waiting for nothing.
+
+All arrays are the caller's own, in place; a mask on the device is made into packed rows there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from rsref.engine import Gradients, ReferenceEngine
+from rsref.recurrence import Recurrence
+from rsref_fast.cpu.emit import FIRST_SLOT
+from rsref_fast.cpu.plan import Place, Plan
+from rsref_fast.cpu.specialised import Specialised
+from rsref_fast.cuda.arrays import DeviceArray, device_array
+from rsref_fast.cuda.choice import STRATEGIES, Choice, choose
+from rsref_fast.cuda.driver import Device
+from rsref_fast.cuda.graphs import Graph, Graphs
+from rsref_fast.cuda.inspection import BATCHES, built
+from rsref_fast.cuda.kernels import Helpers, on
+from rsref_fast.cuda.masks import Packed, Rows
+from rsref_fast.cuda.script import Script
+from rsref_fast.cuda.tile import USUAL, Tile
+from rsref_fast.cuda.words import CUTTING, NUMBERS
+from rsref_fast.explain import explain
+from rsref_fast.packing import Shard, masked_batch, whole_batch
+from rsref_fast.program import Compiled, build
+
+Array = np.ndarray
+REMEMBERED = 16
+"""Calls whose indices may still be checked."""
+
+
+@dataclass
+class Tape:
+    """What backward needs of a forward run: its arguments, as kernels read them, and the memory that it filled."""
+
+    special: Specialised
+    arguments: list[list[DeviceArray]]
+    outputs: list[DeviceArray]
+    choice: Choice
+    stream: int
+    packed: Packed | None
+    kept: Any = None
+    finals: list[DeviceArray] = field(default_factory=list)
+
+
+class CudaEngine:
+    """Runs a recurrence on a GPU; see `rsref.engine.Engine`, with device arrays in place of NumPy's.
+
+    device: where. strategy: "persistent" (the whole sequence in one launch), "alternating" (a launch for each unit of
+    each step), or "auto" for what suits the sizes. allocate: what gives memory (bytes, stream), an object with an
+    `address`, which is held as long as it is needed; None for the driver's own pool.
+    An index that is out of range is found out by `check_indices`, which waits; until then the first entry is used.
+    """
+
+    def __init__(
+        self, recurrence: Recurrence, device: Device, strategy: str = "auto", tile: Tile = USUAL, **sizes: int
+    ):
+        if strategy not in STRATEGIES:
+            raise ValueError(f"strategy must be one of {', '.join(map(repr, STRATEGIES))}; got {strategy!r}")
+        self.recurrence = recurrence
+        self.device = device
+        self.strategy = strategy
+        self.tile = tile
+        self.kernels = on(device, tile, **sizes)
+        self.allocate: Callable[[int, int], Any] = device.allocate
+        self.reference = ReferenceEngine(recurrence)
+        self.choice: Choice | None = None
+        """How calls are spread over the device, if that is not to be chosen by their sizes."""
+        self._graphs = Graphs()
+        self._special: dict[Any, Specialised] = {}
+        self._helpers: dict[str, Helpers] = {}
+        self.gathers = any(t.op is not None and t.op.name == "take" for t in recurrence.graph.order)
+        self._unchecked: list[tuple[Any, Script, int]] = []
+
+    # --- compiling ------------------------------------------------------------------------------------------------
+
+    def specialised(self, shapes: Sequence[tuple[int, ...]], dtype: np.dtype[Any]) -> Specialised:
+        """Return the step compiled for inputs of these shapes, the batch first."""
+        key = (dtype, *(shape[1:] for shape in shapes))
+        if key not in self._special:
+            graph = self.recurrence.graph
+            compiled = build(graph, dict(zip((*graph.sequences, *graph.constants, *graph.states), shapes)))
+            self._special[key] = Specialised(compiled, dtype, self.kernels, self.kernels.panel_width(dtype))
+        return self._special[key]
+
+    def helpers(self, dtype: np.dtype[Any]) -> Helpers:
+        if dtype.name not in self._helpers:
+            self._helpers[dtype.name] = Helpers(self.device, dtype, self.tile)
+        return self._helpers[dtype.name]
+
+    def explain(self) -> str:
+        """Return what was hoisted, sunk, merged and fused, and how calls of some sizes are spread over the device.
+
+        `rsref_fast.cuda.inspect` tells registers, shared memory and PTX as well.
+        Errors: ValueError if nothing is compiled yet and the step leaves inner lengths open.
+        """
+        found = [(s.dtype, s.compiled) for s in self._special.values()]
+        return "\n\n".join(
+            "\n".join(
+                [
+                    f"{dtype.name}, {self.device.limits.multiprocessors} multiprocessors",
+                    explain(compiled, dtype.itemsize),
+                    *(f"a batch of {n}: {self._choose(compiled, n)}" for n in BATCHES),
+                ]
+            )
+            for dtype, compiled in found or [(np.dtype(np.float32), built(self.recurrence))]
+        )
+
+    @property
+    def source(self) -> str:
+        """The generated source of all that is compiled."""
+        return "\n\n".join(f"{s.forward.text}\n\n{s.backward.text}" for s in self._special.values())
+
+    # --- forward --------------------------------------------------------------------------------------------------
+
+    def forward(
+        self,
+        sequences: Sequence[Any],
+        constants: Sequence[Any],
+        states: Sequence[Any],
+        parameters: Sequence[Any],
+        mask: Any = None,
+        steps: int | None = None,
+        taped: bool = True,
+        stream: int = 0,
+    ) -> tuple[list[DeviceArray], list[DeviceArray], Tape | None]:
+        """Run the loop; see `Engine`. stream: the driver's handle of the one in whose order it is to be done."""
+        given = [
+            [device_array(a, f"{name} {i}") for i, a in enumerate(group)]
+            for name, group in zip(
+                ("sequence", "constant", "state", "parameter"), (sequences, constants, states, parameters)
+            )
+        ]
+        own_mask = None if mask is None else device_array(mask, "mask")
+        length = self.reference.length(given[0], steps)  # type: ignore[arg-type]
+        batch = next((a.shape[0] for group in given[:3] for a in group), 1)
+        likes = [[np.broadcast_to(np.zeros((), a.dtype), a.shape) for a in group] for group in given]
+        like = None if own_mask is None else np.broadcast_to(np.zeros((), bool), own_mask.shape)
+        specs = self.reference.check(likes[0], likes[1], likes[2], likes[3], like, length, batch)
+        floating = [a.dtype for group in given for a in group if a.dtype.kind == "f"]
+        dtype = np.result_type(np.float32, *floating)
+        shapes = [a.shape[:1] + a.shape[2:] for a in given[0]] + [a.shape for group in given[1:3] for a in group]
+        special = self.specialised(shapes, dtype)
+        script = Script()
+        rows = Rows(self, script, special, stream)
+        arguments = [[rows.plain(a, t.dtype) for a, t in zip(*pair)] for pair in zip(given, self._leaves())]
+        choice = self.choice or self._choose(special.compiled, batch)
+        packed = None
+        if own_mask is not None:
+            if special.compiled.mixes:
+                raise NotImplementedError("a step that mixes samples, with a mask, has no kernel for CUDA yet")
+            packed = rows.packed(rows.plain(own_mask, "bool"), choice.shards, self.recurrence.truncate)
+            arguments[1:3] = [[rows.reordered(a, packed) for a in group] for group in arguments[1:3]]
+        outputs = [rows.new((batch, length, *s[1:]), special.dtype_of(kind)) for s, kind in specs]
+        finals = [rows.new(s.shape, s.dtype) for s in arguments[2]]
+        tape = Tape(special, arguments, outputs, choice, stream, packed, finals=finals)
+        if packed is not None:
+            for y in outputs:
+                script.fill(y.address, y.nbytes)
+        plan = self._plan(tape, "forward" if taped else "inference", batch, length)
+        tape.kept = self.allocate(max(1, plan.tape), stream)
+        arrays = [a.address for group in (*arguments, outputs, finals) for a in group]
+        self._run(script, plan, [*arrays, tape.kept.address], choice, packed, stream)
+        answers = finals
+        if packed is not None:
+            answers = [rows.restored(s, packed) for s in finals]
+            if not self.recurrence.zero_output_for_mask:
+                for y in outputs:
+                    rows.held(y, packed)
+        rows.finish(self.allocate)
+        graph = self.recurrence.graph
+        return (
+            [_as_bools(y, t.dtype) for y, t in zip(outputs, graph.outputs)],
+            [_as_bools(s, t.dtype) for s, t in zip(answers, graph.states)],
+            tape if taped else None,
+        )
+
+    def _choose(self, compiled: Compiled, batch: int) -> Choice:
+        return choose(compiled.forward, compiled.mixes, batch, self.device.limits, self.strategy, 1)
+
+    # --- backward -------------------------------------------------------------------------------------------------
+
+    def backward(
+        self, tape: Tape, d_outputs: Sequence[Any], d_states: Sequence[Any], stream: int | None = None
+    ) -> Gradients:
+        """Walk the steps from the last to the first; see `Engine`. stream: None for that of the forward run."""
+        stream = tape.stream if stream is None else stream
+        special, packed = tape.special, tape.packed
+        script = Script()
+        rows = Rows(self, script, special, stream)
+        batch, length = tape.outputs[0].shape[:2]
+        given = rows.gradients("output", d_outputs, tape.outputs)
+        ends = rows.gradients("final state", d_states, tape.finals)
+        if packed is not None:
+            if not self.recurrence.zero_output_for_mask:
+                given = [rows.collected(d, packed) for d in given]
+            ends = [rows.cleared(rows.reordered(d, packed), packed) for d in ends]
+        found = [
+            [rows.new(a.shape, special.dtype) if leaf.dtype == "float" else None for a, leaf in zip(arrays, leaves)]
+            for arrays, leaves in zip(tape.arguments, self._leaves())
+        ]  # fmt: skip
+        if packed is not None:
+            for d in found[0]:
+                if d is not None:
+                    script.fill(d.address, d.nbytes)
+        plan = self._plan(tape, "backward", batch, length)
+        arrays = [a.address for group in tape.arguments for a in group]
+        arrays += [tape.kept.address, *(d.address for d in (*given, *ends))]
+        arrays += [0 if d is None else d.address for group in found for d in group]
+        self._run(script, plan, [*arrays, 0], tape.choice, packed, stream)
+        if packed is not None:
+            found[1:3] = [[None if d is None else rows.restored(d, packed) for d in group] for group in found[1:3]]
+        rows.finish(self.allocate)
+        return Gradients(*found)  # type: ignore[arg-type]
+
+    def _leaves(self) -> Any:
+        graph = self.recurrence.graph
+        return graph.sequences, graph.constants, graph.states, [p.tensor for p in graph.parameters]
+
+    # --- running --------------------------------------------------------------------------------------------------
+
+    def _plan(self, tape: Tape, kind: str, batch: int, length: int) -> Plan:
+        deal = whole_batch if tape.packed is None else most_rows
+        key = (batch, length, tape.choice.shards, self.recurrence.truncate)
+        return tape.special.plan(kind, deal(*key), length, 1, (deal.__name__, *key))
+
+    def _run(
+        self, script: Script, plan: Plan, arrays: list[int], choice: Choice, packed: Packed | None, stream: int
+    ) -> None:
+        """Put the launches of a plan into a script. arrays: addresses of all but scratch memory."""
+        scratch = self.allocate(max(1, plan.scratch), stream)
+        script.keep(scratch)
+        fixed = self._fixed(plan, stream)
+        places = [*arrays, scratch.address]
+
+        def address(place: Place) -> int:
+            return fixed[id(place.fixed)] if place.fixed is not None else places[place.array] + place.offset
+
+        for target, source in plan.copies:
+            script.copy(address(target), address(source), source.bytes)
+        for target in plan.clears:
+            script.fill(address(target), target.bytes)
+        slots = len(plan.shards[0][1])
+        tables: list[int] = []
+        numbers: list[int] = []
+        for shard, own in plan.shards:
+            tables += [address(place) for place in own]
+            cutting = int(bool(shard.cut.any()) if packed is None else self.recurrence.truncate is not None)
+            row = [shard.count, shard.steps, max(plan.limit, shard.count), 0, int(plan.taped)]
+            numbers += row + [0] * (CUTTING - len(row)) + [cutting] + [0] * (NUMBERS - CUTTING - 1)
+        table, number = script.table(tables), script.table(numbers)
+        if packed is not None:
+            for i in range(len(plan.shards)):
+                script.words[table + i * slots : table + i * slots + FIRST_SLOT] = packed.slots(i)
+        kernels: Any = plan.kernels
+        if plan.prepares:
+            script.launch(kernels.entry("prepare"), choice.blocks, table, number, slots)
+        if choice.strategy == "alternating":
+            self._alternate(script, plan, (table, number, slots), choice, packed, stream)
+        else:
+            blocks = len(plan.shards) if choice.team == "block" else choice.blocks
+            script.launch(kernels.entry("shard", choice.team), blocks, table, number, slots)
+        if plan.kernels.source.backward:
+            for i in range(1, len(plan.shards)):
+                script.launch(kernels.entry("fold"), choice.blocks, table, number, slots, table + i * slots)
+            script.launch(kernels.entry("finish"), choice.blocks, table, number, slots)
+        if self.gathers:
+            script.note(number, len(plan.shards))
+
+    def _alternate(
+        self, script: Script, plan: Plan, places: tuple[int, int, int], choice: Choice, packed: Packed | None,
+        stream: int,
+    ) -> None:  # fmt: skip
+        """Put the launches of a program's pieces into a script, as a graph."""
+        kernels: Any = plan.kernels
+        (shard, _), (table, number, slots) = plan.shards[0], places
+        cutting = bool(script.words[number + CUTTING])
+        block = max(1, max(plan.limit, shard.count) // max(1, shard.count))
+
+        def make() -> Graph:
+            calls = kernels.pieces.launches(shard.steps, block, plan.taped, cutting, packed is not None)
+            launches = [(kernels.piece(name), choice.blocks, a, b) for name, a, b in calls]
+            return Graph(self.device, launches, plan, slots, NUMBERS, stream)
+
+        graph = self._graphs.get((id(plan), packed is None, stream), make)
+        words = np.array([*script.words[table : table + slots], *script.words[number : number + NUMBERS]], np.int64)
+        script.add(lambda device, stream: graph.run(words, stream))
+        if self.gathers:
+            script.flag(number, graph.numbers())
+
+    # --- indices --------------------------------------------------------------------------------------------------
+
+    def remember(self, head: Any, script: Script, stream: int) -> None:
+        """Keep the words of a call in which an index may be out of range until somebody asks."""
+        if script.flags:
+            self._unchecked.append((head, script, stream))
+            del self._unchecked[:-REMEMBERED]
+
+    def check_indices(self) -> None:
+        """Wait for the last calls, and see whether all their indices were in range. Errors: IndexError."""
+        calls, self._unchecked = self._unchecked, []
+        for head, script, stream in calls:
+            words = np.empty(len(script.words), np.int64)
+            self.device.download(words, head.address, stream)
+            if words[script.flags].any():
+                raise IndexError("take: an index is out of range")
+
+    # --- memory ---------------------------------------------------------------------------------------------------
+
+    def _fixed(self, plan: Plan, stream: int) -> dict[int, int]:
+        """Return the addresses of a plan's own arrays on the device, copied there once."""
+        held = next((thing for thing in plan.kept if isinstance(thing, dict)), None)
+        if held is None:
+            arrays = {
+                id(place.fixed): place.fixed for _, own in plan.shards for place in own if place.fixed is not None
+            }
+            held = {}
+            for key, array in arrays.items():
+                memory = self.device.allocate(array.nbytes, stream)
+                self.device.upload(memory.address, np.ascontiguousarray(array), stream)
+                held[key] = memory
+            self.device.synchronize(stream)  # once for each set of sizes: later calls may be on other streams
+            plan.kept.append(held)
+        return {key: memory.address for key, memory in held.items()}
+
+
+@lru_cache(maxsize=64)
+def most_rows(batch: int, time: int, shards: int, truncate: int | None) -> tuple[Shard, ...]:
+    """Return shards as a mask deals them, for the most rows that it may leave: what memory must be there."""
+    return masked_batch(np.ones((batch, time), bool), shards, truncate)[0]
+
+
+def _as_bools(array: DeviceArray, kind: str) -> DeviceArray:
+    if kind == "bool":
+        array.dtype = np.dtype(np.bool_)
+    return array

@@ -1,0 +1,174 @@
+"""What a step becomes on a GPU that need not be there: its plan, kernels, registers, shared memory and occupancy."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rsref.recurrence import Recurrence
+from rsref_fast.cpu.programs import backward_source, forward_source
+from rsref_fast.cuda.choice import Choice, choose
+from rsref_fast.cuda.driver import Limits
+from rsref_fast.cuda.target import CUDA
+from rsref_fast.cuda.tile import USUAL, Tile
+from rsref_fast.explain import explain
+from rsref_fast.program import Compiled, build
+
+ARCHITECTURES = {
+    "sm_75": Limits(multiprocessors=40, threads=1024, registers=65536, shared=65536),
+    "sm_80": Limits(multiprocessors=108, threads=2048, registers=65536, shared=167936),
+    "sm_90": Limits(multiprocessors=132, threads=2048, registers=65536, shared=233472),
+    "sm_100": Limits(multiprocessors=148, threads=2048, registers=65536, shared=233472),
+}
+"""One card of each: T4, A100, H100 SXM, B200."""
+
+BLOCKS, WARP, UNIT = 32, 32, 256
+"""Blocks that a multiprocessor holds (16 on sm_75), threads of a warp, registers that a warp is given at once."""
+
+ENTRIES = ("prepare", "shard", "fold", "finish")
+PROGRAMS = ("forward", "inference", "backward")
+BATCHES = (1, 16, 64, 256)
+
+
+@dataclass(frozen=True)
+class KernelFacts:
+    """A kernel on an architecture: what it needs, and how much of it a multiprocessor holds.
+
+    team: what shares memory, the grid or a block. doubles: instructions on float64. syncs: places where the team meets.
+    blocks: that a multiprocessor runs at once. image: the machine code.
+    """
+
+    program: str
+    entry: str
+    team: str
+    ptx: str
+    registers: int
+    shared: int
+    spilled: int
+    stack: int
+    doubles: int
+    syncs: int
+    blocks: int
+    cooperative: bool
+    image: bytes
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """A compiled step on an architecture; as text with `str`."""
+
+    compiled: Compiled
+    arch: str
+    dtype: np.dtype[Any]
+    tile: Tile
+    kernels: list[KernelFacts]
+    sources: dict[str, str]
+
+    @property
+    def limits(self) -> Limits:
+        return ARCHITECTURES[self.arch]
+
+    def choice(self, batch: int, strategy: str = "auto") -> Choice:
+        """Return how a call of some samples would be computed."""
+        at_once = min((k.blocks for k in self.kernels if k.entry == "shard" and k.team == "grid"), default=1)
+        return choose(
+            self.compiled.forward, self.compiled.mixes, batch, self.limits, strategy, at_once
+        )  # fmt: skip
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterable[str]:
+        yield f"{self.dtype.name} on {self.arch}"
+        yield explain(self.compiled, self.dtype.itemsize)
+        yield f"blocks of {self.tile.threads} threads; products in tiles of {self.tile.rows} x {self.tile.columns}"
+        for batch in BATCHES:
+            yield f"a batch of {batch}: {self.choice(batch)}"
+        for k in self.kernels:
+            yield (
+                f"{k.program} {k.entry} ({k.team}): {k.registers} registers, {k.shared:,} bytes shared, "
+                f"{k.spilled} spilled, {k.blocks} blocks a multiprocessor"
+                f"{', cooperative' if k.cooperative else ''}"
+            )
+
+
+def inspect(
+    rnn: Any, arch: str = "sm_90", dtype: Any = np.float32, programs: Iterable[str] = PROGRAMS, tile: Tile = USUAL,
+    entries: Iterable[str] = ENTRIES
+) -> Inspection:  # fmt: skip
+    """Compile a step for an architecture, with no GPU and no driver, and return what became of it.
+
+    rnn: a `Recurrence`, a built recurrent layer or cell, all of whose inner lengths are known. arch: one of
+    `ARCHITECTURES`. programs, entries: which of them are compiled.
+    Errors: ValueError for an unknown architecture or a step that leaves lengths open; ImportError without numba-cuda;
+    NotImplementedError, naming it, for what cannot be compiled.
+    """
+    from rsref_fast.api import recurrence_of
+
+    if arch not in ARCHITECTURES:
+        raise ValueError(f"arch must be one of {', '.join(map(repr, ARCHITECTURES))}; got {arch!r}")
+    recurrence = recurrence_of(rnn)
+    dtype = np.dtype(dtype)
+    compiled = built(recurrence)
+    sources = {
+        "forward": lambda: forward_source(compiled, tile.columns, True, CUDA),
+        "inference": lambda: forward_source(compiled, tile.columns, False, CUDA),
+        "backward": lambda: backward_source(compiled, tile.columns, CUDA),
+    }
+    facts, texts = [], {}
+    for program in programs:
+        source = sources[program]()
+        texts[program] = source.text
+        for entry in source.entries:
+            if entry not in entries:
+                continue
+            for team in ("grid", "block") if entry == "shard" and not compiled.mixes else ("grid",):
+                facts.append(_facts(program, source.text, entry, team, dtype, tile, arch))
+    return Inspection(compiled, arch, dtype, tile, facts, texts)
+
+
+def built(recurrence: Recurrence) -> Compiled:
+    """Return the programs of a step whose inner lengths are known. Errors: ValueError if they are not."""
+    graph = recurrence.graph
+    leaves = (*graph.sequences, *graph.constants, *graph.states)
+    for leaf in leaves:
+        if None in leaf.shape[1:]:
+            raise ValueError(f"the step leaves lengths open: {leaf!r} has shape {leaf.shape}")
+    return build(graph, {leaf: (1, *(n or 0 for n in leaf.shape[1:])) for leaf in leaves})
+
+
+def _facts(
+    program: str, text: str, entry: str, team: str, dtype: np.dtype[Any], tile: Tile, arch: str
+) -> KernelFacts:  # fmt: skip
+    try:
+        from rsref_fast.cuda.build import kernel
+        from rsref_fast.cuda.linking import link
+    except ImportError as error:
+        raise ImportError('kernels for CUDA need numba-cuda: pip install "rsref[fast,cuda]"') from error
+    code = kernel(text, entry, dtype, tile, team)
+    number = int(arch.removeprefix("sm_"))
+    ptx = code.ptx((number // 10, number % 10))
+    linked = link(ptx, code.name, arch, code.cooperative)
+    report = linked.report
+    return KernelFacts(
+        program, entry, team, ptx, report.registers, report.shared, report.spilled, report.stack,
+        len(re.findall(r"\.f64\b", ptx)), _body(text, entry).count("meet(N)"),
+        occupancy(ARCHITECTURES[arch], tile.threads, report.registers, report.shared), code.cooperative, linked.image,
+    )  # fmt: skip
+
+
+def occupancy(limits: Limits, threads: int, registers: int, shared: int) -> int:
+    """Return how many blocks a multiprocessor runs at once: as many as its registers, threads and memory allow."""
+    warps = -(-threads // WARP)
+    a_warp = -(-registers * WARP // UNIT) * UNIT
+    by_registers = limits.registers // (max(1, a_warp) * warps)
+    by_memory = limits.shared // (shared + 1024) if shared else BLOCKS
+    return min(BLOCKS if limits.threads > 1024 else 16, limits.threads // threads, by_registers, by_memory)
+
+
+def _body(text: str, entry: str) -> str:
+    return text[text.index(f"def {entry}(") :].split("\n\n\n")[0]

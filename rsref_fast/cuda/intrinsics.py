@@ -1,0 +1,149 @@
+"""The few LLVM instructions that kernels need and Numba has no function for: pointers, 32-bit division, thread teams.
+
+A team is what shares one program's memory: all threads of the grid, or those of one block.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba.cuda import nvvmutils, types
+from numba.cuda.extending import intrinsic
+
+I64 = types.int64
+ADDRESSES = types.CPointer(types.int64)
+WORD = ir.IntType(64)
+SHARED = 3
+"""The number of the address space of a block's shared memory."""
+
+
+def pointer_to(element: Any) -> Any:
+    """Return an intrinsic: the address in a slot of P, as a pointer to elements of a type."""
+    target = types.CPointer(element)
+
+    @intrinsic
+    def slot(typing_context, table, index):
+        def generate(context, builder, signature, arguments):
+            address = builder.load(builder.gep(arguments[0], [arguments[1]], source_etype=WORD), typ=WORD)
+            return builder.inttoptr(address, context.get_value_type(target))
+
+        return target(ADDRESSES, I64), generate
+
+    return slot
+
+
+@intrinsic
+def words(typing_context, address):
+    """The 64-bit words at an address."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.inttoptr(arguments[0], context.get_value_type(ADDRESSES))
+
+    return ADDRESSES(I64), generate
+
+
+@intrinsic
+def at(typing_context, pointer, place):
+    """The pointer to the element at a place."""
+
+    def generate(context, builder, signature, arguments):
+        element = context.get_data_type(signature.args[0].dtype)
+        return builder.gep(arguments[0], [arguments[1]], source_etype=element)
+
+    return pointer(pointer, I64), generate
+
+
+def _on_words(name: str) -> Any:
+    """Return an intrinsic on two integers of at most 32 bits: a 64-bit division takes tens of instructions."""
+
+    @intrinsic
+    def function(typing_context, a, b):
+        def generate(context, builder, signature, arguments):
+            short = [builder.trunc(value, ir.IntType(32)) for value in arguments]
+            return builder.zext(getattr(builder, name)(*short), WORD)
+
+        return I64(I64, I64), generate
+
+    return function
+
+
+quotient = _on_words("udiv")
+remainder = _on_words("urem")
+
+
+@intrinsic
+def one_like(typing_context, value):
+    """The number 1, of the type of a value."""
+
+    def generate(context, builder, signature, arguments):
+        return context.get_constant(value, 1)
+
+    return value(value), generate
+
+
+def register(name: str) -> Any:
+    """Return an intrinsic that reads one of a thread's special registers."""
+
+    @intrinsic
+    def read(typing_context):
+        def generate(context, builder, signature, arguments):
+            return builder.zext(nvvmutils.call_sreg(builder, name), WORD)
+
+        return I64(), generate
+
+    return read
+
+
+thread = register("tid.x")
+threads = register("ntid.x")
+block = register("ctaid.x")
+blocks = register("nctaid.x")
+
+
+@intrinsic
+def meet_in_block(typing_context):
+    """Wait until all threads of the block are here, and see what they wrote."""
+
+    def generate(context, builder, signature, arguments):
+        function = builder.module.declare_intrinsic("llvm.nvvm.barrier0", (), ir.FunctionType(ir.VoidType(), []))
+        builder.call(function, [])
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@intrinsic
+def meet_in_grid(typing_context):
+    """Wait until all threads of the grid are here; it must have been launched cooperatively."""
+
+    def generate(context, builder, signature, arguments):
+        context.active_code_library.use_cooperative = True
+        handle = nvvmutils.declare_cudaCGGetIntrinsicHandle(builder.module)
+        synchronize = nvvmutils.declare_cudaCGSynchronize(builder.module)
+        one, zero = (context.get_constant(types.int32, n) for n in (1, 0))
+        builder.call(synchronize, [builder.call(handle, [one]), zero])
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+def shared_memory(name: str, element: Any, count: int) -> Any:
+    """Return an intrinsic: a pointer to elements that the threads of a block share, under a name, of one use."""
+    target = types.CPointer(element)
+
+    @intrinsic
+    def place(typing_context):
+        def generate(context, builder, signature, arguments):
+            kind = ir.ArrayType(context.get_data_type(element), count)
+            memory = builder.module.globals.get(name)
+            if memory is None:
+                memory = ir.GlobalVariable(builder.module, kind, name, SHARED)
+                memory.linkage = "internal"
+                memory.align = 16
+                memory.initializer = ir.Constant(kind, ir.Undefined)
+            return builder.addrspacecast(memory, context.get_value_type(target))
+
+        return target(), generate
+
+    return place

@@ -1,0 +1,93 @@
+"""The functions of one program on a device, each compiled and loaded when it is first needed."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from rsref_fast.cpu.emit import Source, Target
+from rsref_fast.cpu.kernels import Kernels
+from rsref_fast.cuda import helpers, images
+from rsref_fast.cuda.alternating import Pieces, cut
+from rsref_fast.cuda.driver import Device
+from rsref_fast.cuda.script import Loaded
+from rsref_fast.cuda.target import CUDA
+from rsref_fast.cuda.tile import USUAL, Tile
+
+ROWS = 2048
+"""Rows for which sequences are projected at once: enough to fill a GPU with tiles."""
+
+POINTERS = {"float": "floats", "int": "ints", "bool": "bytes_"}
+
+
+class DeviceKernels(Kernels):
+    """Kernels of one program. `on` makes a class of them for a device."""
+
+    target: Target = CUDA
+    block_rows = ROWS
+    device: Device
+    tile: Tile = USUAL
+
+    def __init__(self, source: Source, dtype: np.dtype[Any]):
+        super().__init__(source, dtype)
+        self._loaded: dict[tuple[str, str], Loaded] = {}
+
+    @classmethod
+    def panel_width(cls, dtype: np.dtype[Any]) -> int:
+        return cls.tile.columns
+
+    def entry(self, name: str, team: str = "grid") -> Loaded:
+        """Return an entry's kernel. team: what shares a shard's memory, the grid or a block."""
+        if (name, team) not in self._loaded:
+            self._loaded[name, team] = load(self.device, self.source.text, name, self.dtype, self.tile, team)
+        return self._loaded[name, team]
+
+    @cached_property
+    def pieces(self) -> Pieces:
+        """The program cut into launches."""
+        return cut(self.source.text, self.source.backward)
+
+    def piece(self, name: str) -> Loaded:
+        if (name, "piece") not in self._loaded:
+            self._loaded[name, "piece"] = load(self.device, self.pieces.text, name, self.dtype, self.tile)
+        return self._loaded[name, "piece"]
+
+
+def on(device: Device, tile: Tile = USUAL, rows: int = ROWS) -> type[DeviceKernels]:
+    """Return the class of kernels for a device."""
+    return type("DeviceKernels", (DeviceKernels,), {"device": device, "tile": tile, "block_rows": rows})
+
+
+def load(device: Device, text: str, entry: str, dtype: np.dtype[Any], tile: Tile, team: str = "grid") -> Loaded:
+    """Return an entry of a module, compiled for a device and loaded."""
+    image = images.image_of(text, entry, dtype, tile, team, device.capability)
+    handle = device.load(image.code, image.name)
+    return Loaded(handle, tile.threads, image.cooperative, device.blocks_at_once(handle, tile.threads))
+
+
+class Helpers:
+    """The small kernels around programs, for a device and a precision."""
+
+    def __init__(self, device: Device, dtype: np.dtype[Any], tile: Tile):
+        self.device, self.dtype, self.tile = device, dtype, tile
+        self._loaded: dict[tuple[str, ...], Loaded] = {}
+
+    def _entry(self, text: str, name: str, *key: str) -> Loaded:
+        if (name, *key) not in self._loaded:
+            self._loaded[name, *key] = load(self.device, text, name, self.dtype, self.tile)
+        return self._loaded[name, *key]
+
+    def packing(self, name: str) -> Loaded:
+        return self._entry(helpers.PACK, name)
+
+    def rows(self, name: str, kind: str) -> Loaded:
+        """Return a kernel on rows of a kind of numbers: reorder, restore, clear, hold or collect."""
+        return self._entry(helpers.ROWS.format(pointer=POINTERS[kind]), name, kind)
+
+    def conversion(self, source: np.dtype[Any], kind: str) -> Loaded:
+        """Return the kernel that makes numbers of a type, however strided, a row-major array of a kind."""
+        code = source.str[1:]
+        text = helpers.CONVERT.format(source=f"pointer_{code}", pointer=POINTERS[kind], cast=helpers.CASTS[kind])
+        return self._entry(text, "convert", code, kind)

@@ -1,0 +1,63 @@
+"""From PTX to what a GPU runs, by nvJitLink, with no GPU; and what became of registers and shared memory."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+
+from cuda.bindings import nvjitlink
+from cuda.pathfinder import find_static_lib
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a kernel needs: registers a thread, bytes of shared memory a block; bytes spilled, and of its stack."""
+
+    registers: int
+    shared: int
+    spilled: int
+    stack: int
+
+
+@dataclass(frozen=True)
+class Linked:
+    """A kernel's machine code for one architecture, and the linker's account of it."""
+
+    image: bytes
+    report: Report
+
+
+@cache
+def runtime_library() -> str:
+    """Return the path of the device runtime, which grid syncs are part of."""
+    return str(find_static_lib("cudadevrt"))
+
+
+def link(ptx: str, name: str, arch: str, cooperative: bool) -> Linked:
+    """Return a kernel's machine code. arch: "sm_90". cooperative: whether it needs the device runtime."""
+    options = [f"-arch={arch}", "-O3", "-verbose"]
+    handle = nvjitlink.create(len(options), options)
+    try:
+        text = ptx.encode()
+        nvjitlink.add_data(handle, nvjitlink.InputType.PTX, text, len(text), "kernel.ptx")
+        if cooperative:
+            nvjitlink.add_file(handle, nvjitlink.InputType.LIBRARY, runtime_library())
+        nvjitlink.complete(handle)
+        image = bytearray(nvjitlink.get_linked_cubin_size(handle))
+        nvjitlink.get_linked_cubin(handle, image)
+        log = bytearray(nvjitlink.get_info_log_size(handle))
+        nvjitlink.get_info_log(handle, log)
+    finally:
+        nvjitlink.destroy(handle)
+    return Linked(bytes(image), _report(log.decode(errors="replace"), name))
+
+
+def _report(log: str, name: str) -> Report:
+    """Read the linker's account of a kernel, with all that it calls, and ptxas's of what was spilled anywhere in it."""
+    own = rf"Function properties for '{re.escape(name)}':\n[^\n]*used (\d+) registers[^\n]*? (\d+) stack"
+    found = re.search(rf"{own}, (\d+) bytes smem", log) or re.search(rf"{own}()", log)
+    if found is None:
+        raise RuntimeError(f"nvJitLink says nothing of the kernel {name}")
+    spilled = re.findall(r"^ptxas[^\n]*?(\d+) bytes spill stores, (\d+) bytes spill loads", log, re.M)
+    return Report(int(found[1]), int(found[3] or 0), sum(int(n) for pair in spilled for n in pair), int(found[2]))

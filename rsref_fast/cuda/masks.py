@@ -1,0 +1,155 @@
+"""What happens to arrays around the programs of a call, on the device: types, masks, and the order of samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rsref_fast.cpu.specialised import Specialised
+from rsref_fast.cuda.arrays import DeviceArray, device_array
+from rsref_fast.cuda.script import Loaded, Script
+
+if TYPE_CHECKING:
+    from rsref_fast.cuda.engine import CudaEngine
+
+ELEMENTS_A_BLOCK = 1024
+
+
+@dataclass
+class Packed:
+    """A mask on the device, and the rows that it leaves: what `packing.masked_batch` answers, in device memory.
+
+    memory: off, pos, rid and cut of each shard lie in it, from `places` on.
+    """
+
+    mask: DeviceArray
+    memory: Any
+    order: int
+    cut_end: int
+    places: list[list[int]]
+
+    def slots(self, shard: int) -> list[int]:
+        return [self.memory.address + offset for offset in self.places[shard]]
+
+
+class Rows:
+    """Adds to a script what a call needs beside its programs. finish: runs the script."""
+
+    def __init__(self, engine: CudaEngine, script: Script, special: Specialised, stream: int):
+        self.engine, self.script, self.special, self.stream = engine, script, special, stream
+        self.helpers = engine.helpers(special.dtype)
+
+    def new(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> DeviceArray:
+        """Return an array with nothing in it."""
+        size = int(np.prod(shape, dtype=int)) * dtype.itemsize
+        memory = self.engine.allocate(max(1, size), self.stream)
+        place = (self.engine.device.dlpack_kind, self.engine.device.number)
+        return DeviceArray(memory.address, shape, dtype, memory, self.stream, None, place)
+
+    def plain(self, array: DeviceArray, kind: str) -> DeviceArray:
+        """Return an array as kernels read it: row-major, of the dtype of a kind; the same one if it is."""
+        dtype = self.special.dtype_of(kind)
+        self.script.keep(array)
+        if array.contiguous and (array.dtype == dtype or (kind == "bool" == _kind(array.dtype))):
+            return array
+        target = self.new(array.shape, dtype)
+        strides = array.strides or target.strides
+        if strides is None:
+            item = array.dtype.itemsize
+            strides = tuple(int(np.prod(array.shape[i + 1 :], dtype=int)) * item for i in range(array.ndim))
+        steps = [stride // array.dtype.itemsize for stride in strides]
+        pairs = [word for pair in zip(array.shape, steps) for word in pair]
+        self._launch(
+            self.helpers.conversion(array.dtype, kind), [array.address, target.address],
+            [target.size, array.ndim, *pairs], target.size,
+        )  # fmt: skip
+        self.script.keep(target)
+        return target
+
+    def packed(self, mask: DeviceArray, shards: int, truncate: int | None) -> Packed:
+        """Return the rows that a mask (batch, time) leaves, dealt out to shards."""
+        batch, time = mask.shape
+        sizes = [8 * batch, 8 * batch * time, 8 * batch, batch]  # order, times, lengths, cut_end
+        counts = [batch // shards + (i < batch % shards) for i in range(shards)]
+        for count in counts:
+            sizes += [8 * (time + 1), 8 * count * time, 8 * count * time, count * time]
+        starts = np.concatenate([[0], np.cumsum([-(-size // 64) * 64 for size in sizes])])
+        memory = self.engine.allocate(int(starts[-1]) + 64, self.stream)
+        offsets = [int(start) for start in starts[:-1]]
+        places = [offsets[4 + 4 * i : 8 + 4 * i] for i in range(shards)]
+        found = Packed(mask, memory, memory.address + offsets[0], memory.address + offsets[3], places)
+        own = [mask.address, *(memory.address + offset for offset in offsets[:4])]
+        table = self.script.table([word for i in range(shards) for word in found.slots(i)])
+        for name, elements in (("lengths", batch), ("sort", batch), ("pack", shards * (time + 1))):
+            cut = truncate if truncate is not None else max(1, time)
+            numbers = [batch, time, shards, cut, 4]
+            self._launch(self.helpers.packing(name), own, numbers, elements, table)
+        self.script.keep(found)
+        return found
+
+    def reordered(self, array: DeviceArray, packed: Packed) -> DeviceArray:
+        return self._moved("reorder", array, packed)
+
+    def restored(self, array: DeviceArray, packed: Packed) -> DeviceArray:
+        return self._moved("restore", array, packed)
+
+    def _moved(self, name: str, array: DeviceArray, packed: Packed) -> DeviceArray:
+        target = self.new(array.shape, array.dtype)
+        self._rows(name, array, [array.address, packed.order, target.address])
+        return target
+
+    def cleared(self, array: DeviceArray, packed: Packed) -> DeviceArray:
+        """Make the rows of an array zero whose gradient is cut after their last step."""
+        self._rows("clear", array, [packed.cut_end, array.address])
+        return array
+
+    def held(self, array: DeviceArray, packed: Packed) -> None:
+        """Let masked steps of an array (batch, time, ...) repeat the last valid one."""
+        self._rows("hold", array, [array.address, packed.mask.address], array.shape[1])
+
+    def collected(self, array: DeviceArray, packed: Packed) -> DeviceArray:
+        target = self.new(array.shape, array.dtype)
+        self._rows("collect", array, [array.address, packed.mask.address, target.address], array.shape[1])
+        return target
+
+    def gradients(self, name: str, given: Sequence[Any], values: Sequence[DeviceArray]) -> list[DeviceArray]:
+        """Return gradients as kernels read them; zeros for None. Errors: ValueError if a number or shape differs."""
+        if len(given) != len(values):
+            raise ValueError(f"{len(values)} {name} gradients are needed (None for zero); got {len(given)}")
+        found = []
+        for i, (d, value) in enumerate(zip(given, values)):
+            own = None if d is None else device_array(d, f"the gradient of {name} {i}")
+            if own is not None and own.shape != value.shape:
+                raise ValueError(f"{name} {i} has shape {value.shape}; its gradient has shape {own.shape}")
+            if own is None:
+                own = self.new(value.shape, self.special.dtype)
+                self.script.fill(own.address, own.nbytes)
+            found.append(self.plain(own, "float"))
+        return found
+
+    def finish(self, allocate: Callable[[int, int], Any]) -> None:
+        head = self.script.run(self.engine.device, allocate, self.stream)
+        self.engine.remember(head, self.script, self.stream)
+
+    def _rows(self, name: str, array: DeviceArray, table: list[int], time: int = 1) -> None:
+        rows = array.shape[0]
+        width = array.size // max(1, rows * time)
+        self._launch(self.helpers.rows(name, _kind(array.dtype)), table, [rows, width, time], rows * width)
+        self.script.keep(array)
+
+    def _launch(
+        self, kernel: Loaded, table: list[int], numbers: list[int], elements: int, other: int | None = None
+    ) -> None:  # fmt: skip
+        blocks = max(1, min(-(-elements // ELEMENTS_A_BLOCK), 1024))
+        words = self.script.table(table), self.script.table([*numbers, *[0] * (16 - len(numbers))])
+        self.script.launch(kernel, blocks, *words, other=other)
+
+
+def _kind(dtype: np.dtype[Any]) -> str:
+    """Return what kernels call a dtype: "float", "int" or "bool"."""
+    if dtype == np.uint8 or dtype.kind == "b":
+        return "bool"
+    return "float" if dtype.kind == "f" else "int"

@@ -1,0 +1,143 @@
+"""What generated source calls, as Numba CUDA device functions: for a precision, a tile, and a kind of team."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numba.cuda import types
+
+from rsref_fast.cuda import intrinsics, tiles
+from rsref_fast.cuda.functions import functions
+from rsref_fast.cuda.intrinsics import (
+    at,
+    block,
+    blocks,
+    meet_in_block,
+    meet_in_grid,
+    pointer_to,
+    quotient,
+    remainder,
+    thread,
+    threads,
+)  # fmt: skip
+from rsref_fast.cuda.jit import device, unit_decorator
+from rsref_fast.cuda.tile import Tile
+
+ELEMENTS = {
+    "f4": types.float32, "f8": types.float64, "i1": types.int8, "i2": types.int16, "i4": types.int32,
+    "i8": types.int64, "u1": types.uint8, "u2": types.uint16, "u4": types.uint32, "b1": types.uint8,
+}  # fmt: skip
+"""What callers' arrays may hold, by NumPy's code."""
+
+
+@device
+def rank_in_grid(N):
+    return block() * threads() + thread()
+
+
+@device
+def size_of_grid(N):
+    return blocks() * threads()
+
+
+@device
+def rank_in_block(N):
+    return thread()
+
+
+@device
+def size_of_block(N):
+    return threads()
+
+
+@device
+def meet_all(N):
+    meet_in_grid()
+
+
+@device
+def meet_neighbours(N):
+    meet_in_block()
+
+
+@device
+def zeroth():
+    return 0
+
+
+@device
+def one():
+    return 1
+
+
+@device
+def add_part(count, source, target, rank, size):
+    for i in range(rank, count, size):
+        target[i] += source[i]
+
+
+@device
+def cut_rows(count, width, cut, target, rank, size):
+    for e in range(rank, count * width, size):
+        if cut[quotient(e, width)] != 0:
+            target[e] = 0
+
+
+@device
+def zero(count, target, rank, size):
+    for i in range(rank, count, size):
+        target[i] = 0
+
+
+@device
+def cutting_of(N, count, cut):
+    """Whether gradients are cut between any two steps."""
+    return N[9]
+
+
+TEAM = {
+    "grid": (rank_in_grid, size_of_grid, meet_all, block, blocks),
+    "block": (rank_in_block, size_of_block, meet_neighbours, zeroth, one),
+}
+"""For each kind of team: a thread's rank, the size, where all meet, a block's first tile, how far its next is."""
+
+
+@cache
+def namespace(dtype: np.dtype[Any], tile: Tile, team: str) -> dict[str, Any]:
+    """Return the names that generated source uses."""
+    rank_of, size_of, meet, first_tile, tile_step = TEAM[team]
+
+    @device
+    def copy_rows(count, width, source, target):
+        for e in range(rank_of(0), count * width, size_of(0)):
+            target[e] = source[e]
+
+    @device
+    def gather_rows(count, width, source, index, target):
+        for e in range(rank_of(0), count * width, size_of(0)):
+            target[e] = source[index[quotient(e, width)] * width + remainder(e, width)]
+
+    @device
+    def gather_previous(first, last, width, n0, off, source, target):
+        for s in range(first, last):
+            before = 0 if s == 0 else n0 + off[s - 1]
+            place = (off[s] - off[first]) * width
+            for e in range(rank_of(0), (off[s + 1] - off[s]) * width, size_of(0)):
+                target[place + e] = source[before * width + e]
+
+    unit = unit_decorator()
+    element = types.float32 if dtype.itemsize == 4 else types.float64
+    return {
+        **functions(dtype), **tiles.products(dtype, tile, first_tile, tile_step),
+        "kernel": unit, "summing": unit, "entry": device, "at": at, "words": intrinsics.words,
+        "block": block,
+        "quotient": quotient, "remainder": remainder, "rank_of": rank_of, "size_of": size_of, "meet": meet,
+        "cutting_of": cutting_of,
+        "copy_rows": copy_rows, "gather_rows": gather_rows, "gather_previous": gather_previous,
+        "zero": zero, "cut_rows": cut_rows, "add_part": add_part,
+        "floats": pointer_to(element), "ints": pointer_to(types.int64), "bytes_": pointer_to(types.uint8),
+        **{f"pointer_{code}": pointer_to(kind) for code, kind in ELEMENTS.items()},
+        "F": dtype.type, "I": np.int64, "U": np.uint8, "NAN": dtype.type("nan"), "INFINITY": dtype.type("inf"),
+    }  # fmt: skip

@@ -1,0 +1,126 @@
+"""The emulator sees what it is there for: each meeting of threads is needed, and its absence is noticed."""
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from rsref.testing.arguments import random_arguments
+from rsref_fast.cpu.engine import FastEngine
+from rsref_fast.cpu.splitting import Split
+from rsref_fast.cuda import build, runtime, tiles
+from tests.cuda.emulator import DivergenceError
+from tests.cuda.kernels import Emulated, EmulatedBlocks, compiled
+from tests.cuda.steps import recurrence_of
+from tests.fast.agreement import check
+
+MASK = np.array([[1, 0, 1, 1, 0, 1], [1, 1, 1, 1, 1, 1], [0, 0, 0, 0, 0, 0], [1, 1, 0, 1, 0, 0]], bool)
+RECURRENCE = recurrence_of("LSTMCell", 7, 3, truncate=2)
+ARGUMENTS = random_arguments(RECURRENCE, batch=4, steps=6, mask=MASK)
+
+SPARED = (
+    r"copy_rows\(n, 7, at\(floats\(P, \d+\), .*, floats\(P, \d+\)\)$",
+    r"copy_rows\(n - active, ",
+    r"copy_rows\(n0 - active, ",
+)
+"""Calls that meet others for nothing: they touch other rows of the same memory. None of them is made at every step."""
+
+
+def sources():
+    """Return the text of the three programs, by kind."""
+    engine = FastEngine(RECURRENCE, Emulated)
+    ARGUMENTS.cast(np.float32).forward(engine)
+    (special,) = engine._special.values()
+    return {"forward": special.forward, "inference": special.inference, "backward": special.backward}
+
+
+PROGRAMS = sources()
+
+
+def meetings():
+    """Return a program and a line number for each meeting that is needed."""
+    found = []
+    for kind, source in PROGRAMS.items():
+        lines = source.text.splitlines()
+        for i, line in enumerate(lines):
+            after = lines[i + 1].strip() if i + 1 < len(lines) else ""
+            idle = kind == "forward" and "if not taped" in lines[i - 1]
+            if line.strip() == "meet(N)" and not idle and not any(re.match(spared, after) for spared in SPARED):
+                found.append((kind, i))
+    return found
+
+
+def run(kernels):
+    check(RECURRENCE, ARGUMENTS, dtype=np.float32, engine=FastEngine(RECURRENCE, kernels), split=Split(1, 1))
+
+
+def without(program, number):
+    """Return kernels of which one program lacks the meeting in a line."""
+
+    class Mutant(Emulated):
+        def __init__(self, source, dtype):
+            if source.text == PROGRAMS[program].text:
+                lines = source.text.splitlines()
+                assert lines[number].strip() == "meet(N)"
+                lines[number] = lines[number].replace("meet(N)", "pass")
+                source = replace(source, text="\n".join(lines) + "\n")
+            super().__init__(source, dtype)
+
+    return Mutant
+
+
+def test_all_is_well_with_them():
+    assert len(meetings()) >= 14
+    for kernels in (Emulated, EmulatedBlocks):
+        run(kernels)
+
+
+@pytest.mark.parametrize("chosen", meetings(), ids=lambda chosen: f"{chosen[0]}-{chosen[1]}")
+def test_a_missing_meeting_is_noticed(chosen):
+    """In at least one of the two orders in which threads may run."""
+    kernels = without(*chosen)
+    noticed = 0
+    for kernels.backwards in (False, True):
+        try:
+            run(kernels)
+        except AssertionError:
+            noticed += 1
+    assert noticed
+
+
+def forget():
+    for function in (runtime.namespace, build.kernel, compiled):
+        function.cache_clear()
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["strided", "packed"])
+@pytest.mark.parametrize("which", range(2))
+def test_a_missing_barrier_in_a_product_is_noticed(monkeypatch, which, packed):
+    original = tiles.source_of
+
+    def source_of(tile, own):
+        parts = original(tile, own).split("meet_in_block()")
+        assert len(parts) == 3
+        between = ["meet_in_block()", "meet_in_block()"]
+        if own == packed:
+            between[which] = "pass"
+        return parts[0] + between[0] + parts[1] + between[1] + parts[2]
+
+    monkeypatch.setattr(tiles, "source_of", source_of)
+    forget()
+    try:
+        with pytest.raises(AssertionError):
+            run(Emulated)
+    finally:
+        forget()
+
+
+def test_threads_that_never_come_are_an_error():
+    class Mutant(Emulated):
+        def __init__(self, source, dtype):
+            text = re.sub(r"^( *)meet\(N\)$", r"\1if rank != 1:\n\1    meet(N)", source.text, count=1, flags=re.M)
+            super().__init__(replace(source, text=text), dtype)
+
+    with pytest.raises(DivergenceError):
+        run(Mutant)

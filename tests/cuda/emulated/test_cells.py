@@ -1,0 +1,39 @@
+"""Every cell as the GPU's kernels, in both precisions, whole and masked."""
+
+import numpy as np
+import pytest
+
+from rsref.testing.arguments import random_arguments
+from rsref_fast.cpu.engine import FastEngine
+from rsref_fast.cpu.splitting import Split
+from tests.cuda.kernels import Emulated, EmulatedBlocks
+from tests.cuda.steps import CELLS, MASK, recurrence_of
+from tests.fast.agreement import check
+
+PRECISIONS = pytest.mark.parametrize("dtype", [np.float64, np.float32], ids=["float64", "float32"])
+
+
+@PRECISIONS
+@pytest.mark.parametrize("name", CELLS)
+def test_values_and_gradients(name, dtype):
+    own = recurrence_of(name)
+    engine = FastEngine(own, Emulated)
+    for mask in (None, None if name == "AttentionDecoderCell" else MASK):
+        check(
+            own, random_arguments(own, batch=3, steps=5, mask=mask), dtype=dtype, engine=engine, split=Split(1, 1),
+            inference=dtype is np.float32,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["LSTMCell", "LayerNormGRUCell"])
+@pytest.mark.parametrize("kind", [Emulated, EmulatedBlocks])
+def test_features(name, kind):
+    """Truncation, zeros where masked, no steps, sizes that fill no tile, more samples than threads."""
+    for options in ({"truncate": 2}, {"zero_output_for_mask": True}):
+        own = recurrence_of(name, 7, 3, **options)
+        engine = FastEngine(own, kind)
+        for batch, steps, mask in ((3, 5, MASK), (3, 5, None), (1, 3, None), (2, 0, None), (17, 2, None)):
+            check(
+                own, random_arguments(own, batch=batch, steps=steps, mask=mask), dtype=np.float32, engine=engine,
+                split=Split(1 if kind is Emulated else 2, 1),
+            )  # fmt: skip

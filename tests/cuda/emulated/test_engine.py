@@ -1,0 +1,185 @@
+"""The engine for device arrays, on a fake device: packing, masks, shards, types, streams, and who waits for whom."""
+
+import gc
+
+import numpy as np
+import pytest
+
+import rsref
+from rsref.testing.arguments import random_arguments
+from rsref_fast.cuda import kernels
+from rsref_fast.cuda.arrays import DeviceArray, device_array
+from rsref_fast.cuda.choice import Choice
+from tests.cuda import fake
+from tests.cuda.on_device import ThereAndBack
+from tests.cuda.steps import MASK, recurrence_of
+from tests.fast.agreement import check
+from tests.fast.steps import recurrence
+
+GRID = Choice("persistent", "grid", 1, 2)
+ALTERNATING = Choice("alternating", "grid", 1, 3)
+
+
+@pytest.fixture(autouse=True)
+def device(monkeypatch):
+    monkeypatch.setattr(kernels.images, "image_of", fake.image_of)
+    return fake.new_device()
+
+
+@pytest.mark.parametrize("options", [{}, {"truncate": 2}, {"zero_output_for_mask": True}], ids=str)
+@pytest.mark.parametrize("mask", [None, MASK], ids=["whole", "masked"])
+@pytest.mark.parametrize("name", ["LSTMCell", "RWACell"])
+def test_against_the_oracle(device, name, mask, options):
+    own = recurrence_of(name, **options)
+    engine = ThereAndBack(own, device)
+    for choice in (None, GRID, ALTERNATING):
+        engine.engine.choice = choice
+        check(own, random_arguments(own, batch=3, steps=5, mask=mask), dtype=np.float32, engine=engine)
+
+
+@pytest.mark.parametrize("name", ["places", "across samples", "logic"])
+def test_integers_bools_and_samples_that_mix(device, name):
+    own = recurrence(name)
+    engine = ThereAndBack(own, device)
+    for strategy in ("persistent", "alternating"):
+        engine.engine.strategy = strategy
+        check(own, random_arguments(own, batch=3, steps=4), dtype=np.float64, engine=engine)
+
+
+def test_shards_of_masked_samples(device):
+    """Seven samples in three shards, of which one has more: each block its own."""
+    own = recurrence_of("GRUCell", truncate=3)
+    mask = np.random.default_rng(0).random((7, 6)) < 0.6
+    engine = ThereAndBack(own, device)
+    for choice in (Choice("persistent", "block", 3, 2), Choice("persistent", "block", 7, 2)):
+        engine.engine.choice = choice
+        check(own, random_arguments(own, batch=7, steps=6, mask=mask), dtype=np.float32, engine=engine)
+
+
+@pytest.mark.parametrize(("batch", "steps"), [(1, 1), (2, 0), (0, 3), (5, 2)])
+def test_sizes(device, batch, steps):
+    own = recurrence_of("LSTMCell")
+    check(own, random_arguments(own, batch=batch, steps=steps), dtype=np.float32, engine=ThereAndBack(own, device))
+
+
+def test_arrays_of_other_types_and_strides(device):
+    """float64 parameters make everything float64; 32-bit integers and transposed arrays are read as they are."""
+    x, h = rsref.Input((3,)), rsref.Input((3,))
+    i = rsref.Input((), dtype="int")
+    w = rsref.Parameter("w", np.random.default_rng(0).normal(size=(3, 3)))
+    new = rsref.ops.tanh(x @ w.tensor + h * rsref.ops.expand_dims(rsref.ops.cast(i, "float"), 1))
+    own = rsref.RecurrentModel([x, i], new, h, new).recurrence
+    arguments = random_arguments(own, batch=2, steps=4)
+    expected = arguments.forward(rsref.ReferenceEngine(own))[0][0]
+    engine = ThereAndBack(own, device).engine
+    values = arguments.sequences[0].astype(np.float32)
+    memory = fake.OnDevice(device, np.ascontiguousarray(values.transpose(1, 2, 0)))
+    base = device_array(memory)
+    strided = DeviceArray(base.address, (2, 4, 3), base.dtype, memory, 0, (4, 24, 8))
+    given = [strided, fake.OnDevice(device, arguments.sequences[1].astype(np.int32))]
+    rest = [[fake.OnDevice(device, a) for a in group] for group in (arguments.states, arguments.parameters)]
+    (y,), _, _ = engine.forward(given, [], *rest)
+    assert y.dtype == np.float64
+    np.testing.assert_allclose(fake.back(device, y), expected, rtol=0, atol=1e-6)
+
+
+def test_nothing_is_copied_that_need_not_be_and_nobody_waits(device):
+    own = recurrence_of("LSTMCell")
+    arguments = random_arguments(own, batch=3, steps=5, mask=MASK).cast(np.float32)
+    engine = ThereAndBack(own, device)
+    given = [engine._there(getattr(arguments, name)) for name in ("sequences", "constants", "states", "parameters")]
+    mask = fake.OnDevice(device, MASK)
+
+    def once():
+        (y,), _, tape = engine.engine.forward(*given, mask=mask)
+        engine.engine.backward(tape, [y], [None, None])
+
+    once()  # compiles, and copies what depends on the sizes alone
+    before = dict(device.api.used)
+    once()
+    used = {name: count - before.get(name, 0) for name, count in device.api.used.items()}
+    for name in ("cuStreamSynchronize", "cuMemcpyDtoHAsync", "cuModuleLoadData"):
+        assert used.get(name, 0) == 0
+    assert used["cuMemcpyHtoDAsync"] == 2  # the words of a call, forward and backward
+
+
+def test_memory_is_given_back(device):
+    own = recurrence_of("LSTMCell")
+    engine = ThereAndBack(own, device)
+    arguments = random_arguments(own, batch=3, steps=5).cast(np.float32)
+    sizes = []
+    for _ in range(3):
+        _, _, tape = arguments.forward(engine)
+        engine.backward(tape, [np.ones((3, 5, 4), np.float32)], [None, None])
+        del tape
+        gc.collect()
+        sizes.append(len(device.api.memory))
+    assert sizes[1] == sizes[2]
+
+
+def test_results_are_the_same_bit_by_bit(device):
+    own = recurrence_of("LSTMCell", 9, 5)
+    arguments = random_arguments(own, batch=4, steps=6).cast(np.float32)
+    engine = ThereAndBack(own, device)
+    engine.engine.choice = GRID
+    found = []
+    for device.api.backwards in (False, True):  # the order in which threads run must not show
+        (y,), _, tape = arguments.forward(engine)
+        found.append([y, *engine.backward(tape, [np.ones_like(y)], [None, None]).parameters])
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_an_index_out_of_range_is_found_when_asked_for(device):
+    x, h = rsref.Input((), dtype="int"), rsref.Input((2,))
+    table = rsref.Parameter("table", np.ones((3, 2)))
+    own = rsref.RecurrentModel(x, rsref.ops.embedding(x, table.tensor) + h, h, h).recurrence
+    engine = ThereAndBack(own, device)
+    for index in (2, 3):
+        engine.forward([np.full((2, 3), index)], [], [np.zeros((2, 2))], [table.value])
+        if index == 2:
+            engine.engine.check_indices()
+        else:
+            with pytest.raises(IndexError, match="out of range"):
+                engine.engine.check_indices()
+    engine.engine.check_indices()
+
+
+def test_what_is_wrong_is_said(device):
+    own = recurrence_of("LSTMCell")
+    arguments = random_arguments(own, batch=3, steps=5).cast(np.float32)
+    engine = ThereAndBack(own, device).engine
+    with pytest.raises(TypeError, match="sequence 0 is a ndarray that is not on a GPU"):
+        arguments.forward(engine)
+    there = ThereAndBack(own, device)
+    (y,), _, tape = arguments.forward(there)
+    with pytest.raises(ValueError, match="output 0 has shape"):
+        there.backward(tape, [y[:, :2]], [None, None])
+    with pytest.raises(ValueError, match="2 final state gradients"):
+        there.backward(tape, [y], [None])
+    with pytest.raises(ValueError, match="strategy must be one of"):
+        ThereAndBack(own, device, strategy="fastest")
+
+
+def test_explain(device):
+    engine = ThereAndBack(recurrence_of("LSTMCell"), device).engine
+    for words in ("hoisted", "fused into one loop", "a batch of 16: persistent: 2 blocks"):
+        assert words in engine.explain()
+
+
+def test_a_capsule_takes_an_array_elsewhere_and_gives_it_back(device):
+    own = recurrence_of("LSTMCell")
+    engine = ThereAndBack(own, device)
+    arguments = random_arguments(own, batch=3, steps=5).cast(np.float32)
+    given = [engine._there(getattr(arguments, name)) for name in ("sequences", "constants", "states", "parameters")]
+    (y,), _, _ = engine.engine.forward(*given, taped=False)
+    expected = fake.back(device, y)
+    other = np.from_dlpack(y)
+    held = len(device.api.memory)
+    del y
+    gc.collect()
+    np.testing.assert_array_equal(other, expected)
+    assert len(device.api.memory) == held
+    del other
+    gc.collect()
+    assert len(device.api.memory) == held - 1

@@ -1,0 +1,32 @@
+"""Every op, forward and backward, as the GPU's kernels."""
+
+import numpy as np
+import pytest
+
+from rsref.testing.arguments import random_arguments
+from rsref_fast.cpu.engine import FastEngine
+from rsref_fast.cpu.splitting import Split
+from tests.cuda.kernels import Emulated, EmulatedBlocks
+from tests.fast.agreement import check
+from tests.fast.steps import STEPS, recurrence
+
+MASK = np.array([[1, 1, 0, 1], [0, 1, 1, 0], [0, 0, 0, 0]], bool)
+
+
+@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
+def test_values_and_gradients(name, dtype):
+    own = recurrence(name)
+    engine = FastEngine(own, Emulated)
+    for mask in (None, MASK):
+        check(
+            own, random_arguments(own, batch=3, steps=4, mask=mask), dtype=dtype, engine=engine, split=Split(1, 1),
+            inference=dtype is np.float32,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["products", "reductions", "places"])
+def test_a_block_for_some_samples(name):
+    own = recurrence(name)
+    arguments = random_arguments(own, batch=3, steps=4, mask=MASK)
+    check(own, arguments, dtype=np.float32, engine=FastEngine(own, EmulatedBlocks), split=Split(2, 1))

@@ -1,0 +1,36 @@
+"""Random steps as the GPU's kernels against the oracle."""
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, Phase, given, seed, settings
+
+from rsref.testing import step_graphs
+from rsref_fast.cpu.engine import FastEngine
+from rsref_fast.cpu.splitting import Split
+from tests.cuda.kernels import Emulated
+from tests.fast.agreement import check
+
+PARTS, EACH = 10, 20
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_values_and_gradients(part):
+    """200 graphs in all, half of them in float32: each part has a seed of its own."""
+    dtype = np.float64 if part % 2 else np.float32
+
+    @seed(part)
+    @settings(
+        max_examples=EACH, deadline=None, database=None, suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate],
+    )  # fmt: skip
+    @given(example=step_graphs(max_ops=6))
+    def run(example):
+        engine = FastEngine(example.recurrence, Emulated)
+        # without any float the working precision is float32
+        floats = any(array.dtype.kind == "f" for array in example.arguments.arrays())
+        check(
+            example.recurrence, example.arguments, dtype=dtype if floats else np.float32, engine=engine,
+            split=Split(1, 1), inference=False,
+        )  # fmt: skip
+
+    run()

@@ -1,0 +1,235 @@
+"""Runs on the CPU the LLVM IR that Numba hands to NVVM, with real barriers, blocks and shared memory.
+
+Each CUDA thread is a coroutine with a stack of its own, which stops where it must wait for others. One runs at a time
+until it stops, and one block until it waits for other blocks, now from the first to the last, now the other way round.
+So a thread that relies on another's haste, or on an order, computes garbage, and does so every time. Threads that wait
+for some that never come are an error.
+
+What is replaced: thread numbers, barriers and grid syncs by functions here, libdevice by the C library. Shared memory
+is one piece for each block and launch, poisoned. Needs LLVMLITE_ENABLE_IR_LAYER_TYPED_POINTERS=0 before llvmlite is
+imported.
+"""
+
+import ctypes
+import re
+from ctypes import c_int64, c_size_t, c_void_p
+
+import llvmlite.binding as llvm
+import numpy as np
+
+TID, NTID, CTAID, NCTAID, STATE, SHARED, CONTEXT, WORDS = range(8)
+RUNNING, AT_BARRIER, AT_GRID, DONE = range(4)
+CONTEXT_BYTES, STACK_BYTES = 8192, 256 * 1024
+SHARED_BYTES = 228 * 1024
+POISON = 0xFF
+
+REGISTERS = {"tid": TID, "ntid": NTID, "ctaid": CTAID, "nctaid": NCTAID}
+
+
+class DivergenceError(AssertionError):
+    """Some threads wait for others that have gone elsewhere."""
+
+
+def _field(name, number, kind="i64"):
+    return f"""
+define {kind} @{name}() {{
+  %own = load ptr, ptr @emu_current
+  %place = getelementptr i64, ptr %own, i64 {number}
+  %value = load {kind}, ptr %place
+  ret {kind} %value
+}}"""
+
+
+def _stop(name, state, result="void", parameters="", answer="void"):
+    return f"""
+define {result} @{name}({parameters}) {{
+  %own = load ptr, ptr @emu_current
+  %place = getelementptr i64, ptr %own, i64 {STATE}
+  store i64 {state}, ptr %place
+  %where = getelementptr i64, ptr %own, i64 {CONTEXT}
+  %context = load ptr, ptr %where
+  %status = call i32 @swapcontext(ptr %context, ptr @emu_main)
+  ret {answer}
+}}"""
+
+
+MACHINE = f"""
+@emu_current = global ptr null
+@emu_main = global [{CONTEXT_BYTES} x i8] zeroinitializer, align 64
+@emu_kernel = global ptr null
+@emu_arguments = global [6 x i64] zeroinitializer
+declare i32 @swapcontext(ptr, ptr)
+{"".join(_field(f"emu_long_{name}", number) for name, number in REGISTERS.items())}
+{
+    "".join(
+        f'''
+define i32 @emu_{name}() {{
+  %long = call i64 @emu_long_{name}()
+  %short = trunc i64 %long to i32
+  ret i32 %short
+}}'''
+        for name in REGISTERS
+    )
+}
+{_field("emu_shared", SHARED, "ptr")}
+{_stop("emu_barrier", AT_BARRIER)}
+{_stop("emu_grid", AT_GRID, "i32", "i64 %handle, i32 %flags", "i32 0")}
+{_stop("emu_done", DONE)}
+define i64 @emu_handle(i32 %version) {{
+  ret i64 1
+}}
+define void @emu_start() {{
+  %kernel = load ptr, ptr @emu_kernel
+  %p1 = getelementptr i64, ptr @emu_arguments, i64 1
+  %p2 = getelementptr i64, ptr @emu_arguments, i64 2
+  %p3 = getelementptr i64, ptr @emu_arguments, i64 3
+  %p4 = getelementptr i64, ptr @emu_arguments, i64 4
+  %p5 = getelementptr i64, ptr @emu_arguments, i64 5
+  %a0 = load i64, ptr @emu_arguments
+  %a1 = load i64, ptr %p1
+  %a2 = load i64, ptr %p2
+  %a3 = load i64, ptr %p3
+  %a4 = load i64, ptr %p4
+  %a5 = load i64, ptr %p5
+  call void %kernel(i64 %a0, i64 %a1, i64 %a2, i64 %a3, i64 %a4, i64 %a5)
+  call void @emu_done()
+  ret void
+}}
+define void @emu_turns(ptr %records, ptr %order, i64 %count) {{
+entry:
+  br label %test
+test:
+  %i = phi i64 [0, %entry], [%next, %body]
+  %more = icmp slt i64 %i, %count
+  br i1 %more, label %body, label %end
+body:
+  %place = getelementptr i64, ptr %order, i64 %i
+  %which = load i64, ptr %place
+  %words = mul i64 %which, {WORDS}
+  %record = getelementptr i64, ptr %records, i64 %words
+  store ptr %record, ptr @emu_current
+  %where = getelementptr i64, ptr %record, i64 {CONTEXT}
+  %context = load ptr, ptr %where
+  %status = call i32 @swapcontext(ptr @emu_main, ptr %context)
+  %next = add i64 %i, 1
+  br label %test
+end:
+  ret void
+}}
+"""
+
+_libc = ctypes.PyDLL(None)
+_libc.getcontext.argtypes = [c_void_p]
+_libc.makecontext.argtypes = [c_void_p, c_void_p, ctypes.c_int]
+
+llvm.initialize_native_target()
+llvm.initialize_native_asmprinter()
+
+
+def translated(text, shared):
+    """Return a module's text for the CPU. shared: receives offset and size of each piece of shared memory, by name."""
+
+    def declared(match):
+        name, count, kind = match.groups()
+        if name not in shared:
+            first = max((offset + size for offset, size in shared.values()), default=0)
+            shared[name] = (first + 63) // 64 * 64, int(count) * {"float": 4, "double": 8}[kind]
+        return f"declare ptr @emu_shared_{name}()"
+
+    text = re.sub(r'^(target |source_filename|!|@"?llvm\.used).*$', "", text, flags=re.M)
+    text = re.sub(r'^@"(\w+)" = internal addrspace\(3\) global \[(\d+) x (\w+)\].*$', declared, text, flags=re.M)
+    text = re.sub(r'addrspacecast ptr addrspace\(3\) @"(\w+)" to ptr', r"call ptr @emu_shared_\1()", text)
+    for name in REGISTERS:
+        text = text.replace(f'"llvm.nvvm.read.ptx.sreg.{name}.x"', f'"emu_{name}"')
+    text = text.replace('"llvm.nvvm.barrier0"', '"emu_barrier"')
+    text = text.replace('"cudaCGSynchronize"', '"emu_grid"').replace('"cudaCGGetIntrinsicHandle"', '"emu_handle"')
+    text = re.sub(r'"__nv_(\w+)"', r'"\1"', text)
+    text = re.sub(r", !\w+ !\d+", "", text)
+    assert "addrspace" not in text, "shared memory that the emulator does not know"
+    assert "llvm.nvvm" not in text, "an instruction that the emulator does not know"
+    return text
+
+
+def _shared(name, offset):
+    return f"""
+define ptr @emu_shared_{name}() {{
+  %base = call ptr @emu_shared()
+  %place = getelementptr i8, ptr %base, i64 {offset}
+  ret ptr %place
+}}"""
+
+
+class Kernel:
+    """A kernel compiled for the CPU. code: a `rsref_fast.cuda.build.Code`."""
+
+    def __init__(self, code):
+        self.shared = {}
+        self.meets = code.cooperative
+        texts = [translated(text, self.shared) for text in code.modules]
+        machine = MACHINE + "".join(_shared(name, offset) for name, (offset, _) in self.shared.items())
+        module = llvm.parse_assembly(machine)
+        for text in texts:
+            module.link_in(llvm.parse_assembly(text))
+        module.triple = llvm.get_default_triple()
+        module.verify()
+        target = llvm.Target.from_default_triple().create_target_machine(opt=1)
+        self.engine = llvm.create_mcjit_compiler(module, target)
+        self.engine.finalize_object()
+        self.start = self.engine.get_function_address("emu_start")
+        self.turns = ctypes.PYFUNCTYPE(None, c_void_p, c_void_p, c_int64)(self.engine.get_function_address("emu_turns"))
+        self.entry = self.engine.get_function_address(code.name)
+        self.shared_bytes = max((offset + size for offset, size in self.shared.values()), default=0)
+
+    def launch(self, blocks, threads, *arguments, backwards=False):
+        """Run the kernel. backwards: whether the last thread is the first to run. Errors: `DivergenceError`."""
+        assert self.shared_bytes <= SHARED_BYTES
+        self._word("emu_kernel")[0] = self.entry
+        ctypes.memmove(self.engine.get_global_value_address("emu_arguments"), (c_int64 * 6)(*arguments), 48)
+        total = blocks * threads
+        stacks = np.empty(total * STACK_BYTES, np.uint8)
+        contexts = np.zeros(total * CONTEXT_BYTES + 64, np.uint8)
+        shared = np.full(blocks * (self.shared_bytes + 64) + 64, POISON, np.uint8)
+        records = np.zeros((total, WORDS), np.int64)
+        numbers = np.arange(total)
+        records[:, TID], records[:, NTID] = numbers % threads, threads
+        records[:, CTAID], records[:, NCTAID] = numbers // threads, blocks
+        records[:, SHARED] = _aligned(shared) + numbers // threads * ((self.shared_bytes + 63) // 64 * 64)
+        records[:, CONTEXT] = _aligned(contexts) + numbers * CONTEXT_BYTES
+        for i in range(total):
+            self._prepare(int(records[i, CONTEXT]), stacks.ctypes.data + i * STACK_BYTES)
+        states = records[:, STATE].reshape(blocks, threads)
+        while not (states == DONE).all():
+            states[...] = RUNNING
+            for one in range(blocks)[:: -1 if backwards else 1]:
+                self._run_block(records, states[one], one * threads, backwards)
+            if (states != states[0, 0]).any():
+                raise DivergenceError("some blocks wait for others that are done")
+            backwards = not backwards
+
+    def _run_block(self, records, states, first, backwards):
+        """Let a block go on until all its threads are done, or wait for other blocks."""
+        order = np.arange(first, first + len(states))
+        while states[0] in (RUNNING, AT_BARRIER):
+            states[...] = RUNNING
+            turns = np.ascontiguousarray(order[::-1] if backwards else order)
+            self.turns(records.ctypes.data, turns.ctypes.data, len(turns))
+            if (states != states[0]).any():
+                raise DivergenceError(
+                    f"threads of a block wait for others that have gone elsewhere: {np.bincount(states)}"
+                )
+            backwards = not backwards
+
+    def _word(self, name):
+        return (c_int64 * 1).from_address(self.engine.get_global_value_address(name))
+
+    def _prepare(self, context, stack):
+        _libc.getcontext(context)
+        # ucontext_t begins with its flags, what follows it, and the stack: its address, flags, and size
+        c_int64.from_address(context + 8).value = 0
+        c_int64.from_address(context + 16).value = stack
+        c_size_t.from_address(context + 32).value = STACK_BYTES
+        _libc.makecontext(context, self.start, 0)
+
+
+def _aligned(array):
+    return (array.ctypes.data + 63) // 64 * 64

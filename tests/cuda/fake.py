@@ -1,0 +1,204 @@
+"""A driver whose device is this process: the functions of `cuda.bindings.driver` that we use, kernels by the emulator.
+
+Memory is the host's, each piece with a margin on both sides that nobody may touch, and poison in it when it is new or
+given back. Work is done at once, so a stream keeps its order.
+"""
+
+import ctypes
+from types import SimpleNamespace
+
+import numpy as np
+
+from rsref_fast.cuda import build, images
+from rsref_fast.cuda.driver import Device
+from tests.cuda.emulator import POISON, Kernel
+
+MARGIN, MARK = 64, 0xA5
+ATTRIBUTES = {
+    "MULTIPROCESSOR_COUNT": 2,
+    "MAX_THREADS_PER_MULTIPROCESSOR": 2048,
+    "MAX_REGISTERS_PER_MULTIPROCESSOR": 65536,
+    "MAX_SHARED_MEMORY_PER_MULTIPROCESSOR": 233472,
+    "COMPUTE_CAPABILITY_MAJOR": 9,
+    "COMPUTE_CAPABILITY_MINOR": 0,
+}
+
+_kernels = {}
+_codes = []
+
+
+def image_of(text, entry, dtype, tile, team, capability):
+    """In place of `images.image_of`: the image is a number of the emulator's kernel."""
+    key = text, entry, dtype, tile, team
+    if key not in _kernels:
+        code = build.kernel(*key)
+        _codes.append(Kernel(code))
+        _kernels[key] = images.Image(str(len(_codes) - 1).encode(), code.name, code.cooperative)
+    return _kernels[key]
+
+
+class Driver:
+    """The driver's functions. used: how often each was called; waits: how often the host has waited."""
+
+    CUdevice_attribute = SimpleNamespace(**{f"CU_DEVICE_ATTRIBUTE_{name}": name for name in ATTRIBUTES})
+
+    def __init__(self):
+        self.memory = {}
+        self.used = {}
+        self.launches = []
+        self.backwards = False
+        self.recording = None
+
+    def __getattribute__(self, name):
+        if name.startswith("cu"):
+            used = object.__getattribute__(self, "used")
+            used[name] = used.get(name, 0) + 1
+        return object.__getattribute__(self, name)
+
+    def cuInit(self, flags):
+        return (0,)
+
+    def cuCtxGetCurrent(self):
+        return 0, 0
+
+    def cuDeviceGet(self, number):
+        return 0, number
+
+    def cuDevicePrimaryCtxRetain(self, device):
+        return 0, 1
+
+    def cuCtxSetCurrent(self, context):
+        return (0,)
+
+    def cuCtxGetDevice(self):
+        return 0, 0
+
+    def cuDeviceGetAttribute(self, attribute, device):
+        return 0, ATTRIBUTES[attribute]
+
+    def cuModuleLoadData(self, image):
+        return 0, _codes[int(image)]
+
+    def cuModuleGetFunction(self, module, name):
+        return 0, module
+
+    def cuOccupancyMaxActiveBlocksPerMultiprocessor(self, function, threads, shared):
+        return 0, 1
+
+    def cuLaunchKernel(self, kernel, x, y, z, threads, ty, tz, shared, stream, values, extra):
+        assert (y, z, ty, tz, shared, extra) == (1, 1, 1, 1, 0, 0)
+        assert not kernel.meets, "threads of a grid meet in a kernel that was not launched for it"
+        if stream == 77:
+            self.recording.append((kernel, x, threads, values))
+            return (0,)
+        return self._launch(kernel, x, threads, values)
+
+    def cuLaunchCooperativeKernel(self, kernel, x, y, z, threads, ty, tz, shared, stream, values):
+        assert x <= ATTRIBUTES["MULTIPROCESSOR_COUNT"], "more blocks than run at the same time"
+        return self._launch(kernel, x, threads, values)
+
+    def _launch(self, kernel, blocks, threads, values):
+        arguments, types = values
+        assert all(t is ctypes.c_int64 for t in types)
+        kernel.launch(blocks, threads, *arguments, backwards=self.backwards)
+        self.launches.append(kernel)
+        self._check()
+        return (0,)
+
+    CUstreamCaptureMode = SimpleNamespace(CU_STREAM_CAPTURE_MODE_THREAD_LOCAL=1)
+
+    def cuStreamCreate(self, flags):
+        return 0, 77
+
+    def cuStreamBeginCapture(self, stream, mode):
+        self.recording = []
+        return (0,)
+
+    def cuStreamEndCapture(self, stream):
+        recorded, self.recording = self.recording, None
+        return 0, recorded
+
+    def cuGraphInstantiate(self, graph, flags):
+        return 0, list(graph)
+
+    def cuGraphDestroy(self, graph):
+        graph.clear()
+        return (0,)
+
+    def cuGraphExecDestroy(self, graph):
+        return self.cuGraphDestroy(graph)
+
+    def cuStreamDestroy(self, stream):
+        return (0,)
+
+    def cuGraphLaunch(self, graph, stream):
+        for arguments in graph:
+            self._launch(*arguments)
+        return (0,)
+
+    def cuMemAllocAsync(self, size, stream):
+        whole = np.full(size + 2 * MARGIN + 64, POISON, np.uint8)
+        start = MARGIN + -(whole.ctypes.data + MARGIN) % 64
+        whole[start - MARGIN : start] = MARK
+        whole[start + size : start + size + MARGIN] = MARK
+        address = whole.ctypes.data + start
+        self.memory[address] = whole, start, size
+        return 0, address
+
+    def cuMemFreeAsync(self, address, stream):
+        whole, start, size = self.memory.pop(address)
+        whole[start : start + size] = POISON
+        return (0,)
+
+    def _check(self):
+        for whole, start, size in self.memory.values():
+            assert (whole[start - MARGIN : start] == MARK).all(), "something was written before an array"
+            assert (whole[start + size : start + size + MARGIN] == MARK).all(), "something was written behind an array"
+
+    def cuMemcpyHtoDAsync(self, target, source, size, stream):
+        return self._move(target, source, size)
+
+    def cuMemcpyDtoHAsync(self, target, source, size, stream):
+        return self._move(target, source, size)
+
+    def cuMemcpyDtoDAsync(self, target, source, size, stream):
+        return self._move(target, source, size)
+
+    def _move(self, target, source, size):
+        ctypes.memmove(target, source, size)
+        return (0,)
+
+    def cuMemsetD8Async(self, address, value, size, stream):
+        ctypes.memset(address, value, size)
+        return (0,)
+
+    def cuStreamSynchronize(self, stream):
+        return (0,)
+
+
+class OnDevice:
+    """A NumPy array as another library's array on the fake device."""
+
+    def __init__(self, device, array):
+        array = np.asarray(array)
+        self.array = array
+        self.memory = device.allocate(max(1, array.nbytes), 0)
+        device.upload(self.memory.address, np.ascontiguousarray(array), 0)
+        self.__cuda_array_interface__ = {
+            "shape": array.shape, "typestr": array.dtype.str, "data": (self.memory.address, False), "version": 3,
+        }  # fmt: skip
+
+
+def back(device, array):
+    """Return a device array as one of NumPy's."""
+    if array is None:
+        return None
+    found = np.empty(array.shape, array.dtype)
+    device.download(found, array.address, 0)
+    return found
+
+
+def new_device():
+    device = Device(Driver())
+    device.dlpack_kind = 1
+    return device

@@ -1,0 +1,104 @@
+"""The CPU engine with the kernels of the GPU: programs of `rsref_fast.cuda`, run by the emulator on a call's arrays.
+
+So every feature of an engine is there before any GPU is.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+
+from rsref_fast.cpu.kernels import Kernels
+from rsref_fast.cuda import build
+from rsref_fast.cuda.target import CUDA
+from rsref_fast.cuda.tile import Tile
+from rsref_fast.cuda.words import CUTTING, NUMBERS
+from tests.cuda.emulator import POISON, Kernel
+
+TILE = Tile(across=4, down=3, wide=1, high=2, depth=5)
+"""Twelve threads: neither they nor what they compute at once divides the sizes of the tests."""
+
+
+def places(plan, arrays):
+    """Return P and N of all shards of a plan: the addresses of its places in the arrays, and its numbers."""
+    kept = []
+
+    def address(place):
+        if place.fixed is not None:
+            kept.append(place.fixed)
+            return place.fixed.ctypes.data
+        return arrays[place.array].ctypes.data + place.offset
+
+    table = np.array([[address(place) for place in own] for _, own in plan.shards], np.int64)
+    numbers = np.zeros((len(plan.shards), NUMBERS), np.int64)
+    for row, (shard, _) in zip(numbers, plan.shards):
+        row[:5] = shard.count, shard.steps, max(plan.limit, shard.count), 0, plan.taped
+        row[CUTTING] = shard.cut.any()
+    return table, numbers, kept
+
+
+@lru_cache(maxsize=64)
+def compiled(text, entry, dtype, team):
+    return Kernel(build.kernel(text, entry, dtype, TILE, team))
+
+
+class Emulated(Kernels):
+    """Kernels of one program. Class attributes, to be set by a subclass: blocks, and what a team is."""
+
+    target = CUDA
+    block_rows = 8
+    blocks = 2
+    team = "grid"
+    backwards = False
+
+    def __init__(self, source, dtype):
+        super().__init__(source, dtype)
+        self.kernels = {}
+
+    def kernel(self, entry):
+        """Return an entry's kernel, compiled when it is first needed."""
+        if entry not in self.kernels:
+            team = self.team if entry == "shard" else "grid"
+            self.kernels[entry] = compiled(self.source.text, entry, self.dtype, team)
+        return self.kernels[entry]
+
+    @staticmethod
+    def panel_width(dtype):
+        return TILE.columns
+
+    def execute(self, plan, arrays):
+        arrays[plan.arrays - 1][...] = POISON
+        if not self.source.backward:
+            arrays[plan.arrays - 2][...] = POISON
+        for target, source in plan.copies:
+            self._seen(target, arrays)[...] = self._seen(source, arrays)
+        for target in plan.clears:
+            self._seen(target, arrays)[...] = 0
+        table, numbers, kept = places(plan, arrays)
+
+        def run(entry, blocks, other=0):
+            slots = table.shape[1]
+            self.kernel(entry).launch(
+                blocks, TILE.threads, table.ctypes.data, numbers.ctypes.data, slots, other, backwards=self.backwards
+            )
+
+        if plan.prepares:
+            run("prepare", self.blocks)
+        run("shard", len(plan.shards) if self.team == "block" else self.blocks)
+        if "finish" in self.source.entries:
+            for other in table[1:]:
+                run("fold", self.blocks, other.ctypes.data)
+            run("finish", self.blocks)
+        del kept
+        if numbers[:, 3].any():
+            raise IndexError("take: an index is out of range")
+
+    @staticmethod
+    def _seen(place, arrays):
+        whole = arrays[place.array].reshape(-1).view(np.uint8)
+        return whole[place.offset : place.offset + place.bytes].view(place.dtype)
+
+
+class EmulatedBlocks(Emulated):
+    """A block of threads for each shard, none of which waits for another."""
+
+    team = "block"

@@ -1,0 +1,28 @@
+"""The engine for device arrays, as tests call it: NumPy's arrays go there and back around each call."""
+
+from rsref.engine import Gradients
+from rsref_fast.cuda.engine import CudaEngine
+from tests.cuda.fake import OnDevice, back
+from tests.cuda.kernels import TILE
+
+
+class ThereAndBack:
+    """A `CudaEngine` on a fake device, with the arguments and answers of `rsref.engine.Engine`."""
+
+    def __init__(self, recurrence, device, **options):
+        self.device = device
+        self.engine = CudaEngine(recurrence, device, tile=TILE, rows=8, **options)
+
+    def _there(self, arrays):
+        return [None if a is None else OnDevice(self.device, a) for a in arrays]
+
+    def forward(self, sequences, constants, states, parameters, mask=None, steps=None, taped=True):
+        given = [self._there(group) for group in (sequences, constants, states, parameters)]
+        mask = None if mask is None else OnDevice(self.device, mask)
+        outputs, finals, tape = self.engine.forward(*given, mask=mask, steps=steps, taped=taped)
+        return [back(self.device, y) for y in outputs], [back(self.device, s) for s in finals], tape
+
+    def backward(self, tape, d_outputs, d_states):
+        found = self.engine.backward(tape, self._there(d_outputs), self._there(d_states))
+        groups = (found.sequences, found.constants, found.states, found.parameters)
+        return Gradients(*([back(self.device, d) for d in group] for group in groups))

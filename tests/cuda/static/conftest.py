@@ -1,0 +1,12 @@
+"""These tests compile for GPUs: they run where numba-cuda is installed, in a process whose LLVM IR has typed pointers.
+
+NVVM reads no other for cards before Blackwell; see `tests/cuda/emulated`, which needs the contrary.
+"""
+
+import os
+from importlib.util import find_spec
+
+VARIABLE = "LLVMLITE_ENABLE_IR_LAYER_TYPED_POINTERS"
+
+if os.environ.get(VARIABLE) == "0" or find_spec("numba_cuda") is None:
+    collect_ignore_glob = ["test_*.py"]

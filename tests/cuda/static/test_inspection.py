@@ -1,0 +1,82 @@
+"""What kernels become on four architectures: no spills, no float64 in float32, within what a launch may need."""
+
+import sys
+
+import numpy as np
+import pytest
+
+import rsref_fast
+from rsref import cells
+from rsref_fast.cuda import inspect
+from rsref_fast.cuda.inspection import ARCHITECTURES, occupancy
+from tests.cuda.steps import recurrence_of
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize("name", ["LSTMCell", "LayerNormGRUCell"])
+def test_kernels_fit(name, arch):
+    found = inspect(recurrence_of(name, 64, 64), arch, programs=("forward", "backward"))
+    assert {k.entry for k in found.kernels} == {"prepare", "shard", "fold", "finish"}
+    for k in found.kernels:
+        assert k.spilled == 0
+        assert k.doubles == 0
+        assert 0 < k.registers <= 255
+        assert k.shared <= 48 * 1024
+        assert k.blocks >= 1
+    assert any(k.cooperative for k in found.kernels)
+    assert str(found)
+
+
+def test_float64_is_what_is_counted():
+    found = inspect(recurrence_of("SimpleRNNCell"), dtype=np.float64, programs=("forward",))
+    assert max(k.doubles for k in found.kernels) > 0
+
+
+def test_a_step_has_as_few_meetings_as_it_needs():
+    """An LSTM's step: the product, then the gates; backward the gates, then the product."""
+    texts = inspect(recurrence_of("LSTMCell")).sources
+    loop = texts["inference"].split("for s in range(k, last):")[1].split("following = ")[0]
+    assert loop.count("meet(N)") == 2
+    loop = texts["backward"].split("for s in range(k - 1, first - 1, -1):")[1].split("if cutting")[0]
+    assert loop.split("if active < n:")[1].count("meet(N)") == 3  # one of them where samples begin
+
+
+def test_occupancy():
+    h100 = ARCHITECTURES["sm_90"]
+    assert occupancy(h100, 256, 64, 0) == 4
+    assert occupancy(h100, 256, 128, 0) == 2
+    assert occupancy(h100, 256, 255, 0) == 1
+    assert occupancy(h100, 256, 32, 100 * 1024) == 2
+    assert occupancy(ARCHITECTURES["sm_75"], 256, 32, 0) == 4
+
+
+def test_errors():
+    with pytest.raises(ValueError, match="arch must be one of"):
+        inspect(recurrence_of("LSTMCell"), "sm_35")
+    with pytest.raises(ValueError, match="not built"):
+        inspect(cells.LSTMCell(3))
+    with pytest.raises(ValueError, match="threads and checkpoint"):
+        rsref_fast.compile(recurrence_of("LSTMCell"), target="cuda", threads=2)
+    with pytest.raises(ValueError, match="strategy is an option"):
+        rsref_fast.compile(recurrence_of("LSTMCell"), strategy="persistent")
+
+
+def test_without_a_driver_one_sentence_says_so(monkeypatch):
+    from cuda.bindings import driver as bindings
+
+    from rsref_fast.cuda import driver
+
+    def nothing(flags):
+        raise RuntimeError("no driver here")
+
+    monkeypatch.setattr(bindings, "cuInit", nothing)
+    driver.current.cache_clear()
+    with pytest.raises(ImportError, match="needs an NVIDIA GPU and its driver"):
+        rsref_fast.compile(recurrence_of("LSTMCell"), target="cuda")
+
+
+def test_without_numba_cuda_one_sentence_says_so(monkeypatch):
+    monkeypatch.setattr("rsref_fast.api.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match="needs numba-cuda"):
+        rsref_fast.compile(recurrence_of("LSTMCell"), target="cuda")
+    assert "rsref_fast" in sys.modules

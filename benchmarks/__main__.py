@@ -38,7 +38,7 @@ JAX = {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=true intra_op_parallelism_thre
 def measured(engine: str, case: Case, folder: str, budget: float) -> dict[str, Any] | None:
     """Return the times of an engine on a case, from a process of its own; None, and a word, if it failed."""
     environment = {**os.environ, **THREADS, **JAX, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    if " " in engine and engine != "jax scan":
+    if engine.split()[-1] in ("jax", "tensorflow", "torch") and " " in engine:
         environment["KERAS_BACKEND"] = engine.split()[1]
     command = [sys.executable, "-m", "benchmarks.measure", engine, json.dumps(case.plain()), folder, str(budget)]
     answer = subprocess.run(command, env=environment, capture_output=True, text=True)

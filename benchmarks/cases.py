@@ -26,7 +26,7 @@ ENGINES = {
     "custom": ("rsref_fast", "drawn jax", "drawn tensorflow", "loop torch", "compiled torch"),
     "stream": ("rsref_fast", "torch", "onnxruntime"),
     "lengths": ("rsref_fast", "torch", *KERAS),
-    "memory": ("rsref_fast", "torch", "jax scan"),
+    "memory": ("rsref_fast", "rsref_fast checkpoint", "torch", "jax scan"),
     "shop": ("bridge jax", "bridge tensorflow", "bridge torch", *KERAS),
 }
 """Who takes part; our own engine is the first, or those whose name begins with "bridge"."""
@@ -86,5 +86,5 @@ def cases_of(suite: str, quick: bool) -> list[Case]:
         vowels = Case(suite, "LSTM", 64, 29, 12, 256, "vowels")
         return [vowels] if quick else [vowels, Case(suite, "LSTM", 64, 200, 64, 256, "uniform")]
     if suite == "memory":
-        return [Case(suite, "LSTM", 64, 250 if quick else 1000, 256, 256)]
+        return [Case(suite, "LSTM", 64, steps, 256, 256) for steps in ((250,) if quick else (250, 1000, 4000))]
     return [Case(suite, "LSTM x3", 10, 200 if quick else 1000, 10, 10)]

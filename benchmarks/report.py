@@ -149,7 +149,18 @@ def markdown(rows: Sequence[Any]) -> list[str]:
 
 
 def _memory(rows: Sequence[Any]) -> list[str]:
-    return ["Peak memory: " + ", ".join(f"{r['engine']} {r['bytes'] / 2**20:.0f} MiB" for r in rows) + ".", ""]
+    """Return a table of how much more memory each engine held at most than before its first call."""
+    engines = engines_of(rows)
+    lines = [
+        "Peak memory, MiB:",
+        "",
+        f"| case | {' | '.join(engines)} |",
+        f"| {' | '.join('---' for _ in range(len(engines) + 1))} |",
+    ]
+    for case, own in by_case(rows).items():
+        held = {r["engine"]: f"{r['bytes'] / 2**20:.0f}" for r in own}
+        lines.append(f"| {case} | {' | '.join(held.get(e, '-') for e in engines)} |")
+    return [*lines, ""]
 
 
 def main() -> None:

@@ -153,9 +153,9 @@ def run(
     forward, backward = on_arrays(traced, dtypes, known if not sequences else None)
     backend = backend_module("keras_bridge.gradients")
     answer = None
-    if hasattr(backend, "native") and mask is None and rows is not None and known is not None:
+    if hasattr(backend, "native") and rows is not None and known is not None:
         groups = [[*sequences, *step_masks], [*constants, *sequence_masks], states, variables]
-        answer = backend.native(traced.engine, groups, rows, known)
+        answer = backend.native(traced.engine, groups, rows, known, mask)
     if answer is None:
         answer = list(backend.call(forward, backward, arrays, list(zip(shapes, dtypes)), training))
     found, final_states = answer[: len(specs)], answer[len(specs) :]

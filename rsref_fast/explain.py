@@ -80,5 +80,5 @@ def _section(program: Program, section: Section) -> Iterable[str]:
         total = section is Section.AFTER and program.layout.rows[unit.tensors[0]] is Rows.SUM
         note = f" fused into one loop, {len(unit.stored)} stored" if len(unit.tensors) > 1 else ""
         if unit.tensors[-1] in program.layout.sums:
-            note = ": the product is added to what was computed before the loop"
+            note = ": the product is added to what is there"
         yield f"    {what} ({shape}{', summed over all samples and steps' if total else ''}){note}"

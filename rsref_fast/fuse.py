@@ -68,7 +68,11 @@ def fuse(layout: Layout, section: Section, read_outside: Collection[Tensor]) -> 
 
 
 def _operands(layout: Layout, tensor: Tensor) -> Sequence[Tensor]:
-    return layout.sums[tensor][1].inputs if tensor in layout.sums else tensor.inputs
+    """Return what must be there before a tensor is computed: of a sum, its first term and what its product reads."""
+    if tensor not in layout.sums:
+        return tensor.inputs
+    start, product = layout.sums[tensor]
+    return [start, *product.inputs]
 
 
 def _next_group(

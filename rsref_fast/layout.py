@@ -46,7 +46,7 @@ class Layout:
     order: all tensors. section: of each computed one. views: where each one lies. moved: computed tensors that are
     views of others, or parts' joint memory: nothing is done for them. parts: tensors computed in place inside a
     concatenation. constants: the parameter or fixed array that a buffer holds.
-    sums: of sums of a tensor from before the loop and a product in it, both: the product adds to the tensor's memory.
+    sums: of sums of a tensor and a product in the time loop, both: the product adds to the tensor's memory.
     """
 
     order: list[Tensor]
@@ -108,19 +108,21 @@ def lay_out(
             _leaf(layout, tensor)
     _find_moved(layout)
     wanted = _spaces(layout, set(packed), set(blockwise))
-    places = {  # the gradient of a state is there for one step only
+    placed = {  # the gradient of a state is there for one step only
         t: b for t, b in places.items() if b.space is not Space.FLOW_OUT or wanted[t] is Space.STEP
     }  # fmt: skip
-    _find_parts(layout, places)
-    _find_sums(layout, places, {*results, *packed, *blockwise})
+    _find_parts(layout, placed)
+    _find_sums(layout, placed, {*results, *packed, *blockwise})
     for part, (joint, _) in layout.parts.items():  # in topological order: a part's need reaches the outermost
         wanted[joint] = max(wanted[joint], wanted[part], key=_RANK.index)
-    for total, (start, _) in layout.sums.items():
+    for total, (start, _) in reversed(layout.sums.items()):  # from the outermost sum to the first term
         wanted[start] = max(wanted[start], wanted[total], key=_RANK.index)
+        if total in placed:
+            placed[start] = placed[total]
     joined = set(layout.sums) | layout.products_in_sums
     for tensor in reversed(order):
         if tensor.op is not None and tensor not in layout.moved and tensor not in joined:
-            layout.views[tensor] = _own(layout, tensor, wanted, places, prefix)
+            layout.views[tensor] = _own(layout, tensor, wanted, placed, prefix)
     for total, (start, product) in layout.sums.items():
         layout.views[total] = layout.views[product] = layout.views[start]
     for tensor in order:
@@ -213,7 +215,7 @@ def _find_parts(layout: Layout, places: Mapping[Tensor, Buffer]) -> None:
 
 
 def _find_sums(layout: Layout, places: Mapping[Tensor, Buffer], read: set[Tensor]) -> None:
-    """Find the products of the loop that can add to memory which was filled before it, and which nothing else reads.
+    """Find the products of the loop that can add to memory which nothing else reads: filled before it, or in it.
 
     read: tensors that are read by something other than the tensors of the layout.
     """
@@ -227,14 +229,15 @@ def _find_sums(layout: Layout, places: Mapping[Tensor, Buffer], read: set[Tensor
         return tensor.op is not None and used and tensor not in layout.parts and tensor not in places
 
     for total in layout.order:
-        ours = total not in layout.moved and total not in layout.parts and total not in places
+        ours = total not in layout.moved and total not in layout.parts
+        sections = (Section.LOOP,) if total in places else (Section.LOOP, Section.BEFORE)
         if not is_sum_with_product(total) or not ours or layout.section[total] is not Section.LOOP:
             continue
         for start, product in (total.inputs, total.inputs[::-1]):
             same = layout.shapes[start] == layout.shapes[product] == layout.shapes[total]
             if (
                 same and alone(start) and alone(product) and product.op.name == "matmul"  # type: ignore[union-attr]
-                and layout.section[start] is Section.BEFORE and layout.section[product] is Section.LOOP
+                and layout.section[start] in sections and layout.section[product] is Section.LOOP
                 and layout.rows[start] is layout.rows[total] is Rows.FIRST
             ):  # fmt: skip
                 layout.sums[total] = start, product

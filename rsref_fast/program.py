@@ -19,6 +19,7 @@ from rsref_fast.merge import merge
 from rsref_fast.rows import Rows, rows_of
 from rsref_fast.schedule import Schedule, schedule
 from rsref_fast.simplify import simplify
+from rsref_fast.slices import slice_first
 from rsref_fast.sums import reorder
 from rsref_fast.views import RULES as MOVING_OPS
 from rsref_fast.views import Buffer, Space, View, whole
@@ -71,7 +72,7 @@ def build(graph: StepGraph, shapes: Mapping[Tensor, Sequence[int]]) -> Compiled:
 
     Errors: NotImplementedError, naming it, for what cannot be compiled.
     """
-    step = reorder(merge(concrete(graph, shapes)))
+    step = reorder(slice_first(reorder(merge(concrete(graph, shapes)))))
     derivative = differentiate(step, _worth_keeping(step))
     leaves, gathered = _inputs(step)
     states = tuple(

@@ -220,6 +220,8 @@ def _like(tensor: Tensor, kinds: Sequence[Rows]) -> Rows:
 
 
 def _concatenate(tensor: Tensor, kinds: Sequence[Rows]) -> Rows:
+    if set(kinds) == {Rows.SUM}:
+        return Rows.SUM
     return Rows.FIRST if tensor.attrs["axis"] and set(kinds) == {Rows.FIRST} else Rows.MIXED
 
 

@@ -1,7 +1,8 @@
 """Sums put in an order in which the terms that depend on no state are added first: so they leave the time loop.
 
-x W + h U + b becomes (x W + b) + h U: one hoisted tensor, to which the step's product is added where it stands. Done
-before differentiation. Floating sums are rounded in another order than they were drawn in.
+x W + h U + b becomes (b + x W) + h U: one hoisted tensor, to which the step's product is added where it stands; terms
+that are parameters alone are added before all others, once a call. Done before differentiation. Floating sums are
+rounded in another order than they were drawn in.
 """
 
 from __future__ import annotations
@@ -17,10 +18,8 @@ def reorder(graph: StepGraph) -> StepGraph:
     """Return a step that computes the same, up to rounding."""
     results = [*graph.outputs, *graph.new_states]
     order = topological_order(results)
-    carried = set(graph.states)
-    for tensor in order:
-        if any(operand in carried for operand in tensor.inputs):
-            carried.add(tensor)
+    carried = _behind(order, graph.states)
+    given = carried | _behind(order, (*graph.sequences, *graph.constants))
     readers: dict[Tensor, list[Tensor]] = {}
     for tensor in order:
         for operand in tensor.inputs:
@@ -45,7 +44,7 @@ def reorder(graph: StepGraph) -> StepGraph:
         free = [t for t in every if t not in carried]
         if free and len(free) < len(every) and len(every) > 2:
             last = [t for t in every if t in carried]
-            new[tensor] = _added([*free, *sorted(last, key=_is_product)])
+            new[tensor] = _added([*sorted(free, key=given.__contains__), *sorted(last, key=_is_product)])
     while new:  # one after the other: a sum may have another one behind it
         tensor, replacement = new.popitem()
         results = substitute(results, {tensor: replacement})
@@ -57,6 +56,15 @@ def reorder(graph: StepGraph) -> StepGraph:
         outputs=results[:count],
         new_states=results[count:],
     )
+
+
+def _behind(order: Sequence[Tensor], leaves: Sequence[Tensor]) -> set[Tensor]:
+    """Return the leaves and all that is computed from them."""
+    found = set(leaves)
+    for tensor in order:
+        if any(operand in found for operand in tensor.inputs):
+            found.add(tensor)
+    return found
 
 
 def _sum(tensor: Tensor) -> bool:

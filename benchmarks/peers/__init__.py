@@ -24,6 +24,11 @@ def make(engine: str, problem: Problem) -> tuple[Run, Callable[[], Any]]:
         module = import_module(f"benchmarks.peers.{PLAIN[engine]}")
         run = module.stream(problem) if problem.case.suite == "stream" else module.run(problem)
         return run, run
+    if engine == "rsref_fast checkpoint":
+        from benchmarks.peers import own
+
+        run = own.run(problem, checkpoint=True)
+        return run, run
     kind, backend = engine.split()
     if os.environ.get("KERAS_BACKEND") != backend:
         raise SystemExit(f"{engine} needs KERAS_BACKEND={backend}")

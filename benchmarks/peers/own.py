@@ -7,9 +7,9 @@ from benchmarks.peers import THREADS, Run
 from benchmarks.problems import Problem, answer, dy_of, given
 
 
-def run(problem: Problem) -> Run:
+def run(problem: Problem, checkpoint: bool = False) -> Run:
     case, arrays = problem.case, given(problem)
-    engine = rsref_fast.compile(problem.layer.recurrence)
+    engine = rsref_fast.compile(problem.layer.recurrence, checkpoint=checkpoint)
     rsref_fast.set_num_threads(THREADS)
     dy = dy_of(problem)
 

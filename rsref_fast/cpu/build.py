@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numba import types
+from numba.core.codegen import AOTCodeLibrary
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.registry import cpu_target
 
 from rsref_fast.cpu import gemm, vector_math
 from rsref_fast.cpu.jit import kernel, plain, summing
-from rsref_fast.cpu.meeting import cutting_of, meet, rank_of, size_of
+from rsref_fast.cpu.meeting import meet, rank_of, size_of
 from rsref_fast.cpu.microkernel_shapes import Shape
 from rsref_fast.cpu.pointers import ADDRESSES, at, pointer_to
 
@@ -61,6 +66,14 @@ def add_part(count, source, target, rank, size):
 
 
 @plain
+def any_cut(N, count, flags):
+    found = False
+    for i in range(count):
+        found |= flags[i] != 0
+    return found
+
+
+@plain
 def cut_rows(count, width, cut, target, rank, size):
     for i in range(count):
         if cut[i] != 0:
@@ -72,13 +85,29 @@ def element_of(dtype: np.dtype[Any]) -> Any:
     return types.float32 if dtype.itemsize == 4 else types.float64
 
 
+@contextmanager
+def _ahead_of_time() -> Iterator[None]:
+    """Let Numba make no machine code of the functions that it compiles: they become part of one object file.
+
+    Nobody else compiles meanwhile: Numba's lock is held.
+    """
+    context = cpu_target.target_context
+    codegen = context.codegen()
+    with global_compiler_lock:
+        codegen._library_class, codegen._add_module = AOTCodeLibrary, lambda module: None
+        context.get_executable = lambda library, descriptor, environment: [].append  # a key that no other one equals
+        try:
+            yield
+        finally:
+            del codegen._library_class, codegen._add_module, context.get_executable
+
+
 def object_of(function: Any, signature: Any) -> tuple[bytes, str]:
     """Return a function that `jit` compiled, as an object file, and its name in it."""
-    function.compile(signature.args)
-    library = function.overloads[tuple(signature.args)].library
-    descriptor = function.overloads[tuple(signature.args)].fndesc
-    code = library._codegen._tm.emit_object(library._final_module)
-    return code, descriptor.llvm_func_name
+    with _ahead_of_time():
+        function.compile(signature.args)
+        found = function.overloads[tuple(signature.args)]
+        return found.library.emit_native_object(), found.fndesc.llvm_func_name
 
 
 def product(name: str, dtype: np.dtype[Any], shape: Shape) -> tuple[bytes, str]:
@@ -96,7 +125,7 @@ def namespace(dtype: np.dtype[Any]) -> dict[str, Any]:
         "kernel": kernel, "summing": summing, "entry": plain, "at": at,
         "copy_rows": copy_rows, "gather_rows": gather_rows, "gather_previous": gather_previous,
         "zero": zero, "cut_rows": cut_rows, "part": part,
-        "add_part": add_part, "meet": meet, "rank_of": rank_of, "size_of": size_of, "cutting_of": cutting_of,
+        "add_part": add_part, "meet": meet, "rank_of": rank_of, "size_of": size_of, "any_cut": any_cut,
         "floats": pointer_to(element), "ints": pointer_to(types.int64), "bytes_": pointer_to(types.uint8),
         "F": dtype.type, "I": np.int64, "U": np.uint8, "NAN": dtype.type("nan"), "INFINITY": dtype.type("inf"),
     }  # fmt: skip

@@ -33,7 +33,7 @@ BLOCK = 256
 """Bytes of a worker."""
 
 LOOKS = 20_000
-"""How often the caller looks whether its workers are done before it sleeps: some tens of microseconds."""
+"""How often a thread looks for others to be done, or for new work, before it sleeps: some tens of microseconds."""
 
 new_mutex = c_function("pthread_mutex_init", 2)
 new_condition = c_function("pthread_cond_init", 2)
@@ -117,6 +117,9 @@ def work(worker):
     me = address_of(worker)
     control = words(worker[CONTROL])
     while worker[CONTROL] != 0:
+        looks = 0
+        while seen(at(worker, JOB)) == 0 and looks < LOOKS:
+            looks += 1
         lock(me)
         while worker[JOB] == 0:
             sleep(me + 8 * COND, me)

@@ -10,6 +10,7 @@ import numpy as np
 
 from rsref.engine import Gradients, ReferenceEngine, checked_gradients
 from rsref.recurrence import Recurrence
+from rsref_fast.cpu import memory
 from rsref_fast.cpu.explain import machinery
 from rsref_fast.cpu.gradients import new_gradients
 from rsref_fast.cpu.kernels import Kernels
@@ -161,7 +162,7 @@ class FastEngine:
         special = self.specialised(sequences, constants, states, dtype)
         mask = None if mask is None or mask.all() else np.asarray(mask, bool)
         arguments = [[special.plain(a) for a in group] for group in (sequences, constants, states, parameters)]
-        make = np.empty if mask is None else np.zeros
+        make = memory.empty if mask is None else memory.zeros
         outputs = [make((batch, length, *s[1:]), special.dtype_of(kind)) for s, kind in specs]
         rows = int(mask.sum()) if mask is not None else batch * length
         split = split_of(self.split, self.threads, special, batch, rows)
@@ -233,7 +234,7 @@ class FastEngine:
             for final in finals:
                 final[cut] = 0
         given = [np.zeros(y.shape, special.dtype) if d is None else d for y, d in zip(tape.outputs, d_outputs)]
-        found = new_gradients(special, tape.arguments, np.empty_like if tape.mask is None else np.zeros_like)
+        found = new_gradients(special, tape.arguments, memory.empty if tape.mask is None else memory.zeros)
         own = [*found.sequences, *found.constants, *found.states, *found.parameters]
         assert tape.kept is not None
         scratch = Arena(plan.scratch_bytes)

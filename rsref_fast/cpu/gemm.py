@@ -15,18 +15,27 @@ from rsref_fast.cpu.jit import plain
 from rsref_fast.cpu.microkernel import microkernel
 from rsref_fast.cpu.microkernel_shapes import Shape
 from rsref_fast.cpu.pointers import at, caller, memory_on_stack
+from rsref_fast.cpu.transpose import transposed_block
 
 I64 = types.int64
 CHUNK = 256
 """Depth that is packed at once when the right operand does not come in panels: a panel of it stays in the L1 cache."""
 
+DEEP = 4
+DEEP_FOR = 64 * 1024, 2 * 1024 * 1024
+"""Rows of a panel that a single row takes at once, if all panels have so many bytes: more than the innermost cache
+holds, but not so many that they come from farther than the next one."""
+
 
 @cache
 def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
     """Return the functions for a precision by name, each with its signature."""
-    width = shape.width
+    width, lanes = shape.width, shape.lanes
+    block_transposed = transposed_block(element, lanes)
     wide_panels = 4
     wide = microkernel(element, shape, 1, wide_panels)
+    long = microkernel(element, shape, 1, 1, DEEP)
+    near, far = (size // (element.bitwidth // 8) for size in DEEP_FOR)
     first, second, third, fourth = (microkernel(element, shape, n) for n in shape.rows)
     n1, n2, n3, _ = shape.rows
     tile_of = memory_on_stack(element, n1 * width)
@@ -91,20 +100,19 @@ def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
             clear(rows, columns, c, c_step, accumulate)
             return
         j = 0
-        if rows == 1:
+        if rows == 1 and near < columns * depth <= far and depth >= DEEP:
+            whole = depth // DEEP * DEEP
+            while j + width <= columns:
+                b = at(panels, j * depth)
+                long(whole, a, row_step, depth_step, b, width, 0, at(c, j), c_step, accumulate)
+                if whole < depth:
+                    rest, left = at(b, whole * width), at(a, whole * depth_step)
+                    fourth(depth - whole, left, row_step, depth_step, rest, width, 0, at(c, j), c_step, 1)
+                j += width
+        elif rows == 1:
             while j + wide_panels * width <= columns:
-                wide(
-                    depth,
-                    a,
-                    row_step,
-                    depth_step,
-                    at(panels, j * depth),
-                    width,
-                    depth * width,
-                    at(c, j),
-                    c_step,
-                    accumulate,
-                )
+                b = at(panels, j * depth)
+                wide(depth, a, row_step, depth_step, b, width, depth * width, at(c, j), c_step, accumulate)
                 j += wide_panels * width
         while j + width <= columns:
             block(rows, depth, a, row_step, depth_step, at(panels, j * depth), width, at(c, j), c_step, accumulate)
@@ -150,7 +158,12 @@ def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
         b, panels = at(all_b, first * column_step), at(all_panels, first * depth)
         for j in range(0, columns, width):
             now = min(width, columns - j)
-            for k in range(depth):
+            blocks = depth // lanes if row_step == 1 and now == width else 0
+            for k in range(0, blocks * lanes, lanes):
+                for i in range(0, width, lanes):
+                    source, target = at(b, k + (j + i) * column_step), at(panels, j * depth + k * width + i)
+                    block_transposed(source, column_step, target, width)
+            for k in range(blocks * lanes, depth):
                 start = k * row_step + j * column_step
                 place = j * depth + k * width
                 for i in range(now):

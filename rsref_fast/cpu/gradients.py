@@ -16,22 +16,20 @@ if TYPE_CHECKING:
 Array = np.ndarray
 
 
-def new_gradients(
-    special: Specialised, arguments: Sequence[Sequence[Array]], make: Callable[[Array], Array]
-) -> Gradients:
+def new_gradients(special: Specialised, arguments: Sequence[Sequence[Array]], make: Callable[..., Array]) -> Gradients:
     """Return arrays for the gradients of sequences, constants, states and parameters; None for what has none.
 
-    make: an array like another one. Kernels do not write the steps of sequences that a mask leaves out.
+    make: an array of a shape and dtype. Kernels do not write the steps of sequences that a mask leaves out.
     """
     graph = special.compiled.graph
     sequences, constants, states, parameters = arguments
 
     def group(arrays: Sequence[Array], leaves: Sequence[Tensor]) -> list[Array | None]:
-        return [make(a) if leaf.dtype == "float" else None for a, leaf in zip(arrays, leaves)]
+        return [make(a.shape, a.dtype) if leaf.dtype == "float" else None for a, leaf in zip(arrays, leaves)]
 
     return Gradients(
         group(sequences, graph.sequences),
         group(constants, graph.constants),
         group(states, graph.states),
-        [make(p) for p in parameters],
+        [make(p.shape, p.dtype) for p in parameters],
     )

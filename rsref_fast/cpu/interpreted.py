@@ -29,12 +29,12 @@ def namespace(dtype: Any) -> dict[str, Any]:
         meet,
         rank_of,
         size_of,
-        cutting_of,
         copy_rows,
         gather_rows,
         gather_previous,
         zero,
         add_part,
+        any_cut,
         cut_rows,
         pack,
         multiply_packed,
@@ -111,10 +111,6 @@ def size_of(numbers: Any) -> int:
     return int(numbers[7])
 
 
-def cutting_of(numbers: Any) -> int:
-    return 1
-
-
 def meet(numbers: Any) -> None:
     turns.meet(int(numbers[8]), int(numbers[7]))
 
@@ -126,6 +122,10 @@ def zero(count: int, target: Any, rank: int, size: int) -> None:
 def add_part(count: int, source: Any, target: Any, rank: int, size: int) -> None:
     own = slice(part(count, rank, size), part(count, rank + 1, size))
     target[own] += source[own]
+
+
+def any_cut(numbers: Any, count: int, flags: Any) -> bool:
+    return bool(np.any(np.asarray(flags[:count])))
 
 
 def cut_rows(count: int, width: int, cut: Any, target: Any, rank: int, size: int) -> None:

@@ -95,12 +95,6 @@ def size_of(N):
 
 
 @plain
-def cutting_of(N):
-    """Whether gradients may be cut between steps: looking costs less than a number that says so."""
-    return 1
-
-
-@plain
 def meet(N):
     """Wait until all threads of a team are here: N[7] of them, counted at the address N[8]."""
     size = N[7]

@@ -1,8 +1,9 @@
-"""Memory for kernels: one piece for each shard, cut up by offsets, and used again by later calls."""
+"""Memory for kernels: one piece for each shard, cut up by offsets, and used again by later calls; aligned answers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,29 @@ KEPT = 8
 """How many pieces wait to be used again. Fresh memory costs a page fault for every 4 KiB, more than the arithmetic."""
 
 _waiting: list[Array] = []
+
+
+SMALL = 4096
+"""Bytes of an answer for which alignment gains less than it costs."""
+
+
+def empty(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
+    """Return a new array, not filled, that begins on a cache line: no vector that is stored there crosses one."""
+    return _aligned(np.empty, shape, dtype)
+
+
+def zeros(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
+    """Return a new array of zeros that begins on a cache line."""
+    return _aligned(np.zeros, shape, dtype)
+
+
+def _aligned(make: Callable[..., Array], shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
+    size = math.prod(shape) * dtype.itemsize
+    if size < SMALL:
+        return make(shape, dtype)
+    whole = make(size + ALIGNMENT, np.uint8)
+    start = -whole.__array_interface__["data"][0] % ALIGNMENT
+    return whole[start : start + size].view(dtype).reshape(shape)
 
 
 class Arena:

@@ -2,6 +2,8 @@
 
 One description for every width: lanes of a vector, vectors of a panel, rows of a block. The right operand comes in
 panels, rows of `vectors * lanes` columns that follow each other, so that every load is a whole, contiguous vector.
+A single row is bound by how fast the panels come: it takes several at once if they are in the innermost cache, else
+several rows of one panel, a stream of memory that the processor fetches ahead.
 """
 
 from __future__ import annotations
@@ -18,11 +20,12 @@ from rsref_fast.cpu.microkernel_shapes import Shape
 I64 = types.int64
 
 
-def microkernel(element: Any, shape: Shape, rows: int, panels: int = 1) -> Any:
+def microkernel(element: Any, shape: Shape, rows: int, panels: int = 1, deep: int = 1) -> Any:
     """Return an intrinsic `(depth, a, row_step, depth_step, b, b_step, panel_step, c, c_step, accumulate)`.
 
     It computes rows x (panels * width) elements of c = a @ b, or c += a @ b. Steps are in elements: between rows and
     along the depth of a, between rows of a panel, between panels, between rows of c.
+    deep: rows of the panels that are taken at once, each with a sum of its own; the depth is a multiple of it.
     """
     pointer = types.CPointer(element)
     vectors = shape.vectors * panels
@@ -61,22 +64,24 @@ def microkernel(element: Any, shape: Shape, rows: int, panels: int = 1) -> Any:
             builder.position_at_end(loop)
             step = builder.phi(ir.IntType(64))
             step.add_incoming(const(0), entry)
-            sums = [[builder.phi(vector) for _ in range(vectors)] for _ in range(rows)]
+            sums = [[builder.phi(vector) for _ in range(vectors)] for _ in range(rows * deep)]
             for phi in (phi for row in sums for phi in row):
                 phi.add_incoming(ir.Constant(vector, [0.0] * shape.lanes), entry)
-            along = builder.mul(step, b_step)
-            loaded = []
-            for v in range(vectors):
-                base = bases[v // shape.vectors]
-                load = builder.load(place(base, builder.add(along, const(v % shape.vectors * shape.lanes))))
-                load.align = size
-                loaded.append(load)
-            across = builder.mul(step, depth_step)
             new = []
-            for i in range(rows):
-                value = spread(builder.load(builder.gep(starts[i], [across])))
-                new.append([builder.call(fma, [value, loaded[v], sums[i][v]]) for v in range(vectors)])
-            following = builder.add(step, const(1))
+            for d in range(deep):
+                now = builder.add(step, const(d))
+                along = builder.mul(now, b_step)
+                loaded = []
+                for v in range(vectors):
+                    base = bases[v // shape.vectors]
+                    load = builder.load(place(base, builder.add(along, const(v % shape.vectors * shape.lanes))))
+                    load.align = size
+                    loaded.append(load)
+                across = builder.mul(now, depth_step)
+                for i in range(rows):
+                    value, own = spread(builder.load(builder.gep(starts[i], [across]))), sums[d * rows + i]
+                    new.append([builder.call(fma, [value, loaded[v], own[v]]) for v in range(vectors)])
+            following = builder.add(step, const(deep))
             step.add_incoming(following, loop)
             for row, values in zip(sums, new):
                 for phi, value in zip(row, values):
@@ -84,6 +89,9 @@ def microkernel(element: Any, shape: Shape, rows: int, panels: int = 1) -> Any:
             builder.cbranch(builder.icmp_signed("<", following, depth), loop, done)
 
             builder.position_at_end(done)
+            for d in range(1, deep):
+                for i in range(rows):
+                    new[i] = [builder.fadd(one, more) for one, more in zip(new[i], new[d * rows + i])]
             adds = builder.icmp_signed("!=", accumulate, const(0))
             for i in range(rows):
                 for v in range(vectors):

@@ -117,18 +117,23 @@ class Plan:
         return int(self.words.__array_interface__["data"][0])
 
 
-def forward_plan(special: Specialised, shards: Sequence[Shard], steps: int, team: int, taped: bool) -> Plan:
+def forward_plan(
+    special: Specialised, shards: Sequence[Shard], steps: int, team: int, taped: bool, tabled: bool = False
+) -> Plan:
     """Return the plan of a forward run. Shards follow each other in the batch.
 
     Arrays: sequences, constants, states, parameters; outputs, final states, what is kept, scratch.
+    tabled: two more arguments say what the shards' rows are (see `Tables`); the shards say how many at most.
     """
     source, kernels = (special.forward, special.run_forward) if taped else (special.inference, special.run_inference)
     graph = special.compiled.graph
     counts = [len(g) for g in (graph.sequences, graph.constants, graph.states, graph.parameters)]
     starts = [int(n) for n in np.cumsum([0, *counts, len(graph.outputs), len(graph.states)])]
+    first_parameter, tables = starts[3], Tables(starts[4]) if tabled else None
+    starts[4:] = [n + (2 if tabled else 0) for n in starts[4:]]
     batch = sum(shard.count for shard in shards)
     tape = Cutter(starts[6])
-    call = _Layout(special, source, kernels, starts[3], starts[6] + 1)
+    call = _Layout(special, source, kernels, first_parameter, starts[6] + 1, tables)
     found, copies, first = [], [], 0
     for shard in shards:
         kept, _ = special.frames(source, shard, taped)
@@ -147,23 +152,27 @@ def forward_plan(special: Specialised, shards: Sequence[Shard], steps: int, team
                 copies.append((Place(target.array, target.offset, start.size, start.dtype), start))
         found.append((shard, call.places(own, shard, taped)))
         first += shard.count
-    return call.plan(found, team, taped, copies, [], tape.total)
+    clears = [call.whole(starts[4] + i, leaf, batch * steps) for i, leaf in enumerate(graph.outputs) if tabled]
+    return call.plan(found, team, taped, copies, clears, tape.total)
 
 
-def backward_plan(special: Specialised, shards: Sequence[Shard], steps: int, team: int) -> Plan:
+def backward_plan(special: Specialised, shards: Sequence[Shard], steps: int, team: int, tabled: bool = False) -> Plan:
     """Return the plan of a backward run.
 
     Arrays: sequences, constants, states, parameters, what forward kept, gradients of outputs and of final states;
     gradients of sequences, constants, states and parameters, nothing (one byte), scratch.
+    tabled: as in `forward_plan`; the two arguments follow the parameters.
     """
     compiled, source, kernels = special.compiled, special.backward, special.run_backward
     graph = compiled.graph
     counts = [len(g) for g in (graph.sequences, graph.constants, graph.states, graph.parameters)]
     given = [int(n) for n in np.cumsum([0, *counts, 1, len(graph.outputs), len(graph.states)])]
+    tables = Tables(given[4]) if tabled else None
+    given[4:] = [n + (2 if tabled else 0) for n in given[4:]]
     starts = [int(n) for n in np.cumsum([given[7], *counts])]
     batch = sum(shard.count for shard in shards)
     tape = Cutter(given[4])
-    call = _Layout(special, source, kernels, given[3], starts[4] + 1)
+    call = _Layout(special, source, kernels, given[3], starts[4] + 1, tables)
     found, first = [], 0
     for shard in shards:
         kept, _ = special.frames(special.forward, shard, True)
@@ -191,16 +200,39 @@ def backward_plan(special: Specialised, shards: Sequence[Shard], steps: int, tea
     )
     for tensors, leaves, start, rows in groups:
         for i, (tensor, leaf) in enumerate(zip(tensors, leaves)):
-            if tensor is None and leaf.dtype == "float":
+            unwritten = tensor is None or (tabled and leaves is graph.sequences)
+            if unwritten and leaf.dtype == "float":
                 clears.append(call.whole(start + i, leaf, rows))
     return call.plan(found, team, True, [], clears, 0)
 
 
-PLANS: dict[str, Callable[[Specialised, Sequence[Shard], int, int], Plan]] = {
-    "inference": lambda special, shards, steps, team: forward_plan(special, shards, steps, team, False),
-    "forward": lambda special, shards, steps, team: forward_plan(special, shards, steps, team, True),
+PLANS: dict[str, Callable[[Specialised, Sequence[Shard], int, int, bool], Plan]] = {
+    "inference": lambda special, shards, steps, team, tabled: forward_plan(special, shards, steps, team, False, tabled),
+    "forward": lambda special, shards, steps, team, tabled: forward_plan(special, shards, steps, team, True, tabled),
     "backward": backward_plan,
 }
+
+
+class Tables:
+    """Where a call's two tables have off, pos, rid and cut of each shard, one after the other.
+
+    array: the number of the first, of 64-bit integers; the second has cut, in bytes. A shard has room for its steps
+    and rows; those that there are come first, and steps without rows last.
+    """
+
+    def __init__(self, array: int):
+        self.array = array
+        self.words = self.bytes = 0
+
+    def places(self, shard: Shard) -> list[Place]:
+        """Return the places of the next shard's off, pos, rid and cut."""
+        found = []
+        for size in (shard.steps + 1, len(shard.pos), len(shard.rid)):
+            found.append(Place(self.array, 8 * self.words, size, np.dtype(np.int64)))
+            self.words += size
+        found.append(Place(self.array + 1, self.bytes, len(shard.cut), np.dtype(np.uint8)))
+        self.bytes += len(shard.cut)
+        return found
 
 
 class Cutter:
@@ -220,8 +252,16 @@ class Cutter:
 class _Layout:
     """The places of a call's arrays, fixed arrays and scratch memory, while a plan is made."""
 
-    def __init__(self, special: Specialised, source: Source, kernels: Kernels, first_parameter: int, scratch: int):
-        self.special, self.source, self.kernels = special, source, kernels
+    def __init__(
+        self,
+        special: Specialised,
+        source: Source,
+        kernels: Kernels,
+        first_parameter: int,
+        scratch: int,
+        tables: Tables | None,
+    ):
+        self.special, self.source, self.kernels, self.tables = special, source, kernels, tables
         self.kept: list[Any] = []
         self.scratch = Cutter(scratch)
         self.arrays = scratch + 1
@@ -251,7 +291,8 @@ class _Layout:
         """Return the places of P for a shard."""
         _, scratch = self.special.frames(self.source, shard, taped)
         found = {**self.shared, **own, **self.scratch.cut(scratch)}
-        first = [self.fixed(a) for a in (shard.off, shard.pos, shard.rid, shard.cut)]
+        own_rows = (shard.off, shard.pos, shard.rid, shard.cut)
+        first = self.tables.places(shard) if self.tables else [self.fixed(a) for a in own_rows]
         return first + [found[memory.name] for memory in self.source.memory]
 
     def plan(self, shards: Any, team: int, taped: bool, copies: Any, clears: Any, tape: int) -> Plan:

@@ -92,15 +92,17 @@ class Specialised:
         wanted = set(source.prepared)
         return frame((m.name, sized(m.size, 0), self.dtype_of(m.kind)) for m in source.memory if m.name in wanted)
 
-    def plan(self, kind: str, shards: Sequence[Shard], steps: int, team: int, key: Any = None) -> Plan:
+    def plan(
+        self, kind: str, shards: Sequence[Shard], steps: int, team: int, key: Any = None, tabled: bool = False
+    ) -> Plan:
         """Return the plan of a call; remembered under the key, if there is one."""
         if key is None:
-            return PLANS[kind](self, shards, steps, team)
-        found = self.plans.get((kind, key, team))
+            return PLANS[kind](self, shards, steps, team, tabled)
+        found = self.plans.get((kind, key, team, tabled))
         if found is None:
             if len(self.plans) >= REMEMBERED:
                 self.plans.pop(next(iter(self.plans)))
-            found = self.plans[kind, key, team] = PLANS[kind](self, shards, steps, team)
+            found = self.plans[kind, key, team, tabled] = PLANS[kind](self, shards, steps, team, tabled)
         return found
 
     def frames(self, source: Source, shard: Shard, taped: bool) -> tuple[Frame, Frame]:

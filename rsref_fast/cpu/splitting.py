@@ -45,3 +45,11 @@ def split_of(wanted: Split | None, threads: int | None, special: Specialised, ba
         shards = 1
     together = threads is not None or special.flops * batch >= FLOPS_A_MEETING
     return Split(shards, max(1, most // shards) if together else 1)
+
+
+def close_split_of(split: Split, threads: int | None, special: Specialised, batch: int) -> Split:
+    """Return how a single step is split where threads need not be woken, given how it is split where they must be."""
+    most = threads or get_num_threads()
+    if split != Split(1, 1) or special.flops * batch < FLOPS_A_MEETING:
+        return split
+    return Split(1, most)

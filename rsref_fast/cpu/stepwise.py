@@ -52,7 +52,7 @@ def steps_back(
     engine: FastEngine, tape: Tape, d_outputs: Sequence[Array | None], ends: Sequence[Array | None]
 ) -> Gradients:
     """Run backward, one call a step."""
-    found = new_gradients(tape.special, tape.arguments, np.zeros_like)
+    found = new_gradients(tape.special, tape.arguments, np.zeros)
     one = engine.one_step()
     truncate = engine.recurrence.truncate
     flowing = [

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rsref_fast.cpu.plan import forward_plan
-from rsref_fast.cpu.splitting import split_of
+from rsref_fast.cpu.splitting import Split, close_split_of, split_of
 from rsref_fast.packing import whole_batch
 
 if TYPE_CHECKING:
     from rsref_fast.cpu.engine import FastEngine
 
 Array = np.ndarray
+CLOSE = 15e-6
+"""Seconds after a call within which its threads still look for work, so that they are worth more than they cost."""
 
 
 class Stream:
     """Runs an engine's recurrence step by step, for one caller at a time.
 
+    Steps that follow each other closely are shared among threads sooner than others, which would have to wake them.
     constants, states: arrays (batch, ...); states are where it starts. parameters: in the graph's order; later changes
         of them are not seen.
     Errors: as `Engine.forward`; NotImplementedError if the step's inputs have open inner lengths.
@@ -44,20 +48,26 @@ class Stream:
         sequences = [np.zeros((batch, 1, *s), kinds[leaf.dtype]) for leaf, s in zip(graph.sequences, inner)]
         specs = engine.reference.check(sequences, constants, states, parameters, None, 1, batch)
         special = engine.specialised(sequences, constants, states, dtype)
-        split = split_of(engine.split, engine.threads, special, batch, batch)
-        plans = [
-            forward_plan(special, whole_batch(batch, steps, split.shards, None), steps, split.team, False)
-            for steps in (0, 1)
-        ]
         self.batch = batch
         self._inputs = [special.plain(a).copy() for a in sequences]
         self._states = [special.plain(a).copy() for a in states]
         self._outputs = [np.empty((batch, 1, *shape[1:]), special.dtype_of(kind)) for shape, kind in specs]
         self._flags = [t.dtype == "bool" for t in graph.outputs], [t.dtype == "bool" for t in graph.states]
         given = [special.plain(a) for a in (*constants, *self._states, *parameters)]
-        self._run = plans[1].kernels.repeated(
-            plans, [*self._inputs, *given, *self._outputs, *self._states]
-        )  # fmt: skip
+        arrays = [*self._inputs, *given, *self._outputs, *self._states]
+
+        def repeated(split: Split) -> Callable[[], None]:
+            plans = [
+                forward_plan(special, whole_batch(batch, steps, split.shards, None), steps, split.team, False)
+                for steps in (0, 1)
+            ]
+            return plans[1].kernels.repeated(plans, arrays)
+
+        split = split_of(engine.split, engine.threads, special, batch, batch)
+        close = close_split_of(split, engine.threads, special, batch) if engine.split is None else split
+        self._alone = repeated(split)
+        self._close = self._alone if close == split else repeated(close)
+        self._last = 0.0
 
     def __call__(self, *inputs: Array) -> list[Array]:
         """Compute one step of inputs (batch, ...); return its outputs (batch, ...), and keep the states.
@@ -70,7 +80,8 @@ class Stream:
             if value.shape != memory.shape[:1] + memory.shape[2:]:
                 raise ValueError(f"input {i} has shape {value.shape}; expected {memory.shape[:1] + memory.shape[2:]}")
             np.copyto(memory[:, 0], value, "same_kind")
-        self._run()
+        (self._close if perf_counter() - self._last < CLOSE else self._alone)()
+        self._last = perf_counter()
         return [y[:, 0].astype(bool) if flag else y[:, 0].copy() for y, flag in zip(self._outputs, self._flags[0])]
 
     @property

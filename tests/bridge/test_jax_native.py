@@ -9,6 +9,7 @@ import pytest
 import keras_bridge as kb
 from keras_bridge import fast_engine, traced_engine
 from keras_bridge.gradients import jax_native
+from rsref_fast.cpu.splitting import Split
 from tests.tolerances import assert_close
 
 
@@ -114,10 +115,55 @@ def test_shard_map():
         assert_close(a, b, "float32")
 
 
-def test_a_mask_is_left_to_the_callback():
-    mask = np.array([[1, 1, 0, 1, 0], [1, 1, 1, 1, 1], [0, 0, 0, 0, 0]], bool)
+MASKS = {
+    "middle": [[1, 1, 0, 1, 0], [1, 1, 1, 1, 1], [0, 0, 0, 0, 0]],
+    "left": [[0, 0, 1, 1, 1], [0, 1, 1, 1, 1], [0, 0, 0, 0, 1]],
+    "none": [[0, 0, 0, 0, 0]] * 3,
+    "all": [[1, 1, 1, 1, 1]] * 3,
+}
+MASKED = [{}, {"zero_output_for_mask": True}, {"truncate": 2}, {"go_backwards": True}]
+
+
+def masked_function_of(layer):
+    variables = layer.trainable_variables
+
+    def apply(x, states, mask, values):
+        with keras.StatelessScope(state_mapping=list(zip(variables, values))):
+            return layer(x, initial_state=states, mask=mask)
+
+    return apply, [v.value for v in variables]
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+@pytest.mark.parametrize("options", MASKED, ids=str)
+def test_masks_need_no_python(request, options, shards):
+    """One compiled function serves every mask; values and all gradients are the reference engine's."""
+    states = [jnp.asarray(np.random.default_rng(i).normal(size=(3, 6)), jnp.float32) for i in range(2)]
+    fast, slow = layers_of("LSTMCell", **options)
+    fast_engine.prepare(fast.recurrence).engine.split = Split(shards, 1)
+    found = []
+    for layer in (slow, fast):
+        if layer is fast:
+            request.getfixturevalue("no_python")
+        apply, values = masked_function_of(layer)
+
+        def loss(x, states, values, mask, apply=apply):
+            return sum(jnp.sum(jnp.cos(1.0 + y) * y) for y in apply(x, states, mask, values))
+
+        run, gradient = jax.jit(apply), jax.jit(jax.grad(loss, argnums=(0, 1, 2)))
+        for mask in (jnp.asarray(m, bool) for m in MASKS.values()):
+            answers = run(jnp.asarray(X), states, mask, values), gradient(jnp.asarray(X), states, values, mask)
+            found.append(jax.tree.leaves(answers))
+    for i in range(len(MASKS)):
+        for a, b in zip(found[len(MASKS) + i], found[i], strict=True):
+            assert_close(a, b, "float32")
+
+
+def test_steps_that_mix_samples_are_left_to_the_callback_if_masked():
+    x, h = keras.Input((4,)), keras.Input((4,))
+    new = h + x - keras.ops.mean(x, axis=0, keepdims=True)
     before = len(jax_native._kept)
-    fast, slow = ([np.asarray(y) for y in layer(X, mask=mask)] for layer in layers_of("LSTMCell"))
-    for a, b in zip(fast, slow, strict=True):
-        assert_close(a, b, "float32")
+    layers = [kb.RecurrentModel(x, new, h, new, engine=engine) for engine in ("fast", "reference")]
+    fast, slow = (np.asarray(layer(X, mask=np.array(MASKS["middle"], bool))) for layer in layers)
+    assert_close(fast, slow, "float32")
     assert len(jax_native._kept) == before

@@ -7,6 +7,7 @@ import rsref_fast
 from rsref import Input, RecurrentModel, cells, ops, set_random_seed
 from rsref.engine import ReferenceEngine
 from rsref.testing.arguments import random_arguments
+from rsref_fast.cpu import splitting, stream
 from rsref_fast.cpu.splitting import Split
 
 
@@ -26,14 +27,30 @@ def test_against_the_whole_sequence(cell, target, split):
     (expected,), ends, _ = arguments.forward(ReferenceEngine(own))
     engine = rsref_fast.compile(own, target=target)
     engine.split = split
-    stream = engine.stream(arguments.constants, arguments.states, arguments.parameters, batch=3)
+    step = engine.stream(arguments.constants, arguments.states, arguments.parameters, batch=3)
     for _ in range(2):
         for t in range(5):
-            (y,) = stream(*(s[:, t] for s in arguments.sequences))
+            (y,) = step(*(s[:, t] for s in arguments.sequences))
             np.testing.assert_allclose(y, expected[:, t], rtol=0, atol=1e-12)
-        for a, b in zip(stream.states, ends, strict=True):
+        for a, b in zip(step.states, ends, strict=True):
             np.testing.assert_allclose(a, b, rtol=0, atol=1e-12)
-        stream.reset(arguments.states)
+        step.reset(arguments.states)
+
+
+@pytest.mark.parametrize("target", ["interpreter", "cpu"])
+def test_steps_that_follow_closely_are_shared_among_threads(monkeypatch, target):
+    """Every other step counts as close: both ways read and write the same states."""
+    monkeypatch.setattr(splitting, "FLOPS_A_MEETING", 0)
+    rsref_fast.set_num_threads(2)
+    own = recurrence("GRUCell")
+    arguments = random_arguments(own, batch=1, steps=6)
+    (expected,), _, _ = arguments.forward(ReferenceEngine(own))
+    step = rsref_fast.compile(own, target=target).stream([], arguments.states, arguments.parameters)
+    rsref_fast.set_num_threads(None)
+    assert step._close is not step._alone
+    for t in range(6):
+        monkeypatch.setattr(stream, "CLOSE", 1e9 if t % 2 else 0.0)
+        np.testing.assert_allclose(step(arguments.sequences[0][:, t])[0], expected[:, t], rtol=0, atol=1e-12)
 
 
 def attention():

@@ -60,6 +60,8 @@ class CudaEngine:
     An index that is out of range is found out by `check_indices`, which waits; until then the first entry is used.
     """
 
+    on_device = True
+
     def __init__(
         self, recurrence: Recurrence, device: Device, strategy: str = "auto", tile: Tile = USUAL, **sizes: int
     ):
@@ -95,6 +97,18 @@ class CudaEngine:
         if dtype.name not in self._helpers:
             self._helpers[dtype.name] = Helpers(self.device, dtype, self.tile)
         return self._helpers[dtype.name]
+
+    def check(self) -> None:
+        """Generate the source, if the step's lengths are known, so that what cannot be compiled is refused early.
+
+        Errors: NotImplementedError, naming it.
+        """
+        graph = self.recurrence.graph
+        leaves = (*graph.sequences, *graph.constants, *graph.states)
+        if not any(n is None for leaf in leaves for n in leaf.shape[1:]):
+            special = self.specialised([(1, *(n or 0 for n in leaf.shape[1:])) for leaf in leaves], np.dtype("f4"))
+            assert special.forward.text
+            assert special.backward.text
 
     def explain(self) -> str:
         """Return what was hoisted, sunk, merged and fused, and how calls of some sizes are spread over the device.

@@ -221,7 +221,7 @@ class CudaEngine:
         return one
 
     def _choose(self, compiled: Compiled, batch: int) -> Choice:
-        return choose(compiled.forward, compiled.mixes, batch, self.device.limits, self.strategy, 1)
+        return choose(compiled.forward, compiled.mixes, batch, self.device.limits, self.tile, self.strategy)
 
     # --- backward -------------------------------------------------------------------------------------------------
 

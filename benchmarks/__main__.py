@@ -28,6 +28,7 @@ from benchmarks.cases import ENGINES, Case, cases_of
 
 OTHERS = {
     "compile": [("benchmarks.compile", "numpy")],
+    "cuda": [("benchmarks.cuda", "torch")],
     "bridge": [("benchmarks.bridge", backend) for backend in ("jax", "tensorflow", "torch")],
 }
 """Suites of another kind: modules, with the backend for each."""

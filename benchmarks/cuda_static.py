@@ -94,9 +94,13 @@ def main() -> None:
                 new = rows_of(f"{name}Cell", units, arch)
                 kept = [row for row in kept if (row["cell"], row["units"], row["arch"]) != (name, units, arch)] + new
                 worst = max(row["registers"] for row in new), max(row["spilled"] for row in new)
+                _write(kept)
                 print(f"{name} {units} {arch}: at most {worst[0]} registers, {worst[1]} bytes spilled", flush=True)
+
+
+def _write(rows: list[dict[str, Any]]) -> None:
     RESULTS.parent.mkdir(exist_ok=True)
-    kept.sort(key=lambda row: (row["cell"], row["units"], row["arch"], row["program"], row["team"]))
+    kept = sorted(rows, key=lambda row: (row["cell"], row["units"], row["arch"], row["program"], row["team"]))
     RESULTS.write_text("[\n" + ",\n".join(json.dumps(row) for row in kept) + "\n]\n")
 
 

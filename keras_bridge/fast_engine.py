@@ -26,9 +26,31 @@ def interpreting() -> bool:
 def make_engine(recurrence: Recurrence) -> Engine:
     import rsref_fast
 
-    engine = rsref_fast.compile(recurrence, target=os.environ.get(TARGET) or "cpu")
+    engine: Any = rsref_fast.compile(recurrence, target=os.environ.get(TARGET) or ("cuda" if _on_gpu() else "cpu"))
     engine.check()
     return engine
+
+
+def _on_gpu() -> bool:
+    """Whether the backend's tensors are on an NVIDIA GPU, where kernels for CUDA read them in place."""
+    if keras.backend.backend() != "torch":
+        return False
+    from keras.src.backend.torch.core import get_device
+
+    return str(get_device()).startswith("cuda")
+
+
+def _missing_on_gpu() -> str:
+    """Return what keeps the kernels for CUDA from running; nothing if they can."""
+    if find_spec("numba_cuda") is None:
+        return 'numba-cuda is not installed: pip install "rsref[fast,cuda]"'
+    from rsref_fast.cuda import driver
+
+    try:
+        driver.current()
+    except ImportError as error:
+        return str(error)
+    return ""
 
 
 @cache
@@ -40,11 +62,13 @@ def missing() -> str:
     """Return what keeps the kernels from running at all; nothing if they can."""
     if not interpreting() and not _installed():
         return 'Numba is not installed: pip install "rsref[fast]"'
+    if _on_gpu():
+        return _missing_on_gpu()
     if keras.backend.backend() == "torch":
         from keras.src.backend.torch.core import get_device
 
         if get_device() != "cpu":
-            return f"the tensors are on {get_device()!r}, and the kernels are for the CPU"
+            return f"the tensors are on {get_device()!r}, and the kernels are for the CPU and for CUDA"
     if keras.backend.backend() == "jax":
         import jax
 

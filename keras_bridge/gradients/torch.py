@@ -38,6 +38,15 @@ def call(forward: Forward, backward: Backward, tensors: list[Any], specs: Any, t
     return list(_HostFunction.apply(forward, backward, *tensors))
 
 
+def native(engine: Any, groups: Any, rows: int, steps: int, mask: Any) -> list[Any] | None:
+    """Run an engine for arrays on a GPU on the tensors as they are; None for an engine of the host's."""
+    if not getattr(engine, "on_device", False):
+        return None
+    from keras_bridge.gradients import torch_device
+
+    return torch_device.run(engine, groups, steps, mask)
+
+
 def _arrays(tensors: Any) -> Arrays:
     return [tensor.numpy(force=True) for tensor in tensors]
 

@@ -1,22 +1,32 @@
-"""How a call is spread over a GPU: which threads share what, and how many blocks there are."""
+"""How a call is spread over a GPU: which threads share what, how many blocks there are, and what a step then takes.
+
+The times are reckoned from a program and a few figures of an H100, and serve to choose, not to promise.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from rsref_fast.cuda.driver import Limits
+from rsref_fast.cuda.tile import Tile
 from rsref_fast.explain import flops_of
 from rsref_fast.layout import Section
+from rsref_fast.lengths import sized
 from rsref_fast.program import Program
 
 STRATEGIES = ("auto", "persistent", "alternating")
 
-ALONE = 300_000
-"""Additions and multiplications of a step that one block does sooner than all blocks of a GPU have met twice."""
+LATENCY = 0.7e-6
+"""Seconds in which a block fetches a tile's operands of one depth from the L2 cache and meets twice."""
 
+MEETING = 1.5e-6
+"""Seconds of a grid sync over 132 blocks (published micro-benchmarks: 1.2 to 2 microseconds)."""
 
-LARGE = 4_000_000_000
-"""Additions and multiplications of a step that take a GPU so long that a launch costs nothing beside them."""
+LAUNCH = 2.5e-6
+"""Seconds from one kernel to the next in a CUDA graph."""
+
+RATE = 0.18e12
+"""float32 additions and multiplications a second of one multiprocessor by our tiles: a third of what it has."""
 
 
 @dataclass(frozen=True)
@@ -33,27 +43,56 @@ class Choice:
 
     def __str__(self) -> str:
         if self.strategy == "alternating":
-            return f"alternating: a launch for each unit of a step, {self.blocks} blocks"
+            return f"alternating: a launch for each part of a step, {self.blocks} blocks"
         if self.team == "block":
             return f"persistent: {self.shards} blocks, each with samples of its own; no block waits for another"
         return f"persistent: one cooperative launch, {self.blocks} blocks that share each step"
 
 
 def choose(
-    program: Program, mixes: bool, batch: int, limits: Limits, strategy: str = "auto", at_once: int = 0
+    program: Program, mixes: bool, batch: int, limits: Limits, tile: Tile, strategy: str = "auto", at_once: int = 1
 ) -> Choice:
-    """Return how a call of some samples is computed.
+    """Return how a call of some samples is computed: the one that takes least, of those that may be chosen.
 
-    at_once: blocks that a multiprocessor runs at the same time. The thresholds are reckoned, not measured.
+    at_once: blocks that a multiprocessor runs at the same time.
     """
-    flops = loop_flops(program)
-    most = max(1, min(batch, limits.multiprocessors))
-    if strategy != "alternating" and not mixes and flops * -(-batch // most) <= ALONE:
-        return Choice("persistent", "block", most, limits.multiprocessors)
     room = max(1, at_once) * limits.multiprocessors
-    if strategy == "alternating" or (strategy == "auto" and flops * batch > LARGE):
-        return Choice("alternating", "grid", 1, room)
-    return Choice("persistent", "grid", 1, room)
+    choices = []
+    if strategy != "alternating":
+        choices.append(Choice("persistent", "grid", 1, room))
+        if not mixes:
+            choices.append(Choice("persistent", "block", max(1, min(batch, limits.multiprocessors)), room))
+    if strategy != "persistent":
+        choices.append(Choice("alternating", "grid", 1, room))
+    return min(choices, key=lambda choice: step_seconds(program, batch, choice, tile))
+
+
+def step_seconds(program: Program, batch: int, choice: Choice, tile: Tile) -> float:
+    """Return about what a step of the time loop takes."""
+    if choice.team == "block":
+        rows = -(-batch // choice.shards)
+        return max(_fetches(program, rows, 1, tile) * LATENCY, loop_flops(program) * rows / RATE)
+    waiting = LAUNCH if choice.strategy == "alternating" else MEETING
+    units = len(program.units[Section.LOOP])
+    working = max(
+        _fetches(program, batch, choice.blocks, tile) * LATENCY, loop_flops(program) * batch / (RATE * choice.blocks)
+    )
+    return working + units * waiting
+
+
+def _fetches(program: Program, rows: int, blocks: int, tile: Tile) -> int:
+    """Return how many times, one after the other, a block fetches operands of products in a step."""
+    layout, total = program.layout, 0
+    for tensor, section in layout.section.items():
+        if section is Section.LOOP and tensor.op is not None and tensor.op.name == "matmul":
+            lengths = [max(1, sized(n, rows)) for n in layout.shapes[tensor]]
+            down = 1
+            for length in lengths[:-1]:
+                down *= length
+            tiles = -(-down // tile.rows) * -(-lengths[-1] // tile.columns)
+            depth = sized(layout.shapes[tensor.inputs[0]][-1], rows)
+            total += -(-tiles // blocks) * -(-depth // tile.depth)
+    return total
 
 
 def loop_flops(program: Program) -> int:

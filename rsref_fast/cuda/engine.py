@@ -25,6 +25,7 @@ from rsref_fast.cuda.inspection import BATCHES, built
 from rsref_fast.cuda.kernels import Helpers, on
 from rsref_fast.cuda.masks import Packed, Rows
 from rsref_fast.cuda.script import Script
+from rsref_fast.cuda.stepwise import StepTape, step_by_step, steps_back
 from rsref_fast.cuda.tile import USUAL, Tile
 from rsref_fast.cuda.words import CUTTING, NUMBERS
 from rsref_fast.explain import explain
@@ -58,6 +59,8 @@ class CudaEngine:
     `address`, which is held as long as it is needed; None for the driver's own pool.
     An index that is out of range is found out by `check_indices`, which waits; until then the first entry is used.
     """
+
+    on_device = True
 
     def __init__(
         self, recurrence: Recurrence, device: Device, strategy: str = "auto", tile: Tile = USUAL, **sizes: int
@@ -95,6 +98,18 @@ class CudaEngine:
             self._helpers[dtype.name] = Helpers(self.device, dtype, self.tile)
         return self._helpers[dtype.name]
 
+    def check(self) -> None:
+        """Generate the source, if the step's lengths are known, so that what cannot be compiled is refused early.
+
+        Errors: NotImplementedError, naming it.
+        """
+        graph = self.recurrence.graph
+        leaves = (*graph.sequences, *graph.constants, *graph.states)
+        if not any(n is None for leaf in leaves for n in leaf.shape[1:]):
+            special = self.specialised([(1, *(n or 0 for n in leaf.shape[1:])) for leaf in leaves], np.dtype("f4"))
+            assert special.forward.text
+            assert special.backward.text
+
     def explain(self) -> str:
         """Return what was hoisted, sunk, merged and fused, and how calls of some sizes are spread over the device.
 
@@ -130,7 +145,7 @@ class CudaEngine:
         steps: int | None = None,
         taped: bool = True,
         stream: int = 0,
-    ) -> tuple[list[DeviceArray], list[DeviceArray], Tape | None]:
+    ) -> tuple[list[DeviceArray], list[DeviceArray], Tape | StepTape | None]:
         """Run the loop; see `Engine`. stream: the driver's handle of the one in whose order it is to be done."""
         given = [
             [device_array(a, f"{name} {i}") for i, a in enumerate(group)]
@@ -153,9 +168,15 @@ class CudaEngine:
         arguments = [[rows.plain(a, t.dtype) for a, t in zip(*pair)] for pair in zip(given, self._leaves())]
         choice = self.choice or self._choose(special.compiled, batch)
         packed = None
+        if own_mask is not None and special.compiled.mixes:
+            outputs = [rows.zeros_of(special.dtype_of(kind), (batch, length, *s[1:])) for s, kind in specs]
+            plain_mask = rows.plain(own_mask, "bool")
+            rows.finish(self.allocate)
+            made = step_by_step(self, special, arguments, outputs, plain_mask, taped, stream)
+            if not self.recurrence.zero_output_for_mask:
+                self._hold(special, outputs, plain_mask, stream)
+            return (*self._answers(made[0], made[1]), made[2])
         if own_mask is not None:
-            if special.compiled.mixes:
-                raise NotImplementedError("a step that mixes samples, with a mask, has no kernel for CUDA yet")
             packed = rows.packed(rows.plain(own_mask, "bool"), choice.shards, self.recurrence.truncate)
             arguments[1:3] = [[rows.reordered(a, packed) for a in group] for group in arguments[1:3]]
         outputs = [rows.new((batch, length, *s[1:]), special.dtype_of(kind)) for s, kind in specs]
@@ -173,34 +194,57 @@ class CudaEngine:
             answers = [rows.restored(s, packed) for s in finals]
             if not self.recurrence.zero_output_for_mask:
                 for y in outputs:
-                    rows.held(y, packed)
+                    rows.held(y, packed.mask)
         rows.finish(self.allocate)
+        return (*self._answers(outputs, answers), tape if taped else None)
+
+    def _answers(
+        self, outputs: list[DeviceArray], states: list[DeviceArray]
+    ) -> tuple[list[DeviceArray], list[DeviceArray]]:  # fmt: skip
         graph = self.recurrence.graph
         return (
             [_as_bools(y, t.dtype) for y, t in zip(outputs, graph.outputs)],
-            [_as_bools(s, t.dtype) for s, t in zip(answers, graph.states)],
-            tape if taped else None,
+            [_as_bools(s, t.dtype) for s, t in zip(states, graph.states)],
         )
 
+    def _hold(self, special: Specialised, outputs: list[DeviceArray], mask: DeviceArray, stream: int) -> None:
+        rows = Rows(self, Script(), special, stream)
+        for y in outputs:
+            rows.held(y, mask)
+        rows.finish(self.allocate)
+
+    def one_step(self) -> CudaEngine:
+        """Return an engine for single steps of the same recurrence, with the same compiled code."""
+        one = CudaEngine(Recurrence(self.recurrence.graph), self.device, self.strategy, self.tile)
+        one.kernels, one.allocate, one.choice = self.kernels, self.allocate, self.choice
+        one._special, one._helpers, one._unchecked = self._special, self._helpers, self._unchecked
+        return one
+
     def _choose(self, compiled: Compiled, batch: int) -> Choice:
-        return choose(compiled.forward, compiled.mixes, batch, self.device.limits, self.strategy, 1)
+        return choose(compiled.forward, compiled.mixes, batch, self.device.limits, self.tile, self.strategy)
 
     # --- backward -------------------------------------------------------------------------------------------------
 
     def backward(
-        self, tape: Tape, d_outputs: Sequence[Any], d_states: Sequence[Any], stream: int | None = None
+        self, tape: Tape | StepTape, d_outputs: Sequence[Any], d_states: Sequence[Any], stream: int | None = None
     ) -> Gradients:
         """Walk the steps from the last to the first; see `Engine`. stream: None for that of the forward run."""
         stream = tape.stream if stream is None else stream
-        special, packed = tape.special, tape.packed
+        special = tape.special
         script = Script()
         rows = Rows(self, script, special, stream)
         batch, length = tape.outputs[0].shape[:2]
         given = rows.gradients("output", d_outputs, tape.outputs)
         ends = rows.gradients("final state", d_states, tape.finals)
+        if isinstance(tape, StepTape):
+            if not self.recurrence.zero_output_for_mask:
+                given = [rows.collected(d, tape.mask) for d in given]
+            rows.finish(self.allocate)
+            return steps_back(self, tape, given, ends, stream)
+        packed = tape.packed
         if packed is not None:
             if not self.recurrence.zero_output_for_mask:
-                given = [rows.collected(d, packed) for d in given]
+                given = [rows.collected(d, packed.mask) for d in given]
             ends = [rows.cleared(rows.reordered(d, packed), packed) for d in ends]
         found = [
             [rows.new(a.shape, special.dtype) if leaf.dtype == "float" else None for a, leaf in zip(arrays, leaves)]

@@ -91,6 +91,25 @@ def restore(P, N, Q):
 
 
 @entry
+def add(P, N, Q):
+    """target[order[i]] += source[i], the order naming no row twice."""
+    source, order, target = {pointer}(P, 0), ints(P, 1), {pointer}(P, 2)
+    width = N[1]
+    for e in range(rank_of(N), N[0] * width, size_of(N)):
+        target[order[quotient(e, width)] * width + remainder(e, width)] += source[e]
+    return 0
+
+
+@entry
+def sum(P, N, Q):
+    """P: source, target. target[i] += source[i]."""
+    source, target = {pointer}(P, 0), {pointer}(P, 1)
+    for e in range(rank_of(N), N[0] * N[1], size_of(N)):
+        target[e] += source[e]
+    return 0
+
+
+@entry
 def clear(P, N, Q):
     """P: flags, target. Rows whose flag is set become zero."""
     flags, target = bytes_(P, 0), {pointer}(P, 1)

@@ -76,7 +76,7 @@ class Inspection:
         """Return how a call of some samples would be computed."""
         at_once = min((k.blocks for k in self.kernels if k.entry == "shard" and k.team == "grid"), default=1)
         return choose(
-            self.compiled.forward, self.compiled.mixes, batch, self.limits, strategy, at_once
+            self.compiled.forward, self.compiled.mixes, batch, self.limits, self.tile, strategy, at_once
         )  # fmt: skip
 
     def __str__(self) -> str:

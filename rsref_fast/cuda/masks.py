@@ -101,18 +101,61 @@ class Rows:
         self._rows(name, array, [array.address, packed.order, target.address])
         return target
 
+    def zeros(self, shape: tuple[int, ...]) -> DeviceArray:
+        """Return an array of zeros in the working precision."""
+        return self.zeros_of(self.special.dtype, shape)
+
+    def zeros_of(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> DeviceArray:
+        target = self.new(shape, dtype)
+        self.script.fill(target.address, target.nbytes)
+        self.script.keep(target)
+        return target
+
+    def copied(self, array: DeviceArray) -> DeviceArray:
+        target = self.new(array.shape, array.dtype)
+        self.script.copy(target.address, array.address, array.nbytes)
+        self.script.keep((array, target))
+        return target
+
+    def taken(self, array: DeviceArray, places: int, count: int, leading: int) -> DeviceArray:
+        """Return some rows of an array, whose first axes are one for this. places: the address of their numbers."""
+        inner = array.shape[leading:]
+        target = self.new((count, *(1,) * (leading - 1), *inner), array.dtype)
+        self._some("reorder", target, [array.address, places, target.address], count)
+        self.script.keep(array)
+        return target
+
+    def put(
+        self, rows: DeviceArray | None, places: int, count: int, target: DeviceArray | None, how: str = "restore"
+    ) -> None:  # fmt: skip
+        """Write rows to their places in an array, or add them to what is there; nothing where there is no gradient."""
+        if rows is not None and target is not None:
+            self._some(how, rows, [rows.address, places, target.address], count)
+            self.script.keep(target)
+
+    def added(self, array: DeviceArray | None, target: DeviceArray | None) -> None:
+        if array is not None and target is not None:
+            self._some("sum", array, [array.address, target.address], 1)
+            self.script.keep(target)
+
+    def _some(self, name: str, array: DeviceArray, table: list[int], count: int) -> None:
+        width = array.size // max(1, count)
+        kernel = self.helpers.rows(name, _kind(array.dtype))
+        self._launch(kernel, table, [count, width, 1], array.size)
+        self.script.keep(array)
+
     def cleared(self, array: DeviceArray, packed: Packed) -> DeviceArray:
         """Make the rows of an array zero whose gradient is cut after their last step."""
         self._rows("clear", array, [packed.cut_end, array.address])
         return array
 
-    def held(self, array: DeviceArray, packed: Packed) -> None:
+    def held(self, array: DeviceArray, mask: DeviceArray) -> None:
         """Let masked steps of an array (batch, time, ...) repeat the last valid one."""
-        self._rows("hold", array, [array.address, packed.mask.address], array.shape[1])
+        self._rows("hold", array, [array.address, mask.address], array.shape[1])
 
-    def collected(self, array: DeviceArray, packed: Packed) -> DeviceArray:
+    def collected(self, array: DeviceArray, mask: DeviceArray) -> DeviceArray:
         target = self.new(array.shape, array.dtype)
-        self._rows("collect", array, [array.address, packed.mask.address, target.address], array.shape[1])
+        self._rows("collect", array, [array.address, mask.address, target.address], array.shape[1])
         return target
 
     def gradients(self, name: str, given: Sequence[Any], values: Sequence[DeviceArray]) -> list[DeviceArray]:

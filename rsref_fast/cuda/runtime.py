@@ -24,6 +24,7 @@ from rsref_fast.cuda.intrinsics import (
 )  # fmt: skip
 from rsref_fast.cuda.jit import device, unit_decorator
 from rsref_fast.cuda.tile import Tile
+from rsref_fast.cuda.words import CUTTING
 
 ELEMENTS = {
     "f4": types.float32, "f8": types.float64, "i1": types.int8, "i2": types.int16, "i4": types.int32,
@@ -92,9 +93,9 @@ def zero(count, target, rank, size):
 
 
 @device
-def cutting_of(N, count, cut):
-    """Whether gradients are cut between any two steps."""
-    return N[9]
+def any_cut(N, count, flags):
+    """Whether gradients are cut between any two steps, which the host knows."""
+    return N[CUTTING] != 0
 
 
 TEAM = {
@@ -134,7 +135,7 @@ def namespace(dtype: np.dtype[Any], tile: Tile, team: str) -> dict[str, Any]:
         "kernel": unit, "summing": unit, "entry": device, "at": at, "words": intrinsics.words,
         "block": block,
         "quotient": quotient, "remainder": remainder, "rank_of": rank_of, "size_of": size_of, "meet": meet,
-        "cutting_of": cutting_of,
+        "any_cut": any_cut,
         "copy_rows": copy_rows, "gather_rows": gather_rows, "gather_previous": gather_previous,
         "zero": zero, "cut_rows": cut_rows, "add_part": add_part,
         "floats": pointer_to(element), "ints": pointer_to(types.int64), "bytes_": pointer_to(types.uint8),

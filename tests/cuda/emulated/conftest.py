@@ -10,3 +10,5 @@ VARIABLE = "LLVMLITE_ENABLE_IR_LAYER_TYPED_POINTERS"
 
 if os.environ.get(VARIABLE) != "0" or find_spec("numba_cuda") is None:
     collect_ignore_glob = ["test_*.py"]
+elif not (find_spec("torch") and find_spec("keras")):
+    collect_ignore = ["test_torch.py"]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import rsref
+from rsref.recurrence import Recurrence
 from rsref.testing.arguments import random_arguments
 from rsref_fast.cuda import kernels
 from rsref_fast.cuda.arrays import DeviceArray, device_array
@@ -44,6 +45,14 @@ def test_integers_bools_and_samples_that_mix(device, name):
     for strategy in ("persistent", "alternating"):
         engine.engine.strategy = strategy
         check(own, random_arguments(own, batch=3, steps=4), dtype=np.float64, engine=engine)
+
+
+@pytest.mark.parametrize("options", [{}, {"truncate": 2}, {"zero_output_for_mask": True}], ids=str)
+def test_samples_that_mix_with_a_mask(device, options):
+    graph = recurrence("across samples").graph
+    own = Recurrence(graph, options.get("zero_output_for_mask", False), options.get("truncate"))
+    mask = np.array([[1, 1, 0, 1], [0, 1, 1, 0], [0, 0, 0, 0]], bool)
+    check(own, random_arguments(own, batch=3, steps=4, mask=mask), dtype=np.float64, engine=ThereAndBack(own, device))
 
 
 def test_shards_of_masked_samples(device):

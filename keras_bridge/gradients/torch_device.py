@@ -1,0 +1,92 @@
+"""The custom-gradient call on PyTorch for tensors on a GPU: an engine for device arrays reads and writes them in place.
+
+Everything is done in the order of PyTorch's current stream, in memory of its own allocator; nothing is copied to the
+host, and nobody waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from rsref_fast.cuda.arrays import DeviceArray
+from rsref_fast.cuda.engine import CudaEngine
+
+DTYPES = {
+    torch.float32: "f4", torch.float64: "f8", torch.int8: "i1", torch.int16: "i2", torch.int32: "i4",
+    torch.int64: "i8", torch.uint8: "u1", torch.bool: "?",
+}  # fmt: skip
+KINDS = {np.dtype(code): kind for kind, code in DTYPES.items()}
+HALVES = (torch.float16, torch.bfloat16)
+
+
+class _Memory:
+    """Bytes of PyTorch's allocator, as an engine holds them."""
+
+    def __init__(self, size: int, device: Any):
+        self.tensor = torch.empty(size, dtype=torch.uint8, device=device)
+        self.address = self.tensor.data_ptr()
+
+
+class _DeviceFunction(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, engine: Any, counts: Any, steps: Any, mask: Any, *tensors: Any) -> Any:
+        device = tensors[0].device
+        stream = _ready(engine, device)
+        groups, first = [], 0
+        for count in counts:
+            groups.append([_array(t, stream) for t in tensors[first : first + count]])
+            first += count
+        outputs, states, tape = engine.forward(
+            *groups, mask=None if mask is None else _array(mask, stream), steps=steps,
+            taped=any(ctx.needs_input_grad), stream=stream,
+        )  # fmt: skip
+        ctx.engine, ctx.tape, ctx.outputs, ctx.device = engine, tape, len(outputs), device
+        answers = [_tensor(a) for a in (*outputs, *states)]
+        ctx.mark_non_differentiable(*(a for a in answers if not a.is_floating_point()))
+        return tuple(answers)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        stream = _ready(ctx.engine, ctx.device)
+        given = [None if g is None or not g.is_floating_point() else _array(g, stream) for g in gradients]
+        found = ctx.engine.backward(ctx.tape, given[: ctx.outputs], given[ctx.outputs :], stream)
+        leaves = (*found.sequences, *found.constants, *found.states, *found.parameters)
+        return None, None, None, None, *(None if d is None else _tensor(d) for d in leaves)
+
+
+def run(engine: CudaEngine, groups: Sequence[Sequence[Any]], steps: int, mask: Any) -> list[Any]:
+    """Return outputs and final states. groups: sequences, constants, states and parameters, as tensors.
+
+    Half precision is computed in float32, and answered as it came.
+    """
+    tensors = [t for group in groups for t in group]
+    half = next((t.dtype for t in tensors if t.dtype in HALVES), None)
+    full = [t.float() if t.dtype in HALVES else t for t in tensors]
+    answers = _DeviceFunction.apply(engine, [len(group) for group in groups], steps, mask, *full)
+    return [a if half is None or not a.is_floating_point() else a.to(half) for a in answers]
+
+
+def _ready(engine: CudaEngine, device: Any) -> int:
+    """Let an engine use PyTorch's memory; return the current stream. Errors: RuntimeError for another device."""
+    if device.type == "cuda" and device.index != engine.device.number:
+        raise RuntimeError(f"the kernels are loaded on GPU {engine.device.number}; the tensors are on {device}")
+    engine.allocate = lambda size, stream: _Memory(size, device)
+    return int(torch.cuda.current_stream(device).cuda_stream) if device.type == "cuda" else 0
+
+
+def _array(tensor: Any, stream: int) -> DeviceArray:
+    tensor = tensor.detach()
+    dtype = np.dtype(DTYPES[tensor.dtype])
+    strides = tuple(n * dtype.itemsize for n in tensor.stride())
+    return DeviceArray(tensor.data_ptr(), tuple(tensor.shape), dtype, tensor, stream, strides)
+
+
+def _tensor(array: DeviceArray) -> Any:
+    """Return an engine's answer, whose memory is a tensor's, as one."""
+    whole = array.owner.tensor
+    return whole[: array.nbytes].view(KINDS[array.dtype]).reshape(array.shape)

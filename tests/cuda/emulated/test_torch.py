@@ -1,0 +1,74 @@
+"""PyTorch's tensors through the engine for device arrays, in place, on the fake device."""
+
+import os
+
+import numpy as np
+import pytest
+
+os.environ.setdefault("KERAS_BACKEND", "torch")
+
+import torch
+
+from keras_bridge.gradients import torch as torch_gradients
+from keras_bridge.gradients import torch_device
+from rsref.engine import ReferenceEngine
+from rsref.testing.arguments import random_arguments
+from rsref_fast.cuda import kernels
+from rsref_fast.cuda.engine import CudaEngine
+from tests.cuda import fake
+from tests.cuda.kernels import TILE
+from tests.cuda.steps import MASK, recurrence_of
+
+GROUPS = ("sequences", "constants", "states", "parameters")
+
+
+@pytest.fixture
+def engine(monkeypatch):
+    monkeypatch.setattr(kernels.images, "image_of", fake.image_of)
+    return CudaEngine(recurrence_of("LSTMCell"), fake.new_device(), tile=TILE, rows=8)
+
+
+def groups_of(arguments, dtype=torch.float32):
+    return [[torch.tensor(a, dtype=dtype, requires_grad=True) for a in getattr(arguments, name)] for name in GROUPS]
+
+
+@pytest.mark.parametrize("mask", [None, MASK], ids=["whole", "masked"])
+def test_values_and_gradients(engine, mask):
+    arguments = random_arguments(engine.recurrence, batch=3, steps=5, mask=mask)
+    oracle = ReferenceEngine(engine.recurrence)
+    (expected,), ends, tape = arguments.forward(oracle)
+    groups = groups_of(arguments)
+    y, *finals = torch_gradients.native(engine, groups, 3, 5, None if mask is None else torch.tensor(mask))
+    np.testing.assert_allclose(y.detach(), expected, rtol=0, atol=2e-5)
+    for found, right in zip(finals, ends, strict=True):
+        np.testing.assert_allclose(found.detach(), right, rtol=0, atol=2e-5)
+    weights = np.random.default_rng(0).normal(size=y.shape)
+    (y * torch.tensor(weights, dtype=torch.float32)).sum().backward()
+    right = oracle.backward(tape, [weights], [None, None])
+    for name, tensors in zip(GROUPS, groups, strict=True):
+        for tensor, d in zip(tensors, getattr(right, name), strict=True):
+            np.testing.assert_allclose(tensor.grad, d, rtol=0, atol=2e-5 * max(1, np.abs(d).max()))
+
+
+def test_memory_is_pytorchs_and_no_tape_is_kept_without_need(engine):
+    arguments = random_arguments(engine.recurrence, batch=3, steps=5)
+    before = len(engine.device.api.memory)
+    with torch.no_grad():
+        torch_device.run(engine, groups_of(arguments), 5, None)
+    # what is kept in the driver's own memory is what depends on the sizes alone
+    first = len(engine.device.api.memory) - before
+    with torch.no_grad():
+        torch_device.run(engine, groups_of(arguments), 5, None)
+    assert len(engine.device.api.memory) - before == first
+
+
+def test_half_precision_is_answered_as_it_came(engine):
+    arguments = random_arguments(engine.recurrence, batch=3, steps=5)
+    (expected,), _, _ = arguments.forward(ReferenceEngine(engine.recurrence))
+    y, *_ = torch_device.run(engine, groups_of(arguments, torch.bfloat16), 5, None)
+    assert y.dtype == torch.bfloat16
+    np.testing.assert_allclose(y.detach().float(), expected, rtol=0, atol=5e-2)
+
+
+def test_other_engines_are_left_alone():
+    assert torch_gradients.native(ReferenceEngine(recurrence_of("LSTMCell")), [], 3, 5, None) is None

@@ -2,7 +2,8 @@
 
 Every engine runs each case in a process of its own, in turn, for several rounds; thread pools of one would spoil the
 times of another. What is printed is the median, and its ratio to the fastest peer: above 1 is faster. With `--json`
-the rows and a picture of them are kept; `python -m benchmarks.report` makes a page of all that are kept.
+the rows and a picture of them are kept (`--only` replaces those of some cases); `python -m benchmarks.report` makes a
+page of all that are kept.
 """
 
 from __future__ import annotations
@@ -108,6 +109,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, help="how often every engine runs every case; 3, or 1 with --quick")
     parser.add_argument("--json", type=Path, help="write the rows to a file, and a picture beside it")
     parser.add_argument("--engines", help="only these, separated by commas")
+    parser.add_argument("--only", help="only cases whose names begin so; separated by semicolons")
     options = parser.parse_args()
     if options.suite in OTHERS:
         for command, backend in OTHERS[options.suite]:
@@ -120,7 +122,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for suite in ENGINES if options.suite == "all" else (options.suite,):
             chosen = [e for e in ENGINES[suite] if not options.engines or e in options.engines.split(",")]
-            found, cases = [], {str(case): case for case in cases_of(suite, options.quick)}
+            names = tuple(options.only.split(";")) if options.only else ("",)
+            every = {str(case): case for case in cases_of(suite, options.quick)}
+            found, cases = [], {name: case for name, case in every.items() if name.startswith(names)}
             for case in cases.values():
                 found += rows_of(case, chosen, folder, rounds, budget)
             with_limits(found, cases, ceilings)
@@ -130,7 +134,10 @@ def main() -> None:
     if options.json:
         options.json.parent.mkdir(exist_ok=True)
         where = machine()
-        options.json.write_text(json.dumps([{**row, "machine": where} for row in rows], indent=1) + "\n")
+        rows = [{**row, "machine": where} for row in rows]
+        if options.only and options.json.exists():
+            rows = report.replaced(json.loads(options.json.read_text()), rows)
+        options.json.write_text(json.dumps(rows, indent=1) + "\n")
         report.picture(rows, options.json.with_suffix(".png"))
         console.print(f"written to {options.json}")
 

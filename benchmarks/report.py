@@ -51,6 +51,12 @@ def by_case(rows: Sequence[Any]) -> dict[str, list[Any]]:
     return found
 
 
+def replaced(rows: Sequence[Any], new: Sequence[Any]) -> list[Any]:
+    """Return rows in their order, with those of some cases measured again."""
+    again, found = by_case(new), by_case(rows)
+    return [row for case in {**found, **again} for row in again.get(case, found.get(case, []))]
+
+
 def engines_of(rows: Sequence[Any]) -> list[str]:
     return list(dict.fromkeys(row["engine"] for row in rows))
 

@@ -66,10 +66,11 @@ def add_part(count, source, target, rank, size):
 
 
 @plain
-def any_cut(N, count, flags):
-    found = False
+def cutting_of(N, count, cut):
+    """Whether gradients are cut between any two steps."""
+    found = 0
     for i in range(count):
-        found |= flags[i] != 0
+        found |= cut[i]
     return found
 
 
@@ -125,7 +126,7 @@ def namespace(dtype: np.dtype[Any]) -> dict[str, Any]:
         "kernel": kernel, "summing": summing, "entry": plain, "at": at,
         "copy_rows": copy_rows, "gather_rows": gather_rows, "gather_previous": gather_previous,
         "zero": zero, "cut_rows": cut_rows, "part": part,
-        "add_part": add_part, "meet": meet, "rank_of": rank_of, "size_of": size_of, "any_cut": any_cut,
+        "add_part": add_part, "meet": meet, "rank_of": rank_of, "size_of": size_of, "cutting_of": cutting_of,
         "floats": pointer_to(element), "ints": pointer_to(types.int64), "bytes_": pointer_to(types.uint8),
         "F": dtype.type, "I": np.int64, "U": np.uint8, "NAN": dtype.type("nan"), "INFINITY": dtype.type("inf"),
     }  # fmt: skip

@@ -34,7 +34,7 @@ def namespace(dtype: Any) -> dict[str, Any]:
         gather_previous,
         zero,
         add_part,
-        any_cut,
+        cutting_of,
         cut_rows,
         pack,
         multiply_packed,
@@ -124,8 +124,8 @@ def add_part(count: int, source: Any, target: Any, rank: int, size: int) -> None
     target[own] += source[own]
 
 
-def any_cut(numbers: Any, count: int, flags: Any) -> bool:
-    return bool(np.any(np.asarray(flags[:count])))
+def cutting_of(numbers: Any, count: int, cut: Any) -> int:
+    return int(np.any(cut[:count]))
 
 
 def cut_rows(count: int, width: int, cut: Any, target: Any, rank: int, size: int) -> None:

@@ -140,7 +140,7 @@ def backward_source(compiled: Compiled, width: int, target: Target = CPU) -> Sou
     zeros = [f"zero({b.width}, {w.variable(b)}, rank, size)" for b in folds]
     zeros += [f"zero(n0 * {b.width}, {w.variable(b)}, rank, size)" for b in accumulators]
     lines = [
-        *SHARD, "cut = bytes_(P, 3)", "cuts = any_cut(N, off[steps], cut)",
+        *SHARD, "cut = bytes_(P, 3)", "cutting = cutting_of(N, off[steps], cut)",
         *w.together([*once, Call(tuple(zeros), True)]),
         "q = 0",
         "slot = 0",
@@ -161,8 +161,8 @@ def backward_source(compiled: Compiled, width: int, target: Target = CPU) -> Sou
         "        if active < n:",
         *_indented(w.together([_aside(entering)]) or ["pass"], 3),
         *_indented(w.together([_aside(_step_shadows(w, Space.FLOW_IN)), *loop]), 2),
-        "        if cuts:",
-        *_indented(w.together([Call(tuple(cuts), True)]) if cuts else ["pass"], 3),
+        "        if cutting != 0:",
+        *_indented(w.together([Call(tuple(cuts), True)]) or ["pass"], 3),
         "        active = n",
         "        slot = 1 - slot",
         *_indented(w.together([*after_loop, *scatters]), 1),

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from rsref_fast.cpu.text import INDENT
 
-GUARDS = {"if not taped:": "untaped", "if cuts:": "cutting"}
+GUARDS = {"if not taped:": "untaped", "if cutting != 0:": "cutting"}
 """Branches that are the same for a whole call; others may be taken where the number of rows changes."""
 
 

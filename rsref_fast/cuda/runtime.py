@@ -93,9 +93,9 @@ def zero(count, target, rank, size):
 
 
 @device
-def any_cut(N, count, flags):
+def cutting_of(N, count, cut):
     """Whether gradients are cut between any two steps, which the host knows."""
-    return N[CUTTING] != 0
+    return N[CUTTING]
 
 
 TEAM = {
@@ -135,7 +135,7 @@ def namespace(dtype: np.dtype[Any], tile: Tile, team: str) -> dict[str, Any]:
         "kernel": unit, "summing": unit, "entry": device, "at": at, "words": intrinsics.words,
         "block": block,
         "quotient": quotient, "remainder": remainder, "rank_of": rank_of, "size_of": size_of, "meet": meet,
-        "any_cut": any_cut,
+        "cutting_of": cutting_of,
         "copy_rows": copy_rows, "gather_rows": gather_rows, "gather_previous": gather_previous,
         "zero": zero, "cut_rows": cut_rows, "add_part": add_part,
         "floats": pointer_to(element), "ints": pointer_to(types.int64), "bytes_": pointer_to(types.uint8),

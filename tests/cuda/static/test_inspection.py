@@ -37,7 +37,7 @@ def test_a_step_has_as_few_meetings_as_it_needs():
     texts = inspect(recurrence_of("LSTMCell")).sources
     loop = texts["inference"].split("for s in range(k, last):")[1].split("following = ")[0]
     assert loop.count("meet(N)") == 2
-    loop = texts["backward"].split("for s in range(k - 1, first - 1, -1):")[1].split("if cuts")[0]
+    loop = texts["backward"].split("for s in range(k - 1, first - 1, -1):")[1].split("if cutting")[0]
     assert loop.split("if active < n:")[1].count("meet(N)") == 3  # one of them where samples begin
 
 

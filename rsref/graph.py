@@ -102,6 +102,17 @@ class StepGraph:
         self._check_closed()
         self.parameters = tuple(parameters_of((*self.outputs, *self.new_states)))
 
+    def with_results(self, results: Sequence[Tensor]) -> StepGraph:
+        """Return a step with the same inputs and other results: its outputs, then its new states."""
+        count = len(self.outputs)
+        return StepGraph(
+            sequences=self.sequences,
+            constants=self.constants,
+            states=self.states,
+            outputs=results[:count],
+            new_states=results[count:],
+        )
+
     @property
     def leaves(self) -> tuple[Tensor, ...]:
         """Sequences, constants, states and parameters, in this order."""

@@ -25,14 +25,7 @@ def merge(graph: StepGraph) -> StepGraph:
         if not group:
             break
         results = substitute(results, _joint(group))
-    count = len(graph.outputs)
-    return StepGraph(
-        sequences=graph.sequences,
-        constants=graph.constants,
-        states=graph.states,
-        outputs=results[:count],
-        new_states=results[count:],
-    )
+    return graph.with_results(results)
 
 
 def _group(results: Sequence[Tensor]) -> list[Tensor]:

@@ -26,14 +26,7 @@ def slice_first(graph: StepGraph) -> StepGraph:
         if not found:
             break
         results = substitute(results, {cut: _cut_first(cut) for cut in found})
-    count = len(graph.outputs)
-    return StepGraph(
-        sequences=graph.sequences,
-        constants=graph.constants,
-        states=graph.states,
-        outputs=results[:count],
-        new_states=results[count:],
-    )
+    return graph.with_results(results)
 
 
 def _candidate(results: Sequence[Tensor]) -> list[Tensor]:

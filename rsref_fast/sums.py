@@ -48,14 +48,7 @@ def reorder(graph: StepGraph) -> StepGraph:
     while new:  # one after the other: a sum may have another one behind it
         tensor, replacement = new.popitem()
         results = substitute(results, {tensor: replacement})
-    count = len(graph.outputs)
-    return StepGraph(
-        sequences=graph.sequences,
-        constants=graph.constants,
-        states=graph.states,
-        outputs=results[:count],
-        new_states=results[count:],
-    )
+    return graph.with_results(results)
 
 
 def _behind(order: Sequence[Tensor], leaves: Sequence[Tensor]) -> set[Tensor]:

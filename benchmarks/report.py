@@ -124,7 +124,8 @@ def picture(rows: Sequence[Any], path: Path) -> None:
 
 def page(files: Sequence[Path]) -> str:
     """Return the page of all results."""
-    lines = [INTRODUCTION]
+    notes = RESULTS / "notes.md"
+    lines = [INTRODUCTION, *(["", notes.read_text().rstrip()] if notes.exists() else [])]
     for file in files:
         found = json.loads(file.read_text())
         for suite in dict.fromkeys(row["suite"] for row in found):

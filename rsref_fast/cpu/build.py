@@ -112,17 +112,17 @@ def object_of(function: Any, signature: Any) -> tuple[bytes, str]:
 
 
 def product(name: str, dtype: np.dtype[Any], shape: Shape) -> tuple[bytes, str]:
-    """Return one of the matrix products as an object file, and its name in it."""
+    """Return one of the products' functions as an object file, and its name in it."""
     function, signature = gemm.products(element_of(dtype), shape)[name]
     return object_of(plain(function), signature)
 
 
 @cache
-def namespace(dtype: np.dtype[Any]) -> dict[str, Any]:
+def namespace(dtype: np.dtype[Any], shape: Shape) -> dict[str, Any]:
     """Return the names that generated source uses, for a working precision."""
     element = element_of(dtype)
     return {
-        **vector_math.functions(element), **gemm.declared(element, dtype.name),
+        **vector_math.functions(element), **gemm.declared(element, shape),
         "kernel": kernel, "summing": summing, "entry": plain, "at": at,
         "copy_rows": copy_rows, "gather_rows": gather_rows, "gather_previous": gather_previous,
         "zero": zero, "cut_rows": cut_rows, "part": part,
@@ -132,9 +132,9 @@ def namespace(dtype: np.dtype[Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def program(text: str, dtype: np.dtype[Any], path: Path) -> tuple[bytes, str]:
+def program(text: str, dtype: np.dtype[Any], shape: Shape, path: Path) -> tuple[bytes, str]:
     """Return a generated module's `run` as an object file, and its name in it. path: where its source lies."""
-    names = dict(namespace(dtype))
+    names = dict(namespace(dtype, shape))
     body = text.replace("from rsref_fast.cpu.runtime import *", "")
     exec(compile(body, str(path), "exec"), names)  # the text is our own
     return object_of(names["run"], ENTRY)

@@ -16,7 +16,7 @@ from rsref_fast.cpu.emit import Source
 from rsref_fast.cpu.kernels import Array, Kernels
 from rsref_fast.cpu.machine import versions
 from rsref_fast.cpu.memory import Arena
-from rsref_fast.cpu.microkernel_shapes import Shape, shape_for
+from rsref_fast.cpu.microkernel_shapes import PRODUCTS, Shape, shape_for
 from rsref_fast.cpu.plan import Plan
 
 
@@ -34,12 +34,10 @@ def library(dtype: np.dtype[Any]) -> None:
 
         return build.product(name, dtype, shape(dtype))
 
-    panel = shape(dtype).panel_symbol(dtype.name)
-    for name in ("multiply_panel", "multiply_packed", "multiply", "pack"):  # the first is called by the others
+    for name in PRODUCTS:
         key = disk.key_of(name, dtype.name, versions())
         code, symbol = disk.fetch(key, "", lambda name=name: build(name))  # type: ignore[misc]
-        published = panel if name == "multiply_panel" else f"rsref_{name}_{dtype.name}"
-        objects.publish(published, objects.load(code, symbol))
+        objects.publish(shape(dtype).symbol(name, dtype.name), objects.load(code, symbol))
 
 
 class Compiled(Kernels):
@@ -53,7 +51,7 @@ class Compiled(Kernels):
         def build() -> tuple[bytes, str]:
             from rsref_fast.cpu import build
 
-            return build.program(source.text, dtype, Path(f"{key}.py"))
+            return build.program(source.text, dtype, shape(dtype), Path(f"{key}.py"))
 
         code, symbol = disk.fetch(key, source.text, build)
         try:

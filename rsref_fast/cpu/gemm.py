@@ -14,7 +14,7 @@ from numba import types
 from rsref_fast.cpu.jit import plain
 from rsref_fast.cpu.microkernel import microkernel
 from rsref_fast.cpu.microkernel_shapes import Shape
-from rsref_fast.cpu.pointers import at, caller, memory_on_stack
+from rsref_fast.cpu.pointers import at, caller, copied, memory_on_stack
 from rsref_fast.cpu.transpose import transposed_block
 
 I64 = types.int64
@@ -31,7 +31,7 @@ holds, but not so many that they come from farther than the next one."""
 def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
     """Return the functions for a precision by name, each with its signature."""
     width, lanes = shape.width, shape.lanes
-    block_transposed = transposed_block(element, lanes)
+    block_transposed, copy_row = transposed_block(element, lanes), copied(element, width)
     wide_panels = 4
     wide = microkernel(element, shape, 1, wide_panels)
     long = microkernel(element, shape, 1, 1, DEEP)
@@ -41,7 +41,8 @@ def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
     tile_of = memory_on_stack(element, n1 * width)
     panel_of = memory_on_stack(element, CHUNK * width)
 
-    block = caller(shape.panel_symbol(str(element)), signatures(element)["multiply_panel"])
+    called = declared(element, shape)
+    block, partial, pack_panels = called["multiply_panel"], called["multiply_partial"], called["pack"]
 
     def multiply_panel(rows, depth, a, row_step, depth_step, b, b_step, c, c_step, accumulate):
         """Columns of one panel, for all rows."""
@@ -63,8 +64,7 @@ def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
             )
             i += 1
 
-    @plain
-    def partial(rows, columns, depth, a, row_step, depth_step, b, b_step, c, c_step, accumulate):
+    def multiply_partial(rows, columns, depth, a, row_step, depth_step, b, b_step, c, c_step, accumulate):
         """Fewer columns than a panel has: computed aside, and as many as there are copied."""
         tile = tile_of()
         i = 0
@@ -136,16 +136,7 @@ def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
             now = min(width, columns - j)
             for k in range(0, depth, CHUNK):
                 deep = min(CHUNK, depth - k)
-                for q in range(deep):
-                    start = (k + q) * b_row + j * b_column
-                    if b_column == 1 and now == width:
-                        for i in range(width):
-                            panel[q * width + i] = b[start + i]
-                    else:
-                        for i in range(now):
-                            panel[q * width + i] = b[start + i * b_column]
-                        for i in range(now, width):
-                            panel[q * width + i] = element(0)
+                pack_panels(deep, now, at(b, k * b_row + j * b_column), b_row, b_column, panel, 0, 1)
                 add = 1 if k > 0 else accumulate
                 left = at(a, k * depth_step)
                 if now == width:
@@ -166,18 +157,16 @@ def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
             for k in range(blocks * lanes, depth):
                 start = k * row_step + j * column_step
                 place = j * depth + k * width
+                if column_step == 1 and now == width:
+                    copy_row(at(b, start), at(panels, place))
+                    continue
                 for i in range(now):
                     panels[place + i] = b[start + i * column_step]
                 for i in range(now, width):
                     panels[place + i] = element(0)
 
-    own = {
-        "multiply_panel": multiply_panel,
-        "multiply_packed": multiply_packed,
-        "multiply": multiply,
-        "pack": pack,
-    }
-    return {name: (own[name], signature) for name, signature in signatures(element).items()}
+    own = (multiply_panel, multiply_partial, pack, multiply_packed, multiply)
+    return {f.__name__: (f, signatures(element)[f.__name__]) for f in own}
 
 
 def signatures(element: Any) -> dict[str, Any]:
@@ -186,16 +175,13 @@ def signatures(element: Any) -> dict[str, Any]:
     left = (I64, I64, I64, pointer, I64, I64)
     return {
         "multiply_panel": types.void(*left[1:], pointer, I64, pointer, I64, I64),
+        "multiply_partial": types.void(*left, pointer, I64, pointer, I64, I64),
         "multiply_packed": types.void(*left, pointer, pointer, *[I64] * 4),
         "multiply": types.void(*left, pointer, I64, I64, pointer, *[I64] * 4),
         "pack": types.void(I64, I64, pointer, I64, I64, pointer, I64, I64),
     }
 
 
-def declared(element: Any, precision: str) -> dict[str, Any]:
-    """Return the functions as kernels call them: by the names under which they are published."""
-    found = {}
-    for name in ("multiply_packed", "multiply", "pack"):
-        signature = signatures(element)[name]
-        found[name] = caller(f"rsref_{name}_{precision}", signature)
-    return found
+def declared(element: Any, shape: Shape) -> dict[str, Any]:
+    """Return the functions as kernels, and one another, call them: by the names under which they are published."""
+    return {name: caller(shape.symbol(name, str(element)), own) for name, own in signatures(element).items()}

@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
+PRODUCTS = ("multiply_panel", "multiply_partial", "pack", "multiply_packed", "multiply")
+"""The products' functions, each after those that it calls."""
+
+
 @dataclass(frozen=True)
 class Shape:
     """Widths for an instruction set and a precision.
@@ -16,9 +20,9 @@ class Shape:
     vectors: int
     rows: tuple[int, ...]
 
-    def panel_symbol(self, precision: str) -> str:
-        """Return the name under which the product with one panel is published, for the others to call."""
-        return f"rsref_multiply_panel_{precision}_{self.lanes}x{self.vectors}"
+    def symbol(self, name: str, precision: str) -> str:
+        """Return the name under which one of the products' functions is published."""
+        return f"rsref_{name}_{precision}_{self.lanes}x{self.vectors}"
 
     @property
     def width(self) -> int:

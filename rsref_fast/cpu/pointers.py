@@ -49,13 +49,36 @@ def memory_on_stack(element: Any, count: int) -> Any:
     def allocate(typing_context):
         def generate(context, builder, signature, arguments):
             value = context.get_value_type(element)
-            place = cgutils.alloca_once(builder, ir.ArrayType(value, count))
+            with builder.goto_entry_block():  # Numba's own alloca_once would fill it with zeros, at each call
+                place = builder.alloca(ir.ArrayType(value, count))
             place.align = 64
             return builder.bitcast(place, value.as_pointer())
 
         return target(), generate
 
     return allocate
+
+
+def copied(element: Any, count: int) -> Any:
+    """Return an intrinsic `(source, target)`: so many elements that follow each other, in vectors.
+
+    As a loop it would be unrolled element by element, and turned into vectors again, which takes a second.
+    """
+    pointer = types.CPointer(element)
+
+    @intrinsic
+    def copy(typing_context, source, target):
+        def generate(context, builder, signature, arguments):
+            scalar = context.get_value_type(element)
+            vectors = [builder.bitcast(a, ir.VectorType(scalar, count).as_pointer()) for a in arguments]
+            load = builder.load(vectors[0])
+            load.align = context.get_abi_sizeof(scalar)
+            builder.store(load, vectors[1]).align = load.align
+            return context.get_dummy_value()
+
+        return types.void(pointer, pointer), generate
+
+    return copy
 
 
 def on_bits(compute: Any, to_float: bool = True) -> Any:

@@ -43,8 +43,9 @@ def runner(dtype, features):
     element = build.element_of(dtype)
     shape = shape_for(features, dtype.itemsize * 8)
     functions = gemm.products(element, shape)
-    panel = build.object_of(plain(functions["multiply_panel"][0]), functions["multiply_panel"][1])
-    objects.publish(shape.panel_symbol(dtype.name), objects.load(*panel))
+    for name in ("multiply_panel", "multiply_partial", "pack"):  # which the others call by name
+        function, signature = functions[name]
+        objects.publish(shape.symbol(name, dtype.name), objects.load(*build.object_of(plain(function), signature)))
     own = {name: plain(f) for name, (f, _) in functions.items()}
     pack, packed, multiply = own["pack"], own["multiply_packed"], own["multiply"]
     floats = pointer_to(element)

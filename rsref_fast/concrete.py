@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from rsref.graph import StepGraph, substitute, topological_order
 from rsref.tensor import ConstantSource, Input, Parameter, Spec, Tensor
 from rsref_fast.lengths import ROWS, Length, Varying, length_of
+from rsref_fast.numbered import picking
 
 Shape = tuple[Length, ...]
 
@@ -15,36 +16,23 @@ def concrete(graph: StepGraph, shapes: Mapping[Tensor, Sequence[int]]) -> StepGr
     """Return the step with the inner lengths of its inputs known.
 
     shapes: for each sequence, constant and state the shape of its arrays for one step, the batch first.
-    Errors: NotImplementedError if the step picks samples of the batch by their number.
+    Errors: NotImplementedError if the step picks samples of the batch by their number (see `numbered`).
     """
     inputs = (*graph.sequences, *graph.constants, *graph.states)
     new = {t: Input(batch_shape=(None, *shapes[t][1:]), dtype=t.dtype, name=t.name) for t in inputs}
     results = substitute([*graph.outputs, *graph.new_states], new)
-    for tensor in topological_order(results):
-        _check_samples(tensor)
     count = len(graph.outputs)
-    return StepGraph(
+    step = StepGraph(
         sequences=[new[t] for t in graph.sequences],
         constants=[new[t] for t in graph.constants],
         states=[new[t] for t in graph.states],
         outputs=results[:count],
         new_states=results[count:],
     )
-
-
-def _check_samples(tensor: Tensor) -> None:
-    """Refuse what cuts, pads or joins along an axis that is still of unknown length: the batch's."""
-    name = tensor.op.name if tensor.op else ""
-    if name == "slice":
-        changed = [bounds != (None, None, 1) for bounds in tensor.attrs["bounds"]]
-    elif name == "pad":
-        changed = [tuple(pair) != (0, 0) for pair in tensor.attrs["pads"]]
-    elif name == "concatenate":
-        changed = [axis == tensor.attrs["axis"] for axis in range(tensor.ndim)]
-    else:
-        return
-    if any(now and length is None for now, length in zip(changed, tensor.inputs[0].shape)):
+    for tensor in picking(step):
+        name = tensor.op.name if tensor.op else ""
         raise NotImplementedError(f"{name!r} along the batch, which picks samples by their number, has no kernel")
+    return step
 
 
 def shapes_of(results: Sequence[Tensor], known: Mapping[Tensor, Shape] | None = None) -> dict[Tensor, Shape]:

@@ -16,7 +16,7 @@ from rsref_fast.concrete import Shape, shapes_of
 from rsref_fast.lengths import Varying, number
 from rsref_fast.rows import Rows
 from rsref_fast.schedule import Schedule, is_sum_with_product
-from rsref_fast.views import RULES, Buffer, Space, View, row_major, view_of_op, whole
+from rsref_fast.views import RULES, Buffer, Space, View, row_major, rows_first, view_of_op, whole
 
 
 class Section(IntEnum):
@@ -106,8 +106,9 @@ def lay_out(
     for tensor in order:
         if tensor.op is None and tensor not in layout.views:
             _leaf(layout, tensor)
-    _find_moved(layout)
-    wanted = _spaces(layout, set(packed), set(blockwise))
+    packed, blockwise = set(packed), set(blockwise)
+    _find_moved(layout, packed | blockwise)
+    wanted = _spaces(layout, packed, blockwise)
     placed = {  # the gradient of a state is there for one step only
         t: b for t, b in places.items() if b.space is not Space.FLOW_OUT or wanted[t] is Space.STEP
     }  # fmt: skip
@@ -143,8 +144,11 @@ def _leaf(layout: Layout, tensor: Tensor) -> None:
     layout.views[tensor] = whole(buffer)
 
 
-def _find_moved(layout: Layout) -> None:
-    """Find the tensors that are views of others, if all that is computed lies row-major in memory."""
+def _find_moved(layout: Layout, by_rows: set[Tensor]) -> None:
+    """Find the tensors that are views of others, if all that is computed lies row-major in memory.
+
+    by_rows: tensors of which a row for each sample and step is read, which a view of what has none does not show.
+    """
     guess = dict(layout.views)
     for tensor in layout.order:
         if tensor.op is None:
@@ -155,6 +159,9 @@ def _find_moved(layout: Layout) -> None:
             view = view_of_op(tensor, guess[operand], layout.shapes[tensor])
             if view is not None and any(isinstance(s, Varying) for s in (*view.strides, view.offset)):
                 view = view if layout.section[tensor] is layout.section.get(operand, Section.LOOP) else None
+            root = None if operand is None else layout.root(operand)
+            if tensor in by_rows and layout.section.get(root) in (Section.ONCE, Section.LOOP):
+                view = view if rows_first(layout.shapes[root]) else None
         if view is None:
             shape = layout.shapes[tensor]
             space = Space.STEP
@@ -254,5 +261,7 @@ def _own(
         axis, outer = joint.attrs["axis"], layout.views[joint]
         shift = start * number(outer.strides[axis])
         return replace(outer, shape=layout.shapes[tensor], offset=number(outer.offset) + shift)
+    if wanted[tensor] in (Space.BLOCK, Space.PACKED) and not rows_first(layout.shapes[tensor]):
+        raise NotImplementedError(f"{tensor!r} has no row for each sample, but is read for several steps at once")
     name = f"{prefix}{layout.order.index(tensor)}_{tensor.op.name}"  # type: ignore[union-attr]
     return whole(Buffer(name, tensor.dtype, wanted[tensor], layout.shapes[tensor]))

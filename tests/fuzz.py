@@ -16,6 +16,7 @@ def main():
     parser.add_argument("--target", default="interpreter", choices=("interpreter", "cpu"), help="cpu compiles each one")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--float32", action="store_true", help="instead of float64")
+    parser.add_argument("--mixing", action="store_true", help="steps that work across the samples of a batch, too")
     options = parser.parse_args()
     dtype = np.float32 if options.float32 else np.float64
     done = 0
@@ -25,7 +26,7 @@ def main():
         max_examples=options.graphs, deadline=None, database=None, suppress_health_check=list(HealthCheck),
         phases=[Phase.generate, Phase.shrink],
     )  # fmt: skip
-    @given(example=step_graphs())
+    @given(example=step_graphs(mixing=options.mixing))
     def run(example):
         nonlocal done
         check(example.recurrence, example.arguments, target=options.target, threads=options.threads, dtype=dtype)

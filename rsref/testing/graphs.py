@@ -5,6 +5,7 @@ Values stay in ranges where the ops are smooth (a logarithm is taken of 1 + x * 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +15,7 @@ from rsref.graph import StepGraph
 from rsref.recurrence import Recurrence, Step, with_readout, with_teacher_forcing
 from rsref.tensor import Input, Tensor
 from rsref.testing.arguments import Arguments, named_leaves, random_arguments
-from rsref.testing.pieces import PIECES, Drawing
+from rsref.testing.pieces import MIXING, PIECES, Drawing, Piece
 
 Array = np.ndarray
 
@@ -66,19 +67,20 @@ def masks(batch: int, steps: int) -> Any:
     return st.composite(mask)()
 
 
-def step_graphs(*, max_ops: int = 8, max_batch: int = 3, max_steps: int = 5) -> Any:
+def step_graphs(*, max_ops: int = 8, max_batch: int = 3, max_steps: int = 5, mixing: bool = False) -> Any:
     """Return a strategy for `Example`: a random step in a loop, with arrays and perhaps a mask.
 
     Drawn at random: up to three states of ranks 1 to 3, up to two sequences and two constants (floats of ranks 2 and
     3, integers of rank 1, bools, an axis of unknown length), one or two outputs, ops of all families, parameters of
     which some are shared, readout, teacher forcing, zero_output_for_mask, truncate, and garbage at masked steps.
+    mixing: whether some ops work across the samples of a batch, or pick them by their number.
     """
     st = _hypothesis()
 
     def example(draw: Any) -> Example:
         rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
         recurrence = Recurrence(
-            _step(draw, st, rng, max_ops).graph(),
+            _step(draw, st, rng, max_ops, PIECES + MIXING * 3 if mixing else PIECES).graph(),
             zero_output_for_mask=draw(st.booleans()),
             truncate=draw(st.sampled_from((None, None, None, 1, 2, 3))),
         )
@@ -100,7 +102,7 @@ def spoiled(sequence: Array, mask: Array) -> Array:
     return sequence
 
 
-def _step(draw: Any, st: Any, rng: np.random.Generator, max_ops: int) -> Step:
+def _step(draw: Any, st: Any, rng: np.random.Generator, max_ops: int, pieces: Sequence[Piece]) -> Step:
     sequences = [_leaf(draw, st, f"x{i}") for i in range(draw(st.integers(0, 2)))]
     constants = [_leaf(draw, st, f"c{i}", open_axis=True) for i in range(draw(st.integers(0, 2)))]
     shapes = st.sampled_from(((), (3,), (4,), (2, 3)))
@@ -111,7 +113,7 @@ def _step(draw: Any, st: Any, rng: np.random.Generator, max_ops: int) -> Step:
         constants.append(Input((3,), name="c"))
         drawing.pool.append(constants[-1])
     for _ in range(draw(st.integers(1, max_ops))):
-        draw(st.sampled_from(PIECES))(drawing)
+        draw(st.sampled_from(pieces))(drawing)
     chosen = [drawing.pool[-1], *(drawing.any() for _ in (*states, *readouts))]  # what was drawn last is used
     new_states = [drawing.fitted(x, state.shape[1:]) for x, state in zip(chosen, states)]
     outputs = [drawing.fitted(x, r.shape[1:]) for x, r in zip(chosen[len(states) :], readouts)]

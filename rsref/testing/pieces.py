@@ -13,6 +13,8 @@ from rsref.tensor import Parameter, Tensor
 
 Piece = Callable[["Drawing"], None]
 PIECES: list[Piece] = []
+MIXING: list[Piece] = []
+"""Pieces after which what one sample computes depends on the others, or on its number."""
 
 
 class Drawing:
@@ -312,4 +314,36 @@ def window(d: Drawing) -> None:
             lambda: ops.max_pool(x, 2),
             lambda: ops.average_pool(x, 3, 1, "same"),
         )()
+    )
+
+
+def mixing(function: Piece) -> Piece:
+    MIXING.append(function)
+    return function
+
+
+@mixing
+def of_all_samples(d: Drawing) -> None:
+    x = d.any()
+    mean = ops.mean(bounded(x), axis=0, keepdims=True)
+    d.add(d.choose(x - mean, ops.broadcast_like(mean, x), ops.softmax(x, axis=0), ops.cumsum(bounded(x), axis=0)))
+
+
+@mixing
+def of_pairs(d: Drawing) -> None:
+    x = bounded(d.matrix())
+    d.add(x @ ops.transpose(x) @ x)
+
+
+@mixing
+def of_others(d: Drawing) -> None:
+    x = d.any()
+    rest = [(0, 0)] * (x.ndim - 1)
+    d.add(
+        d.choose(
+            x[::-1],
+            ops.concatenate([x[1:], x[:1]], axis=0),
+            ops.pad(x, [(1, 0), *rest])[:-1],
+            x * ops.sum(bounded(x[:2]), axis=0, keepdims=True),
+        )
     )

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from rsref.engine import Gradients, ReferenceEngine, checked_gradients
+from rsref.graph import StepGraph
 from rsref.recurrence import Recurrence
+from rsref.tensor import Tensor
 from rsref_fast.cpu import memory
 from rsref_fast.cpu.explain import machinery
 from rsref_fast.cpu.gradients import new_gradients
@@ -20,6 +22,7 @@ from rsref_fast.cpu.splitting import Split, split_of
 from rsref_fast.cpu.stepwise import step_by_step, steps_back
 from rsref_fast.cpu.stream import Stream
 from rsref_fast.explain import explain
+from rsref_fast.numbered import as_one_sample, picks_samples
 from rsref_fast.packing import Shard, gathered_back, held, masked_batch, whole_batch
 from rsref_fast.program import build
 from rsref_fast.threads import get_num_threads
@@ -54,6 +57,7 @@ class FastEngine:
     kernels: what makes functions of generated source. threads: how many compute; None for
     `rsref_fast.get_num_threads()` at each call, fewer where there is too little to do for several.
     split: among how many shards and threads for each, if that is not to be chosen by the sizes of each call.
+    picks: whether the step picks samples by their number; then code is compiled for each size of the batch.
     Errors: NotImplementedError for a step that cannot be compiled; all others as those of the reference engine.
     """
 
@@ -65,6 +69,7 @@ class FastEngine:
         self.reference = ReferenceEngine(recurrence)
         self._special: dict[Any, Specialised] = {}
         self._checked: dict[Any, Any] = {}
+        self.picks = picks_samples(recurrence.graph)
 
     # --- compiling ------------------------------------------------------------------------------------------------
 
@@ -73,12 +78,15 @@ class FastEngine:
     ) -> Specialised:
         """Return the step compiled for arrays of these inner shapes."""
         shapes = [s.shape[:1] + s.shape[2:] for s in sequences] + [a.shape for a in (*constants, *states)]
-        key = (dtype, *(shape[1:] for shape in shapes))
+        key = (dtype, *(shape if self.picks else shape[1:] for shape in shapes))
         if key not in self._special:
             graph = self.recurrence.graph
-            leaves = (*graph.sequences, *graph.constants, *graph.states)
-            compiled = build(graph, dict(zip(leaves, shapes)))
-            self._special[key] = Specialised(compiled, dtype, self.kernels, self.kernels.panel_width(dtype))
+            if self.picks:
+                graph = as_one_sample(graph, dict(zip(_leaves(graph), shapes)))
+                shapes = [(1, *shape) for shape in shapes]
+            compiled = build(graph, dict(zip(_leaves(graph), shapes)))
+            width = self.kernels.panel_width(dtype)
+            self._special[key] = Specialised(compiled, dtype, self.kernels, width, self.picks)
         return self._special[key]
 
     def one_step(self) -> FastEngine:
@@ -105,8 +113,7 @@ class FastEngine:
 
     def _open(self) -> bool:
         graph = self.recurrence.graph
-        leaves = (*graph.sequences, *graph.constants, *graph.states)
-        return any(n is None for leaf in leaves for n in leaf.shape[1:])
+        return self.picks or any(n is None for leaf in _leaves(graph) for n in leaf.shape[1:])
 
     def explain(self) -> str:
         """Return what was hoisted, sunk, merged and fused, memory and arithmetic, for each compiled set of shapes.
@@ -128,7 +135,7 @@ class FastEngine:
     def _compiled(self) -> dict[Any, Specialised]:
         if not self._special:
             graph = self.recurrence.graph
-            leaves = (*graph.sequences, *graph.constants, *graph.states)
+            leaves = _leaves(graph)
             if self._open():
                 raise ValueError("the step leaves lengths open: call the engine once, so that they are known")
             kinds = {"float": np.float32, "int": np.int64, "bool": np.bool_}
@@ -198,12 +205,19 @@ class FastEngine:
             tape.shards, tape.order = masked_batch(tape.mask, split.shards, truncate)
             constants, states = ([a[tape.order] for a in group] for group in (constants, states))
             tape.arguments = [sequences, constants, states, parameters]
+        outputs = tape.outputs
+        if special.whole:
+            key, tape.shards = (1, length, 1, truncate), whole_batch(1, length, 1, truncate)
+            sequences, outputs = ([time_first(a) for a in group] for group in (sequences, outputs))
+            tape.arguments = [sequences, constants, states, parameters]
         plan = special.plan("forward" if taped else "inference", tape.shards, length, split.team, key)
         finals = [np.empty_like(s) for s in states]
         tape.kept = Arena(plan.tape)
         scratch = Arena(plan.scratch_bytes)
         given = [*sequences, *constants, *states, *parameters]
-        plan.kernels.execute(plan, [*given, *tape.outputs, *finals, tape.kept.bytes, scratch.bytes])
+        plan.kernels.execute(plan, [*given, *outputs, *finals, tape.kept.bytes, scratch.bytes])
+        if special.whole:
+            tape.outputs = [time_first(y) for y in outputs]
         return finals if tape.order is None else [restored(s, tape.order) for s in finals]
 
     # --- backward -------------------------------------------------------------------------------------------------
@@ -225,7 +239,8 @@ class FastEngine:
         special, split = tape.special, tape.split
         sequences, constants, states, parameters = tape.arguments
         length = tape.outputs[0].shape[1]
-        key = None if tape.mask is not None else (len(tape.outputs[0]), length, split.shards, self.recurrence.truncate)
+        batch = 1 if special.whole else len(tape.outputs[0])
+        key = None if tape.mask is not None else (batch, length, split.shards, self.recurrence.truncate)
         plan = special.plan("backward", tape.shards, length, split.team, key)
         finals = [np.zeros_like(s) if end is None else end for s, end in zip(states, ends)]
         if tape.order is not None:
@@ -234,6 +249,8 @@ class FastEngine:
             for final in finals:
                 final[cut] = 0
         given = [np.zeros(y.shape, special.dtype) if d is None else d for y, d in zip(tape.outputs, d_outputs)]
+        if special.whole:
+            given = [time_first(d) for d in given]
         found = new_gradients(special, tape.arguments, memory.empty if tape.mask is None else memory.zeros)
         own = [*found.sequences, *found.constants, *found.states, *found.parameters]
         assert tape.kept is not None
@@ -246,7 +263,18 @@ class FastEngine:
         if tape.order is not None:
             for group in (found.constants, found.states):
                 group[:] = [None if d is None else restored(d, tape.order) for d in group]
+        if special.whole:
+            found.sequences = [None if d is None else time_first(d) for d in found.sequences]
         return found
+
+
+def _leaves(graph: StepGraph) -> tuple[Tensor, ...]:
+    return (*graph.sequences, *graph.constants, *graph.states)
+
+
+def time_first(values: Array) -> Array:
+    """Return what is (batch, time, ...) as (time, batch, ...), and the other way round."""
+    return np.ascontiguousarray(values.swapaxes(0, 1))
 
 
 def restored(values: Array, order: Array) -> Array:

@@ -11,7 +11,7 @@ from rsref.tensor import Tensor
 from rsref_fast.cpu.text import Function
 from rsref_fast.expressions import cast, literal
 from rsref_fast.lengths import Length, number, text_of
-from rsref_fast.views import View, row_major, sliced
+from rsref_fast.views import View, row_major, sliced, view_of_op
 
 Emitter = Callable[[Function, Tensor, View, Sequence[View], bool], None]
 
@@ -32,6 +32,10 @@ def emit(
     """
     name = tensor.op.name if tensor.op else ""
     rule = (RULES if rules is None else rules).get(name)
+    moved = view_of_op(tensor, sources[0], target.shape) if rule is None and sources else None
+    if moved is not None:
+        shared_copy(function, target, moved, accumulate)
+        return
     if rule is None or (accumulate and name not in ADDING):
         raise NotImplementedError(f"op {name!r} has no kernel" + (" that adds up over blocks" if accumulate else ""))
     rule(function, tensor, target, sources, accumulate)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-
 PRODUCTS = ("multiply_panel", "multiply_partial", "pack", "multiply_packed", "multiply")
 """The products' functions, each after those that it calls."""
 

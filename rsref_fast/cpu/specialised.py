@@ -34,12 +34,16 @@ REMEMBERED = 64
 
 @dataclass
 class Specialised:
-    """Both programs, each generated and compiled when it is first needed."""
+    """Both programs, each generated and compiled when it is first needed.
+
+    whole: whether a batch is one sample of theirs (see `rsref_fast.numbered`).
+    """
 
     compiled: Compiled
     dtype: np.dtype[Any]
     kernels: type[Kernels]
     width: int
+    whole: bool = False
     framed: dict[Any, Any] = field(default_factory=dict)
     plans: dict[Any, Plan] = field(default_factory=dict)
 

@@ -24,7 +24,13 @@ def step_by_step(engine: FastEngine, tape: Tape, length: int, taped: bool) -> tu
     """Run forward, one call a step; the tape receives a tape for each."""
     mask = tape.mask
     assert mask is not None
-    sequences, constants, states, parameters = tape.arguments
+    graph = engine.recurrence.graph
+    *given, parameters = tape.arguments
+    leaves = (graph.sequences, graph.constants, graph.states)
+    sequences, constants, states = (
+        [a.view(bool) if leaf.dtype == "bool" else a for a, leaf in zip(arrays, group)]  # kernels know bytes only
+        for arrays, group in zip(given, leaves)
+    )
     current = [s.copy() for s in states]
     one = engine.one_step()
     for t in range(length):
@@ -42,9 +48,7 @@ def step_by_step(engine: FastEngine, tape: Tape, length: int, taped: bool) -> tu
                 s[rows] = now
     if not engine.recurrence.zero_output_for_mask:
         tape.outputs = [held(y, mask) for y in tape.outputs]
-    graph = engine.recurrence.graph
     answers = [y.astype(bool) if t.dtype == "bool" else y for y, t in zip(tape.outputs, graph.outputs)]
-    current = [s.astype(bool) if t.dtype == "bool" else s for s, t in zip(current, graph.states)]
     return answers, current, tape if taped else None
 
 

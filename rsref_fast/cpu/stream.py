@@ -55,10 +55,11 @@ class Stream:
         self._flags = [t.dtype == "bool" for t in graph.outputs], [t.dtype == "bool" for t in graph.states]
         given = [special.plain(a) for a in (*constants, *self._states, *parameters)]
         arrays = [*self._inputs, *given, *self._outputs, *self._states]
+        samples = 1 if special.whole else batch
 
         def repeated(split: Split) -> Callable[[], None]:
             plans = [
-                forward_plan(special, whole_batch(batch, steps, split.shards, None), steps, split.team, False)
+                forward_plan(special, whole_batch(samples, steps, split.shards, None), steps, split.team, False)
                 for steps in (0, 1)
             ]
             return plans[1].kernels.repeated(plans, arrays)

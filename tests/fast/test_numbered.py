@@ -1,0 +1,97 @@
+"""Steps that pick samples of the batch by their number, against the oracle, on every way in which an engine runs."""
+
+import numpy as np
+import pytest
+
+import rsref_fast
+from rsref import Input, RecurrentModel, ops
+from rsref.cells import LSTMCell
+from rsref.recurrence import Recurrence
+from rsref.testing.arguments import random_arguments
+from rsref_fast.numbered import picks_samples
+from tests.fast.agreement import check
+
+MASK = np.array([[1, 1, 0, 1], [1, 1, 1, 1], [1, 1, 1, 0]], bool)
+
+
+def summed(tensor):
+    return ops.sum(tensor, axis=0, keepdims=True)
+
+
+PICKED = {
+    "slice": lambda x: summed(x[:2]) * x[1:2],
+    "reversed": lambda x: x[::-1] * x,
+    "rolled": lambda x: ops.concatenate([x[1:], x[:1]], axis=0),
+    "joined": lambda x: summed(ops.tanh(ops.concatenate([x, x[-1:]], axis=0))),
+    "padded": lambda x: ops.pad(x, [(1, 0), (0, 0)])[:-1],
+    "a step": lambda x: x[::2][:1] - x,
+}
+
+
+def recurrence_of(name, **options):
+    x, h = Input((2,)), Input((2,))
+    new = ops.tanh(x + ops.sin(PICKED[name](h)))
+    layer = RecurrentModel(x, h * PICKED[name](x), h, new, **options)
+    layer.build((None, None, 2))
+    return layer.recurrence
+
+
+@pytest.mark.parametrize("name", PICKED)
+def test_against_the_oracle(name):
+    own = recurrence_of(name)
+    engine = rsref_fast.compile(own, target="interpreter", threads=2)
+    for batch in (3, 2, 5):
+        check(own, random_arguments(own, batch=batch, steps=4), engine=engine)
+
+
+def test_as_machine_code():
+    pytest.importorskip("numba")
+    own = recurrence_of("rolled")
+    check(own, random_arguments(own, batch=3, steps=4), target="cpu", threads=2)
+
+
+@pytest.mark.parametrize("mean", [lambda x: ops.mean(x, axis=0, keepdims=True), lambda x: ops.sum(ops.sum(x, axis=0))])
+def test_a_gradient_that_is_the_same_for_all_samples(mean):
+    """It is one row, but the caller's array has one for each sample and step."""
+    x, h, c = Input((2,)), Input((2,)), Input((2,))
+    layer = RecurrentModel(x, [h, ops.broadcast_like(mean(c), c)], h, h + mean(x), constants=c)
+    layer.build((None, None, 2), [(None, 2)])
+    check(layer.recurrence, random_arguments(layer.recurrence, batch=3, steps=4))
+
+
+def test_masks_and_truncation():
+    """A masked sample takes no part in a step: then another one has its number."""
+    own = Recurrence(recurrence_of("rolled").graph, truncate=2)
+    check(own, random_arguments(own, batch=3, steps=4, mask=MASK))
+    check(own, random_arguments(own, batch=3, steps=4))
+
+
+def test_integers_and_bools():
+    x, c, flag, h = Input((2,), dtype="int"), Input((2,)), Input((1,), dtype="bool"), Input((2,))
+    new = ops.where(flag[::-1], h[::-1], ops.tanh(ops.cast(x[::-1], "float") * c[::-1]))
+    layer = RecurrentModel([x, flag], [new, x[::-1], ops.logical_not(flag[::-1])], h, new, constants=c)
+    layer.build([(None, None, 2), (None, None, 1)], [(None, 2)])
+    check(layer.recurrence, random_arguments(layer.recurrence, batch=4, steps=3))
+
+
+def test_checkpoints_and_streams():
+    own = recurrence_of("reversed")
+    arguments = random_arguments(own, batch=3, steps=10)
+    expected, ends, _ = arguments.forward(rsref_fast.compile(own, target="interpreter"))
+    check(own, arguments, engine=rsref_fast.compile(own, target="interpreter", checkpoint=True))
+    pytest.importorskip("numba")
+    stream = rsref_fast.compile(own).stream([], arguments.states, arguments.parameters, batch=3)
+    for t in range(10):
+        (y,) = stream(arguments.sequences[0][:, t])
+        np.testing.assert_allclose(y, expected[0][:, t], rtol=1e-12)
+    np.testing.assert_allclose(stream.states[0], ends[0], rtol=1e-12)
+
+
+def test_what_picks_no_samples_is_compiled_for_any_number():
+    layer = LSTMCell(3).get_layer()
+    layer.build((None, None, 2))
+    assert not picks_samples(layer.recurrence.graph)
+    x, h = Input((None, 2)), Input((2,))
+    layer = RecurrentModel(x, h, h, ops.sum(x[:, 1:], axis=1) + h)
+    layer.build((None, None, None, 2))
+    assert not picks_samples(layer.recurrence.graph)

@@ -47,13 +47,15 @@ def call(forward: Forward, backward: Backward, tensors: list[Any], specs: Any, t
     return run(*tensors)
 
 
-def native(engine: Any, groups: list[list[Any]], batch: int, steps: int, mask: Any) -> list[Any] | None:
+def native(
+    engine: Any, groups: list[list[Any]], dtypes: list[Any], batch: int, steps: int, mask: Any
+) -> list[Any] | None:
     """Return outputs and final states, computed with no Python in the call; None where that cannot be."""
     if not hasattr(engine, "specialised"):
         return None
     from keras_bridge.gradients import jax_native
 
-    return jax_native.call(engine, groups, batch, steps, mask)
+    return jax_native.call(engine, groups, dtypes, batch, steps, mask)
 
 
 def _arrays(values: Any) -> Arrays:

@@ -11,14 +11,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from keras_bridge.gradients.jax_words import written
+
 
 @dataclass
 class Packed:
     """A mask as the kernels read it.
 
-    order: the samples as the shards have them. words: off, pos and rid of each shard, 64-bit integers as pairs of 32
-    bits. cuts: for each row whether the gradient of its state is cut before it, bytes. cut_end: for each sample, in
-    the shards' order, whether it is cut after its last step.
+    order: the samples as the shards have them. words: off, pos and rid of each shard, as kernels have integers. cuts:
+    for each row whether the gradient of its state is cut before it, bytes. cut_end: for each sample, in the shards'
+    order, whether it is cut after its last step.
     """
 
     order: Any
@@ -34,13 +36,8 @@ def packed(mask: Any, shards: int, truncate: int | None) -> Packed:
     times = jnp.argsort(~mask, axis=1, stable=True).astype(jnp.int32)
     parts = [_shard(order[i::shards], lengths, times, truncate) for i in range(shards)]
     orders, words, cuts, ends = zip(*parts)
-    pairs = jnp.concatenate(words)
-    return Packed(
-        jnp.concatenate(orders),
-        jnp.stack([pairs, jnp.zeros_like(pairs)], -1).reshape(-1),  # the low half first
-        jnp.concatenate(cuts),
-        jnp.concatenate(ends),
-    )
+    tables = written(jnp.concatenate(words), "int", None)
+    return Packed(jnp.concatenate(orders), tables, jnp.concatenate(cuts), jnp.concatenate(ends))
 
 
 def _shard(rows: Any, lengths: Any, times: Any, truncate: int | None) -> tuple[Any, Any, Any, Any]:

@@ -1,7 +1,7 @@
 """Compiled kernels on JAX with no Python in the call: through XLA's foreign function interface.
 
-Used where all is known beforehand: floats of one precision, batch and steps fixed, as they are inside `jit`. What
-forward keeps for backward is one more result; what a mask says is two more arguments.
+Used where batch and steps are known beforehand, as they are inside `jit`. What forward keeps for backward is one more
+result; what a mask says is two more arguments; integers and bools go as kernels have them in memory.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from keras_bridge.gradients.jax_masks import Packed, held, packed, restored
+from keras_bridge.gradients.jax_words import memory, read, written
 
 TARGET = "rsref_fast_run"
 _kept: list[Any] = []
@@ -38,44 +39,66 @@ def _registered() -> bool:
     return True
 
 
-def call(engine: Any, groups: list[list[Any]], batch: int, steps: int, mask: Any = None) -> list[Any] | None:
+def call(
+    engine: Any, groups: list[list[Any]], dtypes: list[Any], batch: int, steps: int, mask: Any = None
+) -> list[Any] | None:
     """Return outputs and final states of the fast engine, differentiable; None where it must be called with Python.
 
-    groups: sequences, constants, states and parameters. mask: (batch, steps) of bool, or None.
+    groups: sequences, constants, states and parameters. dtypes: of the answers. mask: (batch, steps) of bool, or None.
+    Errors: XLA's own, when it runs, for an index out of range.
     """
     from rsref_fast.cpu.kernels import Interpreted
-
-    values = [value for group in groups for value in group]
-    dtypes = {value.dtype for value in values}
-    if engine.kernels is Interpreted or dtypes not in ({jnp.dtype("float32")}, {jnp.dtype("float64")}):
-        return None
     from rsref_fast.cpu.splitting import split_of
     from rsref_fast.packing import masked_batch, whole_batch
 
-    dtype = np.dtype(dtypes.pop())
-    shapes = [[np.empty(v.shape, dtype) for v in group] for group in groups[:3]]
-    special = engine.specialised(*shapes, dtype)
-    if not special.in_floats or not batch or not steps or not _registered():
+    if engine.kernels is Interpreted or not _registered():
         return None
-    if mask is not None and special.compiled.mixes:
+    floating = [v.dtype for group in groups for v in group if jnp.issubdtype(v.dtype, jnp.floating)]
+    precision = np.result_type(np.float32, *floating)
+    shapes = [[np.empty(v.shape, precision) for v in group] for group in groups]
+    special = engine.specialised(*shapes[:3], precision)
+    tabled = mask is not None and batch > 0 and steps > 0
+    if tabled and special.compiled.mixes:
         return None
     split = split_of(engine.split, engine.threads, special, batch, batch * steps)
     truncate = engine.recurrence.truncate
-    tabled = mask is not None
     if tabled:  # room for the most that a mask can leave
         shards, _ = masked_batch(np.ones((batch, steps), bool), split.shards, None)
     else:
         shards = whole_batch(batch, steps, split.shards, truncate)
-    specs = engine.reference.check(*shapes, [np.empty(v.shape, dtype) for v in groups[3]], None, steps, batch)
-    answers = [jax.ShapeDtypeStruct((batch, steps, *shape[1:]), dtype) for shape, _ in specs]
-    answers += [jax.ShapeDtypeStruct(s.shape, dtype) for s in groups[2]]
+    graph = special.compiled.graph
+    kinds = [[leaf.dtype for leaf in leaves] for leaves in (graph.sequences, graph.constants, graph.states)]
+    kinds.append(["float"] * len(groups[3]))
+    specs = [((batch, steps, *s[1:]), kind) for s, kind in engine.reference.check(*shapes, None, steps, batch)]
+    specs += [(state.shape, kind) for state, kind in zip(groups[2], kinds[2])]
 
-    def ran(kind: str, results: list[Any], given: Any) -> list[Any]:
-        plan = special.plan(kind, shards, steps, split.team, (batch, steps, split.shards, truncate), tabled)
+    def plan_of(program: str) -> Any:
+        return special.plan(program, shards, steps, split.team, (batch, steps, split.shards, truncate), tabled)
+
+    run = _differentiable(plan_of, [kind for group in kinds for kind in group], specs, precision)
+    arrays = [[written(v, k, precision) for v, k in zip(*pair)] for pair in zip(groups, kinds)]
+    if tabled:
+        found = _masked(engine.recurrence, run, arrays, packed(mask, split.shards, truncate), mask)
+    else:
+        found = run(*(value for group in arrays for value in group))
+    return [read(y, kind, dtype) for y, (_, kind), dtype in zip(found, specs, dtypes)]
+
+
+def _differentiable(plan_of: Any, kinds: list[str], specs: list[Any], precision: Any) -> Any:
+    """Return the function that XLA runs, of arrays as kernels read them, with what backward computes as its gradient.
+
+    plan_of: the plan of a program. kinds: of sequences, constants, states and parameters; a mask's tables may follow
+    them. specs: shapes and kinds of the answers.
+    """
+
+    def ran(program: str, results: list[Any], given: Any) -> list[Any]:
+        plan = plan_of(program)
         _kept.append(plan)
         own = [*results, _bytes(plan.tape), _bytes(plan.scratch_bytes)]
         place = np.int64(plan.address)
         return list(jax.ffi.ffi_call(TARGET, own, vmap_method="sequential")(*given, plan=place))[:-1]
+
+    answers = [memory(shape, kind, precision) for shape, kind in specs]
 
     @jax.custom_vjp
     def run(*given: Any) -> Any:
@@ -86,15 +109,16 @@ def call(engine: Any, groups: list[list[Any]], batch: int, steps: int, mask: Any
         return tuple(found), (given, tape)
 
     def run_backward(kept: Any, gradients: Any) -> Any:
+        """Where there is no gradient, one byte stands for it, which nobody reads or writes."""
         given, tape = kept
-        results = [jax.ShapeDtypeStruct(v.shape, dtype) for v in given[: len(values)]]
-        found = ran("backward", results, (*given, tape, *gradients))[:-1]
-        return (*found, *[None] * (len(given) - len(found)))
+        flowing = [g if kind == "float" else jnp.zeros(1, jnp.uint8) for g, (_, kind) in zip(gradients, specs)]
+        results = [memory(v.shape, kind, precision) if kind == "float" else _bytes(1) for v, kind in zip(given, kinds)]
+        found = ran("backward", results, (*given, tape, *flowing))
+        own = [d if kind == "float" else None for d, kind in zip(found, kinds)]
+        return (*own, *[None] * (len(given) - len(own)))
 
     run.defvjp(run_forward, run_backward)
-    if mask is None:
-        return list(run(*values))
-    return _masked(engine.recurrence, run, groups, packed(mask, split.shards, truncate), mask)
+    return run
 
 
 def _masked(recurrence: Any, run: Any, groups: list[list[Any]], rows: Packed, mask: Any) -> list[Any]:

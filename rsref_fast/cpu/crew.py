@@ -17,8 +17,9 @@ import numpy as np
 
 from rsref_fast.cpu import cache as disk
 from rsref_fast.cpu import objects
+from rsref_fast.cpu.indices import refusal
 from rsref_fast.cpu.machine import versions
-from rsref_fast.cpu.plan import Plan
+from rsref_fast.cpu.plan import NUMBERS, Plan
 
 Array = np.ndarray
 _control = np.zeros(32, np.int64)
@@ -47,9 +48,9 @@ def _addresses(arrays: Sequence[Array]) -> Any:
 
 
 def _answered(status: int) -> None:
-    """Raise what the answer of a run says."""
+    """Raise what the answer of a run says (`crew_native.execute`), while its memory is still there."""
     if status > 0:
-        raise IndexError("take: an index is out of range")
+        raise refusal((ctypes.c_int64 * NUMBERS).from_address(status))
     if status < 0:
         raise RuntimeError("no more threads can be started")
 

@@ -19,6 +19,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from rsref_fast.cpu.build import object_of
+from rsref_fast.cpu.indices import REFUSED
 from rsref_fast.cpu.jit import plain
 from rsref_fast.cpu.meeting import address_of, c_function, meet, seen, words
 from rsref_fast.cpu.plan import CONTEXT, HEADER, NUMBERS
@@ -169,7 +170,7 @@ def fill(plan, arrays, context):
         for rank in range(shard * team, (shard + 1) * team):
             numbers = at(context, plan[RANKS] + rank * NUMBERS)
             numbers[0], numbers[1], numbers[2] = plan[word], plan[word + 1], plan[word + 2]
-            numbers[3], numbers[4] = 0, plan[TAPED]
+            numbers[REFUSED], numbers[4] = 0, plan[TAPED]
         word += 3
         table = at(context, plan[TABLES] + shard * slots)
         for slot in range(slots):
@@ -185,7 +186,10 @@ def fill(plan, arrays, context):
 
 @plain
 def execute(plan, arrays, context, control):
-    """Run a plan on the arrays at some addresses: 1 if an index was out of range, -1 if threads are missing."""
+    """Run a plan on the arrays at some addresses.
+
+    Answers 0, -1 if threads are missing, or the address of the N of a thread that met an index out of range.
+    """
     fill(plan, arrays, context)
     threads = plan[SHARDS] * plan[TEAM]
     context[PLAN] = address_of(plan)
@@ -232,10 +236,11 @@ def execute(plan, arrays, context, control):
         while context[LEFT] > 0:
             sleep(address_of(context) + 8 * COND, address_of(context))
         unlock(address_of(context))
-    error = 0
     for rank in range(threads):
-        error |= context[plan[RANKS] + rank * NUMBERS + 3]
-    return error
+        numbers = at(context, plan[RANKS] + rank * NUMBERS)
+        if numbers[REFUSED] != 0:
+            return address_of(numbers)
+    return 0
 
 
 @plain

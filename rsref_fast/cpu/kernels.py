@@ -9,6 +9,7 @@ import numpy as np
 
 from rsref_fast.cpu import interpreted
 from rsref_fast.cpu.emit import CPU, FIRST_SLOT, Source, Target
+from rsref_fast.cpu.indices import REFUSED, refusal
 from rsref_fast.cpu.turns import Turns
 
 if TYPE_CHECKING:
@@ -80,13 +81,12 @@ class Interpreted(Kernels):
             seen(target)[...] = 0
         tables = [[seen(place) for place in places] for _, places in plan.shards]
         threads, entries = plan.threads, self.source.entries
-        found = []
+        found = np.zeros((threads, 16), np.int64)
 
         def member(rank: int) -> None:
             shard, _ = plan.shards[rank // plan.team]
-            numbers = np.zeros(16, np.int64)
+            numbers = found[rank]
             numbers[:5] = shard.count, shard.steps, max(plan.limit, shard.count), 0, plan.taped
-            found.append(numbers)
             own = tables[rank // plan.team]
 
             def run(entry: str, table: Any, other: Any, together: bool) -> None:
@@ -112,5 +112,6 @@ class Interpreted(Kernels):
                 run("finish", tables[0], tables[0], True)
 
         Turns(threads).run(member)
-        if any(numbers[3] for numbers in found):
-            raise IndexError("take: an index is out of range")
+        for numbers in found:
+            if numbers[REFUSED]:
+                raise refusal(numbers)

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from rsref.ops.linear import split_equation
 from rsref.tensor import Tensor
+from rsref_fast.cpu.indices import INDEX, LENGTH, REFUSED
 from rsref_fast.cpu.text import Function
 from rsref_fast.expressions import cast, literal
 from rsref_fast.lengths import Length, number, text_of
@@ -250,26 +251,33 @@ def _one_hot(function: Function, tensor: Tensor, target: View, sources: Sequence
         function.store(target, i, f"({one} if {function.load(sources[0], i[:-1]).text} == {i[-1]} else {zero})")
 
 
-def checked_index(function: Function, index: str, length: Length) -> None:
-    """Make `j` a valid place: negative ones count from the end; one that is out of range is reported in `N`."""
+def checked_index(function: Function, index: str, length: Length) -> bool:
+    """Make `j` a valid place: negative ones count from the end; one that is out of range is reported in `N`.
+
+    Answers whether there is a valid place at all.
+    """
     if "N" not in function.extra:
         function.extra.append("N")
     function.add(f"j = {index}")
     function.add("if j < 0:")
     function.add(f"    j += {text_of(length)}")
     function.add(f"if j < 0 or j >= {text_of(length)}:")
-    function.add("    N[3] = 1")
+    function.add(f"    if N[{REFUSED}] == 0:")
+    function.add(f"        N[{INDEX}] = {index}")
+    function.add(f"        N[{LENGTH}] = {text_of(length)}")
+    function.add(f"    N[{REFUSED}] = 1")
     function.add("    j = 0")
+    return length != 0
 
 
 def _take(function: Function, tensor: Tensor, target: View, sources: Sequence[View], accumulate: bool) -> None:
     source, indices = sources
     axis, rank = tensor.attrs["axis"], len(indices.shape)
     with function.independent(target.shape, range(axis + rank)) as i:
-        checked_index(function, function.load(indices, i[axis : axis + rank]).text, source.shape[axis])
-        with function.nest(target.shape, axes=range(axis + rank, len(target.shape))) as k:
-            at = [*i[:axis], "j", *k[axis + rank :]]
-            function.store(target, [*i[: axis + rank], *k[axis + rank :]], function.load(source, at).text)
+        if checked_index(function, function.load(indices, i[axis : axis + rank]).text, source.shape[axis]):
+            with function.nest(target.shape, axes=range(axis + rank, len(target.shape))) as k:
+                at = [*i[:axis], "j", *k[axis + rank :]]
+                function.store(target, [*i[: axis + rank], *k[axis + rank :]], function.load(source, at).text)
 
 
 def _put_add(function: Function, tensor: Tensor, target: View, sources: Sequence[View], accumulate: bool) -> None:
@@ -278,10 +286,10 @@ def _put_add(function: Function, tensor: Tensor, target: View, sources: Sequence
     if not accumulate:
         fill(function, target, "F(0)" if tensor.dtype == "float" else "0")
     with function.nest(source.shape, axes=range(axis + rank)) as i:
-        checked_index(function, function.load(indices, i[axis : axis + rank]).text, target.shape[axis])
-        with function.nest(source.shape, axes=range(axis + rank, len(source.shape))) as k:
-            value = function.load(source, [*i[: axis + rank], *k[axis + rank :]])
-            function.store(target, [*i[:axis], "j", *k[axis + rank :]], value.text, accumulate=True)
+        if checked_index(function, function.load(indices, i[axis : axis + rank]).text, target.shape[axis]):
+            with function.nest(source.shape, axes=range(axis + rank, len(source.shape))) as k:
+                value = function.load(source, [*i[: axis + rank], *k[axis + rank :]])
+                function.store(target, [*i[:axis], "j", *k[axis + rank :]], value.text, accumulate=True)
 
 
 def _put_windows(function: Function, tensor: Tensor, target: View, sources: Sequence[View], accumulate: bool) -> None:

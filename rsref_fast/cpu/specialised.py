@@ -76,14 +76,6 @@ class Specialised:
     def run_backward(self) -> Kernels:
         return self.kernels(self.backward, self.dtype)
 
-    @property
-    def in_floats(self) -> bool:
-        """Whether all inputs and answers are floats of one precision, and no index can be out of range."""
-        graph = self.compiled.graph
-        leaves = (*graph.sequences, *graph.constants, *graph.states, *graph.outputs)
-        gathers = any(t.op is not None and t.op.name in ("take", "put_add") for t in graph.order)
-        return all(t.dtype == "float" for t in leaves) and not gathers
-
     def block_rows(self, source: Source) -> int:
         """Return for how many rows at once a program does what is not done step by step."""
         if self.kernels.block_rows is not None:

@@ -98,9 +98,9 @@ def _put_add(function: Function, tensor: Tensor, target: View, sources: Sequence
                 function.store(target, [*before, k[axis], *after], _zero(tensor.dtype))
         with function.nest(source.shape, axes=range(axis, axis + rank), prefix="k") as k:
             within = k[axis : axis + rank]
-            checked_index(function, function.load(indices, within).text, target.shape[axis])
-            value = function.load(source, [*before, *within, *after])
-            function.store(target, [*before, "j", *after], value.text, accumulate=True)
+            if checked_index(function, function.load(indices, within).text, target.shape[axis]):
+                value = function.load(source, [*before, *within, *after])
+                function.store(target, [*before, "j", *after], value.text, accumulate=True)
 
 
 def _put_windows(function: Function, tensor: Tensor, target: View, sources: Sequence[View], accumulate: bool) -> None:
@@ -145,8 +145,8 @@ def _take(function: Function, tensor: Tensor, target: View, sources: Sequence[Vi
     source, indices = sources
     axis, rank = tensor.attrs["axis"], len(indices.shape)
     with function.independent(target.shape) as i:
-        checked_index(function, function.load(indices, i[axis : axis + rank]).text, source.shape[axis])
-        function.store(target, i, function.load(source, [*i[:axis], "j", *i[axis + rank :]]).text)
+        if checked_index(function, function.load(indices, i[axis : axis + rank]).text, source.shape[axis]):
+            function.store(target, i, function.load(source, [*i[:axis], "j", *i[axis + rank :]]).text)
 
 
 RULES: dict[str, loops.Emitter] = {

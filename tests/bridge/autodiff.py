@@ -76,6 +76,9 @@ def function_and_gradients(function, loss, arrays):
 def _jax_function(function, loss, arrays):
     import jax
 
+    if not arrays:  # of which JAX takes no gradient
+        return function(), []
+
     def run(*inputs):
         answers = function(*inputs)
         return jax.numpy.asarray(loss(answers), float), answers

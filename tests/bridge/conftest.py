@@ -12,6 +12,7 @@ COLLECTED = {
     "test_compiled.py": BACKEND != "torch",  # which does not compile
     "test_export.py": BACKEND != "torch" and find_spec("tensorflow") is not None,  # Keras exports with TensorFlow
     "test_jax_native.py": BACKEND == "jax" and find_spec("numba") is not None,
+    "test_jax_integers.py": BACKEND == "jax" and find_spec("numba") is not None,
     "test_fast_engine.py": find_spec("numba") is not None,  # compiles
     "test_direct.py": BACKEND == "torch",
     "test_numpy_backend.py": find_spec("jax") is not None,  # which Keras's NumPy backend imports

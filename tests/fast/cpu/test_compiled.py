@@ -97,13 +97,18 @@ def test_a_layer_runs_on_the_engine():
     np.testing.assert_allclose(fast(values), slow(values), rtol=0, atol=1e-12)
 
 
-def test_what_is_out_of_range_is_refused():
+@pytest.mark.parametrize(("entries", "index"), [(3, 3), (3, -4), (3, 2**62), (0, 0)])
+@pytest.mark.parametrize("target", ["cpu", "interpreter"])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_what_is_out_of_range_is_refused(target, threads, entries, index):
+    """The first such index is named; of an axis of no entries nothing is read."""
     x, h = rsref.Input((), dtype="int"), rsref.Input((2,))
-    table = rsref.Parameter("table", np.ones((3, 2)))
+    table = rsref.Parameter("table", np.ones((entries, 2)))
     own = rsref.RecurrentModel(x, rsref.ops.embedding(x, table.tensor) + h, h, h).recurrence
-    engine = rsref_fast.compile(own)
-    with pytest.raises(IndexError, match="out of range"):
-        engine.forward([np.full((2, 3), 3)], [], [np.zeros((2, 2))], [table.value])
+    engine = rsref_fast.compile(own, target=target, threads=threads)
+    given = np.array([[index, 9, 9], [9, 9, 9]])
+    with pytest.raises(IndexError, match=f"index {index} is out of range for an axis of size {entries}$"):
+        engine.forward([given], [], [np.zeros((2, 2))], [table.value])
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

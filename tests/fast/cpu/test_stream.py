@@ -77,11 +77,12 @@ def test_faults_have_names():
         rsref_fast.compile(own, target="interpreter").stream([], arguments.states[:1], arguments.parameters)
 
 
-def test_an_index_out_of_range_is_refused():
+@pytest.mark.parametrize("target", ["cpu", "interpreter"])
+def test_an_index_out_of_range_is_refused(target):
     x, h = Input((), dtype="int"), Input((2,))
     new = h + ops.take(np.arange(6.0).reshape(3, 2), x, 0)
     own = RecurrentModel(x, new, h, new).recurrence
-    stream = rsref_fast.compile(own, target="interpreter").stream([], [np.zeros((1, 2))], [])
+    stream = rsref_fast.compile(own, target=target).stream([], [np.zeros((1, 2))], [])
     np.testing.assert_array_equal(stream(np.array([2]))[0], [[4.0, 5.0]])
-    with pytest.raises(IndexError):
+    with pytest.raises(IndexError, match="index 3 is out of range for an axis of size 3"):
         stream(np.array([3]))

@@ -7,6 +7,7 @@ leaves of the backward graph, and further outputs of the forward graph.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -20,7 +21,7 @@ class Derivative:
     """A timestep and its backward step.
 
     graph: the timestep as it was drawn.
-    saved: computed tensors of the timestep whose values backward reads; `leaves` of the timestep are read as they are.
+    saved: tensors computed of the timestep whose values backward reads; `leaves` of the timestep are read as they are.
     saved_leaves: the leaves that stand for them in the backward step, in the same order.
     shaped, shape_leaves: tensors of the timestep of which backward needs the shape alone, and their leaves.
     d_outputs, d_new_states: leaves that receive the gradients of the outputs and of the new states; None for one that
@@ -81,6 +82,7 @@ def _separated(
     """Cut the backward step off from the forward one: forward's computed values become leaves."""
     results = [tensor for group in found for tensor in group if tensor is not None]
     computed = {tensor for tensor in graph.order if tensor.op is not None}
+    computed |= _folded(results, computed, {d for d in (*d_outputs, *d_new_states) if d is not None})
     shapes: dict[Tensor, Tensor] = {}
     results = _without_shape_reads(results, computed, shapes)
     saved = tuple(_first_reached(results, {tensor for tensor in computed if keep(tensor)}))
@@ -90,6 +92,27 @@ def _separated(
     cut = iter(substitute(results, dict(zip(saved, leaves))))
     parts = [tuple(None if tensor is None else next(cut) for tensor in group) for group in found]
     return Derivative(graph, saved, leaves, tuple(shapes), tuple(shapes.values()), d_outputs, d_new_states, *parts)
+
+
+def _folded(results: Sequence[Tensor], computed: set[Tensor], flowing: set[Tensor]) -> set[Tensor]:
+    """Return what backward would compute of forward's values alone, and is smaller: forward keeps that instead.
+
+    So the deviation by which a row was divided, say, is not worked out again from the row.
+    """
+    order = topological_order(results)
+    behind = set(flowing)
+    for tensor in order:
+        if any(operand in behind for operand in tensor.inputs):
+            behind.add(tensor)
+    alone = {t for t in order if t.op is not None and t not in computed and t not in behind}
+    read = {operand for tensor in order if tensor in behind for operand in tensor.inputs if operand in alone}
+    return {t for t in read if any(_width(source) > _width(t) > 0 for source in _first_reached([t], computed))}
+
+
+def _width(tensor: Tensor) -> int:
+    """Return how many values a sample has in a tensor; 0 if that is not known, or if it has no samples."""
+    batch, inner = tensor.shape[:1], tensor.shape[1:]
+    return math.prod(n or 0 for n in inner) if batch == (None,) else 0
 
 
 SHAPE_READS = {

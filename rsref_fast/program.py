@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from rsref.graph import StepGraph
+from rsref.graph import StepGraph, topological_order
 from rsref.tensor import Tensor
 from rsref_fast.concrete import Shape, concrete, shapes_of
 from rsref_fast.derivative import Derivative, differentiate
@@ -150,6 +150,9 @@ def _worth_keeping(step: StepGraph) -> Callable[[Tensor], bool]:
     once = set(plan.once)
 
     def keep(tensor: Tensor) -> bool:
+        if tensor not in rows:  # of forward's values, but not drawn
+            stepped = any(leaf in step.sequences or leaf in step.states for leaf in topological_order([tensor]))
+            return stepped and _known_rows([tensor])[tensor] is Rows.FIRST
         moves = tensor.op is not None and tensor.op.name in MOVING_OPS
         return rows[tensor] is Rows.FIRST and tensor not in once and not moves
 

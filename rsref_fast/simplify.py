@@ -1,7 +1,8 @@
 """Composite ops become the pointwise ops and reductions that they are made of, which can then be fused.
 
-Drawn with rsref's own ops, from the same formulas. Applied after differentiation, so that every op keeps its own,
-stable gradient. Sums of slices put side by side, as the gradient of a split, become one concatenation.
+Drawn with rsref's own ops, from the same formulas as their gradients, so that what both need is computed once. Applied
+after differentiation, so that every op keeps its own, stable gradient. Sums of slices put side by side, as the gradient
+of a split, become one concatenation.
 """
 
 from __future__ import annotations
@@ -106,12 +107,12 @@ def _logsumexp(tensor: Tensor) -> Tensor:
 def _standardize(tensor: Tensor) -> Tensor:
     (x,), axes = tensor.inputs, tensor.attrs["axes"]
     centred = x - ops.mean(x, axes, keepdims=True)
-    return centred / ops.sqrt(ops.mean(centred * centred, axes, keepdims=True) + tensor.attrs["epsilon"])
+    return centred * ops.rsqrt(ops.mean(ops.square(centred), axes, keepdims=True) + tensor.attrs["epsilon"])
 
 
 def _rms_normalize(tensor: Tensor) -> Tensor:
     (x,), axes = tensor.inputs, tensor.attrs["axes"]
-    return x / ops.sqrt(ops.mean(x * x, axes, keepdims=True) + tensor.attrs["epsilon"])
+    return x * ops.rsqrt(ops.mean(ops.square(x), axes, keepdims=True) + tensor.attrs["epsilon"])
 
 
 DECOMPOSED: dict[str, Rule] = {

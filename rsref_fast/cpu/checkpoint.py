@@ -1,7 +1,7 @@
 """Less memory for training: forward keeps the states of a few steps only, and backward computes the rest again.
 
-A sequence is cut into about as many stretches as each has steps, so memory grows with the square root of the steps, for
-one more forward run (T. Chen et al., "Training Deep Nets with Sublinear Memory Cost", arXiv 1604.06174).
+A sequence is cut into stretches of twice the square root of its steps, so memory grows with that root, for one more
+forward run (T. Chen et al., "Training Deep Nets with Sublinear Memory Cost", arXiv 1604.06174).
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class CheckpointedEngine(FastEngine):
 
     def _bounds(self, length: int) -> list[tuple[int, int]]:
         """Return the stretches; where gradients are cut every so many steps, they are cut between stretches too."""
-        size, cut = max(1, math.isqrt(length)), self.recurrence.truncate or 1
+        size, cut = max(1, 2 * math.isqrt(length)), self.recurrence.truncate or 1
         size = -(-size // cut) * cut
         return list(pairwise([*range(0, max(1, length), size), length]))
 

@@ -19,6 +19,7 @@ from rsref_fast.cpu import cache as disk
 from rsref_fast.cpu import objects
 from rsref_fast.cpu.indices import refusal
 from rsref_fast.cpu.machine import versions
+from rsref_fast.cpu.memory import address_of
 from rsref_fast.cpu.plan import NUMBERS, Plan
 
 Array = np.ndarray
@@ -44,7 +45,7 @@ def repeated(plan: Plan, arrays: Sequence[Array]) -> Callable[[], None]:
 
 
 def _addresses(arrays: Sequence[Array]) -> Any:
-    return (ctypes.c_int64 * len(arrays))(*(a.__array_interface__["data"][0] for a in arrays))
+    return (ctypes.c_int64 * len(arrays))(*map(address_of, arrays))
 
 
 def _answered(status: int) -> None:

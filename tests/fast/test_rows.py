@@ -59,8 +59,8 @@ def check_forward(graph):
 def check_backward(graph):
     """The same for the backward step; what it reads of the forward step are true values of that."""
     forward_places = {}
-    forward = rows_of([*graph.outputs, *graph.new_states], places=forward_places)
     derivative = differentiate(graph)
+    forward = rows_of([*graph.outputs, *graph.new_states, *derivative.saved], places=forward_places)
     leaves = (*derivative.saved_leaves, *derivative.shape_leaves)
     read = dict(zip(leaves, (*derivative.saved, *derivative.shaped)))
     known = {leaf: forward[tensor] for leaf, tensor in read.items()}

@@ -57,6 +57,17 @@ def test_the_weight_gradients_of_an_lstm_are_sunk():
     assert not any(t.op.name == "sum_to_like" for u in backward.units[Section.LOOP] for t in u.tensors)
 
 
+def test_a_rows_deviation_is_kept_and_not_worked_out_again():
+    x, h, u = Input((3,)), Input((4,)), Parameter("u", np.eye(4))
+    new = ops.standardize(add([Dense(4)(x), h @ u.tensor]), -1)
+    compiled = programs_of(RecurrentModel(x, new, h, new))
+    kept = compiled.derivative.saved
+    assert sorted(t.shape for t in kept) == [(None, 1), (None, 4)]  # one divided by it, and the result
+    drawn = [t.op.name for t in topological_order(compiled.derivative.results) if t.op is not None]
+    assert "rsqrt" not in drawn
+    assert drawn.count("sum") == 2  # of the gradient, and of the gradient times the result
+
+
 def test_inference_keeps_nothing():
     compiled = programs_of(drawn_lstm())
     spaces = {view.buffer.space for view in compiled.inference.layout.views.values()}

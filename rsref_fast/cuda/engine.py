@@ -5,7 +5,9 @@ All arrays are the caller's own, in place; a mask on the device is made into pac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -14,12 +16,12 @@ import numpy as np
 
 from rsref.engine import Gradients, ReferenceEngine
 from rsref.recurrence import Recurrence
-from rsref_fast.cpu.emit import FIRST_SLOT
+from rsref_fast.cpu.emit import FIRST_SLOT, Source
 from rsref_fast.cpu.plan import Place, Plan
 from rsref_fast.cpu.specialised import Specialised
 from rsref_fast.cuda.arrays import DeviceArray, device_array
 from rsref_fast.cuda.choice import STRATEGIES, Choice, choose
-from rsref_fast.cuda.driver import Device
+from rsref_fast.cuda.driver import Constant, Device
 from rsref_fast.cuda.graphs import Graph, Graphs
 from rsref_fast.cuda.inspection import BATCHES, built
 from rsref_fast.cuda.kernels import Helpers, on
@@ -29,12 +31,16 @@ from rsref_fast.cuda.stepwise import StepTape, step_by_step, steps_back
 from rsref_fast.cuda.tile import USUAL, Tile
 from rsref_fast.cuda.words import CUTTING, NUMBERS
 from rsref_fast.explain import explain
+from rsref_fast.lengths import sized
 from rsref_fast.packing import Shard, masked_batch, whole_batch
 from rsref_fast.program import Compiled, build
 
 Array = np.ndarray
 REMEMBERED = 16
 """Calls whose indices may still be checked."""
+
+MOST = 2**32
+"""Elements that one loop goes over: places are divided as 32-bit numbers."""
 
 
 @dataclass
@@ -58,6 +64,7 @@ class CudaEngine:
     each step), or "auto" for what suits the sizes. allocate: what gives memory (bytes, stream), an object with an
     `address`, which is held as long as it is needed; None for the driver's own pool.
     An index that is out of range is found out by `check_indices`, which waits; until then the first entry is used.
+    Threads may call it at once: what they ask for is put into their streams one call after the other.
     """
 
     on_device = True
@@ -80,7 +87,14 @@ class CudaEngine:
         self._special: dict[Any, Specialised] = {}
         self._helpers: dict[str, Helpers] = {}
         self.gathers = any(t.op is not None and t.op.name == "take" for t in recurrence.graph.order)
-        self._unchecked: list[tuple[Any, Script, int]] = []
+        self._unchecked: list[tuple[Any, list[int], int]] = []
+        self._lock = threading.RLock()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One call at a time: a graph's words are written and read by two calls of the driver."""
+        with self._lock, self.device.bound():
+            yield
 
     # --- compiling ------------------------------------------------------------------------------------------------
 
@@ -147,13 +161,18 @@ class CudaEngine:
         stream: int = 0,
     ) -> tuple[list[DeviceArray], list[DeviceArray], Tape | StepTape | None]:
         """Run the loop; see `Engine`. stream: the driver's handle of the one in whose order it is to be done."""
-        given = [
-            [device_array(a, f"{name} {i}") for i, a in enumerate(group)]
-            for name, group in zip(
-                ("sequence", "constant", "state", "parameter"), (sequences, constants, states, parameters)
-            )
-        ]
-        own_mask = None if mask is None else device_array(mask, "mask")
+        groups = (sequences, constants, states, parameters)
+        with self._alone():
+            given = [
+                [device_array(a, f"{name} {i}", self.device, stream) for i, a in enumerate(group)]
+                for name, group in zip(("sequence", "constant", "state", "parameter"), groups)
+            ]
+            own_mask = None if mask is None else device_array(mask, "mask", self.device, stream)
+            return self._forward(given, own_mask, steps, taped, stream)
+
+    def _forward(
+        self, given: list[list[DeviceArray]], own_mask: DeviceArray | None, steps: int | None, taped: bool, stream: int
+    ) -> tuple[list[DeviceArray], list[DeviceArray], Tape | StepTape | None]:
         length = self.reference.length(given[0], steps)  # type: ignore[arg-type]
         batch = next((a.shape[0] for group in given[:3] for a in group), 1)
         likes = [[np.broadcast_to(np.zeros((), a.dtype), a.shape) for a in group] for group in given]
@@ -218,6 +237,7 @@ class CudaEngine:
         one = CudaEngine(Recurrence(self.recurrence.graph), self.device, self.strategy, self.tile)
         one.kernels, one.allocate, one.choice = self.kernels, self.allocate, self.choice
         one._special, one._helpers, one._unchecked = self._special, self._helpers, self._unchecked
+        one._graphs = self._graphs
         return one
 
     def _choose(self, compiled: Compiled, batch: int) -> Choice:
@@ -229,7 +249,12 @@ class CudaEngine:
         self, tape: Tape | StepTape, d_outputs: Sequence[Any], d_states: Sequence[Any], stream: int | None = None
     ) -> Gradients:
         """Walk the steps from the last to the first; see `Engine`. stream: None for that of the forward run."""
-        stream = tape.stream if stream is None else stream
+        with self._alone():
+            return self._backward(tape, d_outputs, d_states, tape.stream if stream is None else stream)
+
+    def _backward(
+        self, tape: Tape | StepTape, d_outputs: Sequence[Any], d_states: Sequence[Any], stream: int
+    ) -> Gradients:
         special = tape.special
         script = Script()
         rows = Rows(self, script, special, stream)
@@ -273,7 +298,9 @@ class CudaEngine:
     def _plan(self, tape: Tape, kind: str, batch: int, length: int) -> Plan:
         deal = whole_batch if tape.packed is None else most_rows
         key = (batch, length, tape.choice.shards, self.recurrence.truncate)
-        return tape.special.plan(kind, deal(*key), length, 1, (deal.__name__, *key))
+        plan = tape.special.plan(kind, deal(*key), length, 1, (deal.__name__, *key))
+        check_sizes(plan.kernels.source, max(plan.limit, *(shard.count for shard, _ in plan.shards)))
+        return plan
 
     def _run(
         self, script: Script, plan: Plan, arrays: list[int], choice: Choice, packed: Packed | None, stream: int
@@ -281,7 +308,7 @@ class CudaEngine:
         """Put the launches of a plan into a script. arrays: addresses of all but scratch memory."""
         scratch = self.allocate(max(1, plan.scratch), stream)
         script.keep(scratch)
-        fixed = self._fixed(plan, stream)
+        fixed = self._fixed(plan)
         places = [*arrays, scratch.address]
 
         def address(place: Place) -> int:
@@ -344,41 +371,47 @@ class CudaEngine:
     def remember(self, head: Any, script: Script, stream: int) -> None:
         """Keep the words of a call in which an index may be out of range until somebody asks."""
         if script.flags:
-            self._unchecked.append((head, script, stream))
+            self._unchecked.append((head, script.flags, stream))
             del self._unchecked[:-REMEMBERED]
 
     def check_indices(self) -> None:
         """Wait for the last calls, and see whether all their indices were in range. Errors: IndexError."""
-        calls, self._unchecked = self._unchecked, []
-        for head, script, stream in calls:
-            words = np.empty(len(script.words), np.int64)
-            self.device.download(words, head.address, stream)
-            if words[script.flags].any():
-                raise IndexError("take: an index is out of range")
+        with self._alone():
+            calls = self._unchecked[:]
+            self._unchecked.clear()
+            for head, flags, stream in calls:
+                words = np.empty(max(flags) + 1, np.int64)
+                self.device.download(words, head.address, stream)
+                if words[flags].any():
+                    raise IndexError("take: an index is out of range")
 
     # --- memory ---------------------------------------------------------------------------------------------------
 
-    def _fixed(self, plan: Plan, stream: int) -> dict[int, int]:
+    def _fixed(self, plan: Plan) -> dict[int, int]:
         """Return the addresses of a plan's own arrays on the device, copied there once."""
         held = next((thing for thing in plan.kept if isinstance(thing, dict)), None)
         if held is None:
             arrays = {
                 id(place.fixed): place.fixed for _, own in plan.shards for place in own if place.fixed is not None
             }
-            held = {}
-            for key, array in arrays.items():
-                memory = self.device.allocate(array.nbytes, stream)
-                self.device.upload(memory.address, np.ascontiguousarray(array), stream)
-                held[key] = memory
-            self.device.synchronize(stream)  # once for each set of sizes: later calls may be on other streams
+            held = {key: Constant(self.device, array) for key, array in arrays.items()}
             plan.kept.append(held)
-        return {key: memory.address for key, memory in held.items()}
+        return {key: constant.address for key, constant in held.items()}
 
 
 @lru_cache(maxsize=64)
 def most_rows(batch: int, time: int, shards: int, truncate: int | None) -> tuple[Shard, ...]:
     """Return shards as a mask deals them, for the most rows that it may leave: what memory must be there."""
     return masked_batch(np.ones((batch, time), bool), shards, truncate)[0]
+
+
+def check_sizes(source: Source, rows: int) -> None:
+    """See that places of a program's loops are 32-bit numbers. rows: the most that one goes over."""
+    for memory in source.memory:
+        if sized(memory.size, rows) >= MOST:
+            raise ValueError(
+                f"{rows} rows of {memory.name} are {sized(memory.size, rows):,} numbers; at most {MOST - 1:,}"
+            )
 
 
 def _as_bools(array: DeviceArray, kind: str) -> DeviceArray:

@@ -121,6 +121,7 @@ def meet_in_grid(typing_context):
         context.active_code_library.use_cooperative = True
         handle = nvvmutils.declare_cudaCGGetIntrinsicHandle(builder.module)
         synchronize = nvvmutils.declare_cudaCGSynchronize(builder.module)
+        synchronize.attributes.add("convergent")
         one, zero = (context.get_constant(types.int32, n) for n in (1, 0))
         builder.call(synchronize, [builder.call(handle, [one]), zero])
         return context.get_dummy_value()

@@ -26,11 +26,12 @@ class DeviceFunction(CUDADispatcher):  # type: ignore[misc]
                 self.py_func, return_type, args, nvvm_options={"opt": 3, "fastmath": False}, cc=BASE,
                 forceinline=self.targetoptions["forceinline"],
             )  # fmt: skip
-            if self.targetoptions["apart"]:
-                for module in found.library.modules:
-                    for function in module.functions:
-                        if function.name == found.fndesc.llvm_func_name:
-                            function.attributes.add("noinline")
+            for module in found.library.modules:
+                for function in module.functions:
+                    if not function.is_declaration:
+                        function.attributes.add("convergent")  # NVVM takes it away where no threads meet
+                    if self.targetoptions["apart"] and function.name == found.fndesc.llvm_func_name:
+                        function.attributes.add("noinline")
             self.overloads[args] = found
             found.target_context.insert_user_function(found.entry_point, found.fndesc, [found.library])
         return self.overloads[args]

@@ -12,3 +12,8 @@ if os.environ.get(VARIABLE) != "0" or find_spec("numba_cuda") is None:
     collect_ignore_glob = ["test_*.py"]
 elif not (find_spec("torch") and find_spec("keras")):
     collect_ignore = ["test_torch.py"]
+
+if find_spec("numba_cuda"):
+    from tests.cuda.sparing import spare
+
+    spare()

@@ -37,12 +37,12 @@ class DeviceFunction(CUDADispatcher):  # type: ignore[misc]
         return self.overloads[args]
 
 
-def device(function: Any) -> DeviceFunction:
-    """Turn a Python function into one that kernels call."""
+def device(function: Any, apart: bool = False) -> DeviceFunction:
+    """Turn a Python function into one that kernels call. apart: and never take in."""
     options = {
         "device": True, "debug": False, "lineinfo": False, "opt": True, "fastmath": False, "forceinline": False,
         "inline": "never", "extensions": [], "link": [], "launch_bounds": None, "lto": False,
-        "apart": False,
+        "apart": apart,
     }  # fmt: skip
     return DeviceFunction(function, targetoptions=options)
 
@@ -59,8 +59,7 @@ def unit_decorator() -> Callable[[Any], DeviceFunction]:
         code = function.__code__
         key = code.co_code, code.co_consts[1:], code.co_names, code.co_varnames
         if key not in known:
-            known[key] = device(function)
-            known[key].targetoptions["apart"] = True
+            known[key] = device(function, apart=True)
         return known[key]
 
     return unit

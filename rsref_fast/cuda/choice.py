@@ -20,8 +20,11 @@ STAGE = 0.35e-6
 """Seconds in which a block has a tile's operands of one depth from the L2 cache, some 600 cycles: 270 until the first
 number is there, 256 for 16 KiB, and two meetings. It multiplies the ones before meanwhile, which takes 512 at RATE."""
 
-START = 0.9e-6
+START = 0.65e-6
 """Seconds of a tile in which nothing is multiplied: until its first operands are there, and while parts are summed."""
+
+TERM = 2.3e-9
+"""Seconds for a term of a tile, four cycles, where nothing else is waited for: in its last stage."""
 
 MEETING = 1.5e-6
 """Seconds of a grid sync over 132 blocks (published micro-benchmarks: 1.2 to 2 microseconds)."""
@@ -94,7 +97,8 @@ def _products(program: Program, rows: int, blocks: int, tile: Tile) -> float:
                 down *= length
             tiles = -(-down // tile.rows) * -(-lengths[-1] // tile.columns)
             depth = sized(layout.shapes[tensor.inputs[0]][-1], rows)
-            total += -(-tiles // blocks) * (START + -(-depth // tile.depth) * STAGE)
+            stages, last = divmod(max(0, depth - 1), tile.depth)
+            total += -(-tiles // blocks) * (START + stages * STAGE + (last + 1) * TERM)
     return total
 
 

@@ -94,11 +94,13 @@ class Rows:
     def reordered(self, array: DeviceArray, packed: Packed) -> DeviceArray:
         return self._moved("reorder", array, packed)
 
-    def restored(self, array: DeviceArray, packed: Packed) -> DeviceArray:
-        return self._moved("restore", array, packed)
+    def restored(self, array: DeviceArray, packed: Packed, target: DeviceArray | None = None) -> DeviceArray:
+        return self._moved("restore", array, packed, target)
 
-    def _moved(self, name: str, array: DeviceArray, packed: Packed) -> DeviceArray:
-        target = self.new(array.shape, array.dtype)
+    def _moved(
+        self, name: str, array: DeviceArray, packed: Packed, target: DeviceArray | None = None
+    ) -> DeviceArray:  # fmt: skip
+        target = self.new(array.shape, array.dtype) if target is None else target
         self._rows(name, array, [array.address, packed.order, target.address])
         return target
 

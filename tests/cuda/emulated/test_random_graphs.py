@@ -10,7 +10,7 @@ from rsref_fast.cpu.splitting import Split
 from tests.cuda.kernels import Emulated
 from tests.fast.agreement import check
 
-PARTS, EACH = 10, 20
+PARTS, EACH = 20, 10
 
 
 @pytest.mark.parametrize("part", range(PARTS))
@@ -30,7 +30,7 @@ def test_values_and_gradients(part):
         floats = any(array.dtype.kind == "f" for array in example.arguments.arrays())
         check(
             example.recurrence, example.arguments, dtype=dtype if floats else np.float32, engine=engine,
-            split=Split(1, 1), inference=False,
+            split=Split(1, 1),
         )  # fmt: skip
 
     run()

@@ -1,7 +1,7 @@
 """What makes compiling many kernels in one process quicker, and changes nothing of what is compiled.
 
 Numba types each `a + b` anew by trying all that is known for `+`; here the answer for the same function and types is
-remembered. And Python's collector looks through all of Numba again and again.
+remembered. Python's collector looks through all of Numba again and again.
 """
 
 import gc
@@ -10,12 +10,8 @@ from numba.cuda import types
 from numba.cuda.typing.context import BaseContext
 
 
-def spare():
-    """Begin; may be called twice."""
-    gc.set_threshold(100_000, 20, 50)
-    original = BaseContext._resolve_user_function_type
-    if getattr(original, "known", None) is not None:
-        return
+def remembering(original):
+    """Return a context's way from a function and types to a signature, which remembers."""
     known = {}
 
     def resolve(self, function, arguments, named, *rest):
@@ -29,5 +25,15 @@ def spare():
             known[key] = found
         return known[key]
 
-    resolve.known = known
-    BaseContext._resolve_user_function_type = resolve
+    return resolve
+
+
+_spared = []
+
+
+def spare():
+    """Begin; may be called twice."""
+    if not _spared:
+        _spared.append(True)
+        gc.set_threshold(100_000, 20, 50)
+        BaseContext._resolve_user_function_type = remembering(BaseContext._resolve_user_function_type)

@@ -21,5 +21,6 @@ def roomy(function: Callable[..., Any]) -> Callable[..., Any]:
     def call(*arguments: Any, **named: Any) -> Any:
         return function(*arguments, **named)
 
-    call.__code__ = call.__code__.replace(co_stacksize=ROOM)
+    own: Any = call
+    own.__code__ = own.__code__.replace(co_stacksize=ROOM)
     return call

@@ -77,23 +77,21 @@ class _Call:
 
     def asked(self, kind: str, given: Sequence[Any]) -> list[Any]:
         """Return the results of a program; the last one of forward is what it keeps."""
-        dtype = self.special.dtype
+        dtype, plan = self.special.dtype, self.plan(kind)
         results = [jax.ShapeDtypeStruct(shape, dtype) for shape in (*self.outputs, *self.finals)]
         if kind == "backward":
             results = [jax.ShapeDtypeStruct(v[0], dtype) for v, f in zip(self.values, self.floats) if f]
         else:
-            results.append(jax.ShapeDtypeStruct((max(1, self.plan(kind).tape),), jnp.uint8))
+            results.append(jax.ShapeDtypeStruct((max(1, plan.tape),), jnp.uint8))
+        results.append(jax.ShapeDtypeStruct((max(1, plan.scratch),), jnp.uint8))
         number = np.int64(xla.number_of(self.backward if kind == "backward" else self.forward_of(kind)))
-        return list(jax.ffi.ffi_call(TARGET, results, vmap_method="sequential")(*given, run=number))
+        return list(jax.ffi.ffi_call(TARGET, results, vmap_method="sequential")(*given, run=number))[:-1]
 
     def begin(self, given: Sequence[int], stream: int) -> tuple[Rows, Tape, list[int]]:
         """Return rows and a tape for a call's arguments, and the addresses that are left."""
         rows, arrays = Rows(self.engine, Script(), self.special, stream), iter(given)
-        groups = [[] for _ in self.counts]  # type: list[list[DeviceArray]]
         values = iter(self.values)
-        for group, count in zip(groups, self.counts):
-            for _ in range(count):
-                group.append(self.array(next(arrays), *next(values), stream))
+        groups = [[self.array(next(arrays), *next(values), stream) for _ in range(count)] for count in self.counts]
         mask = self.array(next(arrays), (self.batch, self.steps), np.dtype(bool), stream) if self.masked else None
         return rows, begin(self.engine, rows, groups, mask, self.choice), list(arrays)
 
@@ -107,8 +105,9 @@ class _Call:
         def run(given: Sequence[int], answers: Sequence[int], stream: int) -> None:
             with self.engine.alone():
                 rows, tape, _ = self.begin(given, stream)
-                found = self.floating(answers[:-1], [*self.outputs, *self.finals], stream)
-                tape.outputs, tape.kept = found[: len(self.outputs)], DeviceArray(answers[-1], (), np.dtype("u1"), None)
+                *answers, kept, scratch = answers
+                found = self.floating(answers, [*self.outputs, *self.finals], stream)
+                tape.outputs, tape.kept, tape.scratch = found[: len(self.outputs)], _bytes(kept), _bytes(scratch)
                 forward_pass(self.engine, rows, tape, self.plan(kind), found[len(self.outputs) :])
                 rows.finish(self.engine.allocate)
 
@@ -117,7 +116,8 @@ class _Call:
     def backward(self, given: Sequence[int], answers: Sequence[int], stream: int) -> None:
         with self.engine.alone():
             rows, tape, (kept, *gradients) = self.begin(given, stream)
-            tape.kept = DeviceArray(kept, (), np.dtype("u1"), None)
+            *answers, scratch = answers
+            tape.kept, tape.scratch = _bytes(kept), _bytes(scratch)
             d = self.floating(gradients, [*self.outputs, *self.finals], stream)
             shapes = [v[0] for v, f in zip(self.values, self.floats) if f]
             found = iter(self.floating(answers, shapes, stream))
@@ -126,6 +126,10 @@ class _Call:
             ends = d[len(self.outputs) :]
             backward_pass(self.engine, rows, tape, self.plan("backward"), d[: len(self.outputs)], ends, groups)
             rows.finish(self.engine.allocate)
+
+
+def _bytes(address: int) -> DeviceArray:
+    return DeviceArray(address, (), np.dtype(np.uint8), None)
 
 
 def call(engine: CudaEngine, groups: list[list[Any]], batch: int, steps: int, mask: Any = None) -> list[Any]:

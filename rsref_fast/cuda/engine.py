@@ -263,11 +263,10 @@ class CudaEngine:
         check_sizes(plan.kernels.source, max(plan.limit, *(shard.count for shard, _ in plan.shards)))
         return plan
 
-    def put(
-        self, script: Script, plan: Plan, arrays: list[int], choice: Choice, packed: Packed | None, stream: int
-    ) -> None:
+    def put(self, script: Script, plan: Plan, arrays: list[int], tape: Tape) -> None:
         """Put the launches of a plan into a script. arrays: addresses of all but scratch memory."""
-        scratch = self.allocate(max(1, plan.scratch), stream)
+        choice, packed, stream = tape.choice, tape.packed, tape.stream
+        scratch = self.allocate(max(1, plan.scratch), stream) if tape.scratch is None else tape.scratch
         script.keep(scratch)
         fixed = self._fixed(plan)
         places = [*arrays, scratch.address]

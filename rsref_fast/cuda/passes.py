@@ -6,7 +6,7 @@ So whoever owns the memory, the engine or XLA, the same is done. Everything is p
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from rsref_fast.cpu.plan import Plan
@@ -25,7 +25,8 @@ Groups = list[list[DeviceArray]]
 class Tape:
     """What backward needs of a forward run: its arguments, as kernels read them, and the memory that it filled.
 
-    With a mask, constants, states and finals are in the order of the packed samples.
+    With a mask, constants, states and finals are in the order of the packed samples. scratch: memory for a program,
+    None if the engine is to allocate it.
     """
 
     special: Specialised
@@ -35,6 +36,7 @@ class Tape:
     stream: int
     packed: Packed | None
     kept: Any = None
+    scratch: Any = None
     finals: list[DeviceArray] = field(default_factory=list)
 
 
@@ -61,7 +63,7 @@ def forward_pass(engine: CudaEngine, rows: Rows, tape: Tape, plan: Plan, answers
         for y in tape.outputs:
             rows.script.fill(y.address, y.nbytes)
     arrays = [a.address for group in (*tape.arguments, tape.outputs, tape.finals) for a in group]
-    engine.put(rows.script, plan, [*arrays, tape.kept.address], tape.choice, packed, rows.stream)
+    engine.put(rows.script, plan, [*arrays, tape.kept.address], tape)
     if packed is not None:
         for s, answer in zip(tape.finals, answers):
             rows.restored(s, packed, answer)
@@ -87,7 +89,7 @@ def backward_pass(
     arrays = [a.address for group in tape.arguments for a in group]
     arrays += [tape.kept.address, *(d.address for d in (*d_outputs, *d_states))]
     arrays += [0 if d is None else d.address for group in found for d in group]
-    engine.put(rows.script, plan, [*arrays, 0], tape.choice, packed, rows.stream)
+    engine.put(rows.script, plan, [*arrays, 0], replace(tape, stream=rows.stream))
     if packed is not None:
         for mixed, group in zip(found[1:3], answers[1:3]):
             for d, answer in zip(mixed, group):

@@ -3,7 +3,7 @@
 For every cell, size and architecture the registers, shared memory, spills and instructions of the programs' kernels,
 compiled by NVVM and nvJitLink; and, for an H100, what a step takes at least. Written to
 benchmarks/results/cuda_static.json, which keeps what other runs have put there. Instructions are counted where
-nvdisasm is installed.
+nvdisasm is installed. `--show` prints what has been written as docs/cuda.md shows it, and compiles nothing.
 """
 
 from __future__ import annotations
@@ -86,7 +86,11 @@ def main() -> None:
     parser.add_argument("--units", default="64,256,1024")
     parser.add_argument("--cells", default=",".join(name.removesuffix("Cell") for name in CELLS))
     parser.add_argument("--archs", default=",".join(ARCHITECTURES))
+    parser.add_argument("--show", action="store_true")
     options = parser.parse_args()
+    if options.show:
+        print(shown(json.loads(RESULTS.read_text())))
+        return
     kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
     for name in options.cells.split(","):
         for units in map(int, options.units.split(",")):
@@ -96,6 +100,20 @@ def main() -> None:
                 worst = max(row["registers"] for row in new), max(row["spilled"] for row in new)
                 _write(kept)
                 print(f"{name} {units} {arch}: at most {worst[0]} registers, {worst[1]} bytes spilled", flush=True)
+
+
+def shown(rows: list[dict[str, Any]]) -> str:
+    """Return a table of the most registers and shared memory that any kernel of a cell needs. Errors: SystemExit."""
+    wrong = [row for row in rows if row["spilled"] or row["float64"]]
+    if wrong:
+        raise SystemExit(f"spills, or float64 instructions: {wrong}")
+    archs = list(ARCHITECTURES)
+    lines = [f"| cell | units | {' | '.join(archs)} | shared memory, bytes |", "| --- " * (len(archs) + 3) + "|"]
+    for cell, units in sorted({(row["cell"], row["units"]) for row in rows}):
+        own = [row for row in rows if (row["cell"], row["units"]) == (cell, units)]
+        most = [max(row["registers"] for row in own if row["arch"] == arch) for arch in archs]
+        lines.append(f"| {cell} | {units:,} | {' | '.join(map(str, most))} | {max(row['shared'] for row in own):,} |")
+    return "\n".join(lines)
 
 
 def _write(rows: list[dict[str, Any]]) -> None:

@@ -26,13 +26,24 @@ def interpreting() -> bool:
 def make_engine(recurrence: Recurrence) -> Engine:
     import rsref_fast
 
-    engine: Any = rsref_fast.compile(recurrence, target=os.environ.get(TARGET) or ("cuda" if _on_gpu() else "cpu"))
+    on_gpu = _on_gpu()
+    if on_gpu and keras.backend.backend() == "jax":
+        from keras_bridge.gradients import jax_device
+
+        jax_device.check(recurrence)
+        jax_device.register()
+    engine: Any = rsref_fast.compile(recurrence, target=os.environ.get(TARGET) or ("cuda" if on_gpu else "cpu"))
     engine.check()
     return engine
 
 
 def _on_gpu() -> bool:
     """Whether the backend's tensors are on an NVIDIA GPU, where kernels for CUDA read them in place."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        device = jax.devices()[0]
+        return device.platform == "gpu" and "cuda" in device.client.platform_version.lower()
     if keras.backend.backend() != "torch":
         return False
     from keras.src.backend.torch.core import get_device
@@ -73,7 +84,7 @@ def missing() -> str:
         import jax
 
         if jax.default_backend() != "cpu":
-            return f"the arrays are on {jax.default_backend()!r}, and the kernels are for the CPU"
+            return f"the arrays are on {jax.default_backend()!r}, and the kernels are for the CPU and for CUDA"
     return ""
 
 

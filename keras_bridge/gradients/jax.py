@@ -50,7 +50,11 @@ def call(forward: Forward, backward: Backward, tensors: list[Any], specs: Any, t
 def native(
     engine: Any, groups: list[list[Any]], dtypes: list[Any], batch: int, steps: int, mask: Any
 ) -> list[Any] | None:
-    """Return outputs and final states, computed with no Python in the call; None where that cannot be."""
+    """Return outputs and final states, computed on the arrays as they are; None where that cannot be."""
+    if getattr(engine, "on_device", False):
+        from keras_bridge.gradients import jax_device
+
+        return jax_device.call(engine, groups, batch, steps, mask)
     if not hasattr(engine, "specialised"):
         return None
     from keras_bridge.gradients import jax_native

@@ -44,7 +44,8 @@ class _DeviceFunction(torch.autograd.Function):
             *groups, mask=None if mask is None else _array(mask, stream), steps=steps,
             taped=any(ctx.needs_input_grad), stream=stream,
         )  # fmt: skip
-        ctx.engine, ctx.tape, ctx.outputs, ctx.device = engine, tape, len(outputs), device
+        ctx.engine, ctx.tape, ctx.outputs = engine, tape, len(outputs)
+        ctx.save_for_backward(*tensors)  # so that PyTorch sees if one is changed meanwhile
         answers = [_tensor(a) for a in (*outputs, *states)]
         ctx.mark_non_differentiable(*(a for a in answers if not a.is_floating_point()))
         return tuple(answers)
@@ -52,7 +53,7 @@ class _DeviceFunction(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Any) -> Any:
-        stream = _ready(ctx.engine, ctx.device)
+        stream = _ready(ctx.engine, ctx.saved_tensors[0].device)
         given = [None if g is None or not g.is_floating_point() else _array(g, stream) for g in gradients]
         found = ctx.engine.backward(ctx.tape, given[: ctx.outputs], given[ctx.outputs :], stream)
         leaves = (*found.sequences, *found.constants, *found.states, *found.parameters)

@@ -12,16 +12,27 @@ from typing import Any
 
 import numpy as np
 
-CUDA, HOST = 2, 1
-"""DLPack's numbers for where memory is."""
+CUDA, LEGACY = 2, 1
+"""DLPack's numbers for a GPU's memory, and for the default stream."""
 
-_python = ctypes.pythonapi
-_python.PyCapsule_New.restype = ctypes.py_object
-_python.PyCapsule_New.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
-_python.PyCapsule_GetPointer.restype = ctypes.c_void_p
-_python.PyCapsule_GetPointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
-_python.PyCapsule_SetName.argtypes = [ctypes.py_object, ctypes.c_char_p]
-_python.PyCapsule_IsValid.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
+MANAGED, PINNED = 13, 3
+"""Two more kinds of memory that a GPU's kernels may read."""
+
+READ = ("f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "b1")
+"""What callers' arrays may hold, by NumPy's code."""
+
+
+def _of_python(name: str, result: Any, *arguments: Any) -> Any:
+    """Return a function of Python's C API: one of our own, for others set the types of `ctypes.pythonapi`'s."""
+    return ctypes.PYFUNCTYPE(result, *arguments)((name, ctypes.pythonapi))
+
+
+_new_capsule = _of_python("PyCapsule_New", ctypes.py_object, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
+_pointer_of = _of_python("PyCapsule_GetPointer", ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)
+_set_name = _of_python("PyCapsule_SetName", ctypes.c_int, ctypes.py_object, ctypes.c_char_p)
+# in a capsule's destructor, where it is no object any more
+_is_valid = _of_python("PyCapsule_IsValid", ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p)
+_pointer = _of_python("PyCapsule_GetPointer", ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p)
 
 
 class _Tensor(ctypes.Structure):
@@ -48,13 +59,9 @@ def _delete(address: int) -> None:
 
 def _unclaimed(capsule: int) -> None:
     """A capsule that nobody has used takes its array with it; one that was used has another name by now."""
-    if _python.PyCapsule_IsValid(capsule, b"dltensor"):
+    if _is_valid(capsule, b"dltensor"):
         _alive.pop(_pointer(capsule, b"dltensor"), None)
 
-
-_pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p)(
-    ("PyCapsule_GetPointer", _python)
-)  # fmt: skip
 
 _c_delete = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(_delete)
 _c_unclaimed = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(_unclaimed)
@@ -64,18 +71,19 @@ _c_unclaimed = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(_unclaimed)
 class DeviceArray:
     """An array on a device, row-major unless strides (in bytes) say otherwise.
 
-    owner: what keeps its memory. stream: in whose order it was written. place: DLPack's number for where it is, and
-    the device's.
+    owner: what keeps its memory. stream: in whose order it was written, None if that needs no waiting for. place:
+    DLPack's number for where it is, and the device's. device: what lets other streams wait, a
+    `rsref_fast.cuda.driver.Device`.
     """
 
     address: int
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     owner: Any
-    stream: int = 0
+    stream: int | None = 0
     strides: tuple[int, ...] | None = None
-    place: tuple[int, int] = (CUDA, 0)
-    kept: list[Any] = field(default_factory=list, repr=False)
+    place: tuple[int, int] | None = None
+    device: Any = field(default=None, repr=False)
 
     @property
     def size(self) -> int:
@@ -104,26 +112,33 @@ class DeviceArray:
         }  # fmt: skip
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        return self.place
+        return self.place or (CUDA, 0)
 
-    def __dlpack__(self, *, stream: int | None = None, **options: Any) -> Any:
-        """Return a capsule of version 0. stream: whose consumer waits for ours by itself: both are usually one."""
+    def __dlpack__(
+        self, *, stream: int | None = None, max_version: Any = None, dl_device: Any = None, copy: bool | None = None
+    ) -> Any:
+        """Return a capsule of version 0, which every consumer reads.
+
+        stream: the consumer's, which is made to wait for ours; None for the default one, -1 for none.
+        Errors: BufferError if it shall be copied, or be elsewhere.
+        """
+        place = self.__dlpack_device__()
+        if copy or (dl_device is not None and tuple(dl_device) != place):
+            raise BufferError("a device array is given where it is, and is not copied")
+        if stream != -1 and self.device is not None:
+            self.device.follow(stream or 0, self.stream)
         managed = _Managed()
         shape = (ctypes.c_int64 * self.ndim)(*self.shape)
         strides = None
         if not self.contiguous and self.strides is not None:
             strides = (ctypes.c_int64 * self.ndim)(*(s // self.dtype.itemsize for s in self.strides))
         managed.tensor = _Tensor(
-            self.address, *self.place, self.ndim, CODES[self.dtype.kind], 8 * self.dtype.itemsize, 1, shape, strides, 0
+            self.address, *place, self.ndim, CODES[self.dtype.kind], 8 * self.dtype.itemsize, 1, shape, strides, 0
         )
         managed.deleter = ctypes.cast(_c_delete, ctypes.c_void_p)
         address = ctypes.addressof(managed)
         _alive[address] = (managed, shape, strides, self)
-        return _python.PyCapsule_New(address, b"dltensor", ctypes.cast(_c_unclaimed, ctypes.c_void_p))
-
-    def reshaped(self, *shape: int) -> DeviceArray:
-        assert self.contiguous
-        return DeviceArray(self.address, shape, self.dtype, self.owner, self.stream, None, self.place)
+        return _new_capsule(address, b"dltensor", ctypes.cast(_c_unclaimed, ctypes.c_void_p))
 
 
 def row_major(shape: Sequence[int], itemsize: int) -> tuple[int, ...]:
@@ -135,42 +150,53 @@ def row_major(shape: Sequence[int], itemsize: int) -> tuple[int, ...]:
     return tuple(reversed(strides))
 
 
-def device_array(value: Any, name: str = "array") -> DeviceArray:
-    """Return what another library calls an array on a GPU, in place.
+def device_array(value: Any, name: str, device: Any, stream: int) -> DeviceArray:
+    """Return what another library calls an array on a GPU, in place. device, stream: for whom it must be ready.
 
-    Errors: TypeError for one that is elsewhere, or no array.
+    Errors: TypeError for one that is elsewhere, or of numbers that kernels do not read, or no array.
     """
+    found = _read(value, name, stream)
+    if found.place is not None and found.place[0] == CUDA and found.place[1] != device.number:
+        raise TypeError(f"{name} is on GPU {found.place[1]}; the kernels are loaded on GPU {device.number}")
+    if found.dtype.str[1:] not in READ or not found.dtype.isnative:
+        raise TypeError(f"{name} has dtype {found.dtype.str}; kernels read {', '.join(READ)}")
+    device.follow(stream, found.stream)
+    return found
+
+
+def _read(value: Any, name: str, stream: int) -> DeviceArray:
     if isinstance(value, DeviceArray):
         return value
     interface = getattr(value, "__cuda_array_interface__", None)
     if interface is not None:
         dtype = np.dtype(interface["typestr"])
         shape, strides = tuple(interface["shape"]), interface.get("strides")
-        stream = interface.get("stream") or 0
         address = interface["data"][0] or 0
-        return DeviceArray(address, shape, dtype, value, stream, None if strides is None else tuple(strides))
-    if hasattr(value, "__dlpack__") and value.__dlpack_device__()[0] != HOST:
-        return _from_dlpack(value.__dlpack__())
+        strides = None if strides is None else tuple(strides)
+        return DeviceArray(address, shape, dtype, value, interface.get("stream"), strides)
+    if hasattr(value, "__dlpack__") and value.__dlpack_device__()[0] in (CUDA, MANAGED, PINNED):
+        return _from_dlpack(value.__dlpack__(stream=stream or LEGACY), name)
     raise TypeError(
         f"{name} is a {type(value).__name__} that is not on a GPU: kernels for CUDA read device arrays "
         "(__cuda_array_interface__ or DLPack)"
     )
 
 
-def _from_dlpack(capsule: Any) -> DeviceArray:
-    address = _python.PyCapsule_GetPointer(capsule, b"dltensor")
+def _from_dlpack(capsule: Any, name: str) -> DeviceArray:
+    address = _pointer_of(capsule, b"dltensor")
     managed = _Managed.from_address(address)
     tensor = managed.tensor
+    if tensor.code not in KINDS or tensor.lanes != 1:
+        raise TypeError(f"{name} has DLPack's dtype {tensor.code}; kernels read {', '.join(READ)}")
     dtype = np.dtype(f"{KINDS[tensor.code]}{tensor.bits // 8}")
     shape = tuple(tensor.shape[i] for i in range(tensor.ndim))
     strides = None
     if tensor.strides:
         strides = tuple(tensor.strides[i] * dtype.itemsize for i in range(tensor.ndim))
-    _python.PyCapsule_SetName(capsule, b"used_dltensor")
+    _set_name(capsule, b"used_dltensor")
     place = (tensor.device_type, tensor.device)
-    return DeviceArray(
-        (tensor.data or 0) + tensor.offset, shape, dtype, _Claimed(address, managed.deleter), 0, strides, place
-    )
+    owner = _Claimed(address, managed.deleter)
+    return DeviceArray((tensor.data or 0) + tensor.offset, shape, dtype, owner, None, strides, place)
 
 
 class _Claimed:

@@ -15,6 +15,7 @@ from rsref_fast.cuda.jit import BASE
 from rsref_fast.cuda.runtime import namespace
 from rsref_fast.cuda.tile import Tile
 from rsref_fast.cuda.words import NUMBERS
+from rsref_fast.frames import roomy
 
 WORDS = 6
 """Arguments of a kernel, 64 bits each: the addresses of P and N of the first shard, how many words P has for each, the
@@ -67,7 +68,7 @@ def kernel(text: str, entry: str, dtype: np.dtype[Any], tile: Tile, team: str) -
         run(words(P), words(N), words(other), first, second)
 
     whole = run.py_func.__code__.co_argcount == 3
-    library, _ = _compile_pyfunc_with_fixup(
+    library, _ = roomy(_compile_pyfunc_with_fixup)(
         shards if whole else piece, KERNEL, device=False, cc=BASE, abi="numba", launch_bounds=tile.threads
     )
     return Code(library)

@@ -16,8 +16,15 @@ from rsref_fast.program import Program
 
 STRATEGIES = ("auto", "persistent", "alternating")
 
-LATENCY = 0.7e-6
-"""Seconds in which a block fetches a tile's operands of one depth from the L2 cache and meets twice."""
+STAGE = 0.35e-6
+"""Seconds in which a block has a tile's operands of one depth from the L2 cache, some 600 cycles: 270 until the first
+number is there, 256 for 16 KiB, and two meetings. It multiplies the ones before meanwhile, which takes 512 at RATE."""
+
+START = 0.65e-6
+"""Seconds of a tile in which nothing is multiplied: until its first operands are there, and while parts are summed."""
+
+TERM = 2.3e-9
+"""Seconds for a term of a tile, four cycles, where nothing else is waited for: in its last stage."""
 
 MEETING = 1.5e-6
 """Seconds of a grid sync over 132 blocks (published micro-benchmarks: 1.2 to 2 microseconds)."""
@@ -25,8 +32,9 @@ MEETING = 1.5e-6
 LAUNCH = 2.5e-6
 """Seconds from one kernel to the next in a CUDA graph."""
 
-RATE = 0.18e12
-"""float32 additions and multiplications a second of one multiprocessor by our tiles: a third of what it has."""
+RATE = 0.22e12
+"""float32 additions and multiplications a second of one multiprocessor by our tiles, half of what it has: sixteen of
+them take four cycles, and the two reads of four numbers from shared memory that they need take eight."""
 
 
 @dataclass(frozen=True)
@@ -71,18 +79,16 @@ def step_seconds(program: Program, batch: int, choice: Choice, tile: Tile) -> fl
     """Return about what a step of the time loop takes."""
     if choice.team == "block":
         rows = -(-batch // choice.shards)
-        return max(_fetches(program, rows, 1, tile) * LATENCY, loop_flops(program) * rows / RATE)
+        return max(_products(program, rows, 1, tile), loop_flops(program) * rows / RATE)
     waiting = LAUNCH if choice.strategy == "alternating" else MEETING
     units = len(program.units[Section.LOOP])
-    working = max(
-        _fetches(program, batch, choice.blocks, tile) * LATENCY, loop_flops(program) * batch / (RATE * choice.blocks)
-    )
+    working = max(_products(program, batch, choice.blocks, tile), loop_flops(program) * batch / (RATE * choice.blocks))
     return working + units * waiting
 
 
-def _fetches(program: Program, rows: int, blocks: int, tile: Tile) -> int:
-    """Return how many times, one after the other, a block fetches operands of products in a step."""
-    layout, total = program.layout, 0
+def _products(program: Program, rows: int, blocks: int, tile: Tile) -> float:
+    """Return about how long a block fetches operands of products in a step, one tile after the other."""
+    layout, total = program.layout, 0.0
     for tensor, section in layout.section.items():
         if section is Section.LOOP and tensor.op is not None and tensor.op.name == "matmul":
             lengths = [max(1, sized(n, rows)) for n in layout.shapes[tensor]]
@@ -91,7 +97,8 @@ def _fetches(program: Program, rows: int, blocks: int, tile: Tile) -> int:
                 down *= length
             tiles = -(-down // tile.rows) * -(-lengths[-1] // tile.columns)
             depth = sized(layout.shapes[tensor.inputs[0]][-1], rows)
-            total += -(-tiles // blocks) * -(-depth // tile.depth)
+            stages, last = divmod(max(0, depth - 1), tile.depth)
+            total += -(-tiles // blocks) * (START + stages * STAGE + (last + 1) * TERM)
     return total
 
 

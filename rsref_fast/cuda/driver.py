@@ -9,12 +9,14 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
+
+from rsref_fast.cuda.arrays import CUDA, LEGACY
 
 Array = np.ndarray
 
@@ -41,13 +43,33 @@ ATTRIBUTES = {
 }
 
 
+OLDEST = (7, 5)
+"""The compute capability that NVIDIA's compiler still serves."""
+
+UNTIMED, NONBLOCKING = 2, 1
+"""The driver's flags for an event that is only waited for, and a stream that does not wait for the default one."""
+
+
 class Memory:
     """Some bytes on a device, given back in the order of the stream when nothing holds the object any more."""
 
     def __init__(self, device: Device, size: int, stream: int):
         self.address = int(device.call("cuMemAllocAsync", max(1, size), stream))
-        self.size = size
-        weakref.finalize(self, device.release, self.address, stream)
+        weakref.finalize(self, device.give_back, "cuMemFreeAsync", self.address, stream)
+
+
+class Constant:
+    """A host array's copy on a device, for all streams.
+
+    The host waits when it is made; the driver waits for the device when it is given back.
+    """
+
+    def __init__(self, device: Device, values: Array):
+        values = np.ascontiguousarray(values)
+        self.address = int(device.call("cuMemAlloc", max(1, values.nbytes)))
+        weakref.finalize(self, device.give_back, "cuMemFree", self.address)
+        device.upload(self.address, values, 0)
+        device.synchronize(0)
 
 
 class Device:
@@ -60,14 +82,29 @@ class Device:
         self.api = api
         try:
             self.call("cuInit", 0)
-            context = self.call("cuCtxGetCurrent")
-            if not int(context):
-                self.call("cuCtxSetCurrent", self.call("cuDevicePrimaryCtxRetain", self.call("cuDeviceGet", 0)))
-            self.handle = self.call("cuCtxGetDevice")
+            self.context = self.call("cuCtxGetCurrent")
+            if not int(self.context):
+                self.context = self.call("cuDevicePrimaryCtxRetain", self.call("cuDeviceGet", 0))
+            with self.bound():
+                self.handle = self.call("cuCtxGetDevice")
         except (RuntimeError, OSError) as error:
             raise ImportError(f'target="cuda" needs an NVIDIA GPU and its driver: {error}') from error
         self.number = int(self.handle)
-        self.dlpack_kind = 2
+        self.dlpack_kind = CUDA
+        if self.capability < OLDEST:
+            found, needed = (".".join(map(str, pair)) for pair in (self.capability, OLDEST))
+            raise ImportError(
+                f'target="cuda" needs a GPU of compute capability {needed} or newer; this one has {found}'
+            )
+
+    @contextlib.contextmanager
+    def bound(self) -> Iterator[None]:
+        """Make the GPU's context that of this thread meanwhile: callers have threads of their own, or other GPUs."""
+        self.call("cuCtxPushCurrent", self.context)
+        try:
+            yield
+        finally:
+            self.call("cuCtxPopCurrent")
 
     def call(self, name: str, *arguments: Any) -> Any:
         """Call a function of the driver; return what it answers. Errors: DeviceError."""
@@ -93,7 +130,9 @@ class Device:
     def load(self, image: bytes, name: str) -> Any:
         """Return a function of a compiled module."""
         module = self.call("cuModuleLoadData", image)
-        return self.call("cuModuleGetFunction", module, name.encode())
+        function = self.call("cuModuleGetFunction", module, name.encode())
+        self.call("cuFuncLoad", function)  # now, not at its first launch, which may be recorded for a graph
+        return function
 
     def blocks_at_once(self, function: Any, threads: int) -> int:
         """Return how many blocks of a kernel run at the same time: a cooperative launch takes no more."""
@@ -113,30 +152,37 @@ class Device:
 
     def record(self, launch: Callable[[int], None]) -> Any:
         """Return a graph of the launches that a function makes on the stream that it is given."""
-        stream = self.call("cuStreamCreate", 1)  # one that does not wait for the default stream
-        self.call("cuStreamBeginCapture", stream, self.api.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL)
-        launch(int(stream))
-        graph = self.call("cuStreamEndCapture", stream)
-        made = self.call("cuGraphInstantiate", graph, 0)
-        self.call("cuGraphDestroy", graph)
-        self.call("cuStreamDestroy", stream)
+        stream = self.call("cuStreamCreate", NONBLOCKING)
+        try:
+            self.call("cuStreamBeginCapture", stream, self.api.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL)
+            try:
+                launch(int(stream))
+            finally:
+                graph = self.call("cuStreamEndCapture", stream)
+            made = self.call("cuGraphInstantiate", graph, 0)
+            self.call("cuGraphDestroy", graph)
+        finally:
+            self.call("cuStreamDestroy", stream)
         return made
-
-    def forget(self, graph: Any) -> None:
-        self._quietly("cuGraphExecDestroy", graph)
 
     def replay(self, graph: Any, stream: int) -> None:
         self.call("cuGraphLaunch", graph, stream)
 
+    def follow(self, stream: int, other: int | None) -> None:
+        """Let a stream wait for all that another one has been told so far. other: None for none."""
+        if other is None or (0 if other == LEGACY else other) == (0 if stream == LEGACY else stream):
+            return
+        event = self.call("cuEventCreate", UNTIMED)
+        self.call("cuEventRecord", event, other)
+        self.call("cuStreamWaitEvent", stream, event, 0)
+        self.call("cuEventDestroy", event)
+
     def allocate(self, size: int, stream: int) -> Memory:
         return Memory(self, size, stream)
 
-    def release(self, address: int, stream: int) -> None:
-        self._quietly("cuMemFreeAsync", address, stream)
-
-    def _quietly(self, name: str, *arguments: Any) -> None:
-        """Give something back: at the end of the process the driver may be gone before it is."""
-        with contextlib.suppress(Exception):
+    def give_back(self, name: str, *arguments: Any) -> None:
+        """Call a function that frees something: at the end of the process the driver may be gone before it is."""
+        with contextlib.suppress(Exception), self.bound():
             self.call(name, *arguments)
 
     def upload(self, address: int, values: Array, stream: int) -> None:

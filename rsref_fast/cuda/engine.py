@@ -5,8 +5,9 @@ All arrays are the caller's own, in place; a mask on the device is made into pac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -14,21 +15,23 @@ import numpy as np
 
 from rsref.engine import Gradients, ReferenceEngine
 from rsref.recurrence import Recurrence
-from rsref_fast.cpu.emit import FIRST_SLOT
+from rsref_fast.cpu.emit import FIRST_SLOT, Source
 from rsref_fast.cpu.plan import Place, Plan
 from rsref_fast.cpu.specialised import Specialised
 from rsref_fast.cuda.arrays import DeviceArray, device_array
 from rsref_fast.cuda.choice import STRATEGIES, Choice, choose
-from rsref_fast.cuda.driver import Device
+from rsref_fast.cuda.driver import Constant, Device
 from rsref_fast.cuda.graphs import Graph, Graphs
 from rsref_fast.cuda.inspection import BATCHES, built
 from rsref_fast.cuda.kernels import Helpers, on
 from rsref_fast.cuda.masks import Packed, Rows
+from rsref_fast.cuda.passes import Tape, backward_pass, begin, forward_pass, leaves_of
 from rsref_fast.cuda.script import Script
 from rsref_fast.cuda.stepwise import StepTape, step_by_step, steps_back
 from rsref_fast.cuda.tile import USUAL, Tile
 from rsref_fast.cuda.words import CUTTING, NUMBERS
 from rsref_fast.explain import explain
+from rsref_fast.lengths import sized
 from rsref_fast.packing import Shard, masked_batch, whole_batch
 from rsref_fast.program import Compiled, build
 
@@ -36,19 +39,8 @@ Array = np.ndarray
 REMEMBERED = 16
 """Calls whose indices may still be checked."""
 
-
-@dataclass
-class Tape:
-    """What backward needs of a forward run: its arguments, as kernels read them, and the memory that it filled."""
-
-    special: Specialised
-    arguments: list[list[DeviceArray]]
-    outputs: list[DeviceArray]
-    choice: Choice
-    stream: int
-    packed: Packed | None
-    kept: Any = None
-    finals: list[DeviceArray] = field(default_factory=list)
+MOST = 2**32
+"""Elements that one loop goes over: places are divided as 32-bit numbers."""
 
 
 class CudaEngine:
@@ -58,6 +50,7 @@ class CudaEngine:
     each step), or "auto" for what suits the sizes. allocate: what gives memory (bytes, stream), an object with an
     `address`, which is held as long as it is needed; None for the driver's own pool.
     An index that is out of range is found out by `check_indices`, which waits; until then the first entry is used.
+    Threads may call it at once: what they ask for is put into their streams one call after the other.
     """
 
     on_device = True
@@ -80,7 +73,14 @@ class CudaEngine:
         self._special: dict[Any, Specialised] = {}
         self._helpers: dict[str, Helpers] = {}
         self.gathers = any(t.op is not None and t.op.name == "take" for t in recurrence.graph.order)
-        self._unchecked: list[tuple[Any, Script, int]] = []
+        self._unchecked: list[tuple[Any, list[int], int]] = []
+        self._lock = threading.RLock()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """One call at a time: a graph's words are written and read by two calls of the driver."""
+        with self._lock, self.device.bound():
+            yield
 
     # --- compiling ------------------------------------------------------------------------------------------------
 
@@ -122,7 +122,7 @@ class CudaEngine:
                 [
                     f"{dtype.name}, {self.device.limits.multiprocessors} multiprocessors",
                     explain(compiled, dtype.itemsize),
-                    *(f"a batch of {n}: {self._choose(compiled, n)}" for n in BATCHES),
+                    *(f"a batch of {n}: {self.chosen(compiled, n)}" for n in BATCHES),
                 ]
             )
             for dtype, compiled in found or [(np.dtype(np.float32), built(self.recurrence))]
@@ -147,13 +147,18 @@ class CudaEngine:
         stream: int = 0,
     ) -> tuple[list[DeviceArray], list[DeviceArray], Tape | StepTape | None]:
         """Run the loop; see `Engine`. stream: the driver's handle of the one in whose order it is to be done."""
-        given = [
-            [device_array(a, f"{name} {i}") for i, a in enumerate(group)]
-            for name, group in zip(
-                ("sequence", "constant", "state", "parameter"), (sequences, constants, states, parameters)
-            )
-        ]
-        own_mask = None if mask is None else device_array(mask, "mask")
+        groups = (sequences, constants, states, parameters)
+        with self.alone():
+            given = [
+                [device_array(a, f"{name} {i}", self.device, stream) for i, a in enumerate(group)]
+                for name, group in zip(("sequence", "constant", "state", "parameter"), groups)
+            ]
+            own_mask = None if mask is None else device_array(mask, "mask", self.device, stream)
+            return self._forward(given, own_mask, steps, taped, stream)
+
+    def _forward(
+        self, given: list[list[DeviceArray]], own_mask: DeviceArray | None, steps: int | None, taped: bool, stream: int
+    ) -> tuple[list[DeviceArray], list[DeviceArray], Tape | StepTape | None]:
         length = self.reference.length(given[0], steps)  # type: ignore[arg-type]
         batch = next((a.shape[0] for group in given[:3] for a in group), 1)
         likes = [[np.broadcast_to(np.zeros((), a.dtype), a.shape) for a in group] for group in given]
@@ -165,38 +170,35 @@ class CudaEngine:
         special = self.specialised(shapes, dtype)
         script = Script()
         rows = Rows(self, script, special, stream)
-        arguments = [[rows.plain(a, t.dtype) for a, t in zip(*pair)] for pair in zip(given, self._leaves())]
-        choice = self.choice or self._choose(special.compiled, batch)
-        packed = None
-        if own_mask is not None and special.compiled.mixes:
-            outputs = [rows.zeros_of(special.dtype_of(kind), (batch, length, *s[1:])) for s, kind in specs]
-            plain_mask = rows.plain(own_mask, "bool")
-            rows.finish(self.allocate)
-            made = step_by_step(self, special, arguments, outputs, plain_mask, taped, stream)
-            if not self.recurrence.zero_output_for_mask:
-                self._hold(special, outputs, plain_mask, stream)
-            return (*self._answers(made[0], made[1]), made[2])
-        if own_mask is not None:
-            packed = rows.packed(rows.plain(own_mask, "bool"), choice.shards, self.recurrence.truncate)
-            arguments[1:3] = [[rows.reordered(a, packed) for a in group] for group in arguments[1:3]]
+        choice = self.choice or self.chosen(special.compiled, batch)
         outputs = [rows.new((batch, length, *s[1:]), special.dtype_of(kind)) for s, kind in specs]
-        finals = [rows.new(s.shape, s.dtype) for s in arguments[2]]
-        tape = Tape(special, arguments, outputs, choice, stream, packed, finals=finals)
-        if packed is not None:
-            for y in outputs:
-                script.fill(y.address, y.nbytes)
-        plan = self._plan(tape, "forward" if taped else "inference", batch, length)
+        if own_mask is not None and special.compiled.mixes:
+            return self._mixed(rows, given, own_mask, outputs, taped)
+        tape = begin(self, rows, given, own_mask, choice)
+        tape.outputs = outputs
+        answers = [rows.new(s.shape, s.dtype) for s in tape.arguments[2]]
+        plan = self.plan(tape, "forward" if taped else "inference", batch, length)
         tape.kept = self.allocate(max(1, plan.tape), stream)
-        arrays = [a.address for group in (*arguments, outputs, finals) for a in group]
-        self._run(script, plan, [*arrays, tape.kept.address], choice, packed, stream)
-        answers = finals
-        if packed is not None:
-            answers = [rows.restored(s, packed) for s in finals]
-            if not self.recurrence.zero_output_for_mask:
-                for y in outputs:
-                    rows.held(y, packed.mask)
+        forward_pass(self, rows, tape, plan, answers)
         rows.finish(self.allocate)
         return (*self._answers(outputs, answers), tape if taped else None)
+
+    def _mixed(
+        self, rows: Rows, given: list[list[DeviceArray]], mask: DeviceArray, outputs: list[DeviceArray], taped: bool
+    ) -> tuple[list[DeviceArray], list[DeviceArray], StepTape | None]:
+        """Run a step that mixes samples with a mask."""
+        arguments = [[rows.plain(a, t.dtype) for a, t in zip(*pair)] for pair in zip(given, leaves_of(self))]
+        for y in outputs:
+            rows.script.fill(y.address, y.nbytes)
+        mask = rows.plain(mask, "bool")
+        rows.finish(self.allocate)
+        _, finals, tape = step_by_step(self, rows.special, arguments, outputs, mask, taped, rows.stream)
+        if not self.recurrence.zero_output_for_mask:
+            rows = Rows(self, Script(), rows.special, rows.stream)
+            for y in outputs:
+                rows.held(y, mask)
+            rows.finish(self.allocate)
+        return (*self._answers(outputs, finals), tape)
 
     def _answers(
         self, outputs: list[DeviceArray], states: list[DeviceArray]
@@ -207,20 +209,16 @@ class CudaEngine:
             [_as_bools(s, t.dtype) for s, t in zip(states, graph.states)],
         )
 
-    def _hold(self, special: Specialised, outputs: list[DeviceArray], mask: DeviceArray, stream: int) -> None:
-        rows = Rows(self, Script(), special, stream)
-        for y in outputs:
-            rows.held(y, mask)
-        rows.finish(self.allocate)
-
     def one_step(self) -> CudaEngine:
         """Return an engine for single steps of the same recurrence, with the same compiled code."""
         one = CudaEngine(Recurrence(self.recurrence.graph), self.device, self.strategy, self.tile)
         one.kernels, one.allocate, one.choice = self.kernels, self.allocate, self.choice
         one._special, one._helpers, one._unchecked = self._special, self._helpers, self._unchecked
+        one._graphs = self._graphs
         return one
 
-    def _choose(self, compiled: Compiled, batch: int) -> Choice:
+    def chosen(self, compiled: Compiled, batch: int) -> Choice:
+        """Return how calls of some samples are spread over the device."""
         return choose(compiled.forward, compiled.mixes, batch, self.device.limits, self.tile, self.strategy)
 
     # --- backward -------------------------------------------------------------------------------------------------
@@ -229,7 +227,12 @@ class CudaEngine:
         self, tape: Tape | StepTape, d_outputs: Sequence[Any], d_states: Sequence[Any], stream: int | None = None
     ) -> Gradients:
         """Walk the steps from the last to the first; see `Engine`. stream: None for that of the forward run."""
-        stream = tape.stream if stream is None else stream
+        with self.alone():
+            return self._backward(tape, d_outputs, d_states, tape.stream if stream is None else stream)
+
+    def _backward(
+        self, tape: Tape | StepTape, d_outputs: Sequence[Any], d_states: Sequence[Any], stream: int
+    ) -> Gradients:
         special = tape.special
         script = Script()
         rows = Rows(self, script, special, stream)
@@ -241,47 +244,31 @@ class CudaEngine:
                 given = [rows.collected(d, tape.mask) for d in given]
             rows.finish(self.allocate)
             return steps_back(self, tape, given, ends, stream)
-        packed = tape.packed
-        if packed is not None:
-            if not self.recurrence.zero_output_for_mask:
-                given = [rows.collected(d, packed.mask) for d in given]
-            ends = [rows.cleared(rows.reordered(d, packed), packed) for d in ends]
         found = [
             [rows.new(a.shape, special.dtype) if leaf.dtype == "float" else None for a, leaf in zip(arrays, leaves)]
-            for arrays, leaves in zip(tape.arguments, self._leaves())
+            for arrays, leaves in zip(tape.arguments, leaves_of(self))
         ]  # fmt: skip
-        if packed is not None:
-            for d in found[0]:
-                if d is not None:
-                    script.fill(d.address, d.nbytes)
-        plan = self._plan(tape, "backward", batch, length)
-        arrays = [a.address for group in tape.arguments for a in group]
-        arrays += [tape.kept.address, *(d.address for d in (*given, *ends))]
-        arrays += [0 if d is None else d.address for group in found for d in group]
-        self._run(script, plan, [*arrays, 0], tape.choice, packed, stream)
-        if packed is not None:
-            found[1:3] = [[None if d is None else rows.restored(d, packed) for d in group] for group in found[1:3]]
+        plan = self.plan(tape, "backward", batch, length)
+        backward_pass(self, rows, tape, plan, given, ends, found)
         rows.finish(self.allocate)
         return Gradients(*found)  # type: ignore[arg-type]
 
-    def _leaves(self) -> Any:
-        graph = self.recurrence.graph
-        return graph.sequences, graph.constants, graph.states, [p.tensor for p in graph.parameters]
-
     # --- running --------------------------------------------------------------------------------------------------
 
-    def _plan(self, tape: Tape, kind: str, batch: int, length: int) -> Plan:
+    def plan(self, tape: Tape, kind: str, batch: int, length: int) -> Plan:
+        """Return the plan of a program for a call's sizes."""
         deal = whole_batch if tape.packed is None else most_rows
         key = (batch, length, tape.choice.shards, self.recurrence.truncate)
-        return tape.special.plan(kind, deal(*key), length, 1, (deal.__name__, *key))
+        plan = tape.special.plan(kind, deal(*key), length, 1, (deal.__name__, *key))
+        check_sizes(plan.kernels.source, max(plan.limit, *(shard.count for shard, _ in plan.shards)))
+        return plan
 
-    def _run(
-        self, script: Script, plan: Plan, arrays: list[int], choice: Choice, packed: Packed | None, stream: int
-    ) -> None:
+    def put(self, script: Script, plan: Plan, arrays: list[int], tape: Tape) -> None:
         """Put the launches of a plan into a script. arrays: addresses of all but scratch memory."""
-        scratch = self.allocate(max(1, plan.scratch), stream)
+        choice, packed, stream = tape.choice, tape.packed, tape.stream
+        scratch = self.allocate(max(1, plan.scratch), stream) if tape.scratch is None else tape.scratch
         script.keep(scratch)
-        fixed = self._fixed(plan, stream)
+        fixed = self._fixed(plan)
         places = [*arrays, scratch.address]
 
         def address(place: Place) -> int:
@@ -344,41 +331,47 @@ class CudaEngine:
     def remember(self, head: Any, script: Script, stream: int) -> None:
         """Keep the words of a call in which an index may be out of range until somebody asks."""
         if script.flags:
-            self._unchecked.append((head, script, stream))
+            self._unchecked.append((head, script.flags, stream))
             del self._unchecked[:-REMEMBERED]
 
     def check_indices(self) -> None:
         """Wait for the last calls, and see whether all their indices were in range. Errors: IndexError."""
-        calls, self._unchecked = self._unchecked, []
-        for head, script, stream in calls:
-            words = np.empty(len(script.words), np.int64)
-            self.device.download(words, head.address, stream)
-            if words[script.flags].any():
-                raise IndexError("take: an index is out of range")
+        with self.alone():
+            calls = self._unchecked[:]
+            self._unchecked.clear()
+            for head, flags, stream in calls:
+                words = np.empty(max(flags) + 1, np.int64)
+                self.device.download(words, head.address, stream)
+                if words[flags].any():
+                    raise IndexError("take: an index is out of range")
 
     # --- memory ---------------------------------------------------------------------------------------------------
 
-    def _fixed(self, plan: Plan, stream: int) -> dict[int, int]:
+    def _fixed(self, plan: Plan) -> dict[int, int]:
         """Return the addresses of a plan's own arrays on the device, copied there once."""
         held = next((thing for thing in plan.kept if isinstance(thing, dict)), None)
         if held is None:
             arrays = {
                 id(place.fixed): place.fixed for _, own in plan.shards for place in own if place.fixed is not None
             }
-            held = {}
-            for key, array in arrays.items():
-                memory = self.device.allocate(array.nbytes, stream)
-                self.device.upload(memory.address, np.ascontiguousarray(array), stream)
-                held[key] = memory
-            self.device.synchronize(stream)  # once for each set of sizes: later calls may be on other streams
+            held = {key: Constant(self.device, array) for key, array in arrays.items()}
             plan.kept.append(held)
-        return {key: memory.address for key, memory in held.items()}
+        return {key: constant.address for key, constant in held.items()}
 
 
 @lru_cache(maxsize=64)
 def most_rows(batch: int, time: int, shards: int, truncate: int | None) -> tuple[Shard, ...]:
     """Return shards as a mask deals them, for the most rows that it may leave: what memory must be there."""
     return masked_batch(np.ones((batch, time), bool), shards, truncate)[0]
+
+
+def check_sizes(source: Source, rows: int) -> None:
+    """See that places of a program's loops are 32-bit numbers. rows: the most that one goes over."""
+    for memory in source.memory:
+        if sized(memory.size, rows) >= MOST:
+            raise ValueError(
+                f"{rows} rows of {memory.name} are {sized(memory.size, rows):,} numbers; at most {MOST - 1:,}"
+            )
 
 
 def _as_bools(array: DeviceArray, kind: str) -> DeviceArray:

@@ -38,7 +38,7 @@ class Graph:
                 device.launch(kernel.handle, blocks, kernel.threads, (*places, a, b), own, False)
 
         self.handle = device.record(launch)
-        weakref.finalize(self, device.forget, self.handle)
+        weakref.finalize(self, device.give_back, "cuGraphExecDestroy", self.handle)
 
     def run(self, words: np.ndarray, stream: int) -> None:
         self.device.upload(self.memory.address, words, stream)

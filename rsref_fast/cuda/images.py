@@ -30,8 +30,14 @@ class Image:
 def versions() -> str:
     """Return what an image depends on besides its source."""
     own = disk.key_of("".join(p.read_text() for p in sorted(Path(__file__).parent.glob("*.py"))))
-    packages = [f"{name} {importlib.metadata.version(name)}" for name in ("numba-cuda", "llvmlite", "nvidia-nvvm")]
-    return " ".join([own, *packages])
+    return " ".join([own, *(f"{name} {_version(name)}" for name in ("numba-cuda", "llvmlite", "nvidia-nvvm"))])
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:  # NVVM of a toolkit that the system has
+        return "none"
 
 
 def image_of(

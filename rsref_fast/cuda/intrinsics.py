@@ -54,6 +54,21 @@ def at(typing_context, pointer, place):
     return pointer(pointer, I64), generate
 
 
+@intrinsic
+def four_at(typing_context, pointer, place):
+    """The four elements from a place on, which begins at 16 bytes: read at once, or in two halves."""
+
+    def generate(context, builder, signature, arguments):
+        element = context.get_data_type(signature.args[0].dtype)
+        place = builder.gep(arguments[0], [arguments[1]], source_etype=element)
+        vector = ir.VectorType(element, 4)
+        four = builder.load(builder.bitcast(place, vector.as_pointer()), align=16, typ=vector)
+        parts = [builder.extract_element(four, ir.Constant(ir.IntType(32), i)) for i in range(4)]
+        return context.make_tuple(builder, signature.return_type, parts)
+
+    return types.UniTuple(pointer.dtype, 4)(pointer, I64), generate
+
+
 def _on_words(name: str) -> Any:
     """Return an intrinsic on two integers of at most 32 bits: a 64-bit division takes tens of instructions."""
 
@@ -121,6 +136,7 @@ def meet_in_grid(typing_context):
         context.active_code_library.use_cooperative = True
         handle = nvvmutils.declare_cudaCGGetIntrinsicHandle(builder.module)
         synchronize = nvvmutils.declare_cudaCGSynchronize(builder.module)
+        synchronize.attributes.add("convergent")
         one, zero = (context.get_constant(types.int32, n) for n in (1, 0))
         builder.call(synchronize, [builder.call(handle, [one]), zero])
         return context.get_dummy_value()

@@ -26,22 +26,23 @@ class DeviceFunction(CUDADispatcher):  # type: ignore[misc]
                 self.py_func, return_type, args, nvvm_options={"opt": 3, "fastmath": False}, cc=BASE,
                 forceinline=self.targetoptions["forceinline"],
             )  # fmt: skip
-            if self.targetoptions["apart"]:
-                for module in found.library.modules:
-                    for function in module.functions:
-                        if function.name == found.fndesc.llvm_func_name:
-                            function.attributes.add("noinline")
+            for module in found.library.modules:
+                for function in module.functions:
+                    if not function.is_declaration:
+                        function.attributes.add("convergent")  # NVVM takes it away where no threads meet
+                    if self.targetoptions["apart"] and function.name == found.fndesc.llvm_func_name:
+                        function.attributes.add("noinline")
             self.overloads[args] = found
             found.target_context.insert_user_function(found.entry_point, found.fndesc, [found.library])
         return self.overloads[args]
 
 
-def device(function: Any) -> DeviceFunction:
-    """Turn a Python function into one that kernels call."""
+def device(function: Any, apart: bool = False) -> DeviceFunction:
+    """Turn a Python function into one that kernels call. apart: and never take in."""
     options = {
         "device": True, "debug": False, "lineinfo": False, "opt": True, "fastmath": False, "forceinline": False,
         "inline": "never", "extensions": [], "link": [], "launch_bounds": None, "lto": False,
-        "apart": False,
+        "apart": apart,
     }  # fmt: skip
     return DeviceFunction(function, targetoptions=options)
 
@@ -58,8 +59,7 @@ def unit_decorator() -> Callable[[Any], DeviceFunction]:
         code = function.__code__
         key = code.co_code, code.co_consts[1:], code.co_names, code.co_varnames
         if key not in known:
-            known[key] = device(function)
-            known[key].targetoptions["apart"] = True
+            known[key] = device(function, apart=True)
         return known[key]
 
     return unit

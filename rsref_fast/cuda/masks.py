@@ -46,8 +46,9 @@ class Rows:
         """Return an array with nothing in it."""
         size = int(np.prod(shape, dtype=int)) * dtype.itemsize
         memory = self.engine.allocate(max(1, size), self.stream)
-        place = (self.engine.device.dlpack_kind, self.engine.device.number)
-        return DeviceArray(memory.address, shape, dtype, memory, self.stream, None, place)
+        device = self.engine.device
+        place = (device.dlpack_kind, device.number)
+        return DeviceArray(memory.address, shape, dtype, memory, self.stream, None, place, device)
 
     def plain(self, array: DeviceArray, kind: str) -> DeviceArray:
         """Return an array as kernels read it: row-major, of the dtype of a kind; the same one if it is."""
@@ -93,11 +94,13 @@ class Rows:
     def reordered(self, array: DeviceArray, packed: Packed) -> DeviceArray:
         return self._moved("reorder", array, packed)
 
-    def restored(self, array: DeviceArray, packed: Packed) -> DeviceArray:
-        return self._moved("restore", array, packed)
+    def restored(self, array: DeviceArray, packed: Packed, target: DeviceArray | None = None) -> DeviceArray:
+        return self._moved("restore", array, packed, target)
 
-    def _moved(self, name: str, array: DeviceArray, packed: Packed) -> DeviceArray:
-        target = self.new(array.shape, array.dtype)
+    def _moved(
+        self, name: str, array: DeviceArray, packed: Packed, target: DeviceArray | None = None
+    ) -> DeviceArray:  # fmt: skip
+        target = self.new(array.shape, array.dtype) if target is None else target
         self._rows(name, array, [array.address, packed.order, target.address])
         return target
 
@@ -164,7 +167,7 @@ class Rows:
             raise ValueError(f"{len(values)} {name} gradients are needed (None for zero); got {len(given)}")
         found = []
         for i, (d, value) in enumerate(zip(given, values)):
-            own = None if d is None else device_array(d, f"the gradient of {name} {i}")
+            own = None if d is None else device_array(d, f"the gradient of {name} {i}", self.engine.device, self.stream)
             if own is not None and own.shape != value.shape:
                 raise ValueError(f"{name} {i} has shape {value.shape}; its gradient has shape {own.shape}")
             if own is None:

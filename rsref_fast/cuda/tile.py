@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 
 @dataclass(frozen=True)
 class Tile:
-    """`across` x `down` threads, each with `wide` x `high` results, `depth` terms at a time."""
+    """`parts` times `across` x `down` threads, each with `wide` x `high` results.
+
+    depth: float32 terms of each result that are in shared memory at a time, of which a part has every `parts`th one;
+    of float64 it is half as many. Errors: ValueError if the threads cannot share out what is fetched.
+    """
 
     across: int
     down: int
     wide: int
     high: int
     depth: int
+    parts: int
+
+    def __post_init__(self) -> None:
+        for lines in (self.rows, self.columns):
+            if self.threads % (self.near * lines) or self.depth // 2 % (self.threads // lines):
+                raise ValueError(f"{self.threads} threads do not share out {lines} x {self.depth} numbers")
 
     @property
     def threads(self) -> int:
-        return self.across * self.down
+        return self.across * self.down * self.parts
 
     @property
     def columns(self) -> int:
@@ -27,6 +38,12 @@ class Tile:
     def rows(self) -> int:
         return self.down * self.high
 
+    @cached_property
+    def near(self) -> int:
+        """How many neighbours in memory are fetched together where a matrix's columns are: 32 bytes, if that fits."""
+        fits = (n for n in (8, 4, 2) if self.threads % (n * self.rows) == self.threads % (n * self.columns) == 0)
+        return next(fits, 1)
 
-USUAL = Tile(across=32, down=8, wide=1, high=2, depth=32)
-"""Sixteen rows, so that a small batch wastes little, and a warp for each 32 columns, which lie together in memory."""
+
+USUAL = Tile(across=4, down=4, wide=4, high=4, depth=128, parts=16)
+"""Sixteen rows, so that a small batch wastes little; a warp for each part."""

@@ -13,6 +13,7 @@ imported.
 import ctypes
 import re
 from ctypes import c_int64, c_size_t, c_void_p
+from functools import cache
 
 import llvmlite.binding as llvm
 import numpy as np
@@ -172,7 +173,7 @@ class Kernel:
             module.link_in(llvm.parse_assembly(text))
         module.triple = llvm.get_default_triple()
         module.verify()
-        target = llvm.Target.from_default_triple().create_target_machine(opt=1)
+        target = llvm.Target.from_default_triple().create_target_machine(opt=0)
         self.engine = llvm.create_mcjit_compiler(module, target)
         self.engine.finalize_object()
         self.start = self.engine.get_function_address("emu_start")
@@ -186,8 +187,7 @@ class Kernel:
         self._word("emu_kernel")[0] = self.entry
         ctypes.memmove(self.engine.get_global_value_address("emu_arguments"), (c_int64 * 6)(*arguments), 48)
         total = blocks * threads
-        stacks = np.empty(total * STACK_BYTES, np.uint8)
-        contexts = np.zeros(total * CONTEXT_BYTES + 64, np.uint8)
+        stacks, contexts = _room(total)
         shared = np.full(blocks * (self.shared_bytes + 64) + 64, POISON, np.uint8)
         records = np.zeros((total, WORDS), np.int64)
         numbers = np.arange(total)
@@ -229,6 +229,19 @@ class Kernel:
         c_int64.from_address(context + 16).value = stack
         c_size_t.from_address(context + 32).value = STACK_BYTES
         _libc.makecontext(context, self.start, 0)
+
+
+@cache
+def _rooms():
+    return []
+
+
+def _room(total):
+    """Return stacks and contexts for some threads, the same memory for every launch: fresh pages cost most of it."""
+    rooms = _rooms()
+    if not rooms or len(rooms[0]) < total * STACK_BYTES:
+        rooms[:] = [np.empty(total * STACK_BYTES, np.uint8), np.zeros(total * CONTEXT_BYTES + 64, np.uint8)]
+    return rooms
 
 
 def _aligned(array):

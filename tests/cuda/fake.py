@@ -23,6 +23,9 @@ ATTRIBUTES = {
     "COMPUTE_CAPABILITY_MINOR": 0,
 }
 
+BOUND = ("cuLaunchKernel", "cuLaunchCooperativeKernel", "cuModuleLoadData", "cuMemAlloc", "cuMemFree", "cuMemFreeAsync")
+"""Some functions that need a current context: a thread of the caller's has none."""
+
 _kernels = {}
 _codes = []
 
@@ -48,11 +51,14 @@ class Driver:
         self.launches = []
         self.backwards = False
         self.recording = None
+        self.bound = 0
+        self.waiting = []
 
     def __getattribute__(self, name):
         if name.startswith("cu"):
             used = object.__getattribute__(self, "used")
             used[name] = used.get(name, 0) + 1
+            assert self.bound or name not in BOUND, f"{name} is called where no context is current"
         return object.__getattribute__(self, name)
 
     def cuInit(self, flags):
@@ -67,8 +73,13 @@ class Driver:
     def cuDevicePrimaryCtxRetain(self, device):
         return 0, 1
 
-    def cuCtxSetCurrent(self, context):
+    def cuCtxPushCurrent(self, context):
+        self.bound += 1
         return (0,)
+
+    def cuCtxPopCurrent(self):
+        self.bound -= 1
+        return 0, 1
 
     def cuCtxGetDevice(self):
         return 0, 0
@@ -81,6 +92,9 @@ class Driver:
 
     def cuModuleGetFunction(self, module, name):
         return 0, module
+
+    def cuFuncLoad(self, function):
+        return (0,)
 
     def cuOccupancyMaxActiveBlocksPerMultiprocessor(self, function, threads, shared):
         return 0, 1
@@ -144,6 +158,26 @@ class Driver:
         address = whole.ctypes.data + start
         self.memory[address] = whole, start, size
         return 0, address
+
+    def cuMemAlloc(self, size):
+        return self.cuMemAllocAsync(size, 0)
+
+    def cuMemFree(self, address):
+        return self.cuMemFreeAsync(address, 0)
+
+    def cuEventCreate(self, flags):
+        return 0, []
+
+    def cuEventRecord(self, event, stream):
+        event.append(stream)
+        return (0,)
+
+    def cuStreamWaitEvent(self, stream, event, flags):
+        self.waiting.append((stream, *event))
+        return (0,)
+
+    def cuEventDestroy(self, event):
+        return (0,)
 
     def cuMemFreeAsync(self, address, stream):
         whole, start, size = self.memory.pop(address)

@@ -14,7 +14,7 @@ from rsref_fast.cuda.tile import Tile
 from rsref_fast.cuda.words import CUTTING, NUMBERS
 from tests.cuda.emulator import POISON, Kernel
 
-TILE = Tile(across=4, down=3, wide=1, high=2, depth=5)
+TILE = Tile(across=2, down=3, wide=3, high=1, depth=8, parts=2)
 """Twelve threads: neither they nor what they compute at once divides the sizes of the tests."""
 
 

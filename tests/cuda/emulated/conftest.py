@@ -10,5 +10,10 @@ VARIABLE = "LLVMLITE_ENABLE_IR_LAYER_TYPED_POINTERS"
 
 if os.environ.get(VARIABLE) != "0" or find_spec("numba_cuda") is None:
     collect_ignore_glob = ["test_*.py"]
-elif not (find_spec("torch") and find_spec("keras")):
-    collect_ignore = ["test_torch.py"]
+else:
+    collect_ignore = [f"test_{name}.py" for name in ("torch", "jax") if not (find_spec(name) and find_spec("keras"))]
+
+if find_spec("numba_cuda"):
+    from tests.cuda.sparing import spare
+
+    spare()

@@ -83,7 +83,7 @@ def test_arrays_of_other_types_and_strides(device):
     engine = ThereAndBack(own, device).engine
     values = arguments.sequences[0].astype(np.float32)
     memory = fake.OnDevice(device, np.ascontiguousarray(values.transpose(1, 2, 0)))
-    base = device_array(memory)
+    base = device_array(memory, "x", device, 0)
     strided = DeviceArray(base.address, (2, 4, 3), base.dtype, memory, 0, (4, 24, 8))
     given = [strided, fake.OnDevice(device, arguments.sequences[1].astype(np.int32))]
     rest = [[fake.OnDevice(device, a) for a in group] for group in (arguments.states, arguments.parameters)]

@@ -19,10 +19,8 @@ def test_values_and_gradients(name, dtype):
     own = recurrence(name)
     engine = FastEngine(own, Emulated)
     for mask in (None, MASK):
-        check(
-            own, random_arguments(own, batch=3, steps=4, mask=mask), dtype=dtype, engine=engine, split=Split(1, 1),
-            inference=dtype is np.float32,
-        )  # fmt: skip
+        arguments = random_arguments(own, batch=3, steps=4, mask=mask)
+        check(own, arguments, dtype=dtype, engine=engine, split=Split(1, 1))
 
 
 @pytest.mark.parametrize("name", ["products", "reductions", "places"])

@@ -1,0 +1,146 @@
+"""Arrays of others read in place and ours read by them: what is refused, and who waits for whose stream."""
+
+import gc
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from rsref.testing.arguments import random_arguments
+from rsref_fast.cuda import arrays, engine, kernels
+from rsref_fast.cuda.arrays import CUDA, LEGACY, DeviceArray, device_array
+from rsref_fast.cuda.driver import Device
+from tests.cuda import fake
+from tests.cuda.on_device import ThereAndBack
+from tests.cuda.steps import recurrence_of
+
+GROUPS = ("sequences", "constants", "states", "parameters")
+
+
+@pytest.fixture(autouse=True)
+def device(monkeypatch):
+    monkeypatch.setattr(kernels.images, "image_of", fake.image_of)
+    return fake.new_device()
+
+
+def interface(**changes):
+    own = {"shape": (2,), "typestr": "<f4", "data": (64, False), "version": 3, "strides": None}
+    return SimpleNamespace(__cuda_array_interface__={**own, **changes})
+
+
+@pytest.mark.parametrize("typestr", ["<f2", ">f4", "<u8", "<c8"])
+def test_numbers_that_kernels_do_not_read(device, typestr):
+    with pytest.raises(TypeError, match=f"state 1 has dtype {typestr}; kernels read f4, f8"):
+        device_array(interface(typestr=typestr), "state 1", device, 0)
+
+
+def test_another_gpu(device):
+    given = DeviceArray(64, (2,), np.dtype("f4"), None, 0, None, (CUDA, 3))
+    with pytest.raises(TypeError, match="x is on GPU 3; the kernels are loaded on GPU 0"):
+        device_array(given, "x", device, 0)
+
+
+def test_streams_wait_for_those_in_whose_order_an_array_was_written(device):
+    device_array(interface(stream=5), "x", device, 7)
+    device_array(interface(stream=None), "x", device, 7)
+    device_array(interface(stream=7), "x", device, 7)
+    device_array(interface(stream=LEGACY), "x", device, 0)
+    assert device.api.waiting == [(7, 5)]
+
+
+def test_answers_are_waited_for_by_their_readers_stream(device):
+    own = recurrence_of("SimpleRNNCell")
+    there = ThereAndBack(own, device)
+    arguments = random_arguments(own, batch=2, steps=2).cast(np.float32)
+    given = [there._there(getattr(arguments, name)) for name in GROUPS]
+    (y,), _, _ = there.engine.forward(*given, taped=False, stream=5)
+    assert y.__cuda_array_interface__["stream"] == 5
+    for reader in (None, 5, -1, 9):
+        y.__dlpack__(stream=reader)
+    assert device.api.waiting == [(0, 5), (9, 5)]
+    for options in ({"copy": True}, {"dl_device": (CUDA, 1)}):
+        with pytest.raises(BufferError, match="not copied"):
+            y.__dlpack__(**options)
+
+
+class Producer:
+    """An array as another library gives it away: a capsule, on a device that is said to be a GPU."""
+
+    def __init__(self, array):
+        self.array = array
+        self.asked = []
+
+    def __dlpack_device__(self):
+        return CUDA, 0
+
+    def __dlpack__(self, stream=None):
+        self.asked.append(stream)
+        return self.array.__dlpack__()
+
+
+def test_capsules_of_others(device):
+    values = np.arange(24, dtype=np.int32).reshape(2, 3, 4).transpose(0, 2, 1)
+    producer = Producer(values)
+    found = device_array(producer, "x", device, 0)
+    assert (found.shape, found.dtype, found.address) == ((2, 4, 3), np.dtype("i4"), values.ctypes.data)
+    assert found.strides == values.strides
+    device_array(producer, "x", device, 7)
+    assert producer.asked == [LEGACY, 7]
+    with pytest.raises(TypeError, match="x has DLPack's dtype 5"):
+        device_array(Producer(np.zeros(2, np.complex64)), "x", device, 0)
+
+
+def test_a_capsule_is_given_back_once(device):
+    given_back = []
+
+    class Owner(np.ndarray):
+        def __del__(self):
+            given_back.append(self.shape)
+
+    producer = Producer(np.zeros(3).view(Owner))
+    found = device_array(producer, "x", device, 0)
+    del producer
+    gc.collect()
+    assert not given_back
+    del found
+    gc.collect()
+    assert given_back == [(3,)]
+
+
+def test_other_libraries_may_set_the_types_of_pythons_functions(device):
+    """JAX does, for a capsule of its own."""
+    import ctypes
+
+    function = ctypes.pythonapi.PyCapsule_New
+    kept = function.argtypes
+    function.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.CFUNCTYPE(None, ctypes.py_object)]
+    try:
+        memory = device.allocate(8, 0)
+        array = DeviceArray(memory.address, (2,), np.dtype("f4"), memory, 0, None, (1, 0))
+        assert np.from_dlpack(array).shape == (2,)
+    finally:
+        function.argtypes = kept
+    assert not arrays._alive
+
+
+def test_an_old_gpu_is_refused(monkeypatch):
+    monkeypatch.setitem(fake.ATTRIBUTES, "COMPUTE_CAPABILITY_MAJOR", 7)
+    with pytest.raises(ImportError, match=r"compute capability 7\.5 or newer; this one has 7\.0"):
+        Device(fake.Driver())
+
+
+def test_more_elements_than_are_counted_are_refused(device):
+    there = ThereAndBack(recurrence_of("LSTMCell"), device)
+    source = there.engine.specialised([(1, 2), (1, 4), (1, 4)], np.dtype("f4")).forward
+    engine.check_sizes(source, 2**27)
+    with pytest.raises(ValueError, match=r"268435456 rows of \w+ are 4,294,967,296 numbers"):
+        engine.check_sizes(source, 2**28)
+
+
+def test_a_recording_that_fails_is_ended(device):
+    def launch(stream):
+        raise ValueError("in the middle")
+
+    with pytest.raises(ValueError, match="in the middle"):
+        device.record(launch)
+    assert device.api.used["cuStreamEndCapture"] == device.api.used["cuStreamDestroy"] == 1

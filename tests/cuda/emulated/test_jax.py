@@ -1,0 +1,192 @@
+"""JAX's arrays through the engine for device arrays: XLA calls it, on the fake device, with the memory of the host.
+
+The same handler as for a GPU; the host has no streams, so that the handler asks XLA for one is tested by itself.
+"""
+
+import ctypes
+import os
+
+import numpy as np
+import pytest
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
+
+import jax
+import jax.numpy as jnp
+
+import rsref
+from keras_bridge.gradients import jax as jax_gradients
+from keras_bridge.gradients import jax_device
+from rsref.engine import ReferenceEngine
+from rsref.testing.arguments import random_arguments
+from rsref_fast.cuda import kernels, xla
+from rsref_fast.cuda.choice import Choice
+from rsref_fast.cuda.engine import CudaEngine
+from tests.cuda import fake
+from tests.cuda.kernels import TILE
+from tests.cuda.steps import MASK, recurrence_of
+from tests.fast.agreement import TOLERANCES, assert_agree
+from tests.fast.steps import recurrence
+
+GROUPS = ("sequences", "constants", "states", "parameters")
+CHOICES = [None, Choice("persistent", "grid", 1, 2), Choice("alternating", "grid", 1, 3)]
+
+
+@pytest.fixture(autouse=True)
+def device(monkeypatch):
+    monkeypatch.setattr(kernels.images, "image_of", fake.image_of)
+    jax_device.register("cpu")
+    return fake.new_device()
+
+
+def groups_of(arguments):
+    kinds = {"f": jnp.float32, "i": jnp.int32, "b": jnp.bool_}
+    return [[jnp.asarray(a, kinds[a.dtype.kind]) for a in getattr(arguments, name)] for name in GROUPS]
+
+
+def compare(engine, arguments, batch, steps):
+    """Compare values, without and with gradients, and gradients with the oracle's, under jit."""
+    arguments = arguments.cast(np.float32).cast(np.float64)
+    oracle = ReferenceEngine(engine.recurrence)
+    ys, ends, tape = arguments.forward(oracle)
+    mask = None if arguments.mask is None else jnp.asarray(arguments.mask)
+    rng = np.random.default_rng(0)
+    weights = [rng.normal(size=y.shape).astype(np.float32) for y in (*ys, *ends)]
+
+    def answers(groups, mask):
+        return jax_gradients.native(engine, groups, batch, steps, mask)
+
+    @jax.jit
+    def both(groups, mask):
+        found, pull = jax.vjp(lambda groups: answers(groups, mask), groups)
+        return found, pull([jnp.asarray(w) for w in weights])[0]
+
+    groups = groups_of(arguments)
+    plain, (found, gradients) = jax.jit(answers)(groups, mask), both(groups, mask)
+    for i, expected in enumerate((*ys, *ends)):
+        assert_agree(f"value {i}, inference", np.asarray(plain[i]), expected, TOLERANCES[np.float32])
+        assert_agree(f"value {i}", np.asarray(found[i]), expected, TOLERANCES[np.float32])
+    exact = [w.astype(np.float64) for w in weights]
+    right = oracle.backward(tape, exact[: len(ys)], exact[len(ys) :])
+    for name, group in zip(GROUPS, gradients, strict=True):
+        for i, (own, d) in enumerate(zip(group, getattr(right, name), strict=True)):
+            own = None if own.dtype == jax.dtypes.float0 else np.asarray(own)
+            assert_agree(f"gradient of {name} {i}", own, d, TOLERANCES[np.float32])
+
+
+@pytest.mark.parametrize("mask", [None, MASK], ids=["whole", "masked"])
+def test_values_and_gradients(device, mask):
+    for options in ({}, {"truncate": 2, "zero_output_for_mask": True}):
+        own = recurrence_of("LSTMCell", **options)
+        engine = CudaEngine(own, device, tile=TILE, rows=8)
+        for engine.choice in CHOICES:
+            compare(engine, random_arguments(own, batch=3, steps=5, mask=mask), 3, 5)
+
+
+def test_integers_that_come_in(device):
+    x, h = rsref.Input((), dtype="int"), rsref.Input((2,))
+    table = rsref.Parameter("table", np.random.default_rng(0).normal(size=(3, 2)))
+    new = rsref.ops.tanh(rsref.ops.embedding(x, table.tensor) + h)
+    own = rsref.RecurrentModel(x, new, h, new).recurrence
+    engine = CudaEngine(own, device, tile=TILE, rows=8)
+    compare(engine, random_arguments(own, batch=3, steps=4), 3, 4)
+
+
+def test_nobody_waits(device):
+    own = recurrence_of("LSTMCell")
+    engine = CudaEngine(own, device, tile=TILE, rows=8)
+    groups = groups_of(random_arguments(own, batch=3, steps=5))
+
+    def value(groups):
+        return jnp.sum(jax_gradients.native(engine, groups, 3, 5, None)[0])
+
+    gradients = jax.jit(jax.grad(value))
+    jax.block_until_ready(gradients(groups))
+    before = dict(device.api.used)
+    jax.block_until_ready(gradients(groups))
+    used = {name: count - before.get(name, 0) for name, count in device.api.used.items()}
+    for name in ("cuStreamSynchronize", "cuMemcpyDtoHAsync", "cuModuleLoadData"):
+        assert used.get(name, 0) == 0
+    assert used["cuMemAllocAsync"] == used["cuMemFreeAsync"] > 0
+
+
+def test_half_precision_is_answered_as_it_came(device):
+    own = recurrence_of("LSTMCell")
+    engine = CudaEngine(own, device, tile=TILE, rows=8)
+    arguments = random_arguments(own, batch=3, steps=5)
+    (expected,), _, _ = arguments.forward(ReferenceEngine(own))
+    halves = [[a.astype(jnp.bfloat16) for a in group] for group in groups_of(arguments)]
+    y = jax_gradients.native(engine, halves, 3, 5, None)[0]
+    assert y.dtype == jnp.bfloat16
+    np.testing.assert_allclose(np.asarray(y, np.float32), expected, rtol=0, atol=5e-2)
+
+
+def test_what_goes_wrong_is_xlas_error(device, monkeypatch):
+    own = recurrence_of("SimpleRNNCell")
+    engine = CudaEngine(own, device, tile=TILE, rows=8)
+    monkeypatch.setattr(fake.Driver, "cuLaunchKernel", lambda *arguments: (719,))
+    with pytest.raises(Exception, match="DeviceError: cuLaunchKernel: 719"):
+        jax.block_until_ready(jax_device.call(engine, groups_of(random_arguments(own, batch=2, steps=2)), 2, 2))
+
+
+def test_what_cannot_be_run_is_said(device):
+    own = recurrence("across samples")
+    engine = CudaEngine(own, device, tile=TILE, rows=8)
+    arguments = random_arguments(own, batch=3, steps=4)
+    with pytest.raises(NotImplementedError, match="mixes samples, with a mask"):
+        jax_device.call(engine, groups_of(arguments), 3, 4, jnp.ones((3, 4), bool))
+    h = rsref.Input((2,), dtype="int")
+    x = rsref.Input((2,), dtype="int")
+    with pytest.raises(NotImplementedError, match="state 0 is of ints"):
+        jax_device.check(rsref.RecurrentModel(x, rsref.ops.cast(h, "float"), h, h + x).recurrence)
+
+
+def test_a_handler_asks_for_the_stream():
+    """With a call frame made here, as XLA's header says."""
+    asked, ran = [], []
+
+    @xla._GET
+    def get(arguments):
+        arguments[0].stream = 4242
+        asked.append(arguments[0].context)
+
+    number = (ctypes.c_int64 * 1)(xla.number_of(lambda *call: ran.append(call)))
+    scalar = (ctypes.c_uint64 * 2)(0, ctypes.addressof(number))
+    attributes = (ctypes.c_uint64 * 1)(ctypes.addressof(scalar))
+    api = (ctypes.c_uint64 * 11)(*[0] * 10, ctypes.cast(get, ctypes.c_void_p).value)
+    buffers = [(ctypes.c_uint64 * 6)(48, 0, 11, data) for data in (64, 128, 192)]
+    given, answers = ((ctypes.c_uint64 * len(own))(*map(ctypes.addressof, own)) for own in (buffers[:2], buffers[2:]))
+    frame = (ctypes.c_uint64 * 22)()
+    frame[2], frame[3], frame[7], frame[9] = ctypes.addressof(api), 99, 2, ctypes.addressof(given)
+    frame[12], frame[14], frame[17], frame[20] = 1, ctypes.addressof(answers), 1, ctypes.addressof(attributes)
+    assert xla.handler(1)(ctypes.addressof(frame)) is None
+    assert (asked, ran) == ([99], [([64, 128], [192], 4242)])
+
+
+def test_a_layer_takes_the_kernels_where_jax_is_on_a_gpu(device, monkeypatch):
+    """With "auto", in training as well; the host is said to be a GPU."""
+    import keras
+
+    import keras_bridge as kb
+    from keras_bridge import fast_engine
+    from rsref_fast.cuda import driver
+
+    assert keras.backend.backend() == "jax"
+    monkeypatch.setattr(fast_engine, "_on_gpu", lambda: True)
+    monkeypatch.setattr(driver, "current", lambda: device)
+    x = np.random.default_rng(0).normal(size=(3, 4, 2)).astype(np.float32)
+
+    def trained(engine):
+        keras.utils.set_random_seed(1)
+        layer = kb.SimpleRNNCell(3).get_layer(engine=engine)
+        model = keras.Sequential([layer])
+        model.compile("sgd", "mse")
+        losses = model.fit(x, np.ones((3, 3), np.float32), epochs=2, batch_size=3, verbose=0).history["loss"]
+        return layer, losses
+
+    layer, losses = trained("auto")
+    assert 'engine "fast", the fastest that can run this step' in layer.explain()
+    launched = len(device.api.launches)
+    assert launched > 0
+    np.testing.assert_allclose(losses, trained("keras")[1], rtol=1e-5)
+    assert len(device.api.launches) == launched

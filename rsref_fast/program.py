@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 
 from rsref.graph import StepGraph, topological_order
+from rsref.ops.pointwise import Cast, Pointwise
 from rsref.tensor import Tensor
 from rsref_fast.concrete import Shape, concrete, shapes_of
 from rsref_fast.derivative import Derivative, differentiate
@@ -143,20 +145,38 @@ def _places(views: Mapping[Tensor, View]) -> dict[Tensor, int]:
 
 
 def _worth_keeping(step: StepGraph) -> Callable[[Tensor], bool]:
-    """Backward computes again what is a view, or depends on no step; the rest forward keeps."""
+    """Backward computes again what is a view, or depends on no step, or what few numbers are spread over many places.
+
+    The rest forward keeps.
+    """
     results = [*step.outputs, *step.new_states]
     rows = _known_rows(results)
     plan = schedule(results, rows, stepped=set(step.sequences), carried=set(step.states), needed=set(step.new_states))
-    once = set(plan.once)
+    once, fixed = set(plan.once), {t for t in rows if rows[t] is Rows.NONE or t in step.constants}
 
     def keep(tensor: Tensor) -> bool:
         if tensor not in rows:  # of forward's values, but not drawn
             stepped = any(leaf in step.sequences or leaf in step.states for leaf in topological_order([tensor]))
             return stepped and _known_rows([tensor])[tensor] is Rows.FIRST
         moves = tensor.op is not None and tensor.op.name in MOVING_OPS
-        return rows[tensor] is Rows.FIRST and tensor not in once and not moves
+        return rows[tensor] is Rows.FIRST and tensor not in once and not moves and not spread(tensor)
+
+    def spread(tensor: Tensor) -> bool:
+        """Whether a tensor is computed element by element of fewer numbers that a step has: so many are not kept."""
+        return 0 < sum(map(_width, sources(tensor))) < _width(tensor)
+
+    def sources(tensor: Tensor) -> set[Tensor]:
+        own = isinstance(tensor.op, Pointwise | Cast) or (tensor.op is not None and tensor.op.name in MOVING_OPS)
+        if own and tensor not in once:
+            return {source for operand in tensor.inputs for source in sources(operand)}
+        return set() if tensor in once or tensor in fixed else {tensor}
 
     return keep
+
+
+def _width(tensor: Tensor) -> int:
+    """Return how many values a sample has in a tensor."""
+    return prod(n or 0 for n in tensor.shape[1:])
 
 
 def _forward(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from rsref_fast.cpu.explain import machinery
 from rsref_fast.cpu.gradients import new_gradients
 from rsref_fast.cpu.kernels import Kernels
 from rsref_fast.cpu.memory import Arena
+from rsref_fast.cpu.parted import PartedEngine, PartedTape
 from rsref_fast.cpu.specialised import Specialised
 from rsref_fast.cpu.splitting import Split, split_of
 from rsref_fast.cpu.stepwise import step_by_step, steps_back
@@ -25,6 +27,7 @@ from rsref_fast.explain import explain
 from rsref_fast.numbered import as_one_sample, picks_samples
 from rsref_fast.packing import Shard, gathered_back, held, masked_batch, whole_batch
 from rsref_fast.program import build
+from rsref_fast.prologue import parted
 from rsref_fast.threads import get_num_threads
 
 Array = np.ndarray
@@ -70,6 +73,15 @@ class FastEngine:
         self._special: dict[Any, Specialised] = {}
         self._checked: dict[Any, Any] = {}
         self.picks = picks_samples(recurrence.graph)
+
+    @cached_property
+    def parted(self) -> PartedEngine | None:
+        """Two engines for training, if what depends on no step is worth going back through once only."""
+        parts = None if self.picks else parted(self.recurrence.graph)
+        if parts is None:
+            return None
+        whole = Recurrence(parts.first), replace(self.recurrence, graph=parts.step)
+        return PartedEngine(parts, *(FastEngine(own, self.kernels, self.threads) for own in whole))
 
     # --- compiling ------------------------------------------------------------------------------------------------
 
@@ -120,17 +132,27 @@ class FastEngine:
 
         Errors: ValueError if nothing is compiled yet and the step leaves inner lengths open.
         """
-        return "\n\n".join(
-            f"{s.dtype.name}, {', '.join(str(shape) for shape in key[1:]) or 'no inputs'}; "
-            f"{self.threads or get_num_threads()} threads\n"
-            f"{explain(s.compiled, s.dtype.itemsize)}\n{machinery(s, self.threads)}"
-            for key, s in self._compiled().items()
-        )
+        texts = []
+        for title, engine in self._known():
+            for key, s in engine._compiled().items():
+                shapes = ", ".join(str(shape) for shape in key[1:]) or "no inputs"
+                head = f"{title}{s.dtype.name}, {shapes}; {self.threads or get_num_threads()} threads"
+                texts.append(f"{head}\n{explain(s.compiled, s.dtype.itemsize)}\n{machinery(s, self.threads)}")
+        return "\n\n".join(texts)
 
     @property
     def source(self) -> str:
         """The generated source of all that is compiled."""
-        return "\n\n".join(f"{s.forward.text}\n\n{s.backward.text}" for s in self._compiled().values())
+        every = [s for _, engine in self._known() for s in engine._compiled().values()]
+        return "\n\n".join(f"{s.forward.text}\n\n{s.backward.text}" for s in every)
+
+    def _known(self) -> list[tuple[str, FastEngine]]:
+        """Return what there is to tell of, with titles: this engine, and for training those of a step's parts."""
+        every = [("", self)]
+        if self.parted is not None:
+            every += [("training, what depends on no step: ", self.parted.first)]
+            every += [("training, the steps: ", self.parted.step)]
+        return [pair for pair in every if pair[1]._special or not pair[1]._open()] or [("", self)]
 
     def _compiled(self) -> dict[Any, Specialised]:
         if not self._special:
@@ -166,8 +188,11 @@ class FastEngine:
         specs = self._specs(sequences, constants, states, parameters, mask, length, batch)
         floating = [a.dtype for a in (*parameters, *states, *sequences, *constants) if a.dtype.kind == "f"]
         dtype = np.result_type(np.float32, *floating)
-        special = self.specialised(sequences, constants, states, dtype)
         mask = None if mask is None or mask.all() else np.asarray(mask, bool)
+        if taped and self.parted is not None:
+            self.parted.first.split = self.parted.step.split = self.split
+            return self.parted.forward(sequences, constants, states, parameters, mask, steps, dtype)
+        special = self.specialised(sequences, constants, states, dtype)
         arguments = [[special.plain(a) for a in group] for group in (sequences, constants, states, parameters)]
         make = memory.empty if mask is None else memory.zeros
         outputs = [make((batch, length, *s[1:]), special.dtype_of(kind)) for s, kind in specs]
@@ -222,8 +247,11 @@ class FastEngine:
 
     # --- backward -------------------------------------------------------------------------------------------------
 
-    def backward(self, tape: Tape, d_outputs: Sequence[Array | None], d_states: Sequence[Array | None]) -> Gradients:
+    def backward(self, tape: Any, d_outputs: Sequence[Array | None], d_states: Sequence[Array | None]) -> Gradients:
         """Walk the steps from the last to the first; see `Engine`."""
+        if isinstance(tape, PartedTape):
+            assert self.parted is not None
+            return self.parted.backward(tape, d_outputs, d_states)
         special = tape.special
         d_outputs = checked_gradients("output", d_outputs, tape.outputs, special.dtype)
         d_states = checked_gradients("final state", d_states, tape.arguments[2], special.dtype)

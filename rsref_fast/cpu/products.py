@@ -34,6 +34,9 @@ def product(
     leading = target.shape[:-2]
     a, b = _leading(left, leading), _leading(right, leading)
     (rows, columns), depth = target.shape[-2:], left.shape[-1]
+    if columns == 1:
+        _one_column(function, target, a, b, accumulate)
+        return
     add = "1" if accumulate else "0"
     function.share()
     function.written.add(target.buffer)
@@ -50,6 +53,38 @@ def product(
         else:
             second = f"{places[1]}, {text_of(_stride(right, -2))}, {text_of(_stride(right, -1))}"
             function.add(f"multiply({sizes}, {first}, {second}, {last})")
+
+
+def _one_column(function: Function, target: View, left: View, right: View, accumulate: bool) -> None:
+    """Write the product with a single column: a panel, which has many, would mostly be computed for nothing."""
+    function.share()
+    function.reassociates = True
+    rows = text_of(target.shape[-2])
+
+    def product_of(i: Sequence[str]) -> str:
+        one, other = function.load(left, [*i, "r", "k"]), function.load(right, [*i, "k", "0"])
+        return f"{one.text} * {other.text}"
+
+    with function.nest(target.shape[:-2]) as i:
+        function.add(f"first = part({rows}, rank, size)")
+        function.add(f"last = part({rows}, rank + 1, size)")
+        if left.strides[-1] == 1:  # a sum along each row
+            function.add("for r in range(first, last):")
+            function.depth += 1
+            function.add("total = F(0)")
+            with function.loop("k", left.shape[-1]):
+                function.add(f"total += {product_of(i)}")
+            function.store(target, [*i, "r", "0"], "total", accumulate)
+            function.depth -= 1
+            return
+        if not accumulate:
+            function.add("for r in range(first, last):")
+            function.add(f"    {function.pointer(target.buffer)}[{function.place(target, [*i, 'r', '0'])}] = F(0)")
+        with function.loop("k", left.shape[-1]):  # row upon row of the transposed matrix
+            function.add("for r in range(first, last):")
+            function.depth += 1
+            function.store(target, [*i, "r", "0"], product_of(i), accumulate=True)
+            function.depth -= 1
 
 
 def _stride(view: View, axis: int) -> Length:

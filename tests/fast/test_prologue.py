@@ -1,0 +1,100 @@
+"""Steps of which a part depends on no step: it is gone back through once a call, and all gradients are the oracle's."""
+
+import numpy as np
+import pytest
+
+import rsref_fast
+from rsref import Input, RecurrentModel, cells, ops
+from rsref.cells import AttentionDecoderCell
+from rsref.tensor import Parameter
+from rsref.testing.arguments import random_arguments
+from rsref_fast.cpu.splitting import Split
+from rsref_fast.layout import Section
+from rsref_fast.prologue import parted
+from tests.fast.agreement import check
+
+MASK = np.array([[1, 0, 1, 1], [1, 1, 1, 1], [0, 0, 0, 0]], bool)
+
+
+def attending(outputs=False):
+    """A step that attends to a memory; its keys, and a gate of their sum, depend on no step."""
+    x, memory, flag, h = Input((4,)), Input((5, 3)), Input((1,), dtype="bool"), Input((4,))
+    rng = np.random.default_rng(0)
+    key, out, gate = (Parameter(n, rng.normal(size=(3, 4))) for n in ("key", "out", "gate"))
+    keys = memory @ key.tensor
+    open_ = ops.where(flag, ops.sigmoid(ops.sum(memory, 1) @ gate.tensor), ops.sum(memory, 1) @ key.tensor)
+    weights = ops.softmax(ops.einsum("btd,bd->bt", ops.tanh(keys), h), -1)
+    new = ops.tanh(x * open_ + ops.einsum("bt,btd->bd", weights, memory) @ out.tensor)
+    results = [new, open_] if outputs else new
+    layer = RecurrentModel(x, results, h, new, constants=[memory, flag])
+    layer.build((None, None, 4), [(None, 5, 3), (None, 1)])
+    return layer.recurrence
+
+
+@pytest.mark.parametrize("split", [None, Split(2, 1), Split(1, 2)])
+@pytest.mark.parametrize("outputs", [False, True])
+@pytest.mark.parametrize("mask", [None, MASK], ids=["whole", "masked"])
+def test_against_the_oracle(mask, outputs, split):
+    own = attending(outputs)
+    check(own, random_arguments(own, batch=3, steps=4, mask=mask), split=split)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_as_machine_code(dtype):
+    pytest.importorskip("numba")
+    own = attending()
+    check(own, random_arguments(own, batch=3, steps=4), target="cpu", threads=2, dtype=dtype)
+
+
+def test_a_single_precision_memory_beside_double_precision_weights():
+    own = attending()
+    arguments = random_arguments(own, batch=2, steps=3)
+    arguments.constants[0] = arguments.constants[0].astype(np.float32)
+    engine, given = rsref_fast.compile(own, target="interpreter"), arguments
+    exact = engine.reference.forward(
+        given.sequences, [given.constants[0].astype(float), given.constants[1]], given.states, given.parameters
+    )
+    found = engine.forward(given.sequences, given.constants, given.states, given.parameters)
+    np.testing.assert_allclose(found[0][0], exact[0][0], rtol=1e-12)
+
+
+def test_the_product_with_the_memory_is_no_part_of_the_step():
+    layer = AttentionDecoderCell(4).get_layer(decode=True, output_length=3)
+    layer.build((None, 5, 3))
+    parts = parted(layer.recurrence.graph)
+    assert "matmul" in [t.op.name for t in parts.first.order if t.op is not None]
+    assert {*parts.of_first} & {*parts.of_step} == set()
+    engine = rsref_fast.compile(layer, target="interpreter")
+    arguments = random_arguments(layer.recurrence, batch=2, steps=3)
+    ys, _, tape = arguments.forward(engine)
+    engine.backward(tape, [np.ones_like(y) for y in ys], [None] * len(arguments.states))
+    backward = next(iter(engine.parted.step._special.values())).compiled.backward
+    loop = [unit for unit in backward.units[Section.LOOP] if unit.tensors[0].op.name == "matmul"]
+    assert all(len(unit.shape) == 2 or 1 in unit.tensors[0].inputs[0].shape for unit in loop)
+    assert "training, what depends on no step" in engine.explain()
+
+
+def test_what_is_cheap_stays_in_the_step():
+    layer = cells.LSTMCell(4).get_layer()
+    layer.build((None, None, 3))
+    assert parted(layer.recurrence.graph) is None
+    x, c, h = Input((3,)), Input((3,)), Input((3,))
+    cheap = RecurrentModel(x, h, h, x + ops.tanh(c) * h, constants=c)
+    assert parted(cheap.recurrence.graph) is None
+
+
+@pytest.mark.parametrize("target", ["interpreter", "cpu"])
+def test_a_product_with_one_column(target):
+    """It is a loop of its own, as is the gradient of its column."""
+    if target == "cpu":
+        pytest.importorskip("numba")
+    x, h, c = Input((2, 20)), Input((20,)), Input((2, 1))
+    rng = np.random.default_rng(0)
+    column, row = Parameter("column", rng.normal(size=(20, 1))), Parameter("row", rng.normal(size=(1, 20)))
+    new = ops.tanh((h @ column.tensor) @ row.tensor + ops.sum(c, 1))
+    layer = RecurrentModel(x, new, [h, c], [new, x @ column.tensor])
+    layer.build((None, None, 2, 20))
+    for split in (Split(2, 1), Split(1, 2)):
+        own = layer.recurrence
+        engine = check(own, random_arguments(own, batch=3, steps=4), target=target, threads=2, split=split)
+    assert "total += " in engine.source

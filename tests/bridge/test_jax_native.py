@@ -85,6 +85,27 @@ def test_no_python_is_in_the_call():
     assert np.isfinite(np.asarray(y)).all()
 
 
+def test_what_depends_on_no_step_is_a_call_of_its_own():
+    """A decoder's keys: two calls of XLA forward, and gradients that flow from one to the other."""
+    keras.utils.set_random_seed(3)
+    layers = [
+        kb.cells.AttentionDecoderCell(4).get_layer(decode=True, output_length=3, engine=engine)
+        for engine in ("fast", "reference")
+    ]
+    found, called = [], []
+    for layer in layers:
+        layer.build((3, 5, 4))
+        layer.set_weights(layers[0].get_weights())
+        apply, values = function_of(layer)
+        before = len(jax_native._kept)
+        make = jax.jit(jax.value_and_grad(lambda x, values, f=apply: jnp.sum(jnp.sin(f(x, values))), argnums=(0, 1)))
+        found.append(jax.tree.leaves(make(jnp.asarray(X), values)))
+        called.append(len(jax_native._kept) - before)
+    assert called == [4, 0]
+    for a, b in zip(*found, strict=True):
+        assert_close(a, b, "float32")
+
+
 def test_vmap_and_scan():
     def vmapped(apply):
         return jax.jit(jax.vmap(lambda x, values: apply(x, values)[0], (0, None)))

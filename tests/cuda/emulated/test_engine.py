@@ -1,6 +1,8 @@
 """The engine for device arrays, on a fake device: packing, masks, shards, types, streams, and who waits for whom."""
 
 import gc
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -124,6 +126,27 @@ def test_memory_is_given_back(device):
         gc.collect()
         sizes.append(len(device.api.memory))
     assert sizes[1] == sizes[2]
+
+
+def test_threads_may_call_one_engine_at_once(device):
+    """Also where the words of a recorded graph are each call's own."""
+    own = recurrence_of("LSTMCell")
+    engine = ThereAndBack(own, device)
+    engine.engine.choice = ALTERNATING
+    given = [random_arguments(own, batch=3, steps=5, seed=seed).cast(np.float32) for seed in range(2)]
+    expected = [arguments.forward(engine)[0][0] for arguments in given]
+    assert not np.array_equal(*expected)
+
+    def many(i):
+        return [np.array_equal(given[i].forward(engine)[0][0], expected[i]) for _ in range(10)]
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            assert all(all(found) for found in pool.map(many, range(2)))
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def test_results_are_the_same_bit_by_bit(device):

@@ -72,3 +72,12 @@ def test_half_precision_is_answered_as_it_came(engine):
 
 def test_other_engines_are_left_alone():
     assert torch_gradients.native(ReferenceEngine(recurrence_of("LSTMCell")), [], 3, 5, None) is None
+
+
+def test_an_input_that_is_changed_before_backward_is_noticed(engine):
+    groups = groups_of(random_arguments(engine.recurrence, batch=3, steps=5))
+    x = groups[0][0].detach().clone()
+    y, *_ = torch_device.run(engine, [[x], *groups[1:]], 5, None)
+    x.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()

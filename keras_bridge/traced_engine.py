@@ -155,7 +155,7 @@ def run(
     answer = None
     if hasattr(backend, "native") and rows is not None and known is not None:
         groups = [[*sequences, *step_masks], [*constants, *sequence_masks], states, variables]
-        answer = backend.native(traced.engine, groups, dtypes, rows, known, mask)
+        answer = backend.native(traced.engine, groups, rows, known, mask, dtypes)
     if answer is None:
         answer = list(backend.call(forward, backward, arrays, list(zip(shapes, dtypes)), training))
     found, final_states = answer[: len(specs)], answer[len(specs) :]

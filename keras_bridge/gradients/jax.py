@@ -1,6 +1,6 @@
 """The custom-gradient call on JAX: `custom_vjp` around `pure_callback`; works under jit, grad and scan."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -48,9 +48,12 @@ def call(forward: Forward, backward: Backward, tensors: list[Any], specs: Any, t
 
 
 def native(
-    engine: Any, groups: list[list[Any]], dtypes: list[Any], batch: int, steps: int, mask: Any
+    engine: Any, groups: list[list[Any]], batch: int, steps: int, mask: Any, dtypes: Sequence[Any] = ()
 ) -> list[Any] | None:
-    """Return outputs and final states, computed on the arrays as they are; None where that cannot be."""
+    """Return outputs and final states, computed on the arrays as they are; None where that cannot be.
+
+    dtypes: of the answers, for engines of the host.
+    """
     if getattr(engine, "on_device", False):
         from keras_bridge.gradients import jax_device
 
@@ -59,7 +62,7 @@ def native(
         return None
     from keras_bridge.gradients import jax_native
 
-    return jax_native.call(engine, groups, dtypes, batch, steps, mask)
+    return jax_native.call(engine, groups, [*dtypes], batch, steps, mask)
 
 
 def _arrays(values: Any) -> Arrays:

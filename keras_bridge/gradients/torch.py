@@ -1,6 +1,6 @@
 """The custom-gradient call on PyTorch: an `autograd.Function` that runs on the host."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,7 +38,7 @@ def call(forward: Forward, backward: Backward, tensors: list[Any], specs: Any, t
     return list(_HostFunction.apply(forward, backward, *tensors))
 
 
-def native(engine: Any, groups: Any, rows: int, steps: int, mask: Any) -> list[Any] | None:
+def native(engine: Any, groups: Any, rows: int, steps: int, mask: Any, dtypes: Sequence[Any] = ()) -> list[Any] | None:
     """Run an engine for arrays on a GPU on the tensors as they are; None for an engine of the host's."""
     if not getattr(engine, "on_device", False):
         return None

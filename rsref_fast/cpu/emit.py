@@ -120,7 +120,7 @@ def named(lines: Sequence[str], pointers: Mapping[str, str]) -> list[str]:
 
 
 CPU = Target(
-    "rsref_fast.cpu.runtime", Function, loops.RULES, products.product, together,
+    "rsref_fast.cpu.runtime", Function, loops.RULES, products.product_or_sums, together,
     ordered=lambda lines, written, memory: [*lines], addressed=named,
 )  # fmt: skip
 

@@ -34,9 +34,6 @@ def product(
     leading = target.shape[:-2]
     a, b = _leading(left, leading), _leading(right, leading)
     (rows, columns), depth = target.shape[-2:], left.shape[-1]
-    if columns == 1:
-        _one_column(function, target, a, b, accumulate)
-        return
     add = "1" if accumulate else "0"
     function.share()
     function.written.add(target.buffer)
@@ -55,8 +52,15 @@ def product(
             function.add(f"multiply({sizes}, {first}, {second}, {last})")
 
 
-def _one_column(function: Function, target: View, left: View, right: View, accumulate: bool) -> None:
-    """Write the product with a single column: a panel, which has many, would mostly be computed for nothing."""
+def product_or_sums(
+    function: Function, target: View, left: View, right: View, panels: Buffer | None, accumulate: bool = False
+) -> None:
+    """Write a product as `product` does, but with a single column as loops: most of a panel would be for nothing."""
+    if target.shape[-1] != 1:
+        product(function, target, left, right, panels, accumulate)
+        return
+    left, right, target = flattened(left, right, target)
+    left, right = (_leading(view, target.shape[:-2]) for view in (left, right))
     function.share()
     function.reassociates = True
     rows = text_of(target.shape[-2])

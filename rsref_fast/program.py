@@ -154,6 +154,16 @@ def _worth_keeping(step: StepGraph) -> Callable[[Tensor], bool]:
     plan = schedule(results, rows, stepped=set(step.sequences), carried=set(step.states), needed=set(step.new_states))
     once, fixed = set(plan.once), {t for t in rows if rows[t] is Rows.NONE or t in step.constants}
 
+    sources: dict[Tensor, frozenset[Tensor]] = {}
+    for tensor in topological_order(results):
+        pointwise = isinstance(tensor.op, Pointwise | Cast) or (tensor.op is not None and tensor.op.name in MOVING_OPS)
+        if tensor in once or tensor in fixed:
+            sources[tensor] = frozenset()
+        elif pointwise:
+            sources[tensor] = frozenset().union(*(sources[operand] for operand in tensor.inputs))
+        else:
+            sources[tensor] = frozenset({tensor})
+
     def keep(tensor: Tensor) -> bool:
         if tensor not in rows:  # of forward's values, but not drawn
             stepped = any(leaf in step.sequences or leaf in step.states for leaf in topological_order([tensor]))
@@ -163,13 +173,7 @@ def _worth_keeping(step: StepGraph) -> Callable[[Tensor], bool]:
 
     def spread(tensor: Tensor) -> bool:
         """Whether a tensor is computed element by element of fewer numbers that a step has: so many are not kept."""
-        return 0 < sum(map(_width, sources(tensor))) < _width(tensor)
-
-    def sources(tensor: Tensor) -> set[Tensor]:
-        own = isinstance(tensor.op, Pointwise | Cast) or (tensor.op is not None and tensor.op.name in MOVING_OPS)
-        if own and tensor not in once:
-            return {source for operand in tensor.inputs for source in sources(operand)}
-        return set() if tensor in once or tensor in fixed else {tensor}
+        return 0 < sum(map(_width, sources[tensor])) < _width(tensor)
 
     return keep
 

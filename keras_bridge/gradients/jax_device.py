@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rsref.recurrence import Recurrence
+from rsref_fast import rows as kinds
 from rsref_fast.cpu.plan import Plan
 from rsref_fast.cuda import xla
 from rsref_fast.cuda.arrays import DeviceArray
@@ -46,6 +47,9 @@ def register(platform: str = "CUDA") -> None:
 def check(recurrence: Recurrence) -> None:
     """See that a step can be run. Errors: NotImplementedError, saying why not."""
     graph = recurrence.graph
+    found = kinds.rows_of([*graph.outputs, *graph.new_states])
+    if {kinds.Rows.MIXED, kinds.Rows.SUM} & {*found.values()}:
+        raise NotImplementedError("a step that mixes samples, which a mask may be given to, is not run on JAX on a GPU")
     for name, tensors in (("state", graph.states), ("output", graph.outputs)):
         for i, tensor in enumerate(tensors):
             if tensor.dtype != "float":
@@ -65,8 +69,6 @@ class _Call:
         specs = engine.reference.check(likes[0], likes[1], likes[2], likes[3], like, steps, batch)
         shapes = [v.shape[:1] + v.shape[2:] for v in groups[0]] + [v.shape for g in groups[1:3] for v in g]
         self.special = engine.specialised(shapes, dtype)
-        if self.masked and self.special.compiled.mixes:
-            raise NotImplementedError("a step that mixes samples, with a mask, is not run on JAX on a GPU")
         self.choice = engine.choice or engine.chosen(self.special.compiled, batch)
         self.outputs = [(batch, steps, *shape[1:]) for shape, _ in specs]
         self.finals = [v.shape for v in groups[2]]
@@ -136,7 +138,7 @@ def call(engine: CudaEngine, groups: list[list[Any]], batch: int, steps: int, ma
     """Return outputs and final states, differentiable. groups: sequences, constants, states and parameters.
 
     Half precision is computed in float32, and answered as it came. Errors: NotImplementedError for what `check`
-    refuses, and for a step that mixes samples, with a mask.
+    refuses.
     """
     check(engine.recurrence)
     floats = [v.dtype for group in groups for v in group if jnp.issubdtype(v.dtype, jnp.floating)]

@@ -19,6 +19,7 @@ from rsref_fast.cpu.jit import kernel, plain, summing
 from rsref_fast.cpu.meeting import meet, rank_of, size_of
 from rsref_fast.cpu.microkernel_shapes import Shape
 from rsref_fast.cpu.pointers import ADDRESSES, at, pointer_to
+from rsref_fast.frames import roomy
 
 ENTRY = types.int64(ADDRESSES, ADDRESSES, ADDRESSES)
 
@@ -106,7 +107,7 @@ def _ahead_of_time() -> Iterator[None]:
 def object_of(function: Any, signature: Any) -> tuple[bytes, str]:
     """Return a function that `jit` compiled, as an object file, and its name in it."""
     with _ahead_of_time():
-        function.compile(signature.args)
+        roomy(function.compile)(signature.args)
         found = function.overloads[tuple(signature.args)]
         return found.library.emit_native_object(), found.fndesc.llvm_func_name
 

@@ -39,15 +39,21 @@ class Shard:
 
 
 @lru_cache(maxsize=64)
-def whole_batch(batch: int, time: int, shards: int, truncate: int | None) -> tuple[Shard, ...]:
-    """Return shards of a batch in which every step is valid."""
+def whole_batch(
+    batch: int, time: int, shards: int, truncate: int | None, stretch: tuple[int, int] | None = None
+) -> tuple[Shard, ...]:
+    """Return shards of a batch in which every step is valid.
+
+    stretch: the steps that are computed, from one up to another, if not all; they begin where gradients are cut.
+    """
     bounds = [batch * i // shards for i in range(shards + 1)]
+    begin, end = stretch or (0, time)
     found = []
     for first, last in pairwise(bounds):
         n = last - first
-        t = np.arange(time if n else 0)
+        t = np.arange(begin, end if n else begin)
         pos = (np.arange(first, last) * time + t[:, None]).ravel()
-        cut = np.zeros(len(t), np.uint8) if truncate is None else ((t % truncate == 0) & (t > 0)).astype(np.uint8)
+        cut = np.zeros(len(t), np.uint8) if truncate is None else ((t % truncate == 0) & (t > begin)).astype(np.uint8)
         found.append(
             Shard(
                 count=n,
@@ -61,20 +67,27 @@ def whole_batch(batch: int, time: int, shards: int, truncate: int | None) -> tup
     return tuple(found)
 
 
-def masked_batch(mask: Array, shards: int, truncate: int | None) -> tuple[tuple[Shard, ...], Array]:
+def masked_batch(
+    mask: Array, shards: int, truncate: int | None, stretch: tuple[int, int] | None = None
+) -> tuple[tuple[Shard, ...], Array]:
     """Return shards of a batch of which only the steps where the mask (batch, time) holds are valid.
 
-    The second answer is the samples in the order in which the shards have them.
+    The second answer is the samples in the order in which the shards have them. stretch: as in `whole_batch`.
     """
-    time = mask.shape[1]
+    whole = mask.shape[1]
+    begin, end = stretch or (0, whole)
+    mask = mask[:, begin:end]
     lengths = mask.sum(1)
     order = np.argsort(-lengths, kind="stable")
     times = np.argsort(~mask, axis=1, kind="stable")
-    found = tuple(_shard(order[i::shards], lengths, times, time, truncate) for i in range(shards))
+    first = np.arange(len(mask)) * whole + begin
+    found = tuple(_shard(order[i::shards], lengths, times, first, truncate) for i in range(shards))
     return found, np.concatenate([order[i::shards] for i in range(shards)])
 
 
-def _shard(rows: Array, lengths: Array, times: Array, time: int, truncate: int | None) -> Shard:
+def _shard(rows: Array, lengths: Array, times: Array, first: Array, truncate: int | None) -> Shard:
+    """Return the shard of some samples. first: the place of each sample's first step."""
+    time = times.shape[1]
     own = lengths[rows]
     steps = int(own.max()) if len(own) else 0
     valid = np.arange(steps)[:, None] < own
@@ -89,23 +102,24 @@ def _shard(rows: Array, lengths: Array, times: Array, time: int, truncate: int |
     return Shard(
         count=len(rows),
         off=np.concatenate([[0], np.cumsum(valid.sum(1))]).astype(np.int64),
-        pos=(rows * time + when)[valid].astype(np.int64),
+        pos=(first[rows] + when)[valid].astype(np.int64),
         rid=np.broadcast_to(np.arange(len(rows)), valid.shape)[valid].astype(np.int64),
         cut=cut[valid].astype(np.uint8),
         cut_end=cut_end,
     )
 
 
-def held(values: Array, mask: Array) -> Array:
-    """Return outputs (batch, time, ...) in which masked steps repeat the last valid one, or zeros before any."""
-    last = np.maximum.accumulate(np.where(mask, np.arange(mask.shape[1]), -1), axis=1)
-    found = np.take_along_axis(values, np.maximum(last, 0).reshape(last.shape + (1,) * (values.ndim - 2)), axis=1)
-    found[last < 0] = 0
-    return found
+def hold(values: Array, mask: Array) -> None:
+    """Repeat in outputs (batch, time, ...), zero at masked steps, the last valid one there, if there was one."""
+    batch, time = mask.shape
+    last = np.maximum.accumulate(np.where(mask, np.arange(time), -1), axis=1)
+    where = ~mask & (last >= 0)
+    rows = values.reshape(batch * time, -1)
+    rows[where.ravel()] = rows[(np.arange(batch)[:, None] * time + last)[where]]
 
 
 def gathered_back(d: Array, mask: Array) -> Array:
-    """Return the gradient of `held`: each valid step gets its own and that of the masked ones that repeat it."""
+    """Return the gradient of `hold`: each valid step gets its own and that of the masked ones that repeat it."""
     total = np.zeros_like(d)
     waiting = np.zeros((len(d), *d.shape[2:]), d.dtype)
     for t in range(d.shape[1] - 1, -1, -1):

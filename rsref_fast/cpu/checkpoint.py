@@ -1,124 +1,88 @@
 """Less memory for training: forward keeps the states of a few steps only, and backward computes the rest again.
 
-A sequence is cut into stretches of twice the square root of its steps, so memory grows with that root, for one more
-forward run (T. Chen et al., "Training Deep Nets with Sublinear Memory Cost", arXiv 1604.06174).
+A sequence is cut into stretches of a few times the square root of its steps, so memory grows with that root, for one
+more forward run (T. Chen et al., "Training Deep Nets with Sublinear Memory Cost", arXiv 1604.06174). The last stretch
+is where backward begins: it is kept, and not run again.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
-from rsref.engine import Gradients, checked_gradients
-from rsref.recurrence import Recurrence
-from rsref_fast.cpu.engine import FastEngine
-from rsref_fast.cpu.kernels import Kernels
-from rsref_fast.packing import gathered_back, held
+from rsref.engine import Gradients
+from rsref_fast.cpu.engine import FastEngine, Tape
 
 Array = np.ndarray
-
-
-@dataclass
-class Checkpoints:
-    """What backward needs: the arguments, and for each stretch (from a step, up to one) the states at its start."""
-
-    sequences: list[Array]
-    constants: list[Array]
-    parameters: list[Array]
-    mask: Array | None
-    outputs: list[Array]
-    ends: list[Array]
-    stretches: list[tuple[int, int, list[Array]]]
+ROOTS = 2
+"""Square roots of the steps that a stretch has: longer ones are fewer and faster, and need more memory."""
 
 
 class CheckpointedEngine(FastEngine):
     """A fast engine whose forward keeps little; see `FastEngine`."""
 
-    def __init__(self, recurrence: Recurrence, kernels: type[Kernels], threads: int | None = None):
-        super().__init__(recurrence, kernels, threads)
-        self._inner = FastEngine(Recurrence(recurrence.graph, True, recurrence.truncate), kernels, threads)
-        self._inner._special = self._special
-
-    def forward(
-        self,
-        sequences: Sequence[Array],
-        constants: Sequence[Array],
-        states: Sequence[Array],
-        parameters: Sequence[Array],
-        mask: Array | None = None,
-        steps: int | None = None,
-        taped: bool = True,
-    ) -> tuple[list[Array], list[Array], Any]:
-        """Run the loop, stretch by stretch; see `Engine`."""
+    def _walk(self, tape: Tape, taped: bool) -> list[Array]:
         if not taped:
-            return super().forward(sequences, constants, states, parameters, mask, steps, taped)
-        length = self.reference.length(sequences, steps)
-        batch = next((len(a) for a in (*sequences, *constants, *states)), 1)
-        self._specs(sequences, constants, states, parameters, mask, length, batch)
-        tape = Checkpoints(list(sequences), list(constants), list(parameters), mask, [], [], [])
-        current = list(states)
-        for first, last in self._bounds(length):
-            tape.stretches.append((first, last, current))
-            outputs, current, _ = self._run(tape, first, last, current, False)
-            _put(tape.outputs, outputs, first, length)
-        tape.ends = current
-        if mask is not None and not self.recurrence.zero_output_for_mask:
-            tape.outputs = [held(y, mask) for y in tape.outputs]
-        return tape.outputs, current, tape
+            return super()._walk(tape, taped)
+        sequences, constants, states, parameters = tape.arguments
+        for stretch in self._stretches(tape.length):
+            part = replace(tape, arguments=[sequences, constants, states, parameters], stretch=stretch, parts=[])
+            states = self._run_forward(part, taped=stretch[1] == tape.length)
+            part.outputs = []
+            tape.parts.append(part)
+        return states
 
-    def _run(self, tape: Checkpoints, first: int, last: int, states: list[Array], taped: bool) -> Any:
-        part = slice(first, last)
-        mask = None if tape.mask is None else tape.mask[:, part]
-        given = [s[:, part] for s in tape.sequences], tape.constants, states, tape.parameters
-        return self._inner.forward(*given, mask=mask, steps=last - first, taped=taped)
-
-    def _bounds(self, length: int) -> list[tuple[int, int]]:
+    def _stretches(self, length: int) -> list[tuple[int, int]]:
         """Return the stretches; where gradients are cut every so many steps, they are cut between stretches too."""
-        size, cut = max(1, 2 * math.isqrt(length)), self.recurrence.truncate or 1
+        size, cut = max(1, ROOTS * math.isqrt(length)), self.recurrence.truncate or 1
         size = -(-size // cut) * cut
         return list(pairwise([*range(0, max(1, length), size), length]))
 
-    def backward(self, tape: Any, d_outputs: Sequence[Array | None], d_states: Sequence[Array | None]) -> Gradients:
-        """Walk the stretches from the last to the first, each forward again and then backward; see `Engine`."""
-        dtype = np.result_type(np.float32, *(a.dtype for a in (*tape.parameters, *tape.ends) if a.dtype.kind == "f"))
-        d_outputs = checked_gradients("output", d_outputs, tape.outputs, dtype)
-        flows: Sequence[Array | None] = checked_gradients("final state", d_states, tape.ends, dtype)
-        if tape.mask is not None and not self.recurrence.zero_output_for_mask:
-            d_outputs = [None if d is None else gathered_back(d, tape.mask) for d in d_outputs]
-        length = tape.stretches[-1][1]
-        total = Gradients([], [], [], [])
-        for first, last, states in reversed(tape.stretches):
-            _, _, inner = self._run(tape, first, last, states, True)
-            own = [None if d is None else d[:, first:last] for d in d_outputs]
-            part = self._inner.backward(inner, own, flows)
-            _put(total.sequences, part.sequences, first, length)
-            _add(total.constants, part.constants)
-            _add(total.parameters, part.parameters)
-            total.states = flows = part.states
-            if self.recurrence.truncate is not None and first > 0:
-                flows = [None if d is None else np.zeros_like(d) for d in flows]
+    def _walk_back(self, tape: Tape, d_outputs: list[Array], d_states: list[Array]) -> Gradients:
+        if not tape.parts:
+            return super()._walk_back(tape, d_outputs, d_states)
+        total: Gradients | None = None
+        for part in reversed(tape.parts):
+            done = None if total is None else total.sequences
+            own = self._run_backward(self._kept(tape, part), d_outputs, d_states, done)
+            if total is not None:
+                _add(own.constants, total.constants)
+                _add(own.parameters, total.parameters)
+            total = own
+            d_states = [np.zeros_like(s) if d is None else d for s, d in zip(part.arguments[2], own.states)]
+            if self.recurrence.truncate is not None:
+                d_states = [np.zeros_like(d) for d in d_states]
+        assert total is not None
         return total
 
+    def _kept(self, tape: Tape, part: Tape) -> Tape:
+        """Return a stretch's tape with what backward reads, and let go of it, or run forward again for it."""
+        if part.kept is not None or part.pieces is not None:
+            whole = replace(part)
+            part.kept = part.pieces = None
+            return whole
+        begin, end = part.steps
+        steps = (slice(begin, end),) if part.turned else (slice(None), slice(begin, end))
+        lengths = (end - begin, part.batch) if part.turned else (part.batch, end - begin)
+        again = replace(
+            part,
+            arguments=[[np.ascontiguousarray(a[steps]) for a in part.arguments[0]], *part.arguments[1:]],
+            mask=None if part.mask is None else part.mask[:, begin:end],
+            outputs=[np.zeros((*lengths, *y.shape[2:]), y.dtype) for y in tape.outputs],  # they were answered before
+            length=end - begin,
+            stretch=None,
+        )
+        self._run_forward(again, taped=True)
+        pieces = None if again.pieces is None else [(t + begin, *rest) for t, *rest in again.pieces]
+        return replace(part, kept=again.kept, pieces=pieces)
 
-def _put(whole: list[Any], parts: Sequence[Array | None], first: int, length: int) -> None:
-    """Write a stretch, from step `first` on, to its place in arrays of `length` steps, made with the first stretch."""
-    if not whole:
-        whole += [None if a is None else np.empty((len(a), length, *a.shape[2:]), a.dtype) for a in parts]
+
+def _add(whole: Sequence[Array | None], parts: Sequence[Array | None]) -> None:
+    """Add what is summed over all steps."""
     for into, part in zip(whole, parts):
-        if part is not None:
-            into[:, first : first + part.shape[1]] = part
-
-
-def _add(whole: list[Any], parts: Sequence[Array | None]) -> None:
-    """Add what is summed over all steps; the first stretch's is what it is added to."""
-    if not whole:
-        whole += parts
-        return
-    for into, part in zip(whole, parts):
-        if part is not None:
+        if into is not None and part is not None:
             into += part

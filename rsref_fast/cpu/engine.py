@@ -25,7 +25,7 @@ from rsref_fast.cpu.stepwise import step_by_step, steps_back
 from rsref_fast.cpu.stream import Stream
 from rsref_fast.explain import explain
 from rsref_fast.numbered import as_one_sample, picks_samples
-from rsref_fast.packing import Shard, gathered_back, held, masked_batch, whole_batch
+from rsref_fast.packing import Shard, gathered_back, hold, masked_batch, whole_batch
 from rsref_fast.program import build
 from rsref_fast.prologue import parted
 from rsref_fast.threads import get_num_threads
@@ -39,7 +39,9 @@ NOTHING = np.zeros(64, np.uint8)
 class Tape:
     """What backward needs of a forward run: its arguments, as kernels read them, and the memory that it filled.
 
-    order: with a mask, the samples as the shards have them; constants and states are in this order.
+    turned: whether sequences and outputs are (time, batch, ...), as kernels have them to which a batch is one sample.
+    order: with a mask, the samples as the shards have them. pieces: tapes of single steps, if the step mixes samples
+    and a mask leaves some out. stretch: the steps that were run, if not all. parts: tapes of stretches, if there are.
     """
 
     special: Specialised
@@ -47,11 +49,28 @@ class Tape:
     mask: Array | None
     outputs: list[Array]
     split: Split
+    batch: int
+    length: int
+    turned: bool
     shards: Sequence[Shard] = ()
     order: Array | None = None
     kept: Arena | None = None
-    pieces: list[Any] = field(default_factory=list)
-    """Tapes of single steps, if the step mixes samples and a mask leaves some out."""
+    pieces: list[Any] | None = None
+    stretch: tuple[int, int] | None = None
+    parts: list[Tape] = field(default_factory=list)
+
+    @property
+    def steps(self) -> tuple[int, int]:
+        """The steps that were run: from one, up to another."""
+        return self.stretch or (0, self.length)
+
+    def ordered(self) -> list[list[Array]]:
+        """Return the arguments with samples in the shards' order."""
+        if self.order is None:
+            return self.arguments
+        sequences, constants, states, parameters = self.arguments
+        mixed = ([a[self.order] for a in group] for group in (constants, states))
+        return [sequences, *mixed, parameters]
 
 
 class FastEngine:
@@ -81,7 +100,10 @@ class FastEngine:
         if parts is None:
             return None
         whole = Recurrence(parts.first), replace(self.recurrence, graph=parts.step)
-        return PartedEngine(parts, *(FastEngine(own, self.kernels, self.threads) for own in whole))
+        first, step = whole
+        return PartedEngine(
+            parts, FastEngine(first, self.kernels, self.threads), type(self)(step, self.kernels, self.threads)
+        )
 
     # --- compiling ------------------------------------------------------------------------------------------------
 
@@ -194,16 +216,21 @@ class FastEngine:
             return self.parted.forward(sequences, constants, states, parameters, mask, steps, dtype)
         special = self.specialised(sequences, constants, states, dtype)
         arguments = [[special.plain(a) for a in group] for group in (sequences, constants, states, parameters)]
+        turned = special.whole and mask is None
+        shapes = [((length, batch, *s[1:]) if turned else (batch, length, *s[1:]), kind) for s, kind in specs]
         make = memory.empty if mask is None else memory.zeros
-        outputs = [make((batch, length, *s[1:]), special.dtype_of(kind)) for s, kind in specs]
+        outputs = [make(shape, special.dtype_of(kind)) for shape, kind in shapes]
+        if turned:
+            arguments[0] = [time_first(a) for a in arguments[0]]
         rows = int(mask.sum()) if mask is not None else batch * length
         split = split_of(self.split, self.threads, special, batch, rows)
-        tape = Tape(special, arguments, mask, outputs, split)
-        if special.compiled.mixes and mask is not None:
-            return step_by_step(self, tape, length, taped)
-        finals = self._run_forward(tape, batch, length, taped)
+        tape = Tape(special, arguments, mask, outputs, split, batch, length, turned)
+        finals = self._walk(tape, taped)
+        if turned:
+            tape.outputs = [time_first(y) for y in outputs]
         if mask is not None and not self.recurrence.zero_output_for_mask:
-            tape.outputs = [held(y, mask) for y in outputs]
+            for y in outputs:
+                hold(y, mask)
         graph = self.recurrence.graph
         answers = [y.astype(bool) if t.dtype == "bool" else y for y, t in zip(tape.outputs, graph.outputs)]
         finals = [s.astype(bool) if t.dtype == "bool" else s for s, t in zip(finals, graph.states)]
@@ -218,31 +245,30 @@ class FastEngine:
             self._checked[key] = self.reference.check(*groups, mask, length, batch)
         return self._checked[key]
 
-    def _run_forward(self, tape: Tape, batch: int, length: int, taped: bool) -> list[Array]:
-        """Return the final states."""
+    def _walk(self, tape: Tape, taped: bool) -> list[Array]:
+        """Run all steps and return the final states."""
+        return self._run_forward(tape, taped)
+
+    def _run_forward(self, tape: Tape, taped: bool) -> list[Array]:
+        """Run the tape's steps and return the states after them."""
         special, split, truncate = tape.special, tape.split, self.recurrence.truncate
-        sequences, constants, states, parameters = tape.arguments
+        if special.compiled.mixes and tape.mask is not None:
+            return step_by_step(self, tape, taped)
         key = None
         if tape.mask is None:
-            key = batch, length, split.shards, truncate
-            tape.shards = whole_batch(batch, length, split.shards, truncate)
+            batch = 1 if tape.turned else tape.batch
+            key = batch, tape.length, split.shards, truncate, tape.stretch
+            tape.shards = whole_batch(*key)
         else:
-            tape.shards, tape.order = masked_batch(tape.mask, split.shards, truncate)
-            constants, states = ([a[tape.order] for a in group] for group in (constants, states))
-            tape.arguments = [sequences, constants, states, parameters]
-        outputs = tape.outputs
-        if special.whole:
-            key, tape.shards = (1, length, 1, truncate), whole_batch(1, length, 1, truncate)
-            sequences, outputs = ([time_first(a) for a in group] for group in (sequences, outputs))
-            tape.arguments = [sequences, constants, states, parameters]
-        plan = special.plan("forward" if taped else "inference", tape.shards, length, split.team, key)
+            tape.shards, tape.order = masked_batch(tape.mask, split.shards, truncate, tape.stretch)
+        sequences, constants, states, parameters = tape.ordered()
+        plan = special.plan("forward" if taped else "inference", tape.shards, tape.length, split.team, key)
         finals = [np.empty_like(s) for s in states]
-        tape.kept = Arena(plan.tape)
-        scratch = Arena(plan.scratch_bytes)
+        kept, scratch = Arena(plan.tape), Arena(plan.scratch_bytes)
         given = [*sequences, *constants, *states, *parameters]
-        plan.kernels.execute(plan, [*given, *outputs, *finals, tape.kept.bytes, scratch.bytes])
-        if special.whole:
-            tape.outputs = [time_first(y) for y in outputs]
+        plan.kernels.execute(plan, [*given, *tape.outputs, *finals, kept.bytes, scratch.bytes])
+        if taped:
+            tape.kept = kept
         return finals if tape.order is None else [restored(s, tape.order) for s in finals]
 
     # --- backward -------------------------------------------------------------------------------------------------
@@ -258,41 +284,55 @@ class FastEngine:
         d_outputs = [None if d is None else np.ascontiguousarray(d, special.dtype) for d in d_outputs]
         if tape.mask is not None and not self.recurrence.zero_output_for_mask:
             d_outputs = [None if d is None else gathered_back(d, tape.mask) for d in d_outputs]
-        ends = [None if d is None else np.ascontiguousarray(d, special.dtype) for d in d_states]
-        if tape.pieces:
-            return steps_back(self, tape, d_outputs, ends)
-        return self._run_backward(tape, d_outputs, ends)
+        given = [np.zeros(y.shape, special.dtype) if d is None else d for y, d in zip(tape.outputs, d_outputs)]
+        states = tape.arguments[2]
+        ends = [
+            np.zeros_like(s) if d is None else np.ascontiguousarray(d, special.dtype) for d, s in zip(d_states, states)
+        ]
+        if tape.turned:
+            given = [time_first(d) for d in given]
+        found = self._walk_back(tape, given, ends)
+        if tape.turned:
+            found.sequences = [None if d is None else time_first(d) for d in found.sequences]
+        return found
 
-    def _run_backward(self, tape: Tape, d_outputs: Sequence[Array | None], ends: Sequence[Array | None]) -> Gradients:
+    def _walk_back(self, tape: Tape, d_outputs: list[Array], d_states: list[Array]) -> Gradients:
+        """Return the gradients of all steps."""
+        return self._run_backward(tape, d_outputs, d_states)
+
+    def _run_backward(
+        self,
+        tape: Tape,
+        d_outputs: list[Array],
+        d_states: list[Array],
+        d_sequences: list[Array | None] | None = None,
+    ) -> Gradients:
+        """Return the gradients of the tape's steps; those of sequences are written to arrays of all steps."""
         special, split = tape.special, tape.split
-        sequences, constants, states, parameters = tape.arguments
-        length = tape.outputs[0].shape[1]
-        batch = 1 if special.whole else len(tape.outputs[0])
-        key = None if tape.mask is not None else (batch, length, split.shards, self.recurrence.truncate)
-        plan = special.plan("backward", tape.shards, length, split.team, key)
-        finals = [np.zeros_like(s) if end is None else end for s, end in zip(states, ends)]
+        make = memory.empty if tape.mask is None else memory.zeros
+        found = new_gradients(special, tape.arguments, make, d_sequences)
+        if tape.pieces is not None:
+            return steps_back(self, tape, d_outputs, d_states, found)
+        key = None
+        if tape.mask is None:
+            key = 1 if tape.turned else tape.batch, tape.length, split.shards, self.recurrence.truncate, tape.stretch
+        plan = special.plan("backward", tape.shards, tape.length, split.team, key)
         if tape.order is not None:
             cut = np.concatenate([shard.cut_end for shard in tape.shards])
-            finals = [final[tape.order] for final in finals]
-            for final in finals:
-                final[cut] = 0
-        given = [np.zeros(y.shape, special.dtype) if d is None else d for y, d in zip(tape.outputs, d_outputs)]
-        if special.whole:
-            given = [time_first(d) for d in given]
-        found = new_gradients(special, tape.arguments, memory.empty if tape.mask is None else memory.zeros)
-        own = [*found.sequences, *found.constants, *found.states, *found.parameters]
+            d_states = [d[tape.order] for d in d_states]
+            for d in d_states:
+                d[cut] = 0
         assert tape.kept is not None
         scratch = Arena(plan.scratch_bytes)
+        own = [*found.sequences, *found.constants, *found.states, *found.parameters]
         plan.kernels.execute(
             plan,
-            [*sequences, *constants, *states, *parameters, tape.kept.bytes, *given, *finals,
+            [*(a for group in tape.ordered() for a in group), tape.kept.bytes, *d_outputs, *d_states,
              *(NOTHING if d is None else d for d in own), NOTHING, scratch.bytes],
         )  # fmt: skip
         if tape.order is not None:
             for group in (found.constants, found.states):
                 group[:] = [None if d is None else restored(d, tape.order) for d in group]
-        if special.whole:
-            found.sequences = [None if d is None else time_first(d) for d in found.sequences]
         return found
 
 

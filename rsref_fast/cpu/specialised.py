@@ -28,7 +28,7 @@ BLOCK_ROWS = 96
 LARGE, MORE_ROWS = 1 << 20, 384
 """Bytes of gradients that do not stay in the cache, and for how many rows at once they are then added up."""
 
-REMEMBERED = 64
+REMEMBERED = 256
 """Plans that are kept for calls of the same sizes."""
 
 

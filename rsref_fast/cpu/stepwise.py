@@ -6,13 +6,11 @@ Everything else packs its rows; here what one sample computes depends on which o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rsref.engine import Gradients
-from rsref_fast.cpu.gradients import new_gradients
-from rsref_fast.packing import held
 
 if TYPE_CHECKING:
     from rsref_fast.cpu.engine import FastEngine, Tape
@@ -20,8 +18,8 @@ if TYPE_CHECKING:
 Array = np.ndarray
 
 
-def step_by_step(engine: FastEngine, tape: Tape, length: int, taped: bool) -> tuple[list[Array], list[Array], Any]:
-    """Run forward, one call a step; the tape receives a tape for each."""
+def step_by_step(engine: FastEngine, tape: Tape, taped: bool) -> list[Array]:
+    """Run forward, one call a step, and return the final states; the tape receives a tape for each."""
     mask = tape.mask
     assert mask is not None
     graph = engine.recurrence.graph
@@ -32,42 +30,36 @@ def step_by_step(engine: FastEngine, tape: Tape, length: int, taped: bool) -> tu
         for arrays, group in zip(given, leaves)
     )
     current = [s.copy() for s in states]
-    one = engine.one_step()
-    for t in range(length):
-        rows = np.flatnonzero(mask[:, t])
-        tape.pieces.append(None)
+    one, pieces = engine.one_step(), []
+    for t in range(*tape.steps):
+        rows, piece = np.flatnonzero(mask[:, t]), None
         if len(rows):
             ys, ends, piece = one.forward(
                 [s[rows, t : t + 1] for s in sequences], [c[rows] for c in constants],
                 [s[rows] for s in current], parameters, steps=1, taped=taped,
             )  # fmt: skip
-            tape.pieces[-1] = (rows, piece)
             for y, now in zip(tape.outputs, ys):
                 y[rows, t] = now[:, 0]
             for s, now in zip(current, ends):
                 s[rows] = now
-    if not engine.recurrence.zero_output_for_mask:
-        tape.outputs = [held(y, mask) for y in tape.outputs]
-    answers = [y.astype(bool) if t.dtype == "bool" else y for y, t in zip(tape.outputs, graph.outputs)]
-    return answers, current, tape if taped else None
+        pieces.append((t, rows, piece))
+    tape.pieces = pieces if taped else None
+    return current
 
 
 def steps_back(
-    engine: FastEngine, tape: Tape, d_outputs: Sequence[Array | None], ends: Sequence[Array | None]
+    engine: FastEngine, tape: Tape, d_outputs: Sequence[Array], d_states: Sequence[Array], found: Gradients
 ) -> Gradients:
-    """Run backward, one call a step."""
-    found = new_gradients(tape.special, tape.arguments, np.zeros)
+    """Run backward, one call a step, and add to arrays of zeros for the gradients."""
+    assert tape.pieces is not None
     one = engine.one_step()
     truncate = engine.recurrence.truncate
-    flowing = [
-        None if d is None else np.zeros_like(d) if end is None else end.copy() for d, end in zip(found.states, ends)
-    ]
-    for t in range(len(tape.pieces) - 1, -1, -1):
-        if tape.pieces[t] is not None:
-            rows, piece = tape.pieces[t]
+    flowing = [None if d is None else end.copy() for d, end in zip(found.states, d_states)]
+    for t, rows, piece in reversed(tape.pieces):
+        if piece is not None:
             part = one.backward(
                 piece,
-                [None if d is None else d[rows, t : t + 1] for d in d_outputs],
+                [d[rows, t : t + 1] for d in d_outputs],
                 [None if d is None else d[rows] for d in flowing],
             )
             for whole, d in zip(flowing, part.states):
@@ -81,7 +73,7 @@ def steps_back(
                     whole[rows] += d
             for whole, d in zip(found.parameters, part.parameters):
                 whole += d
-        if truncate is not None and t % truncate == 0 and t > 0:
+        if truncate is not None and t % truncate == 0 and t > tape.steps[0]:
             flowing = [None if d is None else np.zeros_like(d) for d in flowing]
     found.states = flowing
     return found

@@ -33,8 +33,9 @@ def test_forward_keeps_a_few_states_only():
     own = recurrence("LSTMCell")
     engine = rsref_fast.compile(own, target="interpreter", checkpoint=True)
     _, _, tape = random_arguments(own, batch=2, steps=100).forward(engine)
-    assert [last - first for first, last, _ in tape.stretches] == [20] * 5
-    assert all(s.shape == (2, 5) for _, _, states in tape.stretches for s in states)
+    assert [part.stretch for part in tape.parts] == [(first, first + 20) for first in range(0, 100, 20)]
+    assert all(a.shape == (2, 5) for part in tape.parts for a in part.arguments[2])
+    assert [part.kept is None for part in tape.parts] == [True] * 4 + [False]
 
 
 def test_no_steps():

@@ -11,7 +11,7 @@ from rsref.tensor import Parameter
 from rsref_fast.explain import explain, flops_a_row
 from rsref_fast.layout import Section
 from rsref_fast.lengths import N, length_of, per_row, sized, times
-from rsref_fast.packing import gathered_back, held, masked_batch, whole_batch
+from rsref_fast.packing import gathered_back, hold, masked_batch, whole_batch
 from rsref_fast.program import build
 from rsref_fast.simplify import simplify
 from rsref_fast.views import Buffer, Space, view_of_op, whole
@@ -194,8 +194,23 @@ def test_a_whole_batch_is_split_into_neighbours():
 def test_the_gradient_of_held_outputs_is_its_adjoint():
     rng = np.random.default_rng(0)
     mask = rng.random((4, 6)) < 0.5
-    y, d = rng.normal(size=(4, 6, 2)), rng.normal(size=(4, 6, 2))
-    assert np.sum(held(y, mask) * d) == pytest.approx(np.sum(y * gathered_back(d, mask)))
+    y, d = rng.normal(size=(4, 6, 2)) * mask[..., None], rng.normal(size=(4, 6, 2))
+    expected = np.sum(y * gathered_back(d, mask))
+    hold(y, mask)
+    assert np.sum(y * d) == pytest.approx(expected)
+
+
+def test_a_stretch_has_the_places_of_the_whole():
+    mask = np.random.default_rng(1).random((4, 9)) < 0.6
+    for shard, own in zip(whole_batch(4, 9, 2, 3), whole_batch(4, 9, 2, 3, (3, 9))):
+        chosen = shard.pos % 9 >= 3
+        np.testing.assert_array_equal(own.pos, shard.pos[chosen])
+        np.testing.assert_array_equal(own.cut[own.pos % 9 > 3], shard.cut[chosen & (shard.pos % 9 > 3)])
+        assert not own.cut[own.pos % 9 == 3].any()
+    whole, _ = masked_batch(mask, 2, None)
+    stretch, _ = masked_batch(mask, 2, None, (3, 9))
+    every = np.concatenate([shard.pos for shard in stretch])
+    assert sorted(every) == sorted(p for shard in whole for p in shard.pos if p % 9 >= 3)
 
 
 def test_flops_and_words():

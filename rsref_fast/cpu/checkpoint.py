@@ -16,9 +16,10 @@ import numpy as np
 
 from rsref.engine import Gradients
 from rsref_fast.cpu.engine import FastEngine, Tape
+from rsref_fast.cpu.memory import borrowed
 
 Array = np.ndarray
-ROOTS = 2
+ROOTS = 3
 """Square roots of the steps that a stretch has: longer ones are fewer and faster, and need more memory."""
 
 
@@ -62,17 +63,23 @@ class CheckpointedEngine(FastEngine):
     def _kept(self, tape: Tape, part: Tape) -> Tape:
         """Return a stretch's tape with what backward reads, and let go of it, or run forward again for it."""
         if part.kept is not None or part.pieces is not None:
-            whole = replace(part)
+            held = replace(part)
             part.kept = part.pieces = None
-            return whole
+            return held
         begin, end = part.steps
         steps = (slice(begin, end),) if part.turned else (slice(None), slice(begin, end))
         lengths = (end - begin, part.batch) if part.turned else (part.batch, end - begin)
+        sequences, outputs = (  # the outputs were answered before: they are written apart, and the inputs lie so too
+            [borrowed((*lengths, *a.shape[2:]), a.dtype) for a in arrays]
+            for arrays in (part.arguments[0], tape.outputs)
+        )
+        for (_, to), whole in zip(sequences, part.arguments[0]):
+            to[...] = whole[steps]
         again = replace(
             part,
-            arguments=[[np.ascontiguousarray(a[steps]) for a in part.arguments[0]], *part.arguments[1:]],
+            arguments=[[a for _, a in sequences], *part.arguments[1:]],
             mask=None if part.mask is None else part.mask[:, begin:end],
-            outputs=[np.zeros((*lengths, *y.shape[2:]), y.dtype) for y in tape.outputs],  # they were answered before
+            outputs=[a for _, a in outputs],
             length=end - begin,
             stretch=None,
         )

@@ -57,6 +57,13 @@ class Arena:
             _waiting.append(self.bytes)
 
 
+def borrowed(shape: Sequence[int], dtype: np.dtype[Any]) -> tuple[Arena, Array]:
+    """Return an array, not filled, in memory that is given back when its arena goes."""
+    size = math.prod(shape) * dtype.itemsize
+    arena = Arena(size)
+    return arena, arena.bytes[:size].view(dtype).reshape(shape)
+
+
 def _taken(size: int) -> Array:
     """Return waiting memory that is large enough, and not far too large, or new one."""
     best = None

@@ -7,6 +7,7 @@ callers that hold no Python.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -189,7 +190,7 @@ def backward_plan(special: Specialised, shards: Sequence[Shard], steps: int, tea
             own[f"d_final{i}"] = call.rows(given[6] + i, leaf, first, shard.count)
             own[f"d_state{i}"] = call.rows(starts[2] + i, leaf, first, shard.count)
         for i, parameter in enumerate(graph.parameters):
-            own[f"d_parameter{i}"] = Place(starts[3] + i, 0, int(np.prod(parameter.shape, dtype=int)), special.dtype)
+            own[f"d_parameter{i}"] = Place(starts[3] + i, 0, math.prod(parameter.shape), special.dtype)
         found.append((shard, call.places(own, shard, True)))
         first += shard.count
     clears = []
@@ -303,4 +304,4 @@ class _Layout:
 
 
 def _count(shape: Sequence[int | None]) -> int:
-    return int(np.prod([n or 0 for n in shape], dtype=int))
+    return math.prod(n or 0 for n in shape)

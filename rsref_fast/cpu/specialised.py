@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -80,7 +81,7 @@ class Specialised:
         """Return for how many rows at once a program does what is not done step by step."""
         if self.kernels.block_rows is not None:
             return self.kernels.block_rows
-        gradients = sum(int(np.prod(p.shape)) for p in self.compiled.graph.parameters) * self.dtype.itemsize
+        gradients = sum(math.prod(p.shape) for p in self.compiled.graph.parameters) * self.dtype.itemsize
         return MORE_ROWS if source.backward and gradients > LARGE else BLOCK_ROWS
 
     def prepared(self, source: Source) -> Frame:

@@ -20,6 +20,11 @@ ROWS = 4
 """Samples that a shard should have: fewer read all weights for little work."""
 
 
+SHARED = 1 << 24
+"""Bytes of weights from which threads had better share the units of all samples: each then reads its part of the
+weights only, where shards would all read the whole of what their caches do not hold."""
+
+
 @dataclass(frozen=True)
 class Split:
     shards: int
@@ -37,7 +42,8 @@ def split_of(wanted: Split | None, threads: int | None, special: Specialised, ba
     most = threads
     if most is None:
         most = max(1, min(get_num_threads(), special.flops * rows // FLOPS_A_THREAD))
-    if special.compiled.mixes:
+    weights = special.flops // 2 * special.dtype.itemsize
+    if special.compiled.mixes or weights > SHARED:
         shards = 1
     elif batch >= ROWS * most or special.flops * batch < FLOPS_A_MEETING:
         shards = max(1, min(most, batch))

@@ -9,7 +9,7 @@ import rsref_fast
 from rsref import cells, set_random_seed
 from rsref.testing.arguments import random_arguments
 from rsref_fast.cpu import interpreted
-from rsref_fast.cpu.splitting import Split
+from rsref_fast.cpu.splitting import Split, split_of
 from tests.fast.agreement import check
 
 
@@ -44,6 +44,14 @@ def test_one_sample_is_split_among_threads_and_answers_are_repeatable():
     for _ in range(20):
         for a, b in zip(answers(engine, arguments), first, strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(("units", "expected"), [(64, Split(2, 1)), (1200, Split(1, 2))], ids=str)
+def test_threads_share_weights_that_no_cache_holds(units, expected):
+    own = recurrence("GRUCell", units)
+    engine = rsref_fast.compile(own, target="interpreter", threads=2)
+    special = engine.specialised([np.zeros((64, 1, 9))], [], [np.zeros((64, units))], np.dtype(np.float32))
+    assert split_of(None, 2, special, 64, 64) == expected
 
 
 def test_more_callers_than_processors():

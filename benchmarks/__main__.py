@@ -1,9 +1,10 @@
 """Peers side by side: `python -m benchmarks [--suite forward] [--quick] [--json FILE] [--engines a,b]`.
 
 Every engine runs each case in a process of its own, in turn, for several rounds; thread pools of one would spoil the
-times of another. What is printed is the median, and its ratio to the fastest peer: above 1 is faster. With `--json`
-the rows and a picture of them are kept (`--only` replaces those of some cases); `python -m benchmarks.report` makes a
-page of all that are kept.
+times of another. Rounds after the first leave out peers that are far slower than the fastest. What is printed is the
+median, and its ratio to the fastest peer: above 1 is faster. With `--json` the rows are kept after every case, and a
+picture of them in the end (`--only` replaces those of some cases); `python -m benchmarks.report` makes a page of all
+that are kept, `python -m benchmarks.goals` says which goals they reach.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ from rich.console import Console
 
 from benchmarks import limits, problems, report
 from benchmarks.cases import ENGINES, Case, cases_of
+from benchmarks.goals import AGAINST
+from benchmarks.rows import is_own, replaced
+from benchmarks.work import Work, work_of
 
 OTHERS = {
     "compile": [("benchmarks.compile", "numpy")],
@@ -32,6 +36,9 @@ OTHERS = {
     "bridge": [("benchmarks.bridge", backend) for backend in ("jax", "tensorflow", "torch")],
 }
 """Suites of another kind: modules, with the backend for each."""
+
+SLOW = 1.5
+"""How many times as long as the fastest a peer takes that later rounds leave out."""
 
 THREADS = {"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2", "TF_NUM_INTRAOP_THREADS": "2"}
 JAX = {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=true intra_op_parallelism_threads=2", "JAX_PLATFORMS": "cpu"}
@@ -52,10 +59,13 @@ def measured(engine: str, case: Case, folder: str, budget: float) -> dict[str, A
 
 
 def rows_of(case: Case, engines: list[str], folder: str, rounds: int, budget: float) -> list[Any]:
-    """Return a row for each engine on a case."""
+    """Return a row for each engine on a case; rounds after the first leave out peers that decide nothing."""
     runs: dict[str, list[Any]] = {}
-    for _ in range(rounds):
+    for number in range(rounds):
+        least = {engine: min(found[0]["times"]) for engine, found in runs.items()}
         for engine in engines:
+            if number and not decisive(case.suite, engine, least):
+                continue
             found = measured(engine, case, folder, budget)
             if found is not None:
                 runs.setdefault(engine, []).append(found)
@@ -76,14 +86,29 @@ def rows_of(case: Case, engines: list[str], folder: str, rounds: int, budget: fl
     return rows
 
 
-def with_limits(rows: list[Any], cases: dict[str, Case], ceilings: limits.Ceilings) -> None:
+def decisive(suite: str, engine: str, least: dict[str, float]) -> bool:
+    """Whether an engine is ours, or may turn out the fastest of the peers that a goal names, or no goal names any.
+
+    least: the least time of every engine in the first round.
+    """
+    groups = [goal.peers for goal in AGAINST if goal.suite == suite]
+    if is_own(engine) or engine not in least or not groups:
+        return True
+    return any(
+        least[engine] <= SLOW * min(least[peer] for peer in group if peer in least)
+        for group in groups
+        if engine in group
+    )
+
+
+def with_limits(rows: list[Any], works: dict[tuple[str, str], Work], ceilings: limits.Ceilings) -> None:
     """Add to each row how near it is to the limit: the best that anything reached, the engines among them."""
-    works = {name: limits.work_of(problems.problem_of(case)) for name, case in cases.items()}
     for row in rows:
-        ceilings.note(works[row["case"]], row["seconds"])
+        ceilings.note(works[row["suite"], row["case"]], row["seconds"])
     for row in rows:
-        work = works[row["case"]]
+        work = works[row["suite"], row["case"]]
         row["gflops"] = work.flops / row["seconds"] / 1e9
+        row |= ceilings.parts(work)
         row["limit_seconds"] = ceilings.seconds(work)
         row["ratio_to_limit"] = row["limit_seconds"] / row["seconds"]
 
@@ -112,33 +137,38 @@ def main() -> None:
     parser.add_argument("--only", help="only cases whose names begin so; separated by semicolons")
     options = parser.parse_args()
     if options.suite in OTHERS:
-        for command, backend in OTHERS[options.suite]:
-            subprocess.run([sys.executable, "-m", command], env={**os.environ, "KERAS_BACKEND": backend}, check=True)
+        for module, backend in OTHERS[options.suite]:
+            command = [sys.executable, "-m", module, *(["--quick"] if options.quick else [])]
+            code = subprocess.run(command, env={**os.environ, "KERAS_BACKEND": backend}).returncode
+            if code:
+                raise SystemExit(code)  # it has said why
         return
-    ceilings = limits.ceilings(THREADS)
+    ceilings, works = limits.ceilings(THREADS), {}
     console = Console(width=160)
     rows: list[Any] = []
     rounds, budget = options.rounds or (1 if options.quick else 3), 0.5 if options.quick else 1.0
+    kept = options.json is not None and bool(options.only) and options.json.exists()
+    old, where = json.loads(options.json.read_text()) if kept else [], machine()
     with tempfile.TemporaryDirectory() as folder:
         for suite in ENGINES if options.suite == "all" else (options.suite,):
             chosen = [e for e in ENGINES[suite] if not options.engines or e in options.engines.split(",")]
             names = tuple(options.only.split(";")) if options.only else ("",)
-            every = {str(case): case for case in cases_of(suite, options.quick)}
-            found, cases = [], {name: case for name, case in every.items() if name.startswith(names)}
-            for case in cases.values():
-                found += rows_of(case, chosen, folder, rounds, budget)
-            with_limits(found, cases, ceilings)
-            console.print(f"limit: {ceilings.rate / 1e9:.0f} GFLOP/s")
-            console.print(report.table(suite, found))
-            rows += found
+            for case in cases_of(suite, options.quick):
+                if not str(case).startswith(names):
+                    continue
+                works[suite, str(case)] = work_of(problems.problem_of(case))
+                found = [{**row, "machine": where} for row in rows_of(case, chosen, folder, rounds, budget)]
+                rows += found
+                with_limits(rows, works, ceilings)  # of all: an engine may just have reached more than any before
+                if found:
+                    console.print(report.line(found), highlight=False, soft_wrap=True)
+                if options.json:
+                    options.json.parent.mkdir(exist_ok=True)
+                    options.json.write_text(json.dumps(replaced(old, rows), indent=1) + "\n")
+            console.print(f"limit: {ceilings.rate / 1e9:.0f} GFLOP/s, {ceilings.functions / 1e9:.1f} functions a ns")
+            console.print(report.table(suite, [row for row in rows if row["suite"] == suite]))
     if options.json:
-        options.json.parent.mkdir(exist_ok=True)
-        where = machine()
-        rows = [{**row, "machine": where} for row in rows]
-        if options.only and options.json.exists():
-            rows = report.replaced(json.loads(options.json.read_text()), rows)
-        options.json.write_text(json.dumps(rows, indent=1) + "\n")
-        report.picture(rows, options.json.with_suffix(".png"))
+        report.picture(replaced(old, rows), options.json.with_suffix(".png"))
         console.print(f"written to {options.json}")
 
 

@@ -27,7 +27,7 @@ GOALS = {"tensorflow": 150, "torch": 50, "jax": 350}
 MORE = 21
 
 
-def seconds(function: Callable[[], Any], rounds: int = 15, repeat: int = 20) -> float:
+def seconds(function: Callable[[], Any], rounds: int, repeat: int = 20) -> float:
     """Return the median time of a call, over rounds of calls."""
     for _ in range(3):
         function()
@@ -106,15 +106,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--engine", default="fast", choices=("fast", "reference"))
     parser.add_argument("--json", type=Path, help="write the figures to a file")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds")
     arguments = parser.parse_args()
     backend = keras.backend.backend()
     layer = kb.LSTMCell(UNITS).get_layer(return_sequences=True, engine=arguments.engine)
     x = np.random.default_rng(0).standard_normal((BATCH, STEPS, UNITS)).astype("float32")
     layer(x)
     rows = []
+    rounds = 5 if arguments.quick else 15
     for gradient in (False, True):
-        one, many = (seconds(compiled(layer, x, calls, gradient)) for calls in (1, MORE))
-        engine = seconds(bare(layer, arguments.engine, x, gradient))
+        one, many = (seconds(compiled(layer, x, calls, gradient), rounds) for calls in (1, MORE))
+        engine = seconds(bare(layer, arguments.engine, x, gradient), rounds)
         call = (many - one) / (MORE - 1)
         rows.append(
             {

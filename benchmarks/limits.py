@@ -1,4 +1,4 @@
-"""What the machine can do at most: a large matrix product, and streaming the recurrent weights from where they fit."""
+"""What the machine can do at most: products, functions, and streaming the recurrent weights from where they fit."""
 
 from __future__ import annotations
 
@@ -8,93 +8,121 @@ import subprocess
 import sys
 from dataclasses import dataclass
 
-from benchmarks.problems import Problem
+from benchmarks.work import Work
 
-NUMPY = """
-import json, threading, time, numpy as np
+COMMON = """
+import json, threading, time
 def best(run, repeat):
     run(); least = 1e9
     for _ in range(repeat):
         start = time.perf_counter(); run(); least = min(least, time.perf_counter() - start)
     return least
+def both(work):  # on both cores
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(2)]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+def speeds(read, total):  # of squares of float32, each core half of the rows; read(i, half of them, how often)
+    found = {}
+    for n in (128, 182, 256, 362, 512, 724, 1024, 1448, 2048, 2896):
+        halves, often = [np.ones((n // 2, n), np.float32) for _ in range(2)], max(4, total // (4 * n * n))
+        found[4 * n * n] = often * 4 * n * n / best(lambda: both(lambda i: read(i, halves[i], often)), 8)
+    return found
+"""
+NUMPY = """
+import numpy as np
 a, b = (np.random.default_rng(i).standard_normal((1536, 1536)).astype(np.float32) for i in range(2))
 c = np.empty_like(a)
+def multiplying(i, half, often):
+    v, out = half[0], np.empty(len(half), np.float32)
+    for _ in range(often): np.dot(half, v, out=out)
+def evaluating(function, n=2**14, repeat=64):
+    xs = [np.linspace(-2, 2, n, dtype=np.float32) for _ in range(2)]
+    ys = [np.empty_like(x) for x in xs]
+    def work(i):
+        for _ in range(repeat): function(xs[i], out=ys[i])
+    return 2 * n * repeat / best(lambda: both(work), 12)
 rate = 2 * 1536**3 / best(lambda: np.dot(a, b, out=c), 12)
-def streaming(n, read):  # both cores, each half of the rows
-    halves, v = [np.ones((n // 2, n), np.float32) for _ in range(2)], np.ones(n, np.float32)
-    outs, repeat = [np.empty(n // 2, np.float32) for _ in range(2)], max(4, 2**26 // (4 * n * n))
-    def work(half, out):
-        for _ in range(repeat):
-            read(half, v, out)
-    def run():
-        threads = [threading.Thread(target=work, args=pair) for pair in zip(halves, outs)]
-        for thread in threads: thread.start()
-        for thread in threads: thread.join()
-    return repeat * 4 * n * n / best(run, 8)
-ways = (lambda m, v, out: np.dot(m, v, out=out), lambda m, v, out: m.max(), lambda m, v, out: m.any())
-speeds = {4 * n * n: max(streaming(n, way) for way in ways) for n in (128, 256, 512, 1024, 2048, 4096)}
-print(json.dumps([rate, speeds]))
+print(json.dumps([rate, speeds(multiplying, 2**26), max(evaluating(f) for f in (np.tanh, np.exp))]))
 """
 TORCH = """
-import json, time, torch
+import torch
 torch.set_num_threads(2)
 a, b = torch.randn(1536, 1536), torch.randn(1536, 1536)
-c = torch.empty_like(a); least = 1e9
-for _ in range(12):
-    start = time.perf_counter(); torch.mm(a, b, out=c); least = min(least, time.perf_counter() - start)
-print(json.dumps([2 * 1536**3 / least, {}]))
+c, x, y = torch.empty_like(a), torch.linspace(-2, 2, 2**17), torch.empty(2**17)
+functions = [2**17 / best(lambda: f(x, out=y), 100) for f in (torch.tanh, torch.sigmoid, torch.exp)]
+print(json.dumps([2 * 1536**3 / best(lambda: torch.mm(a, b, out=c), 12), {}, max(functions)]))
 """
+OWN = """
+import numba, numpy as np, rsref_fast
+from rsref import Input, ops
+from rsref.graph import StepGraph
+from rsref.recurrence import Recurrence
+a = np.random.default_rng(0).standard_normal((64, 50, 256)).astype(np.float32)
+def evaluating(function, many=16):  # many for each number that is read and written
+    x = Input((256,))
+    step = StepGraph(sequences=[x], outputs=[sum(function(x * (1 - k / 100)) for k in range(many))])
+    engine = rsref_fast.compile(Recurrence(step), threads=2)
+    return many * a.size / best(lambda: engine.forward([a], [], [], [], taped=False), 12)
+@numba.njit(nogil=True, fastmath=True)
+def summed(numbers, often):
+    total = np.float32(0)
+    for _ in range(often):
+        for i in range(numbers.size): total += numbers[i]
+    return total
+summed(np.ones(8, np.float32), 1)
+reading = speeds(lambda i, half, often: summed(half.reshape(-1), often), 2**28)
+print(json.dumps([0, reading, max(evaluating(f) for f in (ops.tanh, ops.sigmoid, ops.exp))]))
+"""
+"""NumPy's calls are too short to tell how fast small matrices are read: that takes a loop without the interpreter."""
 
 
 def ceilings(threads: dict[str, str]) -> Ceilings:
-    """Return what NumPy or PyTorch reach, whichever is faster."""
-    rate, speeds = 1.0, {}
-    for program in (NUMPY, TORCH):
+    """Return what NumPy, PyTorch or our own kernels reach, whichever is fastest."""
+    rate, functions = 1.0, 1.0
+    speeds: dict[int, float] = {}
+    for program in (NUMPY, TORCH, OWN):
         answer = subprocess.run(
-            [sys.executable, "-c", program], capture_output=True, text=True, env={**os.environ, **threads}
+            [sys.executable, "-c", COMMON + program], capture_output=True, text=True, env={**os.environ, **threads}
         )
-        if answer.returncode == 0:
-            own, found = json.loads(answer.stdout)
-            rate = max(rate, own)
-            speeds |= {int(size): speed for size, speed in found.items()}
-    return Ceilings(rate, speeds)
-
-
-@dataclass(frozen=True)
-class Work:
-    """What a case takes at least: additions and multiplications, and how often weights of how many bytes are read."""
-
-    flops: int
-    weights: int
-    passes: int
-
-
-def work_of(problem: Problem) -> Work:
-    """Return the matrix products' part of a case: three times as much with gradients; masked steps do not count."""
-    case, shapes = problem.case, [p.shape for p in problem.layer.weights]
-    matrices = [s for s in shapes if len(s) == 2 and min(s) > 2]
-    rows = case.batch * case.steps if problem.lengths is None else int(problem.lengths.sum())
-    products = sum(s[0] * s[1] for s in matrices)
-    recurrent = sum(s[0] * s[1] for s in matrices if s[0] == case.units)
-    return Work((3 if case.training else 1) * 2 * rows * products, 4 * recurrent, case.steps * (1 + case.training))
+        if answer.returncode:
+            print(f"a limit is not measured: {(answer.stderr.strip().splitlines() or ['failed'])[-1]}", file=sys.stderr)
+        else:
+            products, found, evaluated = json.loads(answer.stdout)
+            rate, functions = max(rate, products), max(functions, evaluated)
+            speeds |= {int(size): max(speed, speeds.get(int(size), 0.0)) for size, speed in found.items()}
+    return Ceilings(rate, speeds, functions)
 
 
 @dataclass
 class Ceilings:
-    """rate: additions and multiplications a second. speeds: bytes a second, by the bytes of what is read again."""
+    """What can be had in a second.
+
+    rate: multiplications and additions. speeds: bytes, by the bytes of what is read again. functions: values of the
+    cheapest of exp, sigmoid and tanh.
+    """
 
     rate: float
     speeds: dict[int, float]
+    functions: float
 
     def note(self, work: Work, seconds: float) -> None:
         """Raise the ceilings to what an engine reached."""
         self.rate = max(self.rate, work.flops / seconds)
+        self.functions = max(self.functions, work.functions / seconds)
         size = self._nearest(work)
         self.speeds[size] = max(self.speeds.get(size, 0.0), work.passes * work.weights / seconds)
 
+    def parts(self, work: Work) -> dict[str, float]:
+        """Return the least times of the products, of the functions, and of reading the recurrent weights each step."""
+        return {
+            "products_seconds": work.flops / self.rate,
+            "functions_seconds": work.functions / self.functions,
+            "reading_seconds": work.passes * work.weights / self.speeds[self._nearest(work)],
+        }
+
     def seconds(self, work: Work) -> float:
-        """Return the least time: of the arithmetic, or of reading the recurrent weights at every step."""
-        return max(work.flops / self.rate, work.passes * work.weights / self.speeds[self._nearest(work)])
+        """Return the least time: the longest part, as if all others could be done beside it."""
+        return max(self.parts(work).values())
 
     def _nearest(self, work: Work) -> int:
         return min(self.speeds, key=lambda size: abs(size - work.weights), default=work.weights)

@@ -10,7 +10,9 @@ from typing import Any
 
 from rich.table import Table
 
-RESULTS = Path(__file__).parent / "results"
+from benchmarks import goals
+from benchmarks.rows import RESULTS, by_case, by_suite, engines_of, suites_of, summary
+
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 TITLES = {
     "forward": "Forward",
@@ -28,37 +30,12 @@ INTRODUCTION = """# Performance
 Made by `python -m benchmarks.report` from `benchmarks/results/*.json`, which `python -m benchmarks --json FILE` (extra
 `bench`) writes. Cases are batch, steps, features, units; times are milliseconds, float32, two threads, every engine in
 a process of its own, in turn; medians of the rounds. Every engine's answer is compared with the reference engine's
-before it is timed. Ratios above 1: ours is faster than the fastest peer. The limit is the larger of two times: the
-arithmetic at the best rate that anything reached in the run, and reading the recurrent weights once a step at the
-speed of the memory that they fit into. Read ratios, not times: machines are shared."""
-
-
-def is_own(engine: str) -> bool:
-    return engine.startswith(("rsref_fast", "bridge"))
-
-
-def summary(rows: Sequence[Any]) -> tuple[Any, float | None]:
-    """Return our own row of a case, the fastest, and how many times faster it is than the fastest peer."""
-    own = min((r for r in rows if is_own(r["engine"])), key=lambda r: r["seconds"], default=None)
-    peers = [r["seconds"] for r in rows if not is_own(r["engine"])]
-    return own, (min(peers) / own["seconds"] if own and peers else None)
-
-
-def by_case(rows: Sequence[Any]) -> dict[str, list[Any]]:
-    found: dict[str, list[Any]] = {}
-    for row in rows:
-        found.setdefault(row["case"], []).append(row)
-    return found
-
-
-def replaced(rows: Sequence[Any], new: Sequence[Any]) -> list[Any]:
-    """Return rows in their order, with those of some cases measured again."""
-    again, found = by_case(new), by_case(rows)
-    return [row for case in {**found, **again} for row in again.get(case, found.get(case, []))]
-
-
-def engines_of(rows: Sequence[Any]) -> list[str]:
-    return list(dict.fromkeys(row["engine"] for row in rows))
+before it is timed. Later rounds leave out peers that took more than 1.5 times as long as the fastest in the first one
+(where a goal names Keras's backends, as the fastest of these): they decide nothing. Ratios above 1: ours is faster than
+the fastest peer. The limit is the longest of three times: the products at the best rate that anything reached in the
+run; the exponentials and the like (each once, backward has the answers) at the best rate of NumPy, PyTorch or our own
+kernels; and reading the recurrent weights once a step at the speed of the memory that they fit into. All are counted
+from the drawn step; what depends on no step counts once a call. Read ratios, not times: machines are shared."""
 
 
 def cells(rows: Sequence[Any], engines: Sequence[str]) -> list[str]:
@@ -73,6 +50,14 @@ def cells(rows: Sequence[Any], engines: Sequence[str]) -> list[str]:
 def _milliseconds(seconds: float) -> str:
     value = seconds * 1e3
     return f"{value:.4f}" if value < 0.1 else f"{value:.2f}" if value < 100 else f"{value:.0f}"
+
+
+def line(rows: Sequence[Any]) -> str:
+    """Return what is said of a case as soon as it is measured."""
+    engines = engines_of(rows)
+    *times, ratio, _, near = cells(rows, engines)
+    shown = ", ".join(f"{engine} {time}" for engine, time in zip(engines, times))
+    return f"{rows[0]['case']}: {shown} ms; times the fastest peer {ratio}, of the limit {near}"
 
 
 def table(suite: str, rows: Sequence[Any]) -> Table:
@@ -126,10 +111,10 @@ def page(files: Sequence[Path]) -> str:
     """Return the page of all results."""
     notes = RESULTS / "notes.md"
     lines = [INTRODUCTION, *(["", notes.read_text().rstrip()] if notes.exists() else [])]
-    for file in files:
-        found = json.loads(file.read_text())
-        for suite in dict.fromkeys(row["suite"] for row in found):
-            rows = [row for row in found if row["suite"] == suite]
+    stored = [json.loads(file.read_text()) for file in files]
+    lines += ["", *_goals([row for found in stored for row in found])]
+    for file, found in zip(files, stored):
+        for suite, rows in by_suite(found).items():
             lines += ["", f"## {TITLES[suite]}", "", *markdown(rows), ""]
             if suite == "memory":
                 lines += _memory(rows)
@@ -143,12 +128,8 @@ def markdown(rows: Sequence[Any]) -> list[str]:
     """Return a table's lines, and the geometric mean of the ratios below it."""
     engines = engines_of(rows)
     heads = ["case", *engines, "times the fastest peer", "GFLOP/s", "of the limit"]
-    lines = [f"| {' | '.join(heads)} |", f"| {' | '.join('---' for _ in heads)} |"]
-    ratios = []
-    for case, own in by_case(rows).items():
-        lines.append(f"| {' | '.join([case, *cells(own, engines)])} |")
-        _, ratio = summary(own)
-        ratios += [] if ratio is None else [ratio]
+    lines = _lines(heads, [[case, *cells(own, engines)] for case, own in by_case(rows).items()])
+    ratios = [ratio for own in by_case(rows).values() if (ratio := summary(own)[1]) is not None]
     if ratios:
         mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
         lines += ["", f"Geometric mean {mean:.2f}, least {min(ratios):.2f}, times the fastest peer."]
@@ -157,17 +138,25 @@ def markdown(rows: Sequence[Any]) -> list[str]:
 
 def _memory(rows: Sequence[Any]) -> list[str]:
     """Return a table of how much more memory each engine held at most than before its first call."""
-    engines = engines_of(rows)
-    lines = [
-        "Peak memory, MiB:",
-        "",
-        f"| case | {' | '.join(engines)} |",
-        f"| {' | '.join('---' for _ in range(len(engines) + 1))} |",
-    ]
+    engines, shown = engines_of(rows), []
     for case, own in by_case(rows).items():
         held = {r["engine"]: f"{r['bytes'] / 2**20:.0f}" for r in own}
-        lines.append(f"| {case} | {' | '.join(held.get(e, '-') for e in engines)} |")
-    return [*lines, ""]
+        shown.append([case, *(held.get(e, "-") for e in engines)])
+    return ["Peak memory, MiB:", "", *_lines(["case", *engines], shown), ""]
+
+
+def _goals(rows: Sequence[Any]) -> list[str]:
+    """Return a section on the goals."""
+    suites = suites_of(rows)
+    lines = ["## Goals", "", goals.INTRODUCTION, ""]
+    for heads, shown in goals.tables(suites):
+        lines += [*_lines(heads, shown), ""]
+    return [*lines, goals.unmeasured(suites)]
+
+
+def _lines(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return a Markdown table."""
+    return [f"| {' | '.join(row)} |" for row in (heads, ["---"] * len(heads), *rows)]
 
 
 def main() -> None:

@@ -10,15 +10,13 @@ from benchmarks.peers import Run
 from benchmarks.peers.keras_layers import layer_of
 from benchmarks.problems import Problem
 
-BATCHES = 4
-
 
 def run(problem: Problem, kind: str) -> tuple[Run, Callable[[], Any]]:
-    """Return the model's prediction, and an epoch of a few batches, divided by their number."""
+    """Return the model's prediction, and an epoch of a few batches."""
     case = problem.case
     inputs = keras.Input(batch_shape=problem.x.shape)
     model = keras.Model(inputs, layer_of(problem, kind)(inputs))
     first = {"y": model.predict_on_batch(problem.x)}
     model.compile(optimizer=keras.optimizers.SGD(1e-3), loss="mse")
-    x, y = (np.concatenate([a] * BATCHES) for a in (problem.x, np.zeros_like(problem.dy)))
+    x, y = (np.concatenate([a] * case.batches) for a in (problem.x, np.zeros_like(problem.dy)))
     return lambda: first, lambda: model.fit(x, y, batch_size=case.batch, epochs=1, verbose=0, shuffle=False)

@@ -1,0 +1,76 @@
+"""What was measured, as rows of plain data: one for each engine on a case; `python -m benchmarks` writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+
+Suites = dict[str, dict[str, list[Any]]]
+"""Rows by suite and case."""
+
+
+def is_own(engine: str) -> bool:
+    return engine.startswith(("rsref_fast", "bridge"))
+
+
+def summary(rows: Sequence[Any]) -> tuple[Any, float | None]:
+    """Return our own row of a case, the fastest, and how many times faster it is than the fastest peer."""
+    own = min((r for r in rows if is_own(r["engine"])), key=lambda r: r["seconds"], default=None)
+    peers = [r["seconds"] for r in rows if not is_own(r["engine"])]
+    return own, (min(peers) / own["seconds"] if own and peers else None)
+
+
+def by_case(rows: Iterable[Any]) -> dict[str, list[Any]]:
+    return _grouped(rows, lambda row: row["case"])
+
+
+def by_suite(rows: Iterable[Any]) -> dict[str, list[Any]]:
+    return _grouped(rows, lambda row: row["suite"])
+
+
+def replaced(rows: Iterable[Any], new: Iterable[Any]) -> list[Any]:
+    """Return rows in their order, with those of some cases measured again."""
+    found, again = (_grouped(some, lambda row: (row["suite"], row["case"])) for some in (rows, new))
+    return [row for case in {**found, **again} for row in again.get(case, found.get(case, []))]
+
+
+def engines_of(rows: Iterable[Any]) -> list[str]:
+    return list(dict.fromkeys(row["engine"] for row in rows))
+
+
+def suites_of(rows: Iterable[Any]) -> Suites:
+    return {suite: by_case(own) for suite, own in by_suite(rows).items()}
+
+
+def own_rows(cases: dict[str, list[Any]]) -> Iterator[tuple[str, Any]]:
+    """Return our fastest row of each case."""
+    for case, rows in cases.items():
+        own, _ = summary(rows)
+        if own is not None:
+            yield case, own
+
+
+def answered(case: str) -> int:
+    """Return the bytes of y and the gradient of x, which every engine holds in the end."""
+    batch, steps, features, units = sizes_of(case)
+    return 4 * batch * steps * (features + units)
+
+
+def sizes_of(case: str) -> list[int]:
+    """Return batch, steps, features and units of a case's name."""
+    sizes = next(part for part in case.split() if part.count(",") == 3)
+    return [int(size) for size in sizes.split(",")]
+
+
+def steps_of(case: str) -> int:
+    return sizes_of(case)[1]
+
+
+def _grouped(rows: Iterable[Any], key: Any) -> dict[Any, list[Any]]:
+    found: dict[Any, list[Any]] = {}
+    for row in rows:
+        found.setdefault(key(row), []).append(row)
+    return found

@@ -1,0 +1,82 @@
+"""What the benchmarks reckon with: the work of a drawn step, and what they say of a goal."""
+
+import inspect
+import re
+
+import pytest
+
+pytest.importorskip("rich")
+
+from benchmarks import work
+from benchmarks.__main__ import decisive
+from benchmarks.cases import Case
+from benchmarks.goals import Verdict
+from benchmarks.problems import problem_of
+from benchmarks.rows import replaced
+from rsref.ops.base import REGISTRY
+from rsref.ops.pointwise import Pointwise
+
+
+def work_of(cell, suite="custom", lengths=""):
+    return work.work_of(problem_of(Case(suite, cell, 64, 29, 12, 16, lengths)))
+
+
+def test_an_lstm():
+    found = work_of("LSTM")
+    assert found.flops == 3 * 2 * 64 * 29 * 4 * 16 * (12 + 16)
+    assert found.functions == 64 * 29 * 5 * 16
+    assert (found.weights, found.passes) == (4 * 16 * 4 * 16, 2 * 29)
+
+
+def test_keys_of_an_attention_are_made_once():
+    memory, gru, step = 64 * 29 * 12 * 16, 3 * 16 * (12 + 16), 16 * 16 + 29 * (16 + 12)
+    found = work_of("AttentionDecoder")
+    assert found.flops == 3 * 2 * (memory + 64 * 29 * (gru + step))
+    assert found.functions == 64 * 29 * (29 * (16 + 1) + 3 * 16)
+
+
+def test_masked_steps_do_not_count():
+    problem = problem_of(Case("lengths", "LSTM", 64, 29, 12, 16, "vowels"))
+    assert work.work_of(problem).functions == problem.lengths.sum() * 5 * 16
+
+
+def test_only_recurrent_weights_are_read_at_every_step():
+    layer = 4 * 16 * 4 * 16
+    assert work_of("LSTM x3").weights == 3 * layer  # kernels of the upper layers are read once for all steps
+    assert work_of("Readout").weights == layer + 4 * 12 * 4 * 16 + 4 * 16 * 12
+
+
+def test_every_function_counts():
+    named = re.compile(r"np\.(exp|expm1|log|log1p|power|sinh?|cosh?|tanh?|arctan)\(|error_function\(")
+    pointwise = {name: op for name, op in REGISTRY.items() if isinstance(op, Pointwise) and not name.startswith("_")}
+    inside = {name: _formula(op) for name, op in pointwise.items()}
+    assert {name for name, text in inside.items() if named.search(text)} == set(work.POINTWISE)
+
+
+def _formula(op):
+    """Return the source of an op's formula, without its derivatives."""
+    text = inspect.getsource(op.formula)
+    return text[text.index("lambda") :].split("(lambda")[0]
+
+
+@pytest.mark.parametrize(
+    ("seen", "best", "at_most", "word"),
+    [(2, 3, False, "reached"), (1, 3, False, "missed"), (1, 1.5, False, "beyond the limit"),
+     (2, 1, True, "reached"), (3, 1, True, "missed"), (3, 2.5, True, "beyond the limit")],
+)  # fmt: skip
+def test_words_of_a_goal(seen, best, at_most, word):
+    assert Verdict("goal", "case", 2, seen, best, at_most).word == word
+
+
+def test_later_rounds_leave_out_who_decides_nothing():
+    least = {"rsref_fast": 9, "torch": 1.0, "jax scan": 1.6, "keras jax": 2, "keras torch": 2.5, "keras tensorflow": 4}
+    kept = {engine for engine in least if decisive("training", engine, least)}
+    assert kept == {"rsref_fast", "torch", "keras jax", "keras torch"}
+    assert {engine for engine in least if decisive("forward", engine, least)} == {"rsref_fast", "torch"}
+    assert all(decisive("memory", engine, least) for engine in least)
+
+
+def test_rows_are_replaced_by_suite_and_case():
+    old = [{"suite": s, "case": "a", "engine": "torch", "seconds": 1} for s in ("forward", "training")]
+    new = [{**old[0], "seconds": 2}]
+    assert [row["seconds"] for row in replaced(old, new)] == [2, 1]

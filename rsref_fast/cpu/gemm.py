@@ -14,7 +14,7 @@ from numba import types
 from rsref_fast.cpu.jit import plain
 from rsref_fast.cpu.microkernel import microkernel
 from rsref_fast.cpu.microkernel_shapes import Shape
-from rsref_fast.cpu.pointers import at, caller, copied, memory_on_stack
+from rsref_fast.cpu.pointers import address_in, at, caller, copied, memory_on_stack
 from rsref_fast.cpu.transpose import transposed_block
 
 I64 = types.int64
@@ -35,7 +35,8 @@ def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
     wide_panels = 4
     wide = microkernel(element, shape, 1, wide_panels)
     long = microkernel(element, shape, 1, 1, DEEP)
-    near, far = (size // (element.bitwidth // 8) for size in DEEP_FOR)
+    size_of_element = element.bitwidth // 8
+    near, far = (size // size_of_element for size in DEEP_FOR)
     first, second, third, fourth = (microkernel(element, shape, n) for n in shape.rows)
     n1, n2, n3, _ = shape.rows
     tile_of = memory_on_stack(element, n1 * width)
@@ -85,6 +86,14 @@ def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
         return start, min(columns, count * (rank + 1) // size * width) - start
 
     @plain
+    def backwards(a, elements):
+        """Whether to begin with the last panel: at every other step, whose rows follow each other in memory.
+
+        What was read last is in the cache still, and read first again: weights that do not fit are a cache's size less.
+        """
+        return address_in(a) // max(1, elements * size_of_element) % 2 == 1
+
+    @plain
     def clear(rows, columns, c, c_step, accumulate):
         if accumulate == 0:
             for i in range(rows):
@@ -99,28 +108,31 @@ def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
         if depth == 0:
             clear(rows, columns, c, c_step, accumulate)
             return
-        j = 0
+        back = backwards(a, rows * row_step)
+        whole, done = columns // width * width, 0
         if rows == 1 and near < columns * depth <= far and depth >= DEEP:
-            whole = depth // DEEP * DEEP
-            while j + width <= columns:
+            deep = depth // DEEP * DEEP
+            for i in range(0, whole, width):
+                j = whole - width - i if back else i
                 b = at(panels, j * depth)
-                long(whole, a, row_step, depth_step, b, width, 0, at(c, j), c_step, accumulate)
-                if whole < depth:
-                    rest, left = at(b, whole * width), at(a, whole * depth_step)
-                    fourth(depth - whole, left, row_step, depth_step, rest, width, 0, at(c, j), c_step, 1)
-                j += width
+                long(deep, a, row_step, depth_step, b, width, 0, at(c, j), c_step, accumulate)
+                if deep < depth:
+                    rest, left = at(b, deep * width), at(a, deep * depth_step)
+                    fourth(depth - deep, left, row_step, depth_step, rest, width, 0, at(c, j), c_step, 1)
+            done = whole
         elif rows == 1:
-            while j + wide_panels * width <= columns:
+            done = whole // (wide_panels * width) * (wide_panels * width)
+            for i in range(0, done, wide_panels * width):
+                j = done - wide_panels * width - i if back else i
                 b = at(panels, j * depth)
                 wide(depth, a, row_step, depth_step, b, width, depth * width, at(c, j), c_step, accumulate)
-                j += wide_panels * width
-        while j + width <= columns:
+        for i in range(done, whole, width):
+            j = whole - width - (i - done) if back else i
             block(rows, depth, a, row_step, depth_step, at(panels, j * depth), width, at(c, j), c_step, accumulate)
-            j += width
-        if j < columns:
+        if whole < columns:
             partial(
-                rows, columns - j, depth, a, row_step, depth_step, at(panels, j * depth), width, at(c, j), c_step,
-                accumulate,
+                rows, columns - whole, depth, a, row_step, depth_step, at(panels, whole * depth), width, at(c, whole),
+                c_step, accumulate,
             )  # fmt: skip
 
     def multiply(

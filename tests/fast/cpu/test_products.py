@@ -1,5 +1,6 @@
 """The matrix products: any size and stride against NumPy, and vector instructions for each kind of processor."""
 
+import itertools
 import re
 
 import llvmlite.binding as llvm
@@ -84,10 +85,12 @@ def test_any_size_and_stride(dtype, kind):
     sizes += [(1, 200, 131), (1, 9000, 3), (1, 1100, 500)]  # one row: panels from near, from farther, from far
     for rows, columns, depth in sizes:
         for transposed in (False, True):
-            a, b = rng.standard_normal((rows, depth)).astype(dtype), rng.standard_normal((depth, columns)).astype(dtype)
+            steps, b = rng.standard_normal((2, rows, depth)), rng.standard_normal((depth, columns)).astype(dtype)
+            steps = steps.astype(dtype)  # of which one begins with the first panel, the other with the last
             if transposed:
-                a, b = np.ascontiguousarray(a.T).T, np.ascontiguousarray(b.T).T
-            for accumulate in (0, 1):
+                steps = np.ascontiguousarray(steps.swapaxes(1, 2)).swapaxes(1, 2)
+                b = np.ascontiguousarray(b.T).T
+            for a, accumulate in itertools.product(steps, (0, 1)):
                 for panels in (0, 1):
                     whole = rng.standard_normal((rows, columns + 3)).astype(dtype)
                     c, before = whole[:, :columns], whole.copy()

@@ -197,7 +197,9 @@ class Writer:
         """Return the call of a function on the rows of a section; functions of one text are one."""
         function.name = self._shared(function)
         pointers = {b: self.pointer(b, section) for b in function.parameters}
-        arguments = ", ".join([rows, *pointers.values(), *function.extra])
+        turn = "s" if section is Section.LOOP else "0"
+        extra = [turn if name == "turn" else name for name in function.extra]
+        arguments = ", ".join([rows, *pointers.values(), *extra])
         written = {word for b in function.written for word in re.findall(r"\w+", pointers[b])} & set(self.memory)
         return self._called(f"{function.name}({arguments})", function, written)
 

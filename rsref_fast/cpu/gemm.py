@@ -1,6 +1,7 @@
 """Matrix products of any size from the micro-kernels: blocks of rows, panels of columns, and what is left over.
 
-Each thread of a team computes its part of the columns.
+Each thread of a team computes its part of the columns. At every other turn a product begins with its last panel: what
+was read last is in the cache still, and read first again, so of weights that do not fit a cache's size less is fetched.
 Compiled once for a machine, apart from the graphs' own code, which calls it by name.
 """
 
@@ -14,7 +15,7 @@ from numba import types
 from rsref_fast.cpu.jit import plain
 from rsref_fast.cpu.microkernel import microkernel
 from rsref_fast.cpu.microkernel_shapes import Shape
-from rsref_fast.cpu.pointers import address_in, at, caller, copied, memory_on_stack
+from rsref_fast.cpu.pointers import at, caller, copied, memory_on_stack
 from rsref_fast.cpu.transpose import transposed_block
 
 I64 = types.int64
@@ -35,8 +36,7 @@ def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
     wide_panels = 4
     wide = microkernel(element, shape, 1, wide_panels)
     long = microkernel(element, shape, 1, 1, DEEP)
-    size_of_element = element.bitwidth // 8
-    near, far = (size // size_of_element for size in DEEP_FOR)
+    near, far = (size // (element.bitwidth // 8) for size in DEEP_FOR)
     first, second, third, fourth = (microkernel(element, shape, n) for n in shape.rows)
     n1, n2, n3, _ = shape.rows
     tile_of = memory_on_stack(element, n1 * width)
@@ -86,14 +86,6 @@ def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
         return start, min(columns, count * (rank + 1) // size * width) - start
 
     @plain
-    def backwards(a, elements):
-        """Whether to begin with the last panel: at every other step, whose rows follow each other in memory.
-
-        What was read last is in the cache still, and read first again: weights that do not fit are a cache's size less.
-        """
-        return address_in(a) // max(1, elements * size_of_element) % 2 == 1
-
-    @plain
     def clear(rows, columns, c, c_step, accumulate):
         if accumulate == 0:
             for i in range(rows):
@@ -101,14 +93,14 @@ def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
                     c[i * c_step + j] = element(0)
 
     def multiply_packed(
-        rows, all_columns, depth, a, row_step, depth_step, all_panels, all_c, c_step, accumulate, rank, size
+        rows, all_columns, depth, a, row_step, depth_step, all_panels, all_c, c_step, accumulate, rank, size, turn
     ):
         first, columns = share(all_columns, rank, size)
         panels, c = at(all_panels, first * depth), at(all_c, first)
         if depth == 0:
             clear(rows, columns, c, c_step, accumulate)
             return
-        back = backwards(a, rows * row_step)
+        back = turn % 2 == 1
         whole, done = columns // width * width, 0
         if rows == 1 and near < columns * depth <= far and depth >= DEEP:
             deep = depth // DEEP * DEEP
@@ -188,7 +180,7 @@ def signatures(element: Any) -> dict[str, Any]:
     return {
         "multiply_panel": types.void(*left[1:], pointer, I64, pointer, I64, I64),
         "multiply_partial": types.void(*left, pointer, I64, pointer, I64, I64),
-        "multiply_packed": types.void(*left, pointer, pointer, *[I64] * 4),
+        "multiply_packed": types.void(*left, pointer, pointer, *[I64] * 5),
         "multiply": types.void(*left, pointer, I64, I64, pointer, *[I64] * 4),
         "pack": types.void(I64, I64, pointer, I64, I64, pointer, I64, I64),
     }

@@ -56,6 +56,16 @@ def microkernel(element: Any, shape: Shape, rows: int, panels: int = 1, deep: in
 
             starts = [builder.gep(a, [builder.mul(row_step, const(i))]) for i in range(rows)]
             bases = [builder.gep(b, [builder.mul(panel_step, const(p))]) for p in range(panels)]
+            if rows > 1:  # fetch where the block will be added to: each of its rows may be far from the one before
+                empty = ir.IntType(8).as_pointer()
+                fetch = cgutils.get_or_insert_function(
+                    builder.module, ir.FunctionType(ir.VoidType(), [empty, *[ir.IntType(32)] * 3]), "llvm.prefetch.p0"
+                )
+                to_write_and_keep = [ir.Constant(ir.IntType(32), n) for n in (1, 3, 1)]
+                for i in range(rows):
+                    for byte in range(0, shape.width * panels * size, 64):
+                        line = builder.gep(c, [builder.add(builder.mul(c_step, const(i)), const(byte // size))])
+                        builder.call(fetch, [builder.bitcast(line, empty), *to_write_and_keep])
             entry = builder.block
             loop = builder.append_basic_block("depth")
             done = builder.append_basic_block("done")

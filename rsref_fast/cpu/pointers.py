@@ -41,16 +41,6 @@ def at(typing_context, pointer, place):
     return pointer(pointer, I64), generate
 
 
-@intrinsic
-def address_in(typing_context, pointer):
-    """The address that a pointer holds, as a number."""
-
-    def generate(context, builder, signature, arguments):
-        return builder.ptrtoint(arguments[0], ir.IntType(64))
-
-    return I64(pointer), generate
-
-
 def memory_on_stack(element: Any, count: int) -> Any:
     """Return an intrinsic: a pointer to memory for some elements, gone when the function returns."""
     target = types.CPointer(element)

@@ -27,9 +27,18 @@ def pack(function: Function, right: View, panels: Buffer) -> None:
 
 
 def product(
-    function: Function, target: View, left: View, right: View, panels: Buffer | None, accumulate: bool = False
+    function: Function,
+    target: View,
+    left: View,
+    right: View,
+    panels: Buffer | None,
+    accumulate: bool = False,
+    turning: bool = False,
 ) -> None:
-    """Write the product of the last two axes; leading axes are looped over, with the operands broadcast."""
+    """Write the product of the last two axes; leading axes are looped over, with the operands broadcast.
+
+    turning: whether the panels are gone through the other way at every other step.
+    """
     left, right, target = flattened(left, right, target)
     leading = target.shape[:-2]
     a, b = _leading(left, leading), _leading(right, leading)
@@ -46,7 +55,10 @@ def product(
         first = f"{places[0]}, {text_of(_stride(left, -2))}, {text_of(_stride(left, -1))}"
         last = f"{places[2]}, {text_of(_stride(target, -2))}, {add}, rank, size"
         if panels is not None:
-            function.add(f"multiply_packed({sizes}, {first}, {function.pointer(panels)}, {last})")
+            if turning:
+                function.extra.append("turn")
+            turn = ", turn" if turning else ""
+            function.add(f"multiply_packed({sizes}, {first}, {function.pointer(panels)}, {last}{turn})")
         else:
             second = f"{places[1]}, {text_of(_stride(right, -2))}, {text_of(_stride(right, -1))}"
             function.add(f"multiply({sizes}, {first}, {second}, {last})")
@@ -57,7 +69,7 @@ def product_or_sums(
 ) -> None:
     """Write a product as `product` does, but with a single column as loops: most of a panel would be for nothing."""
     if target.shape[-1] != 1:
-        product(function, target, left, right, panels, accumulate)
+        product(function, target, left, right, panels, accumulate, turning=True)
         return
     left, right, target = flattened(left, right, target)
     left, right = (_leading(view, target.shape[:-2]) for view in (left, right))

@@ -1,6 +1,5 @@
 """The matrix products: any size and stride against NumPy, and vector instructions for each kind of processor."""
 
-import itertools
 import re
 
 import llvmlite.binding as llvm
@@ -57,19 +56,19 @@ def runner(dtype, features):
             multiply(N[0], N[1], N[2], a, N[3], N[4], b, N[5], N[6], c, N[7], N[8], N[10], N[11])
         else:
             pack(N[2], N[1], b, N[5], N[6], panels, N[10], N[11])
-            packed(N[0], N[1], N[2], a, N[3], N[4], panels, c, N[7], N[8], N[10], N[11])
+            packed(N[0], N[1], N[2], a, N[3], N[4], panels, c, N[7], N[8], N[10], N[11], N[12])
         return 0
 
     call = function_at(objects.load(*build.object_of(plain(run), build.ENTRY)))
 
-    def product(c, a, b, accumulate, through_panels, team):
+    def product(c, a, b, accumulate, through_panels, turn, team):
         (rows, depth), columns = a.shape, b.shape[1]
         panels = np.full((columns // shape.width + 1) * shape.width * depth, np.nan, dtype)
         steps = [s // dtype.itemsize for array in (a, b) for s in array.strides]
         table = np.array([m.__array_interface__["data"][0] for m in (a, b, c, panels)])
         for rank in range(team):
             whole = [rows, columns, depth, *steps, c.strides[0] // dtype.itemsize, accumulate, through_panels]
-            numbers = np.array([*whole, rank, team])
+            numbers = np.array([*whole, rank, team, turn])
             call(table.ctypes.data, numbers.ctypes.data)
 
     return product
@@ -85,16 +84,14 @@ def test_any_size_and_stride(dtype, kind):
     sizes += [(1, 200, 131), (1, 9000, 3), (1, 1100, 500)]  # one row: panels from near, from farther, from far
     for rows, columns, depth in sizes:
         for transposed in (False, True):
-            steps, b = rng.standard_normal((2, rows, depth)), rng.standard_normal((depth, columns)).astype(dtype)
-            steps = steps.astype(dtype)  # of which one begins with the first panel, the other with the last
+            a, b = rng.standard_normal((rows, depth)).astype(dtype), rng.standard_normal((depth, columns)).astype(dtype)
             if transposed:
-                steps = np.ascontiguousarray(steps.swapaxes(1, 2)).swapaxes(1, 2)
-                b = np.ascontiguousarray(b.T).T
-            for a, accumulate in itertools.product(steps, (0, 1)):
+                a, b = np.ascontiguousarray(a.T).T, np.ascontiguousarray(b.T).T
+            for accumulate, turn in ((0, 0), (0, 1), (1, 0), (1, 1)):
                 for panels in (0, 1):
                     whole = rng.standard_normal((rows, columns + 3)).astype(dtype)
                     c, before = whole[:, :columns], whole.copy()
-                    product(c, a, b, accumulate, panels, team=1 + 2 * transposed)
+                    product(c, a, b, accumulate, panels, turn, team=1 + 2 * transposed)
                     expected = a.astype(np.float64) @ b + accumulate * before[:, :columns].astype(np.float64)
                     limit = 2e-6 if dtype == np.float32 else 1e-14
                     assert np.abs(c - expected).max() <= limit * max(1, depth)

@@ -5,7 +5,9 @@ import argparse
 import numpy as np
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
+import rsref_fast
 from rsref.testing import step_graphs
+from rsref_fast.cpu import checkpoint
 from tests.fast.agreement import check
 
 
@@ -17,7 +19,10 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--float32", action="store_true", help="instead of float64")
     parser.add_argument("--mixing", action="store_true", help="steps that work across the samples of a batch, too")
+    parser.add_argument("--checkpoint", action="store_true", help="with checkpoints, of stretches as short as can be")
     options = parser.parse_args()
+    if options.checkpoint:
+        checkpoint.ROOTS = 1
     dtype = np.float32 if options.float32 else np.float64
     done = 0
 
@@ -29,7 +34,9 @@ def main():
     @given(example=step_graphs(mixing=options.mixing))
     def run(example):
         nonlocal done
-        check(example.recurrence, example.arguments, target=options.target, threads=options.threads, dtype=dtype)
+        own = {"target": options.target, "threads": options.threads}
+        engine = rsref_fast.compile(example.recurrence, checkpoint=True, **own) if options.checkpoint else None
+        check(example.recurrence, example.arguments, engine=engine, dtype=dtype, **own)
         done += 1
         if done % 500 == 0:
             print(f"{done} graphs agree with the oracle", flush=True)

@@ -1,33 +1,51 @@
 """Random steps: the generated source, run by Python itself, against the oracle. `python -m tests.fuzz` runs more."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
+import rsref_fast
 from rsref import cells
 from rsref.testing import step_graphs
 from rsref.testing.arguments import random_arguments
-from rsref_fast.cpu import interpreted
+from rsref_fast.cpu import checkpoint, interpreted
 from tests.fast.agreement import check
 
 PARTS, EACH = 10, 250
+
+
+def for_graphs(number, count, mixing, compare):
+    """Draw so many graphs, the same ones for a number, and compare what their examples give."""
+
+    @seed(number)
+    @settings(
+        max_examples=count, deadline=None, database=None, suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate, Phase.shrink],
+    )  # fmt: skip
+    @given(example=step_graphs(mixing=mixing))
+    def run(example):
+        compare(example.recurrence, example.arguments)
+
+    run()
 
 
 @pytest.mark.parametrize("part", range(PARTS))
 def test_values_and_gradients(part):
     """2,500 graphs in all, a fifth of them in float32, a fifth across samples: each part has a seed of its own."""
     dtype = np.float64 if part < 8 else np.float32
+    for_graphs(part, EACH, part in (7, 9), partial(check, threads=1 + part % 2, dtype=dtype))
 
-    @seed(part)
-    @settings(
-        max_examples=EACH, deadline=None, database=None, suppress_health_check=list(HealthCheck),
-        phases=[Phase.generate, Phase.shrink],
-    )  # fmt: skip
-    @given(example=step_graphs(mixing=part in (7, 9)))
-    def run(example):
-        check(example.recurrence, example.arguments, threads=1 + part % 2, dtype=dtype)
 
-    run()
+@pytest.mark.parametrize("mixing", [False, True])
+def test_with_checkpoints(monkeypatch, mixing):
+    monkeypatch.setattr(checkpoint, "ROOTS", 1)  # so that a few steps are several stretches
+
+    def compare(own, arguments):
+        check(own, arguments, engine=rsref_fast.compile(own, target="interpreter", checkpoint=True))
+
+    for_graphs(PARTS, EACH // 4, mixing, compare)
 
 
 @pytest.mark.parametrize("name", ["sigmoid", "multiply_packed", "cut_rows", "gather_rows"])

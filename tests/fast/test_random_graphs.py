@@ -45,7 +45,7 @@ def test_with_checkpoints(monkeypatch, mixing):
     def compare(own, arguments):
         check(own, arguments, engine=rsref_fast.compile(own, target="interpreter", checkpoint=True))
 
-    for_graphs(PARTS, EACH // 4, mixing, compare)
+    for_graphs(PARTS, EACH, mixing, compare)
 
 
 @pytest.mark.parametrize("name", ["sigmoid", "multiply_packed", "cut_rows", "gather_rows"])

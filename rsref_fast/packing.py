@@ -114,7 +114,7 @@ def hold(values: Array, mask: Array) -> None:
     batch, time = mask.shape
     last = np.maximum.accumulate(np.where(mask, np.arange(time), -1), axis=1)
     where = ~mask & (last >= 0)
-    rows = values.reshape(batch * time, -1)
+    rows = values.reshape(batch * time, *values.shape[2:])
     rows[where.ravel()] = rows[(np.arange(batch)[:, None] * time + last)[where]]
 
 

@@ -62,8 +62,8 @@ class CheckpointedEngine(FastEngine):
 
     def _kept(self, tape: Tape, part: Tape) -> Tape:
         """Return a stretch's tape with what backward reads, and let go of it, or run forward again for it."""
-        if part.kept is not None or part.pieces is not None:
-            held = replace(part)
+        held = replace(part)  # before anything is asked of it: another thread may let go of the same one
+        if held.kept is not None or held.pieces is not None:
             part.kept = part.pieces = None
             return held
         begin, end = part.steps

@@ -38,6 +38,17 @@ def test_forward_keeps_a_few_states_only():
     assert [part.kept is None for part in tape.parts] == [True] * 3 + [False]
 
 
+def test_backward_may_be_asked_twice():
+    own = recurrence("LSTMCell")
+    engine = rsref_fast.compile(own, target="interpreter", checkpoint=True)
+    ys, _, tape = random_arguments(own, batch=2, steps=20).forward(engine)
+    first, second = (engine.backward(tape, [np.cos(ys[0])], [None, None]) for _ in range(2))
+    for a, b in zip(
+        (*first.sequences, *first.states, *first.parameters), (*second.sequences, *second.states, *second.parameters)
+    ):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_no_steps():
     own = recurrence("LSTMCell")
     check(

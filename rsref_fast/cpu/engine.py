@@ -256,8 +256,7 @@ class FastEngine:
             return step_by_step(self, tape, taped)
         key = None
         if tape.mask is None:
-            batch = 1 if tape.turned else tape.batch
-            key = batch, tape.length, split.shards, truncate, tape.stretch
+            key = self._sizes(tape)
             tape.shards = whole_batch(*key)
         else:
             tape.shards, tape.order = masked_batch(tape.mask, split.shards, truncate, tape.stretch)
@@ -296,6 +295,11 @@ class FastEngine:
             found.sequences = [None if d is None else time_first(d) for d in found.sequences]
         return found
 
+    def _sizes(self, tape: Tape) -> tuple[Any, ...]:
+        """Return what the shards and plans of a call without a mask depend on: the arguments of `whole_batch`."""
+        batch = 1 if tape.turned else tape.batch
+        return batch, tape.length, tape.split.shards, self.recurrence.truncate, tape.stretch
+
     def _walk_back(self, tape: Tape, d_outputs: list[Array], d_states: list[Array]) -> Gradients:
         """Return the gradients of all steps."""
         return self._run_backward(tape, d_outputs, d_states)
@@ -313,9 +317,7 @@ class FastEngine:
         found = new_gradients(special, tape.arguments, make, d_sequences)
         if tape.pieces is not None:
             return steps_back(self, tape, d_outputs, d_states, found)
-        key = None
-        if tape.mask is None:
-            key = 1 if tape.turned else tape.batch, tape.length, split.shards, self.recurrence.truncate, tape.stretch
+        key = self._sizes(tape) if tape.mask is None else None
         plan = special.plan("backward", tape.shards, tape.length, split.team, key)
         if tape.order is not None:
             cut = np.concatenate([shard.cut_end for shard in tape.shards])

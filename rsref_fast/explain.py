@@ -77,8 +77,10 @@ def _section(program: Program, section: Section) -> Iterable[str]:
         shape = " x ".join("rows" if isinstance(n, Varying) else str(n) for n in unit.shape) or "one number"
         names = Counter(t.op.name for t in unit.tensors if t.op)
         what = ", ".join(name if n == 1 else f"{n} {name}" for name, n in names.items())
-        total = section is Section.AFTER and program.layout.rows[unit.tensors[0]] is Rows.SUM
+        total = section is Section.AFTER and program.layout.rows[unit.tensors[-1]] is Rows.SUM
         note = f" fused into one loop, {len(unit.stored)} stored" if len(unit.tensors) > 1 else ""
+        if unit.adds_up:
+            note = ": added up as it is computed"
         if unit.tensors[-1] in program.layout.sums:
             note = ": the product is added to what is there"
         yield f"    {what} ({shape}{', summed over all samples and steps' if total else ''}){note}"

@@ -13,7 +13,7 @@ from enum import IntEnum
 from rsref.graph import topological_order
 from rsref.tensor import ConstantSource, Parameter, Tensor
 from rsref_fast.concrete import Shape, shapes_of
-from rsref_fast.lengths import Varying, number
+from rsref_fast.lengths import Varying, number, per_row, times
 from rsref_fast.rows import Rows
 from rsref_fast.schedule import Schedule, is_sum_with_product
 from rsref_fast.views import RULES, Buffer, Space, View, row_major, rows_first, view_of_op, whole
@@ -62,6 +62,10 @@ class Layout:
     @property
     def products_in_sums(self) -> set[Tensor]:
         return {product for _, product in self.sums.values()}
+
+    def width(self, tensor: Tensor) -> int:
+        """Return how many values a sample has in a tensor; 0 if it has no samples."""
+        return per_row(times(1, *self.shapes[tensor])) or 0
 
     def root(self, tensor: Tensor) -> Tensor:
         """Return the tensor whose values a view shows."""

@@ -14,7 +14,7 @@ from rsref.ops.pointwise import Cast, Pointwise
 from rsref.tensor import Tensor
 from rsref_fast.concrete import Shape, concrete, shapes_of
 from rsref_fast.derivative import Derivative, differentiate
-from rsref_fast.fuse import Unit, fuse
+from rsref_fast.fuse import Unit, added_as_computed, fuse
 from rsref_fast.layout import Layout, Section, lay_out
 from rsref_fast.lengths import per_row
 from rsref_fast.merge import merge
@@ -257,7 +257,9 @@ def _with_backward(
             places[tensor] = flow[1]
     blockwise = [t for t in d_sequences if t is not None]
     layout = lay_out(results, rows, plan, leaves, places=places, blockwise=blockwise, prefix="g")
-    units = {section: fuse(layout, section, results) for section in Section}
+    others = {t for group in (d_sequences, d_states, d_parameters) for t in group}
+    read = [t for t in results if t in others or not added_as_computed(layout, t)]
+    units = {section: fuse(layout, section, read) for section in Section}
     backward = Program(layout, units, gathered)
     return Compiled(
         step, mixes, states, *programs, backward, tuple(flows),

@@ -7,6 +7,7 @@ gradients of all parameters, which are sums over samples and time alike (sinking
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ from rsref.graph import topological_order
 from rsref.ops.pointwise import Cast, Pointwise
 from rsref.tensor import ConstantSource, Parameter, Tensor
 from rsref_fast.rows import Rows
+from rsref_fast.views import RULES as MOVING
+from rsref_fast.wide import is_wide
 
 TOGETHER = (Rows.FIRST, Rows.LAST)
 """Tensors that may be computed for the samples of many timesteps at once, and stay apart."""
@@ -61,6 +64,8 @@ def schedule(
         if ready and tensor in free and tensor not in once and rows[tensor] in TOGETHER:
             before.add(tensor)
     before -= _better_inside(order, before, needed)
+    given = once | {i for t in order for i in t.inputs if i.op is None and i not in stepped and i not in carried}
+    before -= _too_wide(order, before, given)
     inside = _inside(order, rows, once | before, needed)
     return Schedule(
         once=tuple(t for t in order if t in once),
@@ -86,6 +91,29 @@ def _better_inside(order: Sequence[Tensor], before: set[Tensor], needed: Collect
     return moved
 
 
+def _too_wide(order: Sequence[Tensor], before: set[Tensor], given: set[Tensor]) -> set[Tensor]:
+    """Return wide tensors that read wide ones which are given for all steps, and all that is computed of them.
+
+    For a block of steps they would leave the cache, and what they read would be copied for each of the steps.
+    """
+    moved: set[Tensor] = set()
+    for tensor in order:
+        if tensor in before:
+            starts = _is_wide(tensor) and any(i in given and is_wide(_width(i)) for i in tensor.inputs)
+            if starts or any(i in moved for i in tensor.inputs):
+                moved.add(tensor)
+    return moved
+
+
+def _is_wide(tensor: Tensor) -> bool:
+    return isinstance(tensor.op, Pointwise | Cast) and is_wide(_width(tensor))
+
+
+def _width(tensor: Tensor) -> int:
+    """Return how many values a sample has in a tensor; 0 if that is not known, or if it has no samples."""
+    return math.prod(n or 0 for n in tensor.shape[1:]) if tensor.shape[:1] == (None,) else 0
+
+
 def is_sum_with_product(tensor: Tensor) -> bool:
     """Whether a tensor is a matrix product added to something: the product can add to what is there."""
     products = [i for i in tensor.inputs if i.op is not None and i.op.name == "matmul" and i.shape == tensor.shape]
@@ -106,12 +134,22 @@ def _behind(order: Sequence[Tensor], accepted: Callable[[Tensor], bool]) -> set[
 def _inside(
     order: Sequence[Tensor], rows: Mapping[Tensor, Rows], outside: set[Tensor], needed: Collection[Tensor]
 ) -> set[Tensor]:
-    """Return what must be computed step by step: what is needed, what mixes samples, and all that these read."""
+    """Return what must be computed step by step: what is needed, what mixes samples, and all that these read.
+
+    Sums over the samples of what is wide are computed there, too: a step has enough to add up.
+    """
+
+    def source(tensor: Tensor) -> Tensor:
+        while tensor.op is not None and tensor.op.name in MOVING:
+            tensor = tensor.inputs[0]
+        return tensor
+
     inside: set[Tensor] = set()
     for tensor in reversed(order):
         if tensor in outside:
             continue
         stays = tensor in needed or rows[tensor] in (Rows.MIXED, Rows.NONE)
+        stays = stays or (rows[tensor] is Rows.SUM and any(_is_wide(source(i)) for i in tensor.inputs))
         if stays or tensor in inside:
             inside.add(tensor)
             inside.update(i for i in tensor.inputs if i.op is not None and i not in outside)

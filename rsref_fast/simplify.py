@@ -2,7 +2,7 @@
 
 Drawn with rsref's own ops, from the same formulas as their gradients, so that what both need is computed once. Applied
 after differentiation, so that every op keeps its own, stable gradient. Sums of slices put side by side, as the gradient
-of a split, become one concatenation.
+of a split, become one concatenation; products that sum over nothing become multiplications.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 from rsref import ops
 from rsref.graph import topological_order
 from rsref.ops.base import concrete_attrs
+from rsref.ops.linear import split_equation
 from rsref.ops.pointwise import Cast, Pointwise
 from rsref.tensor import ConstantSource, Tensor, constant
 
@@ -25,7 +26,7 @@ Rule = Callable[[Tensor], Tensor | None]
 def simplify(results: Sequence[Tensor]) -> list[Tensor]:
     """Return tensors that compute the same with fewer kinds of ops, each computed once, and numbers worked out."""
     results = list(results)
-    for rule in (_joined, _decomposed, _Shared(), _known):
+    for rule in (_joined, _decomposed, _outer, _Shared(), _known):
         replaced: dict[Tensor, Tensor] = {}
         for tensor in topological_order(results):
             if tensor.op is None:
@@ -153,3 +154,25 @@ def _terms(tensor: Tensor) -> list[Tensor]:
     if tensor.op is None or tensor.op.name != "add" or any(i.shape != tensor.shape for i in tensor.inputs):
         return [tensor]
     return [term for operand in tensor.inputs for term in _terms(operand)]
+
+
+def _outer(tensor: Tensor) -> Tensor | None:
+    """A product that sums over nothing is a multiplication, which can be fused with what reads it.
+
+    Not one of two matrices: the axis of length 1 could be the batch.
+    """
+    name = tensor.op.name if tensor.op is not None else ""
+    if any(operand.dtype != "float" for operand in tensor.inputs):
+        return None
+    if name == "matmul" and tensor.ndim > 2:
+        a, b = tensor.inputs
+        return ops.multiply(a, b) if min(a.ndim, b.ndim) > 1 and a.shape[-1] == 1 else None
+    if name != "einsum" or len(tensor.inputs) != 2:
+        return None
+    terms, result = split_equation(tensor.attrs["equation"])
+    in_order = all(term == "".join(letter for letter in result if letter in term) for term in terms)
+    if not in_order or set("".join(terms)) != set(result):
+        return None
+    missing = [[axis for axis, letter in enumerate(result) if letter not in term] for term in terms]
+    a, b = (ops.expand_dims(x, axes) for x, axes in zip(tensor.inputs, missing))
+    return ops.multiply(a, b)

@@ -17,11 +17,12 @@ from typing import Any
 
 from rsref.tensor import ConstantSource, Tensor
 from rsref_fast.cpu import loops, products
-from rsref_fast.cpu.text import INDENT, Function, collapsed
-from rsref_fast.expressions import Expression, cast, expression, literal
-from rsref_fast.fuse import Unit
+from rsref_fast.cpu.pieces import Run, memory_of, runs
+from rsref_fast.cpu.text import INDENT, Computed, Function, collapsed, value_of
+from rsref_fast.expressions import Expression, cast, literal
+from rsref_fast.fuse import Unit, added_as_computed
 from rsref_fast.layout import BLOCKWISE, Section
-from rsref_fast.lengths import text_of, times
+from rsref_fast.lengths import Varying, text_of, times
 from rsref_fast.program import Program
 from rsref_fast.rows import Rows
 from rsref_fast.views import Buffer, Space, View, row_major
@@ -102,7 +103,8 @@ class Target:
     runtime: the module whose names the text uses. function: what writes loops. rules: those of ops that are not
     pointwise. product: writes matrix products. together: the lines of some calls. ordered: an entry's lines, from those
     lines, what each call of a function writes, and the names of the memory that changes meanwhile. addressed: lines
-    in which the names of pointers stand for what computes them.
+    in which the names of pointers stand for what computes them. pieces: whether wide tensors are computed for a few
+    samples of a step at a time (see `pieces`).
     """
 
     runtime: str
@@ -112,6 +114,7 @@ class Target:
     together: Callable[[Iterable[Call | str]], list[str]]
     ordered: Callable[[Sequence[str], Mapping[str, frozenset[str]], Collection[str]], list[str]]
     addressed: Callable[[Sequence[str], Mapping[str, str]], list[str]]
+    pieces: bool
 
 
 def named(lines: Sequence[str], pointers: Mapping[str, str]) -> list[str]:
@@ -121,7 +124,7 @@ def named(lines: Sequence[str], pointers: Mapping[str, str]) -> list[str]:
 
 CPU = Target(
     "rsref_fast.cpu.runtime", Function, loops.RULES, products.product_or_sums, together,
-    ordered=lambda lines, written, memory: [*lines], addressed=named,
+    ordered=lambda lines, written, memory: [*lines], addressed=named, pieces=True,
 )  # fmt: skip
 
 
@@ -142,6 +145,8 @@ class Writer:
         self.shadows: dict[Buffer, Buffer] = {}
         self.packing: list[Call] = []
         self.written: dict[str, frozenset[str]] = {}
+        self.added: dict[Tensor | None, list[tuple[View, Buffer]]] = {}
+        self.run = Run(())
         self.values: dict[Buffer, Any] = {
             buffer: leaf.source.value.reshape(())[()]
             for buffer, leaf in self.layout.constants.items()
@@ -169,7 +174,7 @@ class Writer:
     def pointer(self, buffer: Buffer, section: Section) -> str:
         """Return the address of the rows that a section works on."""
         if section in BLOCKWISE and buffer.space in (Space.ROW, Space.PREVIOUS, Space.FLOW_IN):
-            return self.variable(self.shadow(buffer))
+            buffer = self.shadow(buffer)
         rows = {
             (Space.BLOCK, Section.LOOP): "i",
             (Space.PACKED, Section.LOOP): "r",
@@ -183,6 +188,8 @@ class Writer:
             (Space.CURRENT, Section.AFTER): "(n0 + r0 - q)",
         }.get((buffer.space, section))
         name = self.variable(buffer)
+        if self.run.samples and isinstance(buffer.size, Varying) and buffer not in self.run.private:
+            rows = "c" if rows is None else f"({rows} + c)"
         return name if rows is None else f"at({name}, {rows} * {buffer.width})"
 
     def shadow(self, buffer: Buffer) -> Buffer:
@@ -222,12 +229,16 @@ class Writer:
         tensor = unit.tensors[0]
         views = self.layout.views
         add = unit.tensors[-1] in self.layout.sums or (
-            section is Section.AFTER and self.layout.rows[tensor] is Rows.SUM
+            section is Section.AFTER and self.layout.rows[unit.tensors[-1]] is Rows.SUM
         )
         if unit.fused and tensor.op is not None and tensor.op.name not in loops.RULES:
             self._fused(function, unit)
         elif tensor.op is not None and tensor.op.name == "matmul":
             self._product(function, tensor, add)
+        elif unit.adds_up:
+            element = Computed(tensor, self.layout.shapes[tensor], [views[i] for i in tensor.inputs])
+            total = unit.tensors[1]
+            self.target.rules[total.op.name](function, total, views[total], [element], add)  # type: ignore[union-attr, list-item]
         else:
             loops.emit(function, tensor, views[tensor], [views[i] for i in tensor.inputs], add, self.target.rules)
         return self.call(function, section, rows) if function.lines else None
@@ -250,7 +261,9 @@ class Writer:
         members = {t: f"v{i}" for i, t in enumerate(unit.tensors)}
         read = {i for t in unit.tensors for i in t.inputs if i not in members and t.op and t.op.name != "count"}
         used = [*read, *unit.stored]
-        shape, flat = collapsed(unit.shape, [views[t] for t in used])
+        sums = [(t, b) for t in unit.tensors for view, b in self.added.get(t, ()) if self._added_there(t, view)]
+        totals = [View(b, b.shape, row_major(b.shape)) for _, b in sums]
+        shape, flat = collapsed(unit.shape, [*(views[t] for t in used), *totals])
         place = dict(zip(used, flat))
         with function.shared_nest(shape) as index:
             loaded: dict[Tensor, Expression] = {}
@@ -262,10 +275,12 @@ class Writer:
                         if i not in members and i not in loaded:
                             loaded[i] = self._loaded(function, place[i], index, f"x{len(loaded)}")
                     operands = [Expression(members[i], i.dtype) if i in members else loaded[i] for i in tensor.inputs]
-                    value = self._value(tensor, operands)
+                    value = value_of(tensor, operands)
                 function.add(f"{members[tensor]} = {cast(value, tensor.dtype).text}")
                 if tensor in unit.stored:
                     function.store(place[tensor], index, members[tensor])
+            for (tensor, _), total in zip(sums, flat[len(used) :]):
+                function.store(total, index, members[tensor], accumulate=True)
 
     def _loaded(self, function: Function, view: View, index: list[str], name: str) -> Expression:
         value = function.load(view, index)
@@ -273,11 +288,6 @@ class Writer:
             return value
         function.add(f"{name} = {value.text}")
         return Expression(name, value.kind)
-
-    def _value(self, tensor: Tensor, operands: list[Expression]) -> Expression:
-        if tensor.op is not None and tensor.op.name == "cast":
-            return cast(operands[0], tensor.dtype)
-        return expression(tensor.op, operands)  # type: ignore[arg-type]
 
     def _count(self, tensor: Tensor) -> Expression:
         shape = self.layout.shapes[tensor.inputs[0]]
@@ -319,9 +329,48 @@ class Writer:
 
     # --- the module ----------------------------------------------------------------------------------------------
 
-    def section(self, section: Section, rows: str) -> list[Call]:
-        calls = (self.unit(unit, section, rows) for unit in self.program.units[section])
-        return [call for call in calls if call]
+    def section(self, section: Section, rows: str, kept: Iterable[Tensor] = ()) -> list[Call]:
+        """Return the calls of a section, for so many rows, sums over the steps included.
+
+        kept: tensors that are read by something else than units.
+        """
+        calls: list[Call] = []
+        for run in self._runs(section, kept):
+            self.run, size = run, run.samples
+            own = [call for unit in run.units for call in self._summed(unit, section, "m" if size else rows)]
+            head = [f"for c in range(0, {rows}, {size}):", f"{INDENT}m = min({size}, {rows} - c)"]
+            calls += [Call((*head, *(INDENT + line for line in self.together(own))), True)] if size else own
+        self.run = Run(())
+        if section is Section.LOOP:
+            calls += [self.copied(Section.LOOP, *total, "n", add=True) for total in self.added.get(None, ())]
+        return calls
+
+    def _runs(self, section: Section, kept: Iterable[Tensor]) -> Iterable[Run]:
+        units = self.program.units
+        if not self.target.pieces or section not in (Section.BEFORE, Section.LOOP, Section.AFTER):
+            return [Run(tuple(units[section]))]
+        elsewhere = {b for s in units if s is not section for unit in units[s] for b in memory_of(self.layout, unit)}
+        return runs(self.layout, units[section], elsewhere | {self.layout.views[t].buffer for t in kept})
+
+    def add_up(self, tensor: Tensor, total: Buffer) -> None:
+        """Let the loop add a tensor to a sum over the steps."""
+        root = self.layout.root(tensor)
+        computed = root if self.layout.section.get(root) is Section.LOOP else None
+        self.added.setdefault(computed, []).append((self.layout.views[tensor], total))
+
+    def _summed(self, unit: Unit, section: Section, rows: str) -> Iterable[Call]:
+        """Return the calls that compute a unit, and add it to sums over the steps."""
+        call = self.unit(unit, section, rows)
+        if call:
+            yield call
+        for tensor in unit.tensors:
+            for view, total in self.added.get(tensor, ()):
+                if not self._added_there(tensor, view):
+                    yield self.copied(Section.LOOP, view, total, rows, add=True)
+
+    def _added_there(self, tensor: Tensor, view: View) -> bool:
+        """Whether the nest that computes a tensor adds it to a sum, of which the view is what is to be added."""
+        return view is self.layout.views[tensor] and added_as_computed(self.layout, tensor)
 
     def module(self, entries: Iterable[tuple[str, str, list[str]]], title: str) -> Source:
         """Return the source of all functions and of the entries (name, comment, lines)."""

@@ -174,8 +174,17 @@ def _add_up(
         return
     if not accumulate:
         fill(function, target, zero)
-    with function.nest(source.shape) as i:
-        function.store(folded, i, cast(function.load(source, i), kind).text, accumulate=True)
+    *_, rows = inner
+    with function.nest(source.shape, axes=range(rows)) as outside:
+        for places in function.by_fours(f"i{rows}", source.shape[rows]):
+            with function.nest(source.shape, axes=range(rows + 1, rank)) as inside:
+                index = [*outside[:rows], places[0], *inside[rows + 1 :]]
+                values = [cast(function.load(source, _put(index, rows, k)), kind).text for k in places]
+                function.store(folded, index, " + ".join(values), accumulate=True)
+
+
+def _put(index: Sequence[str], axis: int, value: str) -> list[str]:
+    return [*index[:axis], value, *index[axis + 1 :]]
 
 
 def _extreme(function: Function, tensor: Tensor, target: View, sources: Sequence[View], accumulate: bool) -> None:
@@ -342,8 +351,13 @@ def _einsum(function: Function, tensor: Tensor, target: View, sources: Sequence[
         return
     if not accumulate:
         fill(function, target, "F(0)")
-    outer = opened([*(letter for letter in result if letter != best), *summed, best])
-    function.store(target, at(result), product(), accumulate=True)
+    *before, rows = summed
+    outer = opened([*(letter for letter in result if letter != best), *before])
+    for places in function.by_fours(f"e{rows}", lengths[rows]):
+        inner = opened([best])
+        values = [product().replace(f"e{rows}", place) for place in places]
+        function.store(target, at(result), " + ".join(values), accumulate=True)
+        function.depth = inner
     function.depth = outer
 
 

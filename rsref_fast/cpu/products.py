@@ -77,8 +77,8 @@ def product_or_sums(
     function.reassociates = True
     rows = text_of(target.shape[-2])
 
-    def product_of(i: Sequence[str]) -> str:
-        one, other = function.load(left, [*i, "r", "k"]), function.load(right, [*i, "k", "0"])
+    def product_of(i: Sequence[str], k: str = "k") -> str:
+        one, other = function.load(left, [*i, "r", k]), function.load(right, [*i, k, "0"])
         return f"{one.text} * {other.text}"
 
     with function.nest(target.shape[:-2]) as i:
@@ -96,10 +96,10 @@ def product_or_sums(
         if not accumulate:
             function.add("for r in range(first, last):")
             function.add(f"    {function.pointer(target.buffer)}[{function.place(target, [*i, 'r', '0'])}] = F(0)")
-        with function.loop("k", left.shape[-1]):  # row upon row of the transposed matrix
+        for places in function.by_fours("k", left.shape[-1]):  # row upon row of the transposed matrix
             function.add("for r in range(first, last):")
             function.depth += 1
-            function.store(target, [*i, "r", "0"], product_of(i), accumulate=True)
+            function.store(target, [*i, "r", "0"], " + ".join(product_of(i, k) for k in places), accumulate=True)
             function.depth -= 1
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from rsref.tensor import Tensor
 from rsref_fast.cpu.emit import CPU, FIRST_SLOT, Call, Source, Target, Writer
 from rsref_fast.cpu.text import INDENT
 from rsref_fast.layout import Section
@@ -31,11 +32,12 @@ def forward_source(compiled: Compiled, width: int, taped: bool, target: Target =
     program = compiled.forward if taped else compiled.inference
     w = Writer(program, width, target)
     layout = program.layout
-    prepare, once, before, loop = _until_the_loop(w)
+    kept = [*program.outputs, *program.new_states]
+    prepare, once, before, loop = _until_the_loop(w, kept)
     for tensor, (_, after) in zip(program.new_states, compiled.states):
         if layout.views[tensor].buffer is not after or not layout.views[tensor].contiguous:
             loop.append(w.copied(Section.LOOP, layout.views[tensor], after, "n"))
-    after_loop = w.section(Section.AFTER, "rows")
+    after_loop = w.section(Section.AFTER, "rows", kept)
     scatters = []
     for i, tensor in enumerate(program.outputs):
         scatters.append(w.scattered(Section.AFTER, layout.views[tensor], f"output{i}", tensor.dtype))
@@ -85,20 +87,20 @@ def backward_source(compiled: Compiled, width: int, target: Target = CPU) -> Sou
     program = compiled.backward
     w = Writer(program, width, target)
     layout = program.layout
-    prepare, once, before, loop = _until_the_loop(w)
     folds: list[Buffer] = []
     totals: dict[int, View] = {}
     accumulators: list[Buffer] = []
     for i, (tensor, leaf) in enumerate(zip(compiled.d_constants, compiled.graph.constants)):
         if tensor is not None:
             accumulators.append(Buffer(f"d_constant{i}", "float", Space.ROW, layout.views[leaf].shape))
-            loop.append(w.copied(Section.LOOP, layout.views[tensor], accumulators[-1], "n", add=True))
+            w.add_up(tensor, accumulators[-1])
     for i, tensor in enumerate(compiled.d_parameters):
         if tensor is not None and layout.section.get(tensor) in (Section.LOOP, None):
-            total = Buffer(f"total{i}", "float", Space.FIXED, compiled.graph.parameters[i].shape)
-            loop.append(w.copied(Section.LOOP, layout.views[tensor], total, "n", add=True))
-            folds.append(total)
-            totals[i] = whole(total)
+            folds.append(Buffer(f"total{i}", "float", Space.FIXED, compiled.graph.parameters[i].shape))
+            w.add_up(tensor, folds[-1])
+            totals[i] = whole(folds[-1])
+    kept = [t for t in (*compiled.d_states, *compiled.d_sequences) if t is not None]
+    prepare, once, before, loop = _until_the_loop(w, kept)
     entering, cuts, ending = [], [], []
     for i, (tensor, flow) in enumerate(zip(compiled.d_states, compiled.flows)):
         if flow is None:
@@ -122,7 +124,7 @@ def backward_source(compiled: Compiled, width: int, target: Target = CPU) -> Sou
             f"copy_rows(n0 - active, {width_of}, at(d_final{i}, active * {width_of}), "
             f"at(d_state{i}, active * {width_of}))",
         ]
-    after_loop = w.section(Section.AFTER, "rows")
+    after_loop = w.section(Section.AFTER, "rows", kept)
     for tensor, section in layout.section.items():
         if section is Section.AFTER and layout.rows[tensor] is Rows.SUM and tensor not in layout.moved:
             folds.append(layout.views[tensor].buffer)
@@ -197,10 +199,10 @@ def _folds(w: Writer, folds: Sequence[Buffer]) -> list[str]:
     return [f"add_part({b.width}, floats(Q, {slots[b.name]}), {b.name}, rank, size)" for b in folds]
 
 
-def _until_the_loop(w: Writer) -> list[list[Call]]:
+def _until_the_loop(w: Writer, kept: Sequence[Tensor]) -> list[list[Call]]:
     """Return the calls of the sections up to the time loop, in their order."""
     rows = {Section.PREPARE: "0", Section.ONCE: "n0", Section.BEFORE: "rows", Section.LOOP: "n"}
-    return [w.section(section, count) for section, count in rows.items()]
+    return [w.section(section, count, kept) for section, count in rows.items()]
 
 
 def _prepared(w: Writer) -> list[str]:

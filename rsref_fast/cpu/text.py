@@ -4,12 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 
-from rsref_fast.expressions import Expression, literal
+from rsref.tensor import Tensor
+from rsref_fast.expressions import Expression, cast, expression, literal
 from rsref_fast.lengths import Length, Varying, text_of, times
 from rsref_fast.views import Buffer, Shape, View
 
 INDENT = "    "
+
+
+@dataclass(frozen=True)
+class Computed:
+    """The elements of a pointwise tensor that has no memory: each is computed where it is read.
+
+    shape: the tensor's. operands: the views of what it is computed of, with as many axes or fewer.
+    """
+
+    tensor: Tensor
+    shape: Shape
+    operands: Sequence[View]
 
 
 class Function:
@@ -49,6 +63,25 @@ class Function:
         self.depth += 1
         yield
         self.depth -= 1
+
+    def by_fours(self, variable: str, length: Length) -> Iterator[list[str]]:
+        """Open a loop whose turns are four indices at once, then one for those that are left.
+
+        What sums rows upon rows so reads and writes the sum once for four of them.
+        """
+        text = text_of(length)
+        left = length % 4 if isinstance(length, int) else 1
+        fours = length - left if isinstance(length, int) else f"({text}) // 4 * 4"
+        if fours:
+            self.add(f"for {variable} in range(0, {fours}, 4):")
+            self.depth += 1
+            yield [variable, *(f"({variable} + {k})" for k in (1, 2, 3))]
+            self.depth -= 1
+        if left:
+            self.add(f"for {variable} in range({fours}, {text}):")
+            self.depth += 1
+            yield [variable]
+            self.depth -= 1
 
     @contextmanager
     def nest(self, shape: Shape, prefix: str = "i", axes: Sequence[int] | None = None) -> Iterator[list[str]]:
@@ -113,8 +146,10 @@ class Function:
             terms.append(index if stride == 1 else f"{index}*{_factor(stride)}")
         return " + ".join(terms) or "0"
 
-    def load(self, view: View, indices: Sequence[str]) -> Expression:
+    def load(self, view: View | Computed, indices: Sequence[str]) -> Expression:
         """Return one element of a view; numbers known when the step is compiled stand in the text."""
+        if isinstance(view, Computed):
+            return value_of(view.tensor, [self.load(operand, indices) for operand in view.operands])
         if view.buffer in self.values:
             return literal(self.values[view.buffer], view.buffer.kind)
         text = f"{self.pointer(view.buffer)}[{self.place(view, indices)}]"
@@ -132,6 +167,13 @@ class Function:
         names = ", ".join(["n", *self.parameters.values(), *self.extra])
         body = self.lines or [INDENT + "pass"]
         return "\n".join([decorator, f"def {self.name}({names}):", f'{INDENT}"""{self.comment}"""', *body])
+
+
+def value_of(tensor: Tensor, operands: list[Expression]) -> Expression:
+    """Return an element of a pointwise tensor, computed of those of its operands."""
+    if tensor.op is not None and tensor.op.name == "cast":
+        return cast(operands[0], tensor.dtype)
+    return expression(tensor.op, operands)  # type: ignore[arg-type]
 
 
 def _factor(stride: Length) -> str:

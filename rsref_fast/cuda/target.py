@@ -7,4 +7,4 @@ from rsref_fast.cuda.loops import RULES, product
 from rsref_fast.cuda.ordering import ordered
 from rsref_fast.cuda.text import TeamFunction, addressed, together
 
-CUDA = Target("rsref_fast.cuda.runtime", TeamFunction, RULES, product, together, ordered, addressed)
+CUDA = Target("rsref_fast.cuda.runtime", TeamFunction, RULES, product, together, ordered, addressed, False)

@@ -10,7 +10,8 @@ import rsref_fast
 from rsref import cells
 from rsref.testing import step_graphs
 from rsref.testing.arguments import random_arguments
-from rsref_fast.cpu import checkpoint, interpreted
+from rsref_fast import wide
+from rsref_fast.cpu import checkpoint, interpreted, pieces
 from tests.fast.agreement import check
 
 PARTS, EACH = 10, 250
@@ -46,6 +47,15 @@ def test_with_checkpoints(monkeypatch, mixing):
         check(own, arguments, engine=rsref_fast.compile(own, target="interpreter", checkpoint=True))
 
     for_graphs(PARTS, EACH, mixing, compare)
+
+
+@pytest.mark.parametrize("mixing", [False, True])
+def test_in_pieces(monkeypatch, mixing):
+    """What has three values a sample is wide, and a piece is as small as it can be, or two samples."""
+    monkeypatch.setattr(wide, "WIDE", 3)
+    for part, piece in ((PARTS + 1, 1), (PARTS + 2, 12)):
+        monkeypatch.setattr(pieces, "PIECE", piece)
+        for_graphs(part, EACH, mixing, partial(check, threads=1 + part % 2))
 
 
 @pytest.mark.parametrize("name", ["sigmoid", "multiply_packed", "cut_rows", "gather_rows"])

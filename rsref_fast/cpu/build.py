@@ -18,8 +18,11 @@ from rsref_fast.cpu import gemm, vector_math
 from rsref_fast.cpu.jit import kernel, plain, summing
 from rsref_fast.cpu.meeting import meet, rank_of, size_of
 from rsref_fast.cpu.microkernel_shapes import Shape
-from rsref_fast.cpu.pointers import ADDRESSES, at, pointer_to
+from rsref_fast.cpu.pointers import ADDRESSES, at, fetch, pointer_to
 from rsref_fast.frames import roomy
+
+AHEAD = 8
+"""Rows of a sequence that are fetched before they are copied."""
 
 ENTRY = types.int64(ADDRESSES, ADDRESSES, ADDRESSES)
 
@@ -32,8 +35,12 @@ def copy_rows(count, width, source, target):
 
 @plain
 def gather_rows(count, width, source, index, target):
+    """Rows of a sequence, far from each other: those that come soon are fetched while one is copied."""
     for i in range(count):
         first = index[i] * width
+        ahead = index[min(i + AHEAD, count - 1)] * width
+        for j in range(0, width, 16):
+            fetch(source, ahead + j)
         for j in range(width):
             target[i * width + j] = source[first + j]
 

@@ -41,6 +41,21 @@ def at(typing_context, pointer, place):
     return pointer(pointer, I64), generate
 
 
+@intrinsic
+def fetch(typing_context, pointer, place):
+    """Begin to read the cache line of an element."""
+
+    def generate(context, builder, signature, arguments):
+        address = builder.bitcast(builder.gep(arguments[0], [arguments[1]]), ir.IntType(8).as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [address.type, *[ir.IntType(32)] * 3])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        to_read_and_keep = [ir.Constant(ir.IntType(32), n) for n in (0, 3, 1)]
+        builder.call(function, [address, *to_read_and_keep])
+        return context.get_dummy_value()
+
+    return types.none(pointer, I64), generate
+
+
 def memory_on_stack(element: Any, count: int) -> Any:
     """Return an intrinsic: a pointer to memory for some elements, gone when the function returns."""
     target = types.CPointer(element)

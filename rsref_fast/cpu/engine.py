@@ -73,6 +73,20 @@ class Tape:
         return [sequences, *mixed, parameters]
 
 
+@dataclass
+class Known:
+    """What the shapes and dtypes of a call's arrays say.
+
+    outputs: the shape and kind of each, for one step. special: the step compiled for them, once it was needed.
+    """
+
+    length: int
+    batch: int
+    dtype: np.dtype[Any]
+    outputs: Sequence[tuple[tuple[int, ...], str]]
+    special: Specialised | None = None
+
+
 class FastEngine:
     """Runs a recurrence with kernels generated for it; see `rsref.engine.Engine` for the contract.
 
@@ -90,7 +104,7 @@ class FastEngine:
         self.split: Split | None = None
         self.reference = ReferenceEngine(recurrence)
         self._special: dict[Any, Specialised] = {}
-        self._checked: dict[Any, Any] = {}
+        self._checked: dict[Any, Known] = {}
         self.picks = picks_samples(recurrence.graph)
 
     @cached_property
@@ -205,19 +219,19 @@ class FastEngine:
         taped: bool = True,
     ) -> tuple[list[Array], list[Array], Any]:
         """Run the loop; see `Engine`."""
-        length = self.reference.length(sequences, steps)
-        batch = next((len(a) for a in (*sequences, *constants, *states)), 1)
-        specs = self._specs(sequences, constants, states, parameters, mask, length, batch)
-        floating = [a.dtype for a in (*parameters, *states, *sequences, *constants) if a.dtype.kind == "f"]
-        dtype = np.result_type(np.float32, *floating)
+        groups = (sequences, constants, states, parameters)
+        known = self._known_of(groups, mask, steps)
+        length, batch, dtype = known.length, known.batch, known.dtype
         mask = None if mask is None or mask.all() else np.asarray(mask, bool)
         if taped and self.parted is not None:
             self.parted.first.split = self.parted.step.split = self.split
             return self.parted.forward(sequences, constants, states, parameters, mask, steps, dtype)
-        special = self.specialised(sequences, constants, states, dtype)
-        arguments = [[special.plain(a) for a in group] for group in (sequences, constants, states, parameters)]
+        special = known.special
+        if special is None:
+            special = known.special = self.specialised(sequences, constants, states, dtype)
+        arguments = [[special.plain(a) for a in group] for group in groups]
         turned = special.whole and mask is None
-        shapes = [((length, batch, *s[1:]) if turned else (batch, length, *s[1:]), kind) for s, kind in specs]
+        shapes = [((length, batch, *s[1:]) if turned else (batch, length, *s[1:]), kind) for s, kind in known.outputs]
         make = memory.empty if mask is None else memory.zeros
         outputs = [make(shape, special.dtype_of(kind)) for shape, kind in shapes]
         if turned:
@@ -236,14 +250,22 @@ class FastEngine:
         finals = [s.astype(bool) if t.dtype == "bool" else s for s, t in zip(finals, graph.states)]
         return answers, finals, tape if taped else None
 
-    def _specs(
-        self, sequences: Any, constants: Any, states: Any, parameters: Any, mask: Any, length: int, batch: int
-    ) -> Any:
-        groups = (sequences, constants, states, parameters)
-        key = (length, None if mask is None else mask.shape, *(tuple(a.shape for a in group) for group in groups))
-        if key not in self._checked:
-            self._checked[key] = self.reference.check(*groups, mask, length, batch)
-        return self._checked[key]
+    def _known_of(self, groups: Sequence[Sequence[Array]], mask: Array | None, steps: int | None) -> Known:
+        """Return what the arrays of a call say, checked once for each set of shapes. Errors: those of `Engine`."""
+        every = [a for group in groups for a in group]
+        key = (
+            steps, None if mask is None else mask.shape, *map(len, groups),
+            *[a.shape for a in every], *[a.dtype.num for a in every],
+        )  # fmt: skip
+        found = self._checked.get(key)
+        if found is None:
+            sequences, constants, states, parameters = groups
+            length = self.reference.length(sequences, steps)
+            batch = next((len(a) for a in (*sequences, *constants, *states)), 1)
+            outputs = self.reference.check(sequences, constants, states, parameters, mask, length, batch)
+            dtype = np.result_type(np.float32, *(a.dtype for a in every if a.dtype.kind == "f"))
+            found = self._checked[key] = Known(length, batch, dtype, outputs)
+        return found
 
     def _walk(self, tape: Tape, taped: bool) -> list[Array]:
         """Run all steps and return the final states."""

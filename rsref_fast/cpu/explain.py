@@ -34,7 +34,7 @@ def machinery(special: Specialised, threads: int | None) -> str:
         shards = "1 shard" if split.shards == 1 else f"{split.shards} shards"
         lines.append(f"a batch of {batch}, {STEPS} steps: {shards}{team}")
     for name, source in (("forward", special.forward), ("backward", special.backward)):
-        lines.append(f"{name}: blocks of {special.block_rows(source)} rows; buffers, in bytes:")
+        lines.append(f"{name}: blocks of {special.block_rows(source, 0)} rows; buffers, in bytes:")
         lines += _buffers(special, source)
     return "\n".join(lines)
 

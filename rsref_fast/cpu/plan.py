@@ -134,10 +134,10 @@ def forward_plan(
     starts[4:] = [n + (2 if tabled else 0) for n in starts[4:]]
     batch = sum(shard.count for shard in shards)
     tape = Cutter(starts[6])
-    call = _Layout(special, source, kernels, first_parameter, starts[6] + 1, tables)
+    call = _Layout(special, source, kernels, first_parameter, starts[6] + 1, tables, shards)
     found, copies, first = [], [], 0
     for shard in shards:
-        kept, _ = special.frames(source, shard, taped)
+        kept, _ = special.frames(source, shard, taped, call.limit)
         own = tape.cut(kept)
         for i, leaf in enumerate(graph.sequences):
             own[f"sequence{i}"] = call.whole(i, leaf, batch * steps)
@@ -173,10 +173,10 @@ def backward_plan(special: Specialised, shards: Sequence[Shard], steps: int, tea
     starts = [int(n) for n in np.cumsum([given[7], *counts])]
     batch = sum(shard.count for shard in shards)
     tape = Cutter(given[4])
-    call = _Layout(special, source, kernels, given[3], starts[4] + 1, tables)
+    call = _Layout(special, source, kernels, given[3], starts[4] + 1, tables, shards)
     found, first = [], 0
     for shard in shards:
-        kept, _ = special.frames(special.forward, shard, True)
+        kept, _ = special.frames(special.forward, shard, True, call.limit)
         own = tape.cut(kept)
         for i, leaf in enumerate(graph.sequences):
             own[f"sequence{i}"] = call.whole(i, leaf, batch * steps)
@@ -261,8 +261,10 @@ class _Layout:
         first_parameter: int,
         scratch: int,
         tables: Tables | None,
+        shards: Sequence[Shard],
     ):
         self.special, self.source, self.kernels, self.tables = special, source, kernels, tables
+        self.limit = special.block_rows(source, max(len(shard.pos) for shard in shards))
         self.kept: list[Any] = []
         self.scratch = Cutter(scratch)
         self.arrays = scratch + 1
@@ -290,7 +292,7 @@ class _Layout:
 
     def places(self, own: dict[str, Place], shard: Shard, taped: bool) -> list[Place]:
         """Return the places of P for a shard."""
-        _, scratch = self.special.frames(self.source, shard, taped)
+        _, scratch = self.special.frames(self.source, shard, taped, self.limit)
         found = {**self.shared, **own, **self.scratch.cut(scratch)}
         own_rows = (shard.off, shard.pos, shard.rid, shard.cut)
         first = self.tables.places(shard) if self.tables else [self.fixed(a) for a in own_rows]
@@ -298,8 +300,8 @@ class _Layout:
 
     def plan(self, shards: Any, team: int, taped: bool, copies: Any, clears: Any, tape: int) -> Plan:
         return Plan(
-            self.kernels, shards, team, taped, self.special.block_rows(self.source), bool(self.source.prepared), copies,
-            clears, self.arrays, tape, self.scratch.total, self.kept,
+            self.kernels, shards, team, taped, self.limit, bool(self.source.prepared), copies, clears,
+            self.arrays, tape, self.scratch.total, self.kept,
         )  # fmt: skip
 
 

@@ -77,12 +77,16 @@ class Specialised:
     def run_backward(self) -> Kernels:
         return self.kernels(self.backward, self.dtype)
 
-    def block_rows(self, source: Source) -> int:
-        """Return for how many rows at once a program does what is not done step by step."""
+    def block_rows(self, source: Source, rows: int) -> int:
+        """Return for how many rows at once a program does what is not done step by step.
+
+        rows: how many a shard has at most; a few more than a block's are one block.
+        """
         if self.kernels.block_rows is not None:
             return self.kernels.block_rows
         gradients = sum(math.prod(p.shape) for p in self.compiled.graph.parameters) * self.dtype.itemsize
-        return MORE_ROWS if source.backward and gradients > LARGE else BLOCK_ROWS
+        usual = MORE_ROWS if source.backward and gradients > LARGE else BLOCK_ROWS
+        return rows if usual < rows <= usual * 3 // 2 else usual
 
     def prepared(self, source: Source) -> Frame:
         """Return how the memory is cut up that `prepare` fills."""
@@ -102,12 +106,12 @@ class Specialised:
             found = self.plans[kind, key, team, tabled] = PLANS[kind](self, shards, steps, team, tabled)
         return found
 
-    def frames(self, source: Source, shard: Shard, taped: bool) -> tuple[Frame, Frame]:
-        """Return how a shard's memory is cut up: what backward will read, and the rest."""
-        key = (id(source), shard.count, len(shard.pos), taped)
+    def frames(self, source: Source, shard: Shard, taped: bool, limit: int) -> tuple[Frame, Frame]:
+        """Return how a shard's memory is cut up: what backward will read, and the rest. limit: rows of a block."""
+        key = (id(source), shard.count, len(shard.pos), taped, limit)
         if key not in self.framed:
             rows = len(shard.pos)
-            block = min(rows, max(self.block_rows(source), shard.count))
+            block = min(rows, max(limit, shard.count))
             window = rows if taped else block
             parts: tuple[list[Any], list[Any]] = ([], [])
             for m in source.memory:

@@ -147,6 +147,17 @@ class Tensor:
     def __deepcopy__(self, _memo: Any) -> Tensor:
         return self  # immutable: a copy of a layer draws with the same tensors
 
+    if not TYPE_CHECKING:  # mypy need not believe in every attribute
+
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith("_") or name in Tensor.__slots__:
+                raise AttributeError(name)
+            from rsref import ops
+
+            instead = "transpose" if name == "T" else name
+            hint = f"; draw numpy.{instead}(x) or rsref.ops.{instead}(x)" if hasattr(ops, instead) else ""
+            raise AttributeError(f"{self!r} is symbolic and has no {name!r}{hint}")
+
     @property
     def spec(self) -> Spec:
         return Spec(self.shape, self.dtype)

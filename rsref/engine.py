@@ -37,6 +37,7 @@ class Engine(Protocol):
         mask (batch, time) of bool or None, steps (needed if there are no sequences), taped (whether backward will
         follow). Answers the outputs (batch, time, ...), the final states, and a tape for backward, or None.
     backward: the gradients of the outputs and of the final states (None for zero) give those of all inputs.
+    Errors: ValueError if numbers or shapes do not fit the graph; TypeError for a tape that is none of forward's.
     """
 
     def forward(

@@ -47,6 +47,8 @@ def sample(
     **given: Any,
 ) -> Generated:
     """Draw every token from the softmax of logits / temperature; scores are those at temperature 1. See `greedy`."""
+    if isinstance(temperature, bool) or not isinstance(temperature, int | float | np.number):
+        raise TypeError(f"temperature must be a positive number; got {temperature!r}")
     if not temperature > 0:
         raise ValueError(f"temperature must be positive; got {temperature!r}")
     generator = np.random.default_rng(seed)
@@ -112,6 +114,8 @@ class _Stepper:
     """One step of a layer at a time, on rows of tokens."""
 
     def __init__(self, layer: RecurrentLayer, start: Any, length: int, end: int | None, given: dict[str, Any]):
+        if not isinstance(layer, RecurrentLayer):
+            raise TypeError(f"generation runs a recurrent layer of rsref; got {layer!r}")
         unknown = set(given) - {"initial_state", "constants"}
         if unknown:
             raise TypeError(

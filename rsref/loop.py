@@ -102,6 +102,9 @@ class RecurrentLayer(abc.ABC):
 
     def build(self, *shapes: Shape) -> None:
         """Draw the step for inputs of these shapes: (batch, time, ...), a decoder's (batch, ...); None if unknown."""
+        for shape in shapes:
+            if not isinstance(shape, Sequence) or isinstance(shape, str):
+                raise TypeError(f"{self.name}: build takes shapes, (batch, time, ...); got {shape!r}")
         self.build_step([tuple(s) if self.decode else (s[0], *s[2:]) for s in shapes])
 
     def build_step(self, shapes: Sequence[Shape]) -> None:
@@ -342,6 +345,8 @@ class RecurrentLayer(abc.ABC):
         for i, (leaf, learned, initializer) in enumerate(zip(leaves, self.learned, self.initializers)):
             shape = (batch, *arguments.known_shape(f"initial_state {i}", leaf.shape[1:]))
             value = np.broadcast_to(learned.value, shape) if learned is not None else initializer(shape)
+            if np.shape(value) != shape:
+                raise ValueError(f"state_initializer: state {i} needs the shape {shape}; got {np.shape(value)}")
             states.append(np.array(value, dtype=arguments.numpy_dtype(leaf, self.dtype)))
         return states
 

@@ -191,6 +191,14 @@ class Tensor:
     def __array_function__(self, function: Callable[..., Any], _types: Any, args: Any, options: Any) -> Tensor:
         return _draw(function.__name__, args, options)
 
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        """Whether this is the same tensor: graphs look tensors up. `rsref.ops.equal` compares values."""
+        if isinstance(other, int | float):
+            raise TypeError(f"{self!r} is symbolic: draw numpy.equal(x, {other!r}) or rsref.ops.equal(x, {other!r})")
+        return self is other
+
     def __add__(self, other: Any) -> Tensor:
         return _draw("add", (self, other))
 

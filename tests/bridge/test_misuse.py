@@ -96,6 +96,7 @@ MISUSES = {
         TypeError,
         "initial_state must hold tensors.*'zeros'",
     ),
+    "a layer for a model": (lambda: kb.RNNCellFromModel(layers.Dense(3)), TypeError, "takes a keras.Model; got <Dense"),
     "a word as mask": (lambda: drawn()(X, mask="all"), TypeError, "mask must be a tensor of booleans.*'all'"),
     "rsref's tensors": (
         lambda: (lambda x: kb.RecurrentModel(x, x))(rsref.Input((3,))),

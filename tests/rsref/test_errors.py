@@ -259,6 +259,20 @@ MISUSES = {
     ),
     "no attribute of a layer": (lambda: drawn().recurence, AttributeError, ["'recurence' is no attribute"]),
     "a method of arrays": (lambda: x_t.sum(), AttributeError, ["symbolic", r"numpy.sum\(x\) or rsref.ops.sum"]),
+    "equality with a number": (lambda: x_t == 0, TypeError, ["symbolic", r"rsref.ops.equal\(x, 0\)"]),
+    "a layer for a model": (lambda: RNNCellFromModel(Dense(3)), TypeError, ["takes a Model", "<Dense"]),
+    "a number for a shape": (lambda: RecurrentSequential([MinGRUCell(4)]).build(3), TypeError, ["takes shapes", "3"]),
+    "an initializer of another shape": (
+        lambda: drawn(state_initializer=lambda shape: np.zeros(3))(X),
+        ValueError,
+        ["state_initializer: state 0", r"\(2, 4\); got \(3,\)"],
+    ),
+    "a word as temperature": (
+        lambda: generation.sample(language(), [0], 3, temperature="hot"),
+        TypeError,
+        ["temperature", "hot"],
+    ),
+    "a cell to generate": (lambda: generation.greedy(MinGRUCell(4), [0], 3), TypeError, ["recurrent layer", "MinGRU"]),
     "an attribute of arrays": (lambda: x_t.T, AttributeError, ["rsref.ops.transpose"]),
     "an index out of range": (
         lambda: language()(np.full((2, 3), 7)),

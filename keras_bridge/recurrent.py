@@ -179,6 +179,14 @@ class RecurrentSequential(RecurrentLayer):
         first: RNNCell | None = None
         for position, layer in enumerate(layers):
             if not isinstance(layer, RNNCell):
+                if (
+                    isinstance(layer, keras.layers.Bidirectional | keras.layers.TimeDistributed)
+                    and len(current.shape) < 3
+                ):
+                    raise ValueError(
+                        f"{self.name}: {type(layer).__name__} needs whole sequences, and a step has "
+                        f"{tuple(current.shape)}: put it around the recurrent layer"
+                    )
                 current = layer(current)
                 continue
             if not layer.built:

@@ -151,6 +151,11 @@ MISUSES = {
     ),
     "no layers": (lambda: kb.RecurrentSequential()(X), ValueError, "has no layers"),
     "a number as layer": (lambda: kb.RecurrentSequential([3]), TypeError, "takes cells and Keras layers; got 3"),
+    "a layer for whole sequences as layer": (
+        lambda: kb.RecurrentSequential([layers.Bidirectional(layers.LSTM(4))])(X),
+        ValueError,
+        r"Bidirectional needs whole sequences, and a step has \(None, 3\)",
+    ),
     "a recurrent layer as layer": (lambda: kb.RecurrentSequential([drawn()]), TypeError, "get_cell"),
     "an unknown merge": (lambda: kb.RecurrentSequential(readout="glue"), ValueError, "readout must be.*glue"),
     "a readout that does not fit": (

@@ -143,6 +143,14 @@ def main() -> None:
             if code:
                 raise SystemExit(code)  # it has said why
         return
+    suites = list(ENGINES) if options.suite == "all" else [options.suite]
+    known = list(dict.fromkeys(engine for suite in suites for engine in ENGINES[suite]))
+    asked = options.engines.split(",") if options.engines else known
+    if unknown := [engine for engine in asked if engine not in known]:
+        parser.error(f"--engines: {', '.join(unknown)} unknown here; there are {', '.join(known)}")
+    names = tuple(options.only.split(";")) if options.only else ("",)
+    if not any(str(case).startswith(names) for suite in suites for case in cases_of(suite, options.quick)):
+        parser.error(f"--only: no case begins with {options.only!r}; they are as in docs/performance.md")
     ceilings, works = limits.ceilings(THREADS), {}
     console = Console(width=160)
     rows: list[Any] = []
@@ -150,9 +158,8 @@ def main() -> None:
     kept = options.json is not None and bool(options.only) and options.json.exists()
     old, where = json.loads(options.json.read_text()) if kept else [], machine()
     with tempfile.TemporaryDirectory() as folder:
-        for suite in ENGINES if options.suite == "all" else (options.suite,):
-            chosen = [e for e in ENGINES[suite] if not options.engines or e in options.engines.split(",")]
-            names = tuple(options.only.split(";")) if options.only else ("",)
+        for suite in suites:
+            chosen = [engine for engine in ENGINES[suite] if engine in asked]
             for case in cases_of(suite, options.quick):
                 if not str(case).startswith(names):
                     continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,24 @@ TITLES = {
     "shop": "Recurrent Shop's own speed test: an epoch of 4 batches with Keras's fit",
 }
 
+COLOURS = {
+    "rsref_fast": "black",
+    "rsref_fast checkpoint": "dimgray",
+    "bridge jax": "black",
+    "bridge tensorflow": "dimgray",
+    "bridge torch": "darkgray",
+    "torch": "C0",
+    "loop torch": "C0",
+    "compiled torch": "C9",
+    "onnxruntime": "C1",
+    "jax scan": "C2",
+    "keras jax": "C3",
+    "drawn jax": "C3",
+    "keras tensorflow": "C4",
+    "drawn tensorflow": "C4",
+    "keras torch": "C5",
+}
+"""Ours are black and gray."""
 
 INTRODUCTION = """# Performance
 
@@ -76,35 +95,70 @@ def table(suite: str, rows: Sequence[Any]) -> Table:
 
 
 def picture(rows: Sequence[Any], path: Path) -> None:
-    """Draw the speed of every engine as bars, a group for each case, and the limit as a line; write it to a file."""
+    """Draw the speed of every engine as bars, a group for each case, and the limit as a line; write it to a file.
+
+    The memory suite has its peak memory beside it, lower being better.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    suites = list(dict.fromkeys(row["suite"] for row in rows))
-    figure, axes = plt.subplots(len(suites), 1, figsize=(12, 3.6 * len(suites)), squeeze=False, layout="constrained")
-    for axis, suite in zip(axes[:, 0], suites):
-        own = [row for row in rows if row["suite"] == suite]
-        cases, engines = by_case(own), engines_of(own)
-        width = 0.8 / len(engines)
-        for i, engine in enumerate(engines):
-            bars = [
-                (k + i * width, row["ratio_to_limit"])
-                for k, group in enumerate(cases.values())
-                for row in group
-                if row["engine"] == engine
-            ]
-            colour = "black" if engine == "rsref_fast" else None
-            axis.bar(*zip(*bars), width, align="edge", label=engine, color=colour)
-        axis.axhline(1, color="gray", linewidth=1)
-        axis.set_xticks([k + 0.4 for k in range(len(cases))], list(cases), rotation=20, ha="right", fontsize=8)
-        axis.set_ylabel("of the limit")
+    suites = by_suite(rows)
+    panels = [(suite, own, "ratio_to_limit") for suite, own in suites.items()]
+    panels += [("memory", suites["memory"], "bytes")] if "memory" in suites else []
+    figure, axes = plt.subplots(len(panels), 1, figsize=(12, 4.2 * len(panels)), squeeze=False, layout="constrained")
+    for axis, (suite, own, what) in zip(axes[:, 0], panels):
+        heights = _bars(axis, own, what)
         axis.set_title(TITLES[suite])
-        axis.legend(fontsize=7, ncols=len(engines), loc="upper left")
-        axis.set_ylim(0, 1.25)
+        axis.set_ylim(0, 1.2 * max(heights))
+        if what == "bytes":
+            axis.set_ylabel("peak memory, MiB")
+            continue
+        axis.set_ylabel("speed, 1 is the limit")
+        if max(heights) > 0.5:  # else the limit is out of sight
+            axis.axhline(1, color="gray", linewidth=1)
+            axis.set_ylim(0, 1.25)
     figure.savefig(path, dpi=110)
     plt.close(figure)
+
+
+def _bars(axis: Any, rows: Sequence[Any], what: str) -> list[float]:
+    """Draw a column of the rows as bars, a group for each case; return their heights."""
+    cases, engines, unit = by_case(rows), engines_of(rows), 2**20 if what == "bytes" else 1
+    width, few = 0.8 / len(engines), len(cases) * len(engines) <= 12
+    heights = []
+    for i, engine in enumerate(engines):
+        found = {k: r[what] / unit for k, group in enumerate(cases.values()) for r in group if r["engine"] == engine}
+        bars = axis.bar(
+            [k + i * width for k in found],
+            list(found.values()),
+            width,
+            align="edge",
+            label=engine,
+            color=_colour(engine),
+        )
+        if few:
+            axis.bar_label(bars, fmt=_short, fontsize=7, padding=1)
+        heights += list(found.values())
+    names = [re.sub(r" (?=\d+,)", "\n", case) if few else case for case in cases]
+    axis.set_xticks([k + 0.4 for k in range(len(cases))], names, fontsize=8)
+    if not few:
+        axis.tick_params("x", rotation=45)
+        for label in axis.get_xticklabels():
+            label.set(ha="right", rotation_mode="anchor")
+    axis.set_xlim(-0.2, len(cases))
+    axis.legend(fontsize=7, ncols=len(engines), loc="upper left")
+    return heights
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
+
+
+def _colour(engine: str) -> str:
+    """Return an engine's colour, the same in every picture."""
+    return COLOURS.get(engine, "C7")
 
 
 def page(files: Sequence[Path]) -> str:

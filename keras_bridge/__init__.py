@@ -1,5 +1,16 @@
 """keras_bridge: Keras 3 layers from a step drawn with Keras's functional API, computed by Keras or by rsref."""
 
+try:
+    import keras as _keras  # noqa: F401
+except ModuleNotFoundError as error:
+    if error.name == "keras":
+        raise ModuleNotFoundError('keras_bridge needs Keras 3: pip install "rsref[keras]"', name="keras") from error
+    raise ModuleNotFoundError(
+        f"Keras's backend needs {error.name}, which is not installed; the variable KERAS_BACKEND names another "
+        '("jax", "torch" or "tensorflow") that is, or pip install "rsref[tensorflow]"',
+        name=error.name,
+    ) from error
+
 from keras_bridge import cells, convert
 from keras_bridge.cells import *
 from keras_bridge.convert import accelerate, export, from_keras, to_keras

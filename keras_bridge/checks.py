@@ -85,7 +85,10 @@ def check_drawn(step: Step) -> None:
     for name, tensors in named.items():
         for tensor in tensors:
             if not isinstance(tensor, keras.KerasTensor):
-                raise TypeError(f"{name} must hold tensors drawn from keras.Input; got {type(tensor).__name__}")
+                kind = type(tensor)
+                raise TypeError(
+                    f"{name} must hold tensors drawn from keras.Input; got {kind.__module__}.{kind.__qualname__}"
+                )
     if not step.outputs:
         raise ValueError("output: a step needs at least one output tensor; got none")
     if not step.sequences:
@@ -165,17 +168,20 @@ def check_call(
     if layer.decode and drawn.mask_input is None and any(mask is not None for mask in masks):
         raise ValueError(f"{name} decodes with a step that has no mask_input: it cannot take a mask")
     for mask in masks:
+        if mask is not None and not hasattr(mask, "shape"):
+            raise TypeError(f"{name}: mask must be a tensor of booleans, (batch, time); got {mask!r}")
         if mask is not None and not _fits(tuple(mask.shape), shapes[0][:2]):
             raise ValueError(f"{name}: mask must have shape (batch, time) = {shapes[0][:2]}; got {tuple(mask.shape)}")
     if readouts and not drawn.readouts:
         raise ValueError(f"{name} has no readout: initial_readout is not accepted")
+    batch = shapes[0][0]
     if states:
-        check_values(name, "initial_state", drawn.states, states)
+        check_values(name, "initial_state", drawn.states, states, batch)
     if readouts:
-        check_values(name, "initial_readout", drawn.readouts, readouts)
+        check_values(name, "initial_readout", drawn.readouts, readouts, batch)
     if len(constants) != len(drawn.constants):
         raise ValueError(f"{name}: constants must hold {len(drawn.constants)} tensors; got {len(constants)}")
-    check_values(name, "constants", drawn.constants, constants)
+    check_values(name, "constants", drawn.constants, constants, batch)
     if truths and layer.teacher_force is False:
         raise ValueError(f"{name}: ground_truth is given, but teacher_force is False")
     if truths:
@@ -202,15 +208,19 @@ def check_sequences(layer: Any, shapes: list[tuple[int | None, ...]]) -> None:
             raise ValueError(f"{name}: sequences must agree in batch and time; got the shapes {shapes}")
 
 
-def check_values(layer: str, name: str, leaves: Sequence[Any], values: Sequence[Any]) -> None:
-    """Raise ValueError, naming the argument, if values do not fit the step's inputs."""
+def check_values(layer: str, name: str, leaves: Sequence[Any], values: Sequence[Any], batch: int | None = None) -> None:
+    """Raise TypeError or ValueError, naming the argument, if values do not fit the step's inputs.
+
+    batch: how many samples there are, if that is known.
+    """
     if len(values) != len(leaves):
         raise ValueError(f"{layer}: {name} must hold {len(leaves)} tensors; got {len(values)}")
     for value, leaf in zip(values, leaves):
-        if not _fits(tuple(value.shape), tuple(leaf.shape)):
-            raise ValueError(
-                f"{layer}: {name}: shape {tuple(value.shape)} is given where {tuple(leaf.shape)} is needed"
-            )
+        if not hasattr(value, "shape"):
+            raise TypeError(f"{layer}: {name} must hold tensors; got {value!r}")
+        expected = (batch if leaf.shape[0] is None else leaf.shape[0], *leaf.shape[1:])
+        if not _fits(tuple(value.shape), expected):
+            raise ValueError(f"{layer}: {name}: shape {tuple(value.shape)} is given where {expected} is needed")
 
 
 def _fits(shape: tuple[int | None, ...], expected: tuple[int | None, ...]) -> bool:

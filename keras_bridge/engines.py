@@ -21,10 +21,10 @@ _default: str | None = None
 _forced: str | None = None
 
 
-def check_engine(name: str) -> str:
+def check_engine(name: str, what: str = "engine") -> str:
     """Return an engine's name; ValueError if there is none of this name."""
     if name not in ENGINES:
-        raise ValueError(f"engine must be one of {ENGINES}; got {name!r}")
+        raise ValueError(f"{what} must be one of {ENGINES}; got {name!r}")
     return name
 
 
@@ -39,7 +39,7 @@ def set_engine(name: str | None) -> None:
 
 def get_engine() -> str:
     """Return the engine of layers with engine="auto"."""
-    return _default or check_engine(os.environ.get(VARIABLE) or "auto")
+    return _default or check_engine(os.environ.get(VARIABLE) or "auto", f"the variable {VARIABLE}")
 
 
 @contextlib.contextmanager

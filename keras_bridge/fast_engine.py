@@ -25,14 +25,18 @@ def interpreting() -> bool:
 
 def make_engine(recurrence: Recurrence) -> Engine:
     import rsref_fast
+    from rsref_fast.api import TARGETS
 
+    asked = os.environ.get(TARGET)
+    if asked and asked not in TARGETS:
+        raise ValueError(f"the variable {TARGET} must be one of {', '.join(map(repr, TARGETS))}; got {asked!r}")
     on_gpu = _on_gpu()
     if on_gpu and keras.backend.backend() == "jax":
         from keras_bridge.gradients import jax_device
 
         jax_device.check(recurrence)
         jax_device.register()
-    engine: Any = rsref_fast.compile(recurrence, target=os.environ.get(TARGET) or ("cuda" if on_gpu else "cpu"))
+    engine: Any = rsref_fast.compile(recurrence, target=asked or ("cuda" if on_gpu else "cpu"))
     engine.check()
     return engine
 

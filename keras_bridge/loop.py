@@ -42,8 +42,8 @@ class RecurrentLayer(keras.layers.Layer):
         "learned" (`Learned`) for a trainable vector.
     zero_output_for_mask: outputs of masked steps are zero, instead of the last valid one.
     truncate: gradients are cut every so many steps.
-    engine: "keras" runs the step with Keras's own ops, "reference" with rsref's hand-written gradients, "auto"
-        chooses (see `explain`, `set_engine`).
+    engine: "keras" runs the step with Keras's own ops, "reference" with rsref's hand-written gradients, "fast" with
+        kernels compiled for it, "auto" with the fastest that can (see `explain`, `set_engine`).
     Call: `layer(x, initial_state=None, initial_readout=None, ground_truth=None, constants=None, mask=None,
         training=None, output_length=None)`; x (batch, time, ...), or (batch, ...) for a decoder; a list if the step has
         several inputs. mask (batch, time), or one for each input: a step counts where all of them say so.

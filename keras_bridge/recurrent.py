@@ -11,6 +11,8 @@ from keras import ops
 from keras_bridge.cells.base import RNNCell, as_cell
 from keras_bridge.checks import as_list, check_drawn
 from keras_bridge.loop import RecurrentLayer
+from rsref import cells as rsref_cells
+from rsref.arguments import list_of
 from rsref.recurrence import Step, with_readout
 
 READOUTS = ("add", "mul", "avg", "max", "readout_only")
@@ -117,7 +119,7 @@ class RecurrentSequential(RecurrentLayer):
         self.readout = "add" if readout is True else readout
         self.readout_activation = keras.activations.get(readout_activation)
         self.layers: list[Any] = []
-        for layer in layers:
+        for layer in list_of(f"{self.name}: layers", layers):
             self.add(layer)
 
     def add(self, layer: Any) -> None:
@@ -127,7 +129,10 @@ class RecurrentSequential(RecurrentLayer):
         if isinstance(layer, RecurrentLayer):
             raise TypeError(f"{self.name}.add takes cells and layers; give the cell of {layer.name}: .get_cell()")
         if not isinstance(layer, keras.layers.Layer):
-            raise TypeError(f"{self.name}.add takes cells and Keras layers; got {layer!r}")
+            own = "; keras_bridge has cells of the same names" if isinstance(layer, rsref_cells.RNNCell) else ""
+            raise TypeError(f"{self.name}.add takes cells and Keras layers; got {layer!r}{own}")
+        if not hasattr(layer, "built"):
+            raise TypeError(f"{type(layer).__name__}.__init__ must call super().__init__()")
         self.layers.append(as_cell(layer) or layer)
 
     def draw(self, shapes: list[tuple[int | None, ...]]) -> None:
@@ -174,6 +179,14 @@ class RecurrentSequential(RecurrentLayer):
         first: RNNCell | None = None
         for position, layer in enumerate(layers):
             if not isinstance(layer, RNNCell):
+                if (
+                    isinstance(layer, keras.layers.Bidirectional | keras.layers.TimeDistributed)
+                    and len(current.shape) < 3
+                ):
+                    raise ValueError(
+                        f"{self.name}: {type(layer).__name__} needs whole sequences, and a step has "
+                        f"{tuple(current.shape)}: put it around the recurrent layer"
+                    )
                 current = layer(current)
                 continue
             if not layer.built:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from rsref import initializers
+from rsref.engine import Engine, ReferenceEngine
 from rsref.graph import as_list
-from rsref.recurrence import Step
+from rsref.recurrence import Recurrence, Step
 from rsref.tensor import Shape, Tensor
 
 Array = np.ndarray
@@ -142,6 +143,22 @@ def cast_inputs(name: str, arrays: Sequence[Array], leaves: Sequence[Tensor], dt
     return result
 
 
+def list_of(name: str, value: Any) -> list[Any]:
+    """Return a list of what a list or another iterable holds; TypeError for one thing alone."""
+    if not isinstance(value, Iterable) or isinstance(value, str):
+        raise TypeError(f"{name} must be a list; got {value!r}")
+    return list(value)
+
+
+def engine_maker(value: Any) -> Callable[[Recurrence], Engine]:
+    """Return what makes a layer's engine, the reference engine's class for None; TypeError unless it can be called."""
+    if value is not None and not callable(value):
+        raise TypeError(
+            f"engine must be a function from a Recurrence to an Engine, such as rsref_fast.compile; got {value!r}"
+        )
+    return value or ReferenceEngine
+
+
 def batch_of(states: Any) -> int:
     """Return the batch size of a list of states, 1 if there is none."""
     arrays = [np.asarray(s) for s in as_list(states)]
@@ -169,8 +186,10 @@ def mask_array(mask: Any, lengths: Any, batch: int, steps: int) -> Array | None:
     if mask is None:
         return None
     array = np.asarray(mask)
-    if array.dtype.kind not in "biu" or not np.isin(array, (0, 1)).all():
+    if array.dtype.kind not in "biu":
         raise TypeError(f"mask must hold booleans; got dtype {array.dtype}")
+    if not np.isin(array, (0, 1)).all():
+        raise TypeError(f"mask must hold booleans, or 0 and 1; got the value {array[~np.isin(array, (0, 1))][0]}")
     if array.shape != (batch, steps):
         raise ValueError(f"mask must have shape (batch, time) = {(batch, steps)}; got {array.shape}")
     return array.astype(bool)

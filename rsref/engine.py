@@ -37,6 +37,7 @@ class Engine(Protocol):
         mask (batch, time) of bool or None, steps (needed if there are no sequences), taped (whether backward will
         follow). Answers the outputs (batch, time, ...), the final states, and a tape for backward, or None.
     backward: the gradients of the outputs and of the final states (None for zero) give those of all inputs.
+    Errors: ValueError if numbers or shapes do not fit the graph; TypeError for a tape that is none of forward's.
     """
 
     def forward(
@@ -151,6 +152,8 @@ class ReferenceEngine:
 
     def backward(self, tape: Tape, d_outputs: Sequence[Array | None], d_states: Sequence[Array | None]) -> Gradients:
         """Walk the tape from the last step to the first; see `Engine`."""
+        if not isinstance(tape, Tape):
+            raise TypeError(f"backward takes the tape that forward answered; got {type(tape).__name__}")
         d_outputs = checked_gradients("output", d_outputs, tape.outputs, tape.dtype)
         d_states = checked_gradients("final state", d_states, tape.states, tape.dtype)
         zeros = [np.zeros_like(s, dtype=_gradient_dtype(s, tape.dtype)) for s in tape.states]

@@ -30,7 +30,8 @@ def greedy(layer: RecurrentLayer, start: Any, length: int, *, end: int | None = 
 
     start: first tokens, (batch,) of int. length: how many tokens to generate. end: the token that ends a sequence.
     given: `initial_state` and `constants`, as in the layer's `forward`.
-    Errors: TypeError or ValueError if the layer's step is not one from token to logits.
+    Errors: TypeError or ValueError if the layer's step is not one from token to logits, or end is no token;
+    IndexError for a first token that an Embedding does not have.
     """
     return _chain(layer, start, length, end, given, lambda log_p: log_p.argmax(axis=-1))
 
@@ -46,6 +47,8 @@ def sample(
     **given: Any,
 ) -> Generated:
     """Draw every token from the softmax of logits / temperature; scores are those at temperature 1. See `greedy`."""
+    if isinstance(temperature, bool) or not isinstance(temperature, int | float | np.number):
+        raise TypeError(f"temperature must be a positive number; got {temperature!r}")
     if not temperature > 0:
         raise ValueError(f"temperature must be positive; got {temperature!r}")
     generator = np.random.default_rng(seed)
@@ -98,10 +101,21 @@ def _chain(layer: RecurrentLayer, start: Any, length: int, end: int | None, give
     return Generated(tokens, scores)
 
 
+def _check_token(name: str, token: Any, vocabulary: int | None) -> None:
+    if token is None:
+        return
+    if isinstance(token, bool) or not isinstance(token, int | np.integer):
+        raise TypeError(f"{name} must be a token, an integer, or None; got {token!r}")
+    if token < 0 or (vocabulary is not None and token >= vocabulary):
+        raise ValueError(f"{name} must be a token, one of the {vocabulary or 'step'} logits; got {token}")
+
+
 class _Stepper:
     """One step of a layer at a time, on rows of tokens."""
 
     def __init__(self, layer: RecurrentLayer, start: Any, length: int, end: int | None, given: dict[str, Any]):
+        if not isinstance(layer, RecurrentLayer):
+            raise TypeError(f"generation runs a recurrent layer of rsref; got {layer!r}")
         unknown = set(given) - {"initial_state", "constants"}
         if unknown:
             raise TypeError(
@@ -120,6 +134,7 @@ class _Stepper:
                 f"{layer.name}: generation needs a step from one token (an integer input of shape ()) to logits "
                 f"(vocabulary,); this one goes from {specs} to {[t.shape for t in drawn.outputs]}"
             )
+        _check_token("end", end, drawn.outputs[0].shape[-1])
         batch = len(self.start)
         fixed = arguments.numeric_arrays("constants", given.get("constants"))
         self.constants = arguments.cast_inputs("constants", fixed, drawn.constants, layer.dtype, time=False)

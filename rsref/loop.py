@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rsref import arguments, initializers
-from rsref.engine import Engine, ReferenceEngine
+from rsref.engine import Engine
 from rsref.graph import as_list
 from rsref.layers.base import assign_weights, positive_integer
 from rsref.recurrence import Recurrence, Step, with_decoder, with_noise, with_readout, with_teacher_forcing
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from rsref.recurrent import CellOfLayer
 
 Array = np.ndarray
+
+DRAWN = ("drawn", "step", "forced_step", "num_states", "recurrence", "forced_recurrence")
+"""Attributes that a layer has once its step is drawn."""
 
 
 class RecurrentLayer(abc.ABC):
@@ -79,11 +82,18 @@ class RecurrentLayer(abc.ABC):
         self.zero_output_for_mask = zero_output_for_mask
         self.truncate = truncate
         self.dtype = arguments.precision(dtype)
-        self.make_engine = engine or ReferenceEngine
+        self.make_engine = arguments.engine_maker(engine)
         self.generator = initializers.new_generator(seed)
         self.built = False
         self._engines: dict[bool, Engine] = {}
         self._carried: list[Array] | None = None
+
+    if not TYPE_CHECKING:  # mypy need not believe in every attribute
+
+        def __getattr__(self, name: str) -> Any:
+            late = "is known once the layer is built: call it once, or build(shape)"
+            words = late if name in DRAWN and "built" in self.__dict__ else "is no attribute of this layer"
+            raise AttributeError(f"{self.__dict__.get('name', type(self).__name__)}: {name!r} {words}")
 
     # --- the step ---------------------------------------------------------------------------------------------------
     @abc.abstractmethod
@@ -92,6 +102,9 @@ class RecurrentLayer(abc.ABC):
 
     def build(self, *shapes: Shape) -> None:
         """Draw the step for inputs of these shapes: (batch, time, ...), a decoder's (batch, ...); None if unknown."""
+        for shape in shapes:
+            if not isinstance(shape, Sequence) or isinstance(shape, str):
+                raise TypeError(f"{self.name}: build takes shapes, (batch, time, ...); got {shape!r}")
         self.build_step([tuple(s) if self.decode else (s[0], *s[2:]) for s in shapes])
 
     def build_step(self, shapes: Sequence[Shape]) -> None:
@@ -192,6 +205,8 @@ class RecurrentLayer(abc.ABC):
         inputs = arguments.numeric_arrays("x", x)
         if not self.built:
             self.build(*(array.shape for array in inputs))
+        if ground_truth is not None and self.teacher_force is False:
+            raise ValueError(f"{self.name}: ground_truth is given, but teacher_force is False")
         forced = bool(training) and self.teacher_force is not False
         step = self.forced_step if forced else self.step
         inputs = arguments.cast_inputs("x", inputs, self.drawn.sequences, self.dtype, time=not self.decode)
@@ -199,7 +214,8 @@ class RecurrentLayer(abc.ABC):
         given = arguments.cast_inputs("constants", fixed, self.drawn.constants, self.dtype, time=False)
         steps = self._steps(inputs, output_length)
         batch = next((len(array) for array in (*inputs, *given)), arguments.batch_of(initial_state))
-        arguments.check_batch("x", [*inputs, *given], batch)
+        arguments.check_batch("x", inputs, batch)
+        arguments.check_batch("constants", given, batch)
         if self.decode and step.mask_input is None and (mask is not None or lengths is not None):
             raise ValueError(f"{self.name} decodes with a step that has no mask_input: it cannot take a mask")
         valid = arguments.mask_array(
@@ -243,8 +259,13 @@ class RecurrentLayer(abc.ABC):
         """Return the gradients of a loss, given `dy`, its gradient with respect to the answer of `forward`.
 
         dy: in the form of that answer; in a list, None stands for zero.
-        Errors: ValueError if numbers or shapes differ from the answer's.
+        Errors: TypeError if `tape` is not one; ValueError if it is another layer's, or if numbers or shapes differ from
+        the answer's.
         """
+        if not isinstance(tape, LayerTape):
+            raise TypeError(f"{self.name}: tape must be what forward answered beside the output; got {tape!r}")
+        if tape.step is not self.step and tape.step is not self.forced_step:
+            raise ValueError(f"{self.name}: the tape is another layer's")
         outputs = tape.outputs
         expected = len(outputs) + (self.num_states if self.return_state else 0)
         given = list(dy) if isinstance(dy, list | tuple) else [dy]
@@ -324,6 +345,8 @@ class RecurrentLayer(abc.ABC):
         for i, (leaf, learned, initializer) in enumerate(zip(leaves, self.learned, self.initializers)):
             shape = (batch, *arguments.known_shape(f"initial_state {i}", leaf.shape[1:]))
             value = np.broadcast_to(learned.value, shape) if learned is not None else initializer(shape)
+            if np.shape(value) != shape:
+                raise ValueError(f"state_initializer: state {i} needs the shape {shape}; got {np.shape(value)}")
             states.append(np.array(value, dtype=arguments.numpy_dtype(leaf, self.dtype)))
         return states
 

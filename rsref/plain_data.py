@@ -20,7 +20,9 @@ VERSION = 1
 
 
 def to_data(recurrence: Recurrence) -> dict[str, Any]:
-    """Return a recurrence as plain data."""
+    """Return a recurrence as plain data. Errors: TypeError for anything else, such as the layer that holds it."""
+    if not isinstance(recurrence, Recurrence):
+        raise TypeError(f"to_data takes a Recurrence (a built layer's `recurrence`); got {type(recurrence).__name__}")
     graph = recurrence.graph
     order = [*graph.leaves, *(tensor for tensor in graph.order if tensor not in graph.leaves)]
     place = {tensor: i for i, tensor in enumerate(order)}

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
-from rsref import activations, ops
+from rsref import activations, arguments, ops
 from rsref.cells.base import RNNCell
 from rsref.graph import Model, as_list
 from rsref.layers import Embedding
@@ -87,7 +87,7 @@ class RecurrentSequential(RecurrentLayer):
         self.layers: list[Any] = []
         self._one_output = True
         super().__init__(**options)
-        for layer in layers:
+        for layer in arguments.list_of(f"{self.name}: layers", layers):
             self.add(layer)
 
     def add(self, layer: Any) -> None:

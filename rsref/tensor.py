@@ -147,6 +147,17 @@ class Tensor:
     def __deepcopy__(self, _memo: Any) -> Tensor:
         return self  # immutable: a copy of a layer draws with the same tensors
 
+    if not TYPE_CHECKING:  # mypy need not believe in every attribute
+
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith("_") or name in Tensor.__slots__:
+                raise AttributeError(name)
+            from rsref import ops
+
+            instead = "transpose" if name == "T" else name
+            hint = f"; draw numpy.{instead}(x) or rsref.ops.{instead}(x)" if hasattr(ops, instead) else ""
+            raise AttributeError(f"{self!r} is symbolic and has no {name!r}{hint}")
+
     @property
     def spec(self) -> Spec:
         return Spec(self.shape, self.dtype)
@@ -179,6 +190,14 @@ class Tensor:
 
     def __array_function__(self, function: Callable[..., Any], _types: Any, args: Any, options: Any) -> Tensor:
         return _draw(function.__name__, args, options)
+
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        """Whether this is the same tensor: graphs look tensors up. `rsref.ops.equal` compares values."""
+        if isinstance(other, int | float):
+            raise TypeError(f"{self!r} is symbolic: draw numpy.equal(x, {other!r}) or rsref.ops.equal(x, {other!r})")
+        return self is other
 
     def __add__(self, other: Any) -> Tensor:
         return _draw("add", (self, other))

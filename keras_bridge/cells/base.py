@@ -100,6 +100,8 @@ class RNNCellFromModel(RNNCell):
     """A cell from a drawn keras.Model `[x, state, ...] -> [output, new_state, ...]`."""
 
     def __init__(self, model: Any, **options: Any):
+        if not isinstance(model, keras.Model):
+            raise TypeError(f"RNNCellFromModel takes a keras.Model; got {model!r}")
         super().__init__(**options)
         self.model = model
         self._check()

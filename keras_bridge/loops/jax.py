@@ -14,4 +14,5 @@ def scan(
         new, outputs = step(carry, slices)
         return new, outputs if like else []
 
-    return jax.lax.scan(body, carry, sequences, length)
+    # arrays say their length themselves, also one that is symbolic while a model is exported
+    return jax.lax.scan(body, carry, sequences, None if sequences else length)

@@ -95,6 +95,8 @@ class RNNCellFromModel(RNNCell):
     """A cell from a drawn model `[x, state, ...] -> [output, new_state, ...]`."""
 
     def __init__(self, model: Model, name: str | None = None):
+        if not isinstance(model, Model):
+            raise TypeError(f"RNNCellFromModel takes a Model; got {model!r}")
         super().__init__(name)
         self._given = model
         self.build(model.inputs[0].shape)

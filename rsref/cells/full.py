@@ -46,8 +46,14 @@ class FullCell(RNNCell):
         input_dim: int | None = None,
         output_dim: int | None = None,
         name: str | None = None,
+        **unknown: Any,
     ):
         super().__init__(name)
+        if unknown:
+            raise TypeError(
+                f"{type(self).__name__} has no option {', '.join(unknown)}; "
+                "those of the loop, such as return_sequences, are for get_layer(...)"
+            )
         if units is not None and output_dim is not None and units != output_dim:
             raise ValueError(f"units={units} and output_dim={output_dim} say the same thing: give one of them")
         self.units = positive_integer("units", output_dim if units is None else units)

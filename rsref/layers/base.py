@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,16 @@ class Layer:
         self.name = name or unique_name(_snake_case(type(self).__name__))
         self.own_parameters: list[Parameter] = []
         self.built = False
+
+    if not TYPE_CHECKING:  # mypy need not believe in every attribute
+
+        def __getattr__(self, name: str) -> Any:
+            kind = type(self).__name__
+            if name in ("name", "own_parameters", "built"):
+                raise AttributeError(f"{kind}.__init__ must call super().__init__()")
+            if name in ("model", "states", "num_states", "num_inputs"):  # a cell's
+                raise AttributeError(f"{self.name}: {name!r} is known once it is built: call it once, or build(shape)")
+            raise AttributeError(f"{kind!r} object has no attribute {name!r}")
 
     def build(self, *shapes: Shape) -> None:
         """Make the parameters for inputs of these shapes, batch axis first."""
@@ -105,7 +115,9 @@ def positive_integer(name: str, value: Any) -> int:
 
 
 def dropout_rate(name: str, value: float) -> float:
-    """Return a rate; ValueError, naming the argument, unless 0 <= value < 1."""
+    """Return a rate; ValueError or TypeError, naming the argument, unless it is a number with 0 <= value < 1."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        raise TypeError(f"{name} must be a number, at least 0 and less than 1; got {value!r}")
     if not 0 <= value < 1:
         raise ValueError(f"{name} must be at least 0 and less than 1; got {value!r}")
     return float(value)

@@ -77,7 +77,12 @@ class Take(Op):
         return Spec((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]), x.dtype)
 
     def forward(self, x: Any, indices: Any, *, axis: int) -> Any:
-        return np.take(x, indices, axis)
+        try:
+            return np.take(x, indices, axis)
+        except IndexError:
+            size, given = np.shape(x)[axis], np.asarray(indices)
+            wrong = given[(given < -size) | (given >= size)].flat[0]
+            raise IndexError(f"take: index {wrong} is out of range for an axis of size {size}") from None
 
     def vjp(self, wrt: int, g: Any, y: Any, *operands: Any, **attrs: Any) -> Any:
         return apply(_put_add, g, operands[1], operands[0], axis=attrs["axis"])

@@ -49,8 +49,13 @@ def check_gradients(
     together: one direction for all arguments at once, which costs one run (four for "difference") whatever their
         number; else one run for each of them, which also finds errors that are small beside other gradients.
     dtype: precision in which the engine runs; the derivative is always computed in float64.
-    Answers the relative error of each argument. Errors: AssertionError, naming the arguments that are wrong.
+    Answers the relative error of each argument. Errors: AssertionError, naming the arguments that are wrong; TypeError
+    for anything but a Recurrence, such as the layer that holds it.
     """
+    if not isinstance(recurrence, Recurrence):
+        raise TypeError(
+            f"check_gradients takes a Recurrence (a built layer's `recurrence`); got {type(recurrence).__name__}"
+        )
     rng = np.random.default_rng(seed)
     arguments = random_arguments(recurrence, seed=rng) if arguments is None else arguments
     tolerance = _tolerance(method, dtype) if tolerance is None else tolerance

@@ -299,6 +299,8 @@ class FastEngine:
         if isinstance(tape, PartedTape):
             assert self.parted is not None
             return self.parted.backward(tape, d_outputs, d_states)
+        if not isinstance(tape, Tape):
+            raise TypeError(f"backward takes the tape that forward answered; got {type(tape).__name__}")
         special = tape.special
         d_outputs = checked_gradients("output", d_outputs, tape.outputs, special.dtype)
         d_states = checked_gradients("final state", d_states, tape.arguments[2], special.dtype)

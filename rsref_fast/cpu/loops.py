@@ -38,7 +38,8 @@ def emit(
         shared_copy(function, target, moved, accumulate)
         return
     if rule is None or (accumulate and name not in ADDING):
-        raise NotImplementedError(f"op {name!r} has no kernel" + (" that adds up over blocks" if accumulate else ""))
+        which = " that adds up over blocks" if accumulate else ""
+        raise NotImplementedError(f"op {name!r} has no kernel{which}: run this step with the reference engine")
     rule(function, tensor, target, sources, accumulate)
 
 

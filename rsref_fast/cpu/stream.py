@@ -78,6 +78,8 @@ class Stream:
         if len(inputs) != len(self._inputs):
             raise ValueError(f"this stream takes {len(self._inputs)} inputs a step; got {len(inputs)}")
         for i, (memory, value) in enumerate(zip(self._inputs, inputs)):
+            if not hasattr(value, "shape"):
+                raise TypeError(f"input {i} must be an array; got {type(value).__name__}")
             if value.shape != memory.shape[:1] + memory.shape[2:]:
                 raise ValueError(f"input {i} has shape {value.shape}; expected {memory.shape[:1] + memory.shape[2:]}")
             np.copyto(memory[:, 0], value, "same_kind")
@@ -93,6 +95,8 @@ class Stream:
     def reset(self, states: Sequence[Array]) -> None:
         """Go on from other states. Errors: ValueError if their number or a shape does not fit."""
         if len(states) != len(self._states) or any(a.shape != b.shape for a, b in zip(states, self._states)):
-            raise ValueError(f"states must have shapes {[s.shape for s in self._states]}")
+            raise ValueError(
+                f"states must have shapes {[s.shape for s in self._states]}; got {[np.shape(s) for s in states]}"
+            )
         for memory, value in zip(self._states, states):
             np.copyto(memory, value, "same_kind")

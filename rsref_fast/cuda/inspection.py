@@ -104,13 +104,14 @@ def inspect(
 
     rnn: a `Recurrence`, a built recurrent layer or cell, all of whose inner lengths are known. arch: one of
     `ARCHITECTURES`. programs, entries: which of them are compiled.
-    Errors: ValueError for an unknown architecture or a step that leaves lengths open; ImportError without numba-cuda;
-    NotImplementedError, naming it, for what cannot be compiled.
+    Errors: ValueError for an unknown architecture, program or entry, or a step that leaves lengths open; ImportError
+    without numba-cuda; NotImplementedError, naming it, for what cannot be compiled.
     """
     from rsref_fast.api import recurrence_of
 
     if arch not in ARCHITECTURES:
         raise ValueError(f"arch must be one of {', '.join(map(repr, ARCHITECTURES))}; got {arch!r}")
+    programs, entries = _some("programs", programs, PROGRAMS), _some("entries", entries, ENTRIES)
     recurrence = recurrence_of(rnn)
     dtype = np.dtype(dtype)
     compiled = built(recurrence)
@@ -129,6 +130,14 @@ def inspect(
             for team in ("grid", "block") if entry == "shard" and not compiled.mixes else ("grid",):
                 facts.append(_facts(program, source.text, entry, team, dtype, tile, arch))
     return Inspection(compiled, arch, dtype, tile, facts, texts)
+
+
+def _some(name: str, given: Iterable[str], known: tuple[str, ...]) -> tuple[str, ...]:
+    """Return names as a tuple; ValueError if one is not known."""
+    names = (given,) if isinstance(given, str) else tuple(given)
+    if not set(names) <= set(known):
+        raise ValueError(f"{name} must be some of {', '.join(map(repr, known))}; got {names}")
+    return names
 
 
 def built(recurrence: Recurrence) -> Compiled:

@@ -11,9 +11,10 @@ from tests.bridge.test_convert import X
 from tests.tolerances import assert_close
 
 
+@pytest.mark.parametrize("steps", [5, None])
 @pytest.mark.parametrize("engine", ["auto", "reference"])
-def test_export(engine, tmp_path):
-    model = keras.Sequential([keras.Input((5, 4)), RecurrentSequential([LSTMCell(3)], engine=engine)])
+def test_export(engine, steps, tmp_path):
+    model = keras.Sequential([keras.Input((steps, 4)), RecurrentSequential([LSTMCell(3)], engine=engine)])
     export(model, str(tmp_path / "saved"), verbose=False)
     loaded = tf.saved_model.load(str(tmp_path / "saved"))
     assert_close(np.asarray(loaded.serve(X)), ops.convert_to_numpy(model(X)), "float32")

@@ -1,6 +1,7 @@
 """Kernels called by XLA itself: under jit, grad, vmap, scan and shard_map, against the reference engine."""
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import keras
 import numpy as np
@@ -57,6 +58,14 @@ def loss_of(apply):
 
 CASES = [("LSTMCell", {"truncate": 2}), ("GRUCell", {"go_backwards": True}), ("LayerNormLSTMCell", {}), ("RWACell", {})]
 X = np.random.default_rng(0).normal(size=(3, 5, 4)).astype("float32")
+
+
+def test_steps_may_be_symbolic():
+    layer = kb.LSTMCell(6).get_layer(engine="keras")
+    layer.build((None, None, 4))
+    shape = jax.export.symbolic_shape("batch, steps, 4")
+    exported = jax.export.export(jax.jit(layer))(jax.ShapeDtypeStruct(shape, "float32"))
+    assert_close(np.asarray(exported.call(X)), np.asarray(layer(X)), "float32")
 
 
 def both(cell, make, **options):

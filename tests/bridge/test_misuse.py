@@ -1,11 +1,17 @@
 """Every misuse of a Keras layer is answered before anything is computed, by an exception that names what was given."""
 
+import os
+import re
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
 from keras import layers, ops
 
 import keras_bridge as kb
+import rsref
 
 X = np.zeros((2, 5, 3), "float32")
 
@@ -38,6 +44,11 @@ def wrong_readout():
 
 def decoder(**options):
     return kb.RecurrentSequential([kb.LSTMCell(4)], decode=True, **options)
+
+
+class Forgetful(kb.RNNCell):
+    def __init__(self):
+        pass
 
 
 MISUSES = {
@@ -75,6 +86,44 @@ MISUSES = {
         "no mask_input",
     ),
     "initial state": (lambda: drawn()(X, initial_state=np.ones((2, 9))), ValueError, r"initial_state: shape \(2, 9\)"),
+    "a state of another batch": (
+        lambda: drawn()(X, initial_state=np.ones((3, 4))),
+        ValueError,
+        r"initial_state: shape \(3, 4\) is given where \(2, 4\)",
+    ),
+    "a word as state": (
+        lambda: drawn()(X, initial_state="zeros"),
+        TypeError,
+        "initial_state must hold tensors.*'zeros'",
+    ),
+    "a layer for a model": (lambda: kb.RNNCellFromModel(layers.Dense(3)), TypeError, "takes a keras.Model; got <Dense"),
+    "a word as mask": (lambda: drawn()(X, mask="all"), TypeError, "mask must be a tensor of booleans.*'all'"),
+    "rsref's tensors": (
+        lambda: (lambda x: kb.RecurrentModel(x, x))(rsref.Input((3,))),
+        TypeError,
+        "input must hold tensors drawn from keras.Input; got rsref.tensor.Tensor",
+    ),
+    "rsref's cell": (
+        lambda: kb.RecurrentSequential([rsref.LSTMCell(4)]),
+        TypeError,
+        "keras_bridge has cells of the same",
+    ),
+    "a cell for a list": (
+        lambda: kb.RecurrentSequential(kb.LSTMCell(4)),
+        TypeError,
+        "layers must be a list; got <LSTM",
+    ),
+    "a cell that does not start its base": (
+        lambda: Forgetful().get_layer(),
+        TypeError,
+        r"Forgetful.__init__ must call super\(\).__init__",
+    ),
+    "an option of the loop for a cell": (
+        lambda: kb.LSTMCell(4, return_sequences=True),
+        TypeError,
+        "LSTMCell has no option return_sequences.*get_layer",
+    ),
+    "an unknown engine": (lambda: drawn(engine="numba"), ValueError, "engine must be one of.*'numba'"),
     "initial states": (
         lambda: drawn()(X, initial_state=[np.ones((2, 4))] * 2),
         ValueError,
@@ -102,6 +151,11 @@ MISUSES = {
     ),
     "no layers": (lambda: kb.RecurrentSequential()(X), ValueError, "has no layers"),
     "a number as layer": (lambda: kb.RecurrentSequential([3]), TypeError, "takes cells and Keras layers; got 3"),
+    "a layer for whole sequences as layer": (
+        lambda: kb.RecurrentSequential([layers.Bidirectional(layers.LSTM(4))])(X),
+        ValueError,
+        r"Bidirectional needs whole sequences, and a step has \(None, 3\)",
+    ),
     "a recurrent layer as layer": (lambda: kb.RecurrentSequential([drawn()]), TypeError, "get_cell"),
     "an unknown merge": (lambda: kb.RecurrentSequential(readout="glue"), ValueError, "readout must be.*glue"),
     "a readout that does not fit": (
@@ -155,3 +209,21 @@ def test_misuse_is_answered(name):
 def test_misuse_in_a_symbolic_call_is_answered_there(engine):
     with pytest.raises(ValueError, match=r"initial_state: shape \(None, 9\)"):
         drawn(engine=engine)(keras.Input((None, 3)), initial_state=keras.Input((9,)))
+
+
+@pytest.mark.parametrize("variable", ["KERAS_BRIDGE_ENGINE", "RSREF_FAST_TARGET"])
+def test_a_variable_with_an_unknown_word_is_named(variable, monkeypatch):
+    monkeypatch.setenv(variable, "gpu")
+    with pytest.raises(ValueError, match=f"the variable {variable} must be one of.*'gpu'"):
+        drawn(engine="auto" if "ENGINE" in variable else "fast")(X)
+
+
+@pytest.mark.parametrize(
+    ("missing", "words"), [("keras", r"pip install \"rsref\[keras\]\""), ("tensorflow", "KERAS_BACKEND names another")]
+)
+def test_what_is_not_installed_is_named(missing, words):
+    """In a process in which a package is not there."""
+    program = f"import sys; sys.modules[{missing!r}] = None; import keras_bridge"
+    environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
+    answer = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert re.search(words, answer.stderr.splitlines()[-1])

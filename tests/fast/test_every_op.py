@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from rsref import ops
+import rsref_fast
+from rsref import Input, RecurrentModel, ops
+from rsref.ops.base import REGISTRY, Op, apply, register
 from rsref.testing.arguments import random_arguments
 from rsref_fast.cpu.splitting import Split
 from rsref_fast.program import build
@@ -59,3 +61,24 @@ def test_a_new_pointwise_op_needs_no_kernel_of_its_own():
         check(own, random_arguments(own))
     finally:
         del ops.REGISTRY["hump"]
+
+
+def test_an_op_without_kernel_is_refused_by_name(monkeypatch):
+    class Sorted(Op):
+        name = "sorted"
+
+        def infer(self, x):
+            return x
+
+        def forward(self, x):
+            return np.sort(x, axis=-1)
+
+        def vjp(self, wrt, g, y, *operands):
+            return g
+
+    monkeypatch.setattr("rsref.ops.base.REGISTRY", dict(REGISTRY))
+    x, h = Input((3,)), Input((3,))
+    new = apply(register(Sorted()), x + h)
+    step = RecurrentModel(x, new, h, new).recurrence
+    with pytest.raises(NotImplementedError, match="op 'sorted' has no kernel: run this step with the reference engine"):
+        rsref_fast.compile(step, target="interpreter").check()

@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("rich")
 
 from benchmarks import work
-from benchmarks.__main__ import decisive
+from benchmarks.__main__ import decisive, main
 from benchmarks.cases import Case
 from benchmarks.goals import Verdict
 from benchmarks.problems import problem_of
@@ -74,6 +74,17 @@ def test_later_rounds_leave_out_who_decides_nothing():
     assert kept == {"rsref_fast", "torch", "keras jax", "keras torch"}
     assert {engine for engine in least if decisive("forward", engine, least)} == {"rsref_fast", "torch"}
     assert all(decisive("memory", engine, least) for engine in least)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [(["--engines", "torhc"], "--engines: torhc unknown"), (["--only", "LSTMM"], "--only: no case begins")],
+)
+def test_names_that_there_are_not(given, words, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["benchmarks", "--suite", "forward", *given])
+    with pytest.raises(SystemExit):
+        main()
+    assert words in capsys.readouterr().err
 
 
 def test_rows_are_replaced_by_suite_and_case():

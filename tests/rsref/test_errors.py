@@ -7,18 +7,25 @@ from rsref import (
     Activation,
     ConvLSTMCell,
     Dense,
+    Dropout,
+    Embedding,
     Input,
     LayerCell,
+    LSTMCell,
     MinGRUCell,
     MLSTMCell,
     Model,
     RecurrentModel,
     RecurrentSequential,
+    RNNCell,
     RNNCellFromModel,
     SLSTMCell,
     add,
+    generation,
     ops,
 )
+from rsref.plain_data import to_data
+from rsref.testing import check_gradients
 from tests.rsref.features.test_readout import TanhCell
 
 
@@ -32,6 +39,22 @@ def with_readout(**options):
     x, h, r = Input((3,)), Input((4,)), Input((4,))
     new = ops.tanh(Dense(4)(x) + h + r)
     return RecurrentModel(x, new, h, new, r, **options)
+
+
+def language():
+    token, h = Input((), dtype="int"), Input((8,))
+    new = ops.tanh(Embedding(5, 8)(token) + Dense(8)(h))
+    return RecurrentModel(token, Dense(5)(new), h, new)
+
+
+def with_constant():
+    x, c = Input((3,)), Input((3,))
+    return RecurrentModel(x, x + c, constants=c)
+
+
+class Forgetful(RNNCell):
+    def __init__(self):
+        self.units = 3
 
 
 X = np.zeros((2, 5, 3))
@@ -198,6 +221,72 @@ MISUSES = {
         ValueError,
         ["dy", "1", "got 2"],
     ),
+    "a gradient without a tape": (lambda: drawn().backward(X, X), TypeError, ["tape", "forward"]),
+    "another layer's tape": (
+        lambda: drawn().backward(drawn().forward(X)[1], np.zeros((2, 4))),
+        ValueError,
+        ["another layer's"],
+    ),
+    "a mask of other numbers": (lambda: drawn()(X, mask=np.full((2, 5), 2)), TypeError, ["mask", "0 and 1", "value 2"]),
+    "constants of another batch": (
+        lambda: with_constant()(X, constants=np.zeros((7, 3))),
+        ValueError,
+        ["constants", "batch size 7", "2"],
+    ),
+    "a truth that nobody reads": (
+        lambda: drawn()(X, ground_truth=np.zeros((2, 5, 4))),
+        ValueError,
+        ["ground_truth is given", "teacher_force is False"],
+    ),
+    "the name of an engine": (lambda: drawn(engine="fast"), TypeError, ["engine", "rsref_fast.compile", "'fast'"]),
+    "a cell for a list": (lambda: RecurrentSequential(MinGRUCell(4)), TypeError, ["must be a list", "MinGRUCell"]),
+    "an option of the loop for a cell": (
+        lambda: LSTMCell(4, return_sequences=True),
+        TypeError,
+        ["LSTMCell has no option return_sequences", "get_layer"],
+    ),
+    "a word as rate": (lambda: Dropout("half"), TypeError, ["rate must be a number", "half"]),
+    "a cell that does not start its base": (
+        lambda: Forgetful().get_layer()(X),
+        AttributeError,
+        [r"Forgetful.__init__ must call super\(\).__init__"],
+    ),
+    "states of a cell that is not built": (lambda: LSTMCell(4).states, AttributeError, ["once it is built", "call it"]),
+    "a step that is not drawn yet": (
+        lambda: RecurrentSequential([MinGRUCell(4)]).recurrence,
+        AttributeError,
+        ["recurrence", "once the layer is built"],
+    ),
+    "no attribute of a layer": (lambda: drawn().recurence, AttributeError, ["'recurence' is no attribute"]),
+    "a method of arrays": (lambda: x_t.sum(), AttributeError, ["symbolic", r"numpy.sum\(x\) or rsref.ops.sum"]),
+    "equality with a number": (lambda: x_t == 0, TypeError, ["symbolic", r"rsref.ops.equal\(x, 0\)"]),
+    "a layer for a model": (lambda: RNNCellFromModel(Dense(3)), TypeError, ["takes a Model", "<Dense"]),
+    "a number for a shape": (lambda: RecurrentSequential([MinGRUCell(4)]).build(3), TypeError, ["takes shapes", "3"]),
+    "an initializer of another shape": (
+        lambda: drawn(state_initializer=lambda shape: np.zeros(3))(X),
+        ValueError,
+        ["state_initializer: state 0", r"\(2, 4\); got \(3,\)"],
+    ),
+    "a word as temperature": (
+        lambda: generation.sample(language(), [0], 3, temperature="hot"),
+        TypeError,
+        ["temperature", "hot"],
+    ),
+    "a cell to generate": (lambda: generation.greedy(MinGRUCell(4), [0], 3), TypeError, ["recurrent layer", "MinGRU"]),
+    "an attribute of arrays": (lambda: x_t.T, AttributeError, ["rsref.ops.transpose"]),
+    "an index out of range": (
+        lambda: language()(np.full((2, 3), 7)),
+        IndexError,
+        ["take: index 7 is out of range", "size 5"],
+    ),
+    "an end that is no token": (
+        lambda: generation.greedy(language(), [0], 3, end=5),
+        ValueError,
+        ["end must be a token, one of the 5 logits; got 5"],
+    ),
+    "an end of another kind": (lambda: generation.greedy(language(), [0], 3, end="."), TypeError, ["end", "'.'"]),
+    "a layer for its data": (lambda: to_data(drawn()), TypeError, ["to_data takes a Recurrence", "RecurrentModel"]),
+    "a layer for its recurrence": (lambda: check_gradients(drawn()), TypeError, ["takes a Recurrence", "RecurrentM"]),
 }
 
 

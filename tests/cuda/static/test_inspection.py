@@ -56,6 +56,8 @@ def test_occupancy():
 def test_errors():
     with pytest.raises(ValueError, match="arch must be one of"):
         inspect(recurrence_of("LSTMCell"), "sm_35")
+    with pytest.raises(ValueError, match="programs must be some of 'forward'"):
+        inspect(recurrence_of("LSTMCell"), programs=["forwards"])
     with pytest.raises(ValueError, match="not built"):
         inspect(cells.LSTMCell(3))
     with pytest.raises(ValueError, match="threads and checkpoint"):

@@ -141,8 +141,13 @@ def test_errors():
         rsref_fast.compile(recurrence_of("GRUCell"), target="tpu")
     with pytest.raises(ValueError, match="not built"):
         rsref_fast.compile(cells.GRUCell(3))
+    with pytest.raises(ValueError, match="threads must be a positive integer or None; got True"):
+        rsref_fast.compile(recurrence_of("GRUCell"), threads=True)
     with pytest.raises(ValueError, match="threads"):
         rsref_fast.set_num_threads(0)
+    for make in (rsref_fast.compile, ReferenceEngine):
+        with pytest.raises(TypeError, match="takes the tape that forward answered; got NoneType"):
+            make(recurrence_of("GRUCell")).backward(None, [None], [None])
     cell = cells.GRUCell(3)
     cell.build((None, 2))
     own = rsref_fast.compile(cell).recurrence

@@ -71,7 +71,9 @@ def test_faults_have_names():
         stream(np.zeros(4))
     with pytest.raises(TypeError):
         stream(np.zeros((1, 4), complex))
-    with pytest.raises(ValueError, match="states must have shapes"):
+    with pytest.raises(TypeError, match="input 0 must be an array; got list"):
+        stream([[0.0] * 4])
+    with pytest.raises(ValueError, match=r"states must have shapes \[\(1, 6\), \(1, 6\)\]; got \[\(2, 6\), \(2, 6\)\]"):
         stream.reset([np.zeros((2, 6))] * 2)
     with pytest.raises(ValueError, match="state"):
         rsref_fast.compile(own, target="interpreter").stream([], arguments.states[:1], arguments.parameters)

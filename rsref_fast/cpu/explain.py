@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,9 @@ def machinery(special: Specialised, threads: int | None) -> str:
     for name, source in (("forward", special.forward), ("backward", special.backward)):
         lines.append(f"{name}: blocks of {special.block_rows(source, 0)} rows; buffers, in bytes:")
         lines += _buffers(special, source)
+        pieces = re.findall(r"for c in range\(0, \w+, (\d+)\):", source.text)
+        if pieces:
+            lines.append(f"  wide tensors: computed for {' and '.join(dict.fromkeys(pieces))} samples at a time")
     return "\n".join(lines)
 
 

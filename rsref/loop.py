@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rsref import arguments, initializers
+from rsref import arguments, initializers, noise
 from rsref.engine import Engine
 from rsref.graph import as_list
 from rsref.layers.base import assign_weights, positive_integer
 from rsref.recurrence import Recurrence, Step, with_decoder, with_noise, with_readout, with_teacher_forcing
 from rsref.tape import LayerGradients, LayerTape
-from rsref.tensor import NoiseSource, Parameter, Shape, Tensor, unique_name
+from rsref.tensor import Parameter, Shape, Tensor, unique_name
 
 if TYPE_CHECKING:
     from rsref.recurrent import CellOfLayer
@@ -310,8 +310,7 @@ class RecurrentLayer(abc.ABC):
     @property
     def noise_shapes(self) -> list[tuple[str, Shape]]:
         """For each dropout mask its life time, "step" or "sequence", and its shape for one step, batch axis first."""
-        leaves = [*self.step.step_masks, *self.step.sequence_masks]
-        return [(leaf.source.per, leaf.shape) for leaf in leaves if isinstance(leaf.source, NoiseSource)]
+        return noise.noise_shapes(self.step)
 
     # --- parts of a run -----------------------------------------------------------------------------------------------
     def _engine(self, forced: bool) -> Engine:
@@ -380,23 +379,8 @@ class RecurrentLayer(abc.ABC):
     def _dropout_masks(
         self, given: Sequence[Any] | None, training: bool, batch: int, steps: int
     ) -> tuple[list[Array], list[Array]]:
-        leaves = [*self.step.step_masks, *self.step.sequence_masks]
-        count = len(self.step.step_masks)
-        if given is not None and len(given) != len(leaves):
-            raise ValueError(f"dropout_masks: {self.name} has {len(leaves)} masks (see noise_shapes); got {len(given)}")
-        masks: list[Array] = []
-        for i, leaf in enumerate(leaves):
-            rest = arguments.known_shape("a dropout mask", leaf.shape[1:])
-            shape = (batch, steps, *rest) if i < count else (batch, *rest)
-            if given is not None:
-                masks.append(arguments.shaped_array(f"dropout_masks[{i}]", given[i], shape, self.dtype))
-            elif training:
-                rate = leaf.source.rate  # type: ignore[union-attr]
-                kept = self.generator.random(shape) >= rate
-                masks.append((kept / (1 - rate)).astype(self.dtype))
-            else:
-                masks.append(np.ones(shape, self.dtype))
-        return masks[:count], masks[count:]
+        generator = self.generator if training else None
+        return noise.dropout_masks(self.name, self.step, given, generator, batch, steps, self.dtype)
 
     def _layer_gradients(self, raw: Any, tape: LayerTape) -> LayerGradients:
         by_parameter = dict(zip(tape.parameters, raw.parameters))

@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 
 from rsref.engine import Gradients, ReferenceEngine
+from rsref.graph import StepGraph
 from rsref.recurrence import Recurrence
+from rsref.tensor import Tensor
 from rsref_fast.cpu.emit import FIRST_SLOT, Source
 from rsref_fast.cpu.plan import Place, Plan
 from rsref_fast.cpu.specialised import Specialised
@@ -32,6 +34,7 @@ from rsref_fast.cuda.tile import USUAL, Tile
 from rsref_fast.cuda.words import CUTTING, NUMBERS
 from rsref_fast.explain import explain
 from rsref_fast.lengths import sized
+from rsref_fast.numbered import as_one_sample, picks_samples
 from rsref_fast.packing import Shard, masked_batch, whole_batch
 from rsref_fast.program import Compiled, build
 
@@ -72,6 +75,8 @@ class CudaEngine:
         self._graphs = Graphs()
         self._special: dict[Any, Specialised] = {}
         self._helpers: dict[str, Helpers] = {}
+        self.picks = picks_samples(recurrence.graph)
+        """Whether the step picks samples by their number; then code is compiled for each size of the batch."""
         self.gathers = any(t.op is not None and t.op.name == "take" for t in recurrence.graph.order)
         self._unchecked: list[tuple[Any, list[int], int]] = []
         self._lock = threading.RLock()
@@ -86,11 +91,14 @@ class CudaEngine:
 
     def specialised(self, shapes: Sequence[tuple[int, ...]], dtype: np.dtype[Any]) -> Specialised:
         """Return the step compiled for inputs of these shapes, the batch first."""
-        key = (dtype, *(shape[1:] for shape in shapes))
+        key = (dtype, *(shape if self.picks else shape[1:] for shape in shapes))
         if key not in self._special:
-            graph = self.recurrence.graph
-            compiled = build(graph, dict(zip((*graph.sequences, *graph.constants, *graph.states), shapes)))
-            self._special[key] = Specialised(compiled, dtype, self.kernels, self.kernels.panel_width(dtype))
+            graph, batch = self.recurrence.graph, None
+            if self.picks:
+                graph = as_one_sample(graph, dict(zip(_leaves(graph), shapes)))
+                batch, shapes = shapes[0][0], [(1, *shape) for shape in shapes]
+            compiled = build(graph, dict(zip(_leaves(graph), shapes)))
+            self._special[key] = Specialised(compiled, dtype, self.kernels, self.kernels.panel_width(dtype), batch)
         return self._special[key]
 
     def helpers(self, dtype: np.dtype[Any]) -> Helpers:
@@ -103,9 +111,8 @@ class CudaEngine:
 
         Errors: NotImplementedError, naming it.
         """
-        graph = self.recurrence.graph
-        leaves = (*graph.sequences, *graph.constants, *graph.states)
-        if not any(n is None for leaf in leaves for n in leaf.shape[1:]):
+        leaves = _leaves(self.recurrence.graph)
+        if not self.picks and not any(n is None for leaf in leaves for n in leaf.shape[1:]):
             special = self.specialised([(1, *(n or 0 for n in leaf.shape[1:])) for leaf in leaves], np.dtype("f4"))
             assert special.forward.text
             assert special.backward.text
@@ -114,18 +121,18 @@ class CudaEngine:
         """Return what was hoisted, sunk, merged and fused, and how calls of some sizes are spread over the device.
 
         `rsref_fast.cuda.inspect` tells registers, shared memory and PTX as well.
-        Errors: ValueError if nothing is compiled yet and the step leaves inner lengths open.
+        Errors: ValueError if nothing is compiled yet and the step leaves inner lengths open, or picks samples.
         """
-        found = [(s.dtype, s.compiled) for s in self._special.values()]
+        found = [(s.dtype, s.compiled, BATCHES if s.batch is None else [s.batch]) for s in self._special.values()]
         return "\n\n".join(
             "\n".join(
                 [
                     f"{dtype.name}, {self.device.limits.multiprocessors} multiprocessors",
                     explain(compiled, dtype.itemsize),
-                    *(f"a batch of {n}: {self.chosen(compiled, n)}" for n in BATCHES),
+                    *(f"a batch of {n}: {self.chosen(compiled, 1 if self.picks else n)}" for n in batches),
                 ]
             )
-            for dtype, compiled in found or [(np.dtype(np.float32), built(self.recurrence))]
+            for dtype, compiled, batches in found or [(np.dtype(np.float32), built(self.recurrence), BATCHES)]
         )
 
     @property
@@ -170,7 +177,7 @@ class CudaEngine:
         special = self.specialised(shapes, dtype)
         script = Script()
         rows = Rows(self, script, special, stream)
-        choice = self.choice or self.chosen(special.compiled, batch)
+        choice = self.choice or self.chosen(special.compiled, special.samples(batch))
         outputs = [rows.new((batch, length, *s[1:]), special.dtype_of(kind)) for s, kind in specs]
         if own_mask is not None and special.compiled.mixes:
             return self._mixed(rows, given, own_mask, outputs, taped)
@@ -245,8 +252,8 @@ class CudaEngine:
             rows.finish(self.allocate)
             return steps_back(self, tape, given, ends, stream)
         found = [
-            [rows.new(a.shape, special.dtype) if leaf.dtype == "float" else None for a, leaf in zip(arrays, leaves)]
-            for arrays, leaves in zip(tape.arguments, leaves_of(self))
+            [rows.new(shape, special.dtype) if leaf.dtype == "float" else None for shape, leaf in zip(shapes, leaves)]
+            for shapes, leaves in zip(tape.shapes(), leaves_of(self))
         ]  # fmt: skip
         plan = self.plan(tape, "backward", batch, length)
         backward_pass(self, rows, tape, plan, given, ends, found)
@@ -258,7 +265,7 @@ class CudaEngine:
     def plan(self, tape: Tape, kind: str, batch: int, length: int) -> Plan:
         """Return the plan of a program for a call's sizes."""
         deal = whole_batch if tape.packed is None else most_rows
-        key = (batch, length, tape.choice.shards, self.recurrence.truncate)
+        key = (tape.special.samples(batch), length, tape.choice.shards, self.recurrence.truncate)
         plan = tape.special.plan(kind, deal(*key), length, 1, (deal.__name__, *key))
         check_sizes(plan.kernels.source, max(plan.limit, *(shard.count for shard, _ in plan.shards)))
         return plan
@@ -357,6 +364,10 @@ class CudaEngine:
             held = {key: Constant(self.device, array) for key, array in arrays.items()}
             plan.kept.append(held)
         return {key: constant.address for key, constant in held.items()}
+
+
+def _leaves(graph: StepGraph) -> tuple[Tensor, ...]:
+    return (*graph.sequences, *graph.constants, *graph.states)
 
 
 @lru_cache(maxsize=64)

@@ -16,6 +16,7 @@ from rsref_fast.cuda.driver import Limits
 from rsref_fast.cuda.target import CUDA
 from rsref_fast.cuda.tile import USUAL, Tile
 from rsref_fast.explain import explain
+from rsref_fast.numbered import picks_samples
 from rsref_fast.program import Compiled, build
 
 ARCHITECTURES = {
@@ -104,8 +105,8 @@ def inspect(
 
     rnn: a `Recurrence`, a built recurrent layer or cell, all of whose inner lengths are known. arch: one of
     `ARCHITECTURES`. programs, entries: which of them are compiled.
-    Errors: ValueError for an unknown architecture, program or entry, or a step that leaves lengths open; ImportError
-    without numba-cuda; NotImplementedError, naming it, for what cannot be compiled.
+    Errors: ValueError for an unknown architecture, program or entry, or a step that leaves lengths open or picks samples
+    by their number; ImportError without numba-cuda; NotImplementedError, naming it, for what cannot be compiled.
     """
     from rsref_fast.api import recurrence_of
 
@@ -141,8 +142,10 @@ def _some(name: str, given: Iterable[str], known: tuple[str, ...]) -> tuple[str,
 
 
 def built(recurrence: Recurrence) -> Compiled:
-    """Return the programs of a step whose inner lengths are known. Errors: ValueError if they are not."""
+    """Return the programs of a step whose lengths are known. Errors: ValueError if they are not."""
     graph = recurrence.graph
+    if picks_samples(graph):
+        raise ValueError("the step picks samples by their number: it is compiled for the batch of each call")
     leaves = (*graph.sequences, *graph.constants, *graph.states)
     for leaf in leaves:
         if None in leaf.shape[1:]:

@@ -18,8 +18,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from keras_bridge.gradients.jax_words import memory, read
-from rsref.recurrence import Recurrence
-from rsref_fast import rows as kinds
 from rsref_fast.cpu.plan import Plan
 from rsref_fast.cpu.specialised import Specialised
 from rsref_fast.cuda import xla
@@ -44,14 +42,6 @@ def register(platform: str = "CUDA") -> None:
     _handlers.append(xla.handler(int(minor[1]), streams=platform != "cpu"))
     capsule = jax.ffi.pycapsule(ctypes.cast(_handlers[-1], ctypes.c_void_p))
     jax.ffi.register_ffi_target(TARGET, capsule, platform=platform, api_version=1)
-
-
-def check(recurrence: Recurrence) -> None:
-    """See that a step can be run. Errors: NotImplementedError, saying why not."""
-    graph = recurrence.graph
-    found = kinds.rows_of([*graph.outputs, *graph.new_states])
-    if {kinds.Rows.MIXED, kinds.Rows.SUM} & {*found.values()}:
-        raise NotImplementedError("a step that mixes samples, which a mask may be given to, is not run on JAX on a GPU")
 
 
 class _Call:
@@ -160,6 +150,42 @@ class _Call:
         return [[following() for _ in range(count)] for count in self.counts]
 
 
+class _StepByStep(_Call):
+    """Calls of a step that mixes samples, of which a mask leaves some out: the engine's own, and answers are copied.
+
+    How much there is to keep depends on the mask, so forward keeps nothing, and backward runs it again.
+    """
+
+    def sizes(self, kind: str) -> tuple[int, int]:
+        return 0, 0
+
+    def forward_of(self, kind: str) -> xla.Run:
+        def run(given: Sequence[int], answers: Sequence[int], stream: int) -> None:
+            with self.engine.alone():
+                (outputs, finals, _), _ = self.ran(given, False, stream)
+                self.copy([*outputs, *finals], self.answered(answers[:-2], stream), stream)
+
+        return run
+
+    def backward(self, given: Sequence[int], answers: Sequence[int], stream: int) -> None:
+        with self.engine.alone():
+            (outputs, _, tape), (_, *gradients) = self.ran(given, True, stream)
+            d = self.flowing(gradients, stream)
+            found = self.engine.backward(tape, d[: len(outputs)], d[len(outputs) :], stream)
+            own = [*found.sequences, *found.constants, *found.states, *found.parameters]
+            self.copy(own, [d for group in self.wanted(answers[:-1], stream) for d in group], stream)
+
+    def ran(self, addresses: Sequence[int], taped: bool, stream: int) -> tuple[Any, list[int]]:
+        """Run the engine; return its answer, and the addresses that are left."""
+        (sequences, constants, states, parameters), mask, left = self.given(addresses, stream)
+        return self.engine.forward(sequences, constants, states, parameters, mask, self.steps, taped, stream), left
+
+    def copy(self, sources: Sequence[Any], targets: Sequence[DeviceArray | None], stream: int) -> None:
+        for source, target in zip(sources, targets, strict=True):
+            if target is not None:
+                self.engine.device.copy(target.address, source.address, target.nbytes, stream)
+
+
 def _array(address: int, shape: tuple[int, ...], dtype: Any, stream: int) -> DeviceArray:
     return DeviceArray(address, shape, dtype, None, stream)
 
@@ -173,9 +199,8 @@ def call(
 ) -> list[Any]:  # fmt: skip
     """Return outputs and final states, differentiable. groups: sequences, constants, states and parameters.
 
-    dtypes: of the answers. Half precision is computed in float32. Errors: NotImplementedError for what `check` refuses.
+    dtypes: of the answers. Half precision is computed in float32.
     """
-    check(engine.recurrence)
     floats = [v.dtype for group in groups for v in group if jnp.issubdtype(v.dtype, jnp.floating)]
     dtype = np.dtype(np.float64 if any(d == jnp.float64 for d in floats) else np.float32)
     full = [
@@ -184,7 +209,8 @@ def call(
     ]  # fmt: skip
     shapes = [v.shape[:1] + v.shape[2:] for v in full[0]] + [v.shape for g in full[1:3] for v in g]
     special = engine.specialised(shapes, dtype)
-    own = _Call(engine, special, full, batch, steps, mask is not None)
+    kind = _StepByStep if mask is not None and special.compiled.mixes else _Call
+    own = kind(engine, special, full, batch, steps, mask is not None)
     values = [v for group in full for v in group] + ([] if mask is None else [jnp.asarray(mask, bool)])
 
     @jax.custom_vjp

@@ -27,6 +27,7 @@ from tests.cuda import fake
 from tests.cuda.kernels import TILE
 from tests.cuda.steps import MASK, recurrence_of
 from tests.fast.agreement import TOLERANCES, assert_agree
+from tests.fast.picking import recurrence_of as recurrence_of_samples
 from tests.fast.steps import recurrence
 
 GROUPS = ("sequences", "constants", "states", "parameters")
@@ -123,6 +124,20 @@ def test_integers_and_bools_that_go_out(device, wide, mask):
             compare(engine, random_arguments(own, batch=3, steps=5, mask=mask), 3, 5)
 
 
+@pytest.mark.parametrize("own", [recurrence("across samples"), recurrence_of_samples("rolled")], ids=["mean", "rolled"])
+def test_samples_that_mix(device, own):
+    for engine in (CudaEngine(own, device, strategy, TILE, rows=8) for strategy in ("persistent", "alternating")):
+        compare(engine, random_arguments(own, batch=3, steps=4), 3, 4)
+
+
+@pytest.mark.parametrize("own", [recurrence("across samples"), recurrence_of_samples("rolled")], ids=["mean", "rolled"])
+def test_samples_that_mix_with_a_mask(device, own):
+    mask = np.array([[1, 1, 0, 1], [0, 1, 1, 0], [0, 0, 0, 0]], bool)
+    for options in ({}, {"truncate": 2, "zero_output_for_mask": True}):
+        engine = CudaEngine(Recurrence(own.graph, **options), device, tile=TILE, rows=8)
+        compare(engine, random_arguments(own, batch=3, steps=4, mask=mask), 3, 4)
+
+
 def test_nobody_waits(device):
     own = recurrence_of("LSTMCell")
     engine = CudaEngine(own, device, tile=TILE, rows=8)
@@ -159,11 +174,6 @@ def test_what_goes_wrong_is_xlas_error(device, monkeypatch):
     groups = groups_of(random_arguments(own, batch=2, steps=2))
     with pytest.raises(Exception, match="DeviceError: cuLaunchKernel: 719"):
         jax.block_until_ready(jax_device.call(engine, groups, 2, 2, None, dtypes_of(engine)))
-
-
-def test_what_cannot_be_run_is_said(device):
-    with pytest.raises(NotImplementedError, match="mixes samples"):
-        jax_device.check(recurrence("across samples"))
 
 
 def test_a_handler_asks_for_the_stream():
@@ -215,3 +225,31 @@ def test_a_layer_takes_the_kernels_where_jax_is_on_a_gpu(device, monkeypatch):
     assert launched > 0
     np.testing.assert_allclose(losses, trained("keras")[1], rtol=1e-5)
     assert len(device.api.launches) == launched
+
+
+def test_a_layer_of_samples_that_mix_and_an_integer_state(device, monkeypatch):
+    """With "auto", without a mask; the host is said to be a GPU."""
+    import keras
+    from keras import ops
+
+    import keras_bridge as kb
+    from keras_bridge import fast_engine
+    from rsref_fast.cuda import driver
+
+    monkeypatch.setattr(fast_engine, "_on_gpu", lambda: True)
+    monkeypatch.setattr(driver, "current", lambda: device)
+    values = np.random.default_rng(0).normal(size=(3, 4, 2)).astype(np.float32)
+
+    def answers(engine):
+        x, h, n = keras.Input((2,)), keras.Input((2,)), keras.Input((), dtype="int32")
+        new = ops.tanh(ops.flip(x, axis=0) + h - ops.mean(x, axis=0, keepdims=True))
+        layer = kb.RecurrentModel(x, new, [h, n], [new, n + 1], return_state=True, engine=engine)
+        found = jax.jit(layer)(values, initial_state=[jnp.ones((3, 2)), jnp.arange(3, dtype="int32")])
+        return layer, found
+
+    layer, found = answers("auto")
+    assert 'engine "fast", the fastest that can run this step' in layer.explain()
+    assert device.api.launches
+    for own, expected in zip(found, answers("keras")[1], strict=True):
+        assert own.dtype == expected.dtype
+        np.testing.assert_allclose(own, expected, rtol=0, atol=2e-5)

@@ -17,21 +17,20 @@ from rsref.engine import Gradients, ReferenceEngine
 from rsref.graph import StepGraph
 from rsref.recurrence import Recurrence
 from rsref.tensor import Tensor
-from rsref_fast.cpu.emit import FIRST_SLOT, Source
-from rsref_fast.cpu.plan import Place, Plan
+from rsref_fast.cpu.emit import Source
+from rsref_fast.cpu.plan import Plan
 from rsref_fast.cpu.specialised import Specialised
 from rsref_fast.cuda.arrays import DeviceArray, device_array
 from rsref_fast.cuda.choice import STRATEGIES, Choice, choose
-from rsref_fast.cuda.driver import Constant, Device
-from rsref_fast.cuda.graphs import Graph, Graphs
+from rsref_fast.cuda.driver import Device
+from rsref_fast.cuda.graphs import Graphs
 from rsref_fast.cuda.inspection import BATCHES, built
 from rsref_fast.cuda.kernels import Helpers, on
-from rsref_fast.cuda.masks import Packed, Rows
+from rsref_fast.cuda.masks import Rows
 from rsref_fast.cuda.passes import Tape, backward_pass, begin, forward_pass, leaves_of
 from rsref_fast.cuda.script import Script
 from rsref_fast.cuda.stepwise import StepTape, step_by_step, steps_back
 from rsref_fast.cuda.tile import USUAL, Tile
-from rsref_fast.cuda.words import CUTTING, NUMBERS
 from rsref_fast.explain import explain
 from rsref_fast.lengths import sized
 from rsref_fast.numbered import as_one_sample, picks_samples
@@ -72,7 +71,7 @@ class CudaEngine:
         self.reference = ReferenceEngine(recurrence)
         self.choice: Choice | None = None
         """How calls are spread over the device, if that is not to be chosen by their sizes."""
-        self._graphs = Graphs()
+        self.graphs = Graphs()
         self._special: dict[Any, Specialised] = {}
         self._helpers: dict[str, Helpers] = {}
         self.picks = picks_samples(recurrence.graph)
@@ -221,7 +220,7 @@ class CudaEngine:
         one = CudaEngine(Recurrence(self.recurrence.graph), self.device, self.strategy, self.tile)
         one.kernels, one.allocate, one.choice = self.kernels, self.allocate, self.choice
         one._special, one._helpers, one._unchecked = self._special, self._helpers, self._unchecked
-        one._graphs = self._graphs
+        one.graphs = self.graphs
         return one
 
     def chosen(self, compiled: Compiled, batch: int) -> Choice:
@@ -270,69 +269,6 @@ class CudaEngine:
         check_sizes(plan.kernels.source, max(plan.limit, *(shard.count for shard, _ in plan.shards)))
         return plan
 
-    def put(self, script: Script, plan: Plan, arrays: list[int], tape: Tape) -> None:
-        """Put the launches of a plan into a script. arrays: addresses of all but scratch memory."""
-        choice, packed, stream = tape.choice, tape.packed, tape.stream
-        scratch = self.allocate(max(1, plan.scratch), stream) if tape.scratch is None else tape.scratch
-        script.keep(scratch)
-        fixed = self._fixed(plan)
-        places = [*arrays, scratch.address]
-
-        def address(place: Place) -> int:
-            return fixed[id(place.fixed)] if place.fixed is not None else places[place.array] + place.offset
-
-        for target, source in plan.copies:
-            script.copy(address(target), address(source), source.bytes)
-        for target in plan.clears:
-            script.fill(address(target), target.bytes)
-        slots = len(plan.shards[0][1])
-        tables: list[int] = []
-        numbers: list[int] = []
-        for shard, own in plan.shards:
-            tables += [address(place) for place in own]
-            cutting = int(bool(shard.cut.any()) if packed is None else self.recurrence.truncate is not None)
-            row = [shard.count, shard.steps, max(plan.limit, shard.count), 0, int(plan.taped)]
-            numbers += row + [0] * (CUTTING - len(row)) + [cutting] + [0] * (NUMBERS - CUTTING - 1)
-        table, number = script.table(tables), script.table(numbers)
-        if packed is not None:
-            for i in range(len(plan.shards)):
-                script.words[table + i * slots : table + i * slots + FIRST_SLOT] = packed.slots(i)
-        kernels: Any = plan.kernels
-        if plan.prepares:
-            script.launch(kernels.entry("prepare"), choice.blocks, table, number, slots)
-        if choice.strategy == "alternating":
-            self._alternate(script, plan, (table, number, slots), choice, packed, stream)
-        else:
-            blocks = len(plan.shards) if choice.team == "block" else choice.blocks
-            script.launch(kernels.entry("shard", choice.team), blocks, table, number, slots)
-        if plan.kernels.source.backward:
-            for i in range(1, len(plan.shards)):
-                script.launch(kernels.entry("fold"), choice.blocks, table, number, slots, table + i * slots)
-            script.launch(kernels.entry("finish"), choice.blocks, table, number, slots)
-        if self.gathers:
-            script.note(number, len(plan.shards))
-
-    def _alternate(
-        self, script: Script, plan: Plan, places: tuple[int, int, int], choice: Choice, packed: Packed | None,
-        stream: int,
-    ) -> None:  # fmt: skip
-        """Put the launches of a program's pieces into a script, as a graph."""
-        kernels: Any = plan.kernels
-        (shard, _), (table, number, slots) = plan.shards[0], places
-        cutting = bool(script.words[number + CUTTING])
-        block = max(1, max(plan.limit, shard.count) // max(1, shard.count))
-
-        def make() -> Graph:
-            calls = kernels.pieces.launches(shard.steps, block, plan.taped, cutting, packed is not None)
-            launches = [(kernels.piece(name), choice.blocks, a, b) for name, a, b in calls]
-            return Graph(self.device, launches, plan, slots, NUMBERS, stream)
-
-        graph = self._graphs.get((id(plan), packed is None, stream), make)
-        words = np.array([*script.words[table : table + slots], *script.words[number : number + NUMBERS]], np.int64)
-        script.add(lambda device, stream: graph.run(words, stream))
-        if self.gathers:
-            script.flag(number, graph.numbers())
-
     # --- indices --------------------------------------------------------------------------------------------------
 
     def remember(self, head: Any, script: Script, stream: int) -> None:
@@ -351,19 +287,6 @@ class CudaEngine:
                 self.device.download(words, head.address, stream)
                 if words[flags].any():
                     raise IndexError("take: an index is out of range")
-
-    # --- memory ---------------------------------------------------------------------------------------------------
-
-    def _fixed(self, plan: Plan) -> dict[int, int]:
-        """Return the addresses of a plan's own arrays on the device, copied there once."""
-        held = next((thing for thing in plan.kept if isinstance(thing, dict)), None)
-        if held is None:
-            arrays = {
-                id(place.fixed): place.fixed for _, own in plan.shards for place in own if place.fixed is not None
-            }
-            held = {key: Constant(self.device, array) for key, array in arrays.items()}
-            plan.kept.append(held)
-        return {key: constant.address for key, constant in held.items()}
 
 
 def _leaves(graph: StepGraph) -> tuple[Tensor, ...]:

@@ -13,6 +13,7 @@ from rsref_fast.cpu.plan import Plan
 from rsref_fast.cpu.specialised import Specialised
 from rsref_fast.cuda.arrays import DeviceArray
 from rsref_fast.cuda.choice import Choice
+from rsref_fast.cuda.launching import put
 from rsref_fast.cuda.masks import Packed, Rows
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def forward_pass(engine: CudaEngine, rows: Rows, tape: Tape, plan: Plan, answers
     if tape.special.whole:
         outputs = [rows.new(y.time_first().shape, y.dtype) for y in outputs]
     arrays = [a.address for group in (*tape.arguments, outputs, tape.finals) for a in group]
-    engine.put(rows.script, plan, [*arrays, tape.kept.address], tape)
+    put(engine, rows.script, plan, [*arrays, tape.kept.address], tape)
     if tape.special.whole:
         for own, y in zip(outputs, tape.outputs):
             rows.written(own.time_first(), y)
@@ -109,7 +110,7 @@ def backward_pass(
     arrays = [a.address for group in tape.arguments for a in group]
     arrays += [tape.kept.address, *(d.address for d in (*d_outputs, *d_states))]
     arrays += [0 if d is None else d.address for group in found for d in group]
-    engine.put(rows.script, plan, [*arrays, 0], replace(tape, stream=rows.stream))
+    put(engine, rows.script, plan, [*arrays, 0], replace(tape, stream=rows.stream))
     if packed is not None:
         for mixed, group in zip(found[1:3], answers[1:3]):
             for d, answer in zip(mixed, group):

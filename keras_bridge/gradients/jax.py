@@ -57,7 +57,7 @@ def native(
     if getattr(engine, "on_device", False):
         from keras_bridge.gradients import jax_device
 
-        return jax_device.call(engine, groups, batch, steps, mask, dtypes)
+        return jax_device.call(engine, groups, dtypes, batch, steps, mask)
     if not hasattr(engine, "specialised"):
         return None
     from keras_bridge.gradients import jax_native

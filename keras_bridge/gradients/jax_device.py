@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from keras_bridge.gradients.jax_parts import in_parts
 from keras_bridge.gradients.jax_words import memory, read
 from rsref_fast.cpu.plan import Plan
 from rsref_fast.cpu.specialised import Specialised
@@ -195,7 +196,7 @@ def _bytes(address: int) -> DeviceArray:
 
 
 def call(
-    engine: CudaEngine, groups: Groups, batch: int, steps: int, mask: Any, dtypes: Sequence[Any]
+    engine: CudaEngine, groups: Groups, dtypes: Sequence[Any], batch: int, steps: int, mask: Any = None
 ) -> list[Any]:  # fmt: skip
     """Return outputs and final states, differentiable. groups: sequences, constants, states and parameters.
 
@@ -203,6 +204,10 @@ def call(
     """
     floats = [v.dtype for group in groups for v in group if jnp.issubdtype(v.dtype, jnp.floating)]
     dtype = np.dtype(np.float64 if any(d == jnp.float64 for d in floats) else np.float32)
+    if engine.parted is not None:
+        found = in_parts(call, engine.parted, groups, dtypes, batch, steps, mask, dtype)
+        assert found is not None
+        return found
     full = [
         [v.astype(dtype) if jnp.issubdtype(v.dtype, jnp.floating) else v for v in map(jnp.asarray, group)]
         for group in groups

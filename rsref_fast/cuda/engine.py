@@ -8,7 +8,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
+from dataclasses import replace
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,8 @@ from rsref_fast.cuda.graphs import Graphs
 from rsref_fast.cuda.inspection import BATCHES, built
 from rsref_fast.cuda.kernels import Helpers, on
 from rsref_fast.cuda.masks import Rows
-from rsref_fast.cuda.passes import Tape, backward_pass, begin, forward_pass, leaves_of
+from rsref_fast.cuda.parted import PartedEngine, PartedTape
+from rsref_fast.cuda.passes import Groups, Tape, backward_pass, begin, forward_pass, leaves_of
 from rsref_fast.cuda.script import Script
 from rsref_fast.cuda.stepwise import StepTape, step_by_step, steps_back
 from rsref_fast.cuda.tile import USUAL, Tile
@@ -36,8 +38,12 @@ from rsref_fast.lengths import sized
 from rsref_fast.numbered import as_one_sample, picks_samples
 from rsref_fast.packing import Shard, masked_batch, whole_batch
 from rsref_fast.program import Compiled, build
+from rsref_fast.prologue import parted
 
 Array = np.ndarray
+Answer = tuple[list[DeviceArray], list[DeviceArray], Any]
+"""Outputs, final states, and the tape: a `Tape`, a `StepTape`, a `PartedTape`, or None."""
+
 REMEMBERED = 16
 """Calls whose indices may still be checked."""
 
@@ -86,6 +92,38 @@ class CudaEngine:
         with self._lock, self.device.bound():
             yield
 
+    @property
+    def parted(self) -> PartedEngine | None:
+        """Two engines for training, if what depends on no step is worth going back through once only."""
+        if self._parts is not None:
+            self._lend(self._parts.first)
+            self._lend(self._parts.step)
+        return self._parts
+
+    @cached_property
+    def _parts(self) -> PartedEngine | None:
+        parts = None if self.picks else parted(self.recurrence.graph)
+        if parts is None:
+            return None
+        first, step = (
+            CudaEngine(own, self.device, self.strategy, self.tile)
+            for own in (Recurrence(parts.first), replace(self.recurrence, graph=parts.step))
+        )
+        return PartedEngine(parts, first, step)
+
+    def one_step(self) -> CudaEngine:
+        """Return an engine for single steps of the same recurrence, with the same compiled code."""
+        one = CudaEngine(Recurrence(self.recurrence.graph), self.device, self.strategy, self.tile)
+        one._special = self._special
+        self._lend(one)
+        return one
+
+    def _lend(self, other: CudaEngine) -> None:
+        """Let another engine have what is this one's, but for what is compiled."""
+        other.kernels, other.strategy, other.choice = self.kernels, self.strategy, self.choice
+        other.allocate, other.graphs, other._lock = self.allocate, self.graphs, self._lock
+        other._helpers, other._unchecked = self._helpers, self._unchecked
+
     # --- compiling ------------------------------------------------------------------------------------------------
 
     def specialised(self, shapes: Sequence[tuple[int, ...]], dtype: np.dtype[Any]) -> Specialised:
@@ -110,11 +148,14 @@ class CudaEngine:
 
         Errors: NotImplementedError, naming it.
         """
-        leaves = _leaves(self.recurrence.graph)
-        if not self.picks and not any(n is None for leaf in leaves for n in leaf.shape[1:]):
+        if not self._open():
+            leaves = _leaves(self.recurrence.graph)
             special = self.specialised([(1, *(n or 0 for n in leaf.shape[1:])) for leaf in leaves], np.dtype("f4"))
             assert special.forward.text
             assert special.backward.text
+
+    def _open(self) -> bool:
+        return self.picks or any(n is None for leaf in _leaves(self.recurrence.graph) for n in leaf.shape[1:])
 
     def explain(self) -> str:
         """Return what was hoisted, sunk, merged and fused, and how calls of some sizes are spread over the device.
@@ -122,22 +163,30 @@ class CudaEngine:
         `rsref_fast.cuda.inspect` tells registers, shared memory and PTX as well.
         Errors: ValueError if nothing is compiled yet and the step leaves inner lengths open, or picks samples.
         """
-        found = [(s.dtype, s.compiled, BATCHES if s.batch is None else [s.batch]) for s in self._special.values()]
-        return "\n\n".join(
-            "\n".join(
-                [
-                    f"{dtype.name}, {self.device.limits.multiprocessors} multiprocessors",
+        texts = []
+        for title, engine in self._known():
+            found = [(s.dtype, s.compiled, BATCHES if s.batch is None else [s.batch]) for s in engine._special.values()]
+            for dtype, compiled, batches in found or [(np.dtype(np.float32), built(engine.recurrence), BATCHES)]:
+                texts.append("\n".join([
+                    f"{title}{dtype.name}, {self.device.limits.multiprocessors} multiprocessors",
                     explain(compiled, dtype.itemsize),
                     *(f"a batch of {n}: {self.chosen(compiled, 1 if self.picks else n)}" for n in batches),
-                ]
-            )
-            for dtype, compiled, batches in found or [(np.dtype(np.float32), built(self.recurrence), BATCHES)]
-        )
+                ]))  # fmt: skip
+        return "\n\n".join(texts)
 
     @property
     def source(self) -> str:
         """The generated source of all that is compiled."""
-        return "\n\n".join(f"{s.forward.text}\n\n{s.backward.text}" for s in self._special.values())
+        every = [s for _, engine in self._known() for s in engine._special.values()]
+        return "\n\n".join(f"{s.forward.text}\n\n{s.backward.text}" for s in every)
+
+    def _known(self) -> list[tuple[str, CudaEngine]]:
+        """Return what there is to tell of, with titles: this engine, and for training those of a step's parts."""
+        every = [("", self)]
+        if self.parted is not None:
+            every += [("training, what depends on no step: ", self.parted.first)]
+            every += [("training, the steps: ", self.parted.step)]
+        return [pair for pair in every if pair[1]._special or not pair[1]._open()] or [("", self)]
 
     # --- forward --------------------------------------------------------------------------------------------------
 
@@ -151,7 +200,7 @@ class CudaEngine:
         steps: int | None = None,
         taped: bool = True,
         stream: int = 0,
-    ) -> tuple[list[DeviceArray], list[DeviceArray], Tape | StepTape | None]:
+    ) -> Answer:
         """Run the loop; see `Engine`. stream: the driver's handle of the one in whose order it is to be done."""
         groups = (sequences, constants, states, parameters)
         with self.alone():
@@ -160,18 +209,27 @@ class CudaEngine:
                 for name, group in zip(("sequence", "constant", "state", "parameter"), groups)
             ]
             own_mask = None if mask is None else device_array(mask, "mask", self.device, stream)
-            return self._forward(given, own_mask, steps, taped, stream)
+            floating = [a.dtype for group in given for a in group if a.dtype.kind == "f"]
+            dtype = np.result_type(np.float32, *floating)
+            if taped and self.parted is not None:
+                self._checked(given, own_mask, steps)
+                return self.parted.forward(given, own_mask, steps, dtype, stream)
+            return self.run(given, own_mask, steps, taped, dtype, stream)
 
-    def _forward(
-        self, given: list[list[DeviceArray]], own_mask: DeviceArray | None, steps: int | None, taped: bool, stream: int
-    ) -> tuple[list[DeviceArray], list[DeviceArray], Tape | StepTape | None]:
+    def _checked(self, given: Groups, mask: DeviceArray | None, steps: int | None) -> tuple[int, int, Any]:
+        """Return the steps, the samples, and shapes and kinds of outputs. Errors: as `ReferenceEngine.check`."""
         length = self.reference.length(given[0], steps)  # type: ignore[arg-type]
         batch = next((a.shape[0] for group in given[:3] for a in group), 1)
         likes = [[np.broadcast_to(np.zeros((), a.dtype), a.shape) for a in group] for group in given]
-        like = None if own_mask is None else np.broadcast_to(np.zeros((), bool), own_mask.shape)
-        specs = self.reference.check(likes[0], likes[1], likes[2], likes[3], like, length, batch)
-        floating = [a.dtype for group in given for a in group if a.dtype.kind == "f"]
-        dtype = np.result_type(np.float32, *floating)
+        like = None if mask is None else np.broadcast_to(np.zeros((), bool), mask.shape)
+        return length, batch, self.reference.check(likes[0], likes[1], likes[2], likes[3], like, length, batch)
+
+    def run(
+        self, given: Groups, own_mask: DeviceArray | None, steps: int | None, taped: bool, dtype: np.dtype[Any],
+        stream: int,
+    ) -> Answer:  # fmt: skip
+        """Run the loop with the whole step. dtype: in which floats are computed."""
+        length, batch, specs = self._checked(given, own_mask, steps)
         shapes = [a.shape[:1] + a.shape[2:] for a in given[0]] + [a.shape for group in given[1:3] for a in group]
         special = self.specialised(shapes, dtype)
         script = Script()
@@ -190,8 +248,8 @@ class CudaEngine:
         return (*self._answers(outputs, answers), tape if taped else None)
 
     def _mixed(
-        self, rows: Rows, given: list[list[DeviceArray]], mask: DeviceArray, outputs: list[DeviceArray], taped: bool
-    ) -> tuple[list[DeviceArray], list[DeviceArray], StepTape | None]:
+        self, rows: Rows, given: Groups, mask: DeviceArray, outputs: list[DeviceArray], taped: bool
+    ) -> Answer:  # fmt: skip
         """Run a step that mixes samples with a mask."""
         arguments = [[rows.plain(a, t.dtype) for a, t in zip(*pair)] for pair in zip(given, leaves_of(self))]
         for y in outputs:
@@ -215,14 +273,6 @@ class CudaEngine:
             [_as_bools(s, t.dtype) for s, t in zip(states, graph.states)],
         )
 
-    def one_step(self) -> CudaEngine:
-        """Return an engine for single steps of the same recurrence, with the same compiled code."""
-        one = CudaEngine(Recurrence(self.recurrence.graph), self.device, self.strategy, self.tile)
-        one.kernels, one.allocate, one.choice = self.kernels, self.allocate, self.choice
-        one._special, one._helpers, one._unchecked = self._special, self._helpers, self._unchecked
-        one.graphs = self.graphs
-        return one
-
     def chosen(self, compiled: Compiled, batch: int) -> Choice:
         """Return how calls of some samples are spread over the device."""
         return choose(compiled.forward, compiled.mixes, batch, self.device.limits, self.tile, self.strategy)
@@ -230,15 +280,21 @@ class CudaEngine:
     # --- backward -------------------------------------------------------------------------------------------------
 
     def backward(
-        self, tape: Tape | StepTape, d_outputs: Sequence[Any], d_states: Sequence[Any], stream: int | None = None
-    ) -> Gradients:
+        self, tape: Tape | StepTape | PartedTape, d_outputs: Sequence[Any], d_states: Sequence[Any],
+        stream: int | None = None,
+    ) -> Gradients:  # fmt: skip
         """Walk the steps from the last to the first; see `Engine`. stream: None for that of the forward run."""
+        stream = tape.stream if stream is None else stream
         with self.alone():
-            return self._backward(tape, d_outputs, d_states, tape.stream if stream is None else stream)
+            if not isinstance(tape, PartedTape):
+                return self.run_back(tape, d_outputs, d_states, stream)
+            assert self.parted is not None
+            return self.parted.backward(tape, d_outputs, d_states, stream)
 
-    def _backward(
+    def run_back(
         self, tape: Tape | StepTape, d_outputs: Sequence[Any], d_states: Sequence[Any], stream: int
     ) -> Gradients:
+        """Walk the steps of a tape of `run`."""
         special = tape.special
         script = Script()
         rows = Rows(self, script, special, stream)

@@ -27,6 +27,7 @@ from tests.cuda import fake
 from tests.cuda.kernels import TILE
 from tests.cuda.steps import MASK, recurrence_of
 from tests.fast.agreement import TOLERANCES, assert_agree
+from tests.fast.attending import attending
 from tests.fast.picking import recurrence_of as recurrence_of_samples
 from tests.fast.steps import recurrence
 
@@ -124,6 +125,14 @@ def test_integers_and_bools_that_go_out(device, wide, mask):
             compare(engine, random_arguments(own, batch=3, steps=5, mask=mask), 3, 5)
 
 
+@pytest.mark.parametrize("mask", [None, MASK], ids=["whole", "masked"])
+def test_what_depends_on_no_step(device, mask):
+    engine = CudaEngine(attending(outputs=True), device, tile=TILE, rows=8)
+    compare(engine, random_arguments(engine.recurrence, batch=3, steps=5, mask=mask), 3, 5)
+    assert not engine._special
+    assert engine.parted.first._special
+
+
 @pytest.mark.parametrize("own", [recurrence("across samples"), recurrence_of_samples("rolled")], ids=["mean", "rolled"])
 def test_samples_that_mix(device, own):
     for engine in (CudaEngine(own, device, strategy, TILE, rows=8) for strategy in ("persistent", "alternating")):
@@ -173,7 +182,7 @@ def test_what_goes_wrong_is_xlas_error(device, monkeypatch):
     monkeypatch.setattr(fake.Driver, "cuLaunchKernel", lambda *arguments: (719,))
     groups = groups_of(random_arguments(own, batch=2, steps=2))
     with pytest.raises(Exception, match="DeviceError: cuLaunchKernel: 719"):
-        jax.block_until_ready(jax_device.call(engine, groups, 2, 2, None, dtypes_of(engine)))
+        jax.block_until_ready(jax_device.call(engine, groups, dtypes_of(engine), 2, 2))
 
 
 def test_a_handler_asks_for_the_stream():

@@ -117,6 +117,17 @@ class DeviceArray:
         shape, strides = zip(second, first, *rest)
         return replace(self, shape=shape, strides=strides)
 
+    def folded(self) -> list[tuple[int, int]]:
+        """Return lengths and strides, in elements, of as few axes as go over the array in its order."""
+        found: list[tuple[int, int]] = []
+        for n, step in zip(self.shape, self.steps):
+            step //= self.dtype.itemsize
+            if n != 1 and found and found[-1][1] == n * step:
+                found[-1] = found[-1][0] * n, step
+            elif n != 1:
+                found.append((n, step))
+        return found or [(1, 0)]
+
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
         return {

@@ -60,11 +60,11 @@ class Rows:
 
     def written(self, array: DeviceArray, target: DeviceArray) -> DeviceArray:
         """Write an array, however strided, to a row-major one of our own dtypes."""
-        steps = [stride // array.dtype.itemsize for stride in array.steps]
-        pairs = [word for pair in zip(array.shape, steps) for word in pair]
+        axes = array.folded()
+        words = [word for axis in axes for word in axis]
         self._launch(
             self.helpers.conversion(array.dtype, _kind(target.dtype)), [array.address, target.address],
-            [target.size, array.ndim, *pairs], target.size,
+            [target.size, len(axes), *words], target.size,
         )  # fmt: skip
         self.script.keep((array, target))
         return target

@@ -34,7 +34,6 @@ def make_engine(recurrence: Recurrence) -> Engine:
     if on_gpu and keras.backend.backend() == "jax":
         from keras_bridge.gradients import jax_device
 
-        jax_device.check(recurrence)
         jax_device.register()
     engine: Any = rsref_fast.compile(recurrence, target=asked or ("cuda" if on_gpu else "cpu"))
     engine.check()

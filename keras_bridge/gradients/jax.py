@@ -52,12 +52,12 @@ def native(
 ) -> list[Any] | None:
     """Return outputs and final states, computed on the arrays as they are; None where that cannot be.
 
-    dtypes: of the answers, for engines of the host.
+    dtypes: of the answers.
     """
     if getattr(engine, "on_device", False):
         from keras_bridge.gradients import jax_device
 
-        return jax_device.call(engine, groups, batch, steps, mask)
+        return jax_device.call(engine, groups, dtypes, batch, steps, mask)
     if not hasattr(engine, "specialised"):
         return None
     from keras_bridge.gradients import jax_native

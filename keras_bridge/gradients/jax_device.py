@@ -17,9 +17,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rsref.recurrence import Recurrence
-from rsref_fast import rows as kinds
+from keras_bridge.gradients.jax_parts import in_parts
+from keras_bridge.gradients.jax_words import memory, read
 from rsref_fast.cpu.plan import Plan
+from rsref_fast.cpu.specialised import Specialised
 from rsref_fast.cuda import xla
 from rsref_fast.cuda.arrays import DeviceArray
 from rsref_fast.cuda.engine import CudaEngine
@@ -28,7 +29,7 @@ from rsref_fast.cuda.passes import Tape, backward_pass, begin, forward_pass
 from rsref_fast.cuda.script import Script
 
 TARGET = "rsref_fast_cuda"
-HALVES = (jnp.float16, jnp.bfloat16)
+Groups = list[list[Any]]
 _handlers: list[Any] = []
 
 
@@ -44,73 +45,58 @@ def register(platform: str = "CUDA") -> None:
     jax.ffi.register_ffi_target(TARGET, capsule, platform=platform, api_version=1)
 
 
-def check(recurrence: Recurrence) -> None:
-    """See that a step can be run. Errors: NotImplementedError, saying why not."""
-    graph = recurrence.graph
-    found = kinds.rows_of([*graph.outputs, *graph.new_states])
-    if {kinds.Rows.MIXED, kinds.Rows.SUM} & {*found.values()}:
-        raise NotImplementedError("a step that mixes samples, which a mask may be given to, is not run on JAX on a GPU")
-    for name, tensors in (("state", graph.states), ("output", graph.outputs)):
-        for i, tensor in enumerate(tensors):
-            if tensor.dtype != "float":
-                raise NotImplementedError(f"{name} {i} is of {tensor.dtype}s, which JAX on a GPU has in other sizes")
-
-
 class _Call:
-    """Calls of one engine for some shapes. dtype: of all floats. Values: sequences, constants, states, parameters."""
+    """Calls of one engine for some shapes, in XLA's memory.
 
-    def __init__(self, engine: CudaEngine, groups: list[list[Any]], batch: int, steps: int, mask: Any, dtype: Any):
-        self.engine, self.batch, self.steps, self.masked = engine, batch, steps, mask is not None
+    dtype: of all floats. values: shape, and whether it is floating, of sequences, constants, states and parameters.
+    answers: shape and kind of outputs and final states.
+    """
+
+    def __init__(
+        self, engine: CudaEngine, special: Specialised, groups: Groups, batch: int, steps: int, masked: bool
+    ):  # fmt: skip
+        self.engine, self.special, self.batch, self.steps, self.masked = engine, special, batch, steps, masked
         self.counts = [len(group) for group in groups]
         self.values = [(v.shape, np.dtype(v.dtype)) for group in groups for v in group]
         self.floats = [dtype.kind == "f" for _, dtype in self.values]
+        self.choice = engine.choice or engine.chosen(special.compiled, special.samples(batch))
+        graph = engine.recurrence.graph
         likes = [[np.broadcast_to(np.zeros((), v.dtype), v.shape) for v in group] for group in groups]
-        like = None if mask is None else np.broadcast_to(np.zeros((), bool), mask.shape)
+        like = np.broadcast_to(np.zeros((), bool), (batch, steps)) if masked else None
         specs = engine.reference.check(likes[0], likes[1], likes[2], likes[3], like, steps, batch)
-        shapes = [v.shape[:1] + v.shape[2:] for v in groups[0]] + [v.shape for g in groups[1:3] for v in g]
-        self.special = engine.specialised(shapes, dtype)
-        self.choice = engine.choice or engine.chosen(self.special.compiled, batch)
-        self.outputs = [(batch, steps, *shape[1:]) for shape, _ in specs]
-        self.finals = [v.shape for v in groups[2]]
+        self.answers = [((batch, steps, *shape[1:]), kind) for shape, kind in specs]
+        self.answers += [(v.shape, state.dtype) for v, state in zip(groups[2], graph.states)]
 
     def plan(self, kind: str) -> Plan:
         packed: Any = True if self.masked else None  # what the deal of rows asks
         return self.engine.plan(Tape(self.special, [], [], self.choice, 0, packed), kind, self.batch, self.steps)
 
+    def sizes(self, kind: str) -> tuple[int, int]:
+        """Return how many bytes a program keeps for backward, and how many it needs while it runs."""
+        plan = self.plan(kind)
+        return plan.tape, plan.scratch
+
     def asked(self, kind: str, given: Sequence[Any]) -> list[Any]:
         """Return the results of a program; the last one of forward is what it keeps."""
-        dtype, plan = self.special.dtype, self.plan(kind)
-        results = [jax.ShapeDtypeStruct(shape, dtype) for shape in (*self.outputs, *self.finals)]
+        dtype, (tape, scratch) = self.special.dtype, self.sizes(kind)
         if kind == "backward":
             results = [jax.ShapeDtypeStruct(v[0], dtype) for v, f in zip(self.values, self.floats) if f]
         else:
-            results.append(jax.ShapeDtypeStruct((max(1, plan.tape),), jnp.uint8))
-        results.append(jax.ShapeDtypeStruct((max(1, plan.scratch),), jnp.uint8))
+            results = [memory(shape, own, dtype) for shape, own in self.answers]
+            results.append(jax.ShapeDtypeStruct((max(1, tape),), jnp.uint8))
+        results.append(jax.ShapeDtypeStruct((max(1, scratch),), jnp.uint8))
         number = np.int64(xla.number_of(self.backward if kind == "backward" else self.forward_of(kind)))
         return list(jax.ffi.ffi_call(TARGET, results, vmap_method="sequential")(*given, run=number))[:-1]
-
-    def begin(self, given: Sequence[int], stream: int) -> tuple[Rows, Tape, list[int]]:
-        """Return rows and a tape for a call's arguments, and the addresses that are left."""
-        rows, arrays = Rows(self.engine, Script(), self.special, stream), iter(given)
-        values = iter(self.values)
-        groups = [[self.array(next(arrays), *next(values), stream) for _ in range(count)] for count in self.counts]
-        mask = self.array(next(arrays), (self.batch, self.steps), np.dtype(bool), stream) if self.masked else None
-        return rows, begin(self.engine, rows, groups, mask, self.choice), list(arrays)
-
-    def array(self, address: int, shape: tuple[int, ...], dtype: Any, stream: int) -> DeviceArray:
-        return DeviceArray(address, shape, dtype, None, stream)
-
-    def floating(self, addresses: Sequence[int], shapes: Sequence[tuple[int, ...]], stream: int) -> list[DeviceArray]:
-        return [self.array(a, shape, self.special.dtype, stream) for a, shape in zip(addresses, shapes, strict=True)]
 
     def forward_of(self, kind: str) -> xla.Run:
         def run(given: Sequence[int], answers: Sequence[int], stream: int) -> None:
             with self.engine.alone():
                 rows, tape, _ = self.begin(given, stream)
                 *answers, kept, scratch = answers
-                found = self.floating(answers, [*self.outputs, *self.finals], stream)
-                tape.outputs, tape.kept, tape.scratch = found[: len(self.outputs)], _bytes(kept), _bytes(scratch)
-                forward_pass(self.engine, rows, tape, self.plan(kind), found[len(self.outputs) :])
+                found = self.answered(answers, stream)
+                count = len(self.engine.recurrence.graph.outputs)
+                tape.outputs, tape.kept, tape.scratch = found[:count], _bytes(kept), _bytes(scratch)
+                forward_pass(self.engine, rows, tape, self.plan(kind), found[count:])
                 rows.finish(self.engine.allocate)
 
         return run
@@ -120,35 +106,116 @@ class _Call:
             rows, tape, (kept, *gradients) = self.begin(given, stream)
             *answers, scratch = answers
             tape.kept, tape.scratch = _bytes(kept), _bytes(scratch)
-            d = self.floating(gradients, [*self.outputs, *self.finals], stream)
-            shapes = [v[0] for v, f in zip(self.values, self.floats) if f]
-            found = iter(self.floating(answers, shapes, stream))
-            flags = iter(self.floats)
-            groups = [[next(found) if next(flags) else None for _ in range(count)] for count in self.counts]
-            ends = d[len(self.outputs) :]
-            backward_pass(self.engine, rows, tape, self.plan("backward"), d[: len(self.outputs)], ends, groups)
+            flowing = zip(self.flowing(gradients, stream), self.answers)
+            d = [rows.zeros(shape) if own is None else own for own, (shape, _) in flowing]
+            count = len(self.engine.recurrence.graph.outputs)
+            found = self.wanted(answers, stream)
+            backward_pass(self.engine, rows, tape, self.plan("backward"), d[:count], d[count:], found)
             rows.finish(self.engine.allocate)
+
+    # --- arrays at addresses --------------------------------------------------------------------------------------
+
+    def given(self, addresses: Sequence[int], stream: int) -> tuple[list[list[DeviceArray]], Any, list[int]]:
+        """Return the arguments in groups, the mask if there is one, and the addresses that are left."""
+        arrays, values = iter(addresses), iter(self.values)
+        groups = [[_array(next(arrays), *next(values), stream) for _ in range(count)] for count in self.counts]
+        mask = _array(next(arrays), (self.batch, self.steps), np.dtype(bool), stream) if self.masked else None
+        return groups, mask, list(arrays)
+
+    def begin(self, addresses: Sequence[int], stream: int) -> tuple[Rows, Tape, list[int]]:
+        """Return rows and a tape for a call's arguments, and the addresses that are left."""
+        rows, (groups, mask, left) = Rows(self.engine, Script(), self.special, stream), self.given(addresses, stream)
+        return rows, begin(self.engine, rows, groups, mask, self.choice), left
+
+    def answered(self, addresses: Sequence[int], stream: int) -> list[DeviceArray]:
+        """Return arrays for outputs and final states."""
+        dtypes = [self.special.dtype_of(kind) for _, kind in self.answers]
+        return [_array(a, shape, d, stream) for a, (shape, _), d in zip(addresses, self.answers, dtypes, strict=True)]
+
+    def flowing(self, addresses: Sequence[int], stream: int) -> list[DeviceArray | None]:
+        """Return the gradients of outputs and final states; None for those of what is not floating."""
+        left = iter(addresses)
+        return [
+            _array(next(left), shape, self.special.dtype, stream) if kind == "float" else None
+            for shape, kind in self.answers
+        ]
+
+    def wanted(self, addresses: Sequence[int], stream: int) -> list[list[DeviceArray | None]]:
+        """Return arrays for the gradients of the arguments, in groups; None for what is not floating."""
+        left, values = iter(addresses), iter(zip(self.values, self.floats))
+
+        def following() -> DeviceArray | None:
+            (shape, _), floating = next(values)
+            return _array(next(left), shape, self.special.dtype, stream) if floating else None
+
+        return [[following() for _ in range(count)] for count in self.counts]
+
+
+class _StepByStep(_Call):
+    """Calls of a step that mixes samples, of which a mask leaves some out: the engine's own, and answers are copied.
+
+    How much there is to keep depends on the mask, so forward keeps nothing, and backward runs it again.
+    """
+
+    def sizes(self, kind: str) -> tuple[int, int]:
+        return 0, 0
+
+    def forward_of(self, kind: str) -> xla.Run:
+        def run(given: Sequence[int], answers: Sequence[int], stream: int) -> None:
+            with self.engine.alone():
+                (outputs, finals, _), _ = self.ran(given, False, stream)
+                self.copy([*outputs, *finals], self.answered(answers[:-2], stream), stream)
+
+        return run
+
+    def backward(self, given: Sequence[int], answers: Sequence[int], stream: int) -> None:
+        with self.engine.alone():
+            (outputs, _, tape), (_, *gradients) = self.ran(given, True, stream)
+            d = self.flowing(gradients, stream)
+            found = self.engine.backward(tape, d[: len(outputs)], d[len(outputs) :], stream)
+            own = [*found.sequences, *found.constants, *found.states, *found.parameters]
+            self.copy(own, [d for group in self.wanted(answers[:-1], stream) for d in group], stream)
+
+    def ran(self, addresses: Sequence[int], taped: bool, stream: int) -> tuple[Any, list[int]]:
+        """Run the engine; return its answer, and the addresses that are left."""
+        (sequences, constants, states, parameters), mask, left = self.given(addresses, stream)
+        return self.engine.forward(sequences, constants, states, parameters, mask, self.steps, taped, stream), left
+
+    def copy(self, sources: Sequence[Any], targets: Sequence[DeviceArray | None], stream: int) -> None:
+        for source, target in zip(sources, targets, strict=True):
+            if target is not None:
+                self.engine.device.copy(target.address, source.address, target.nbytes, stream)
+
+
+def _array(address: int, shape: tuple[int, ...], dtype: Any, stream: int) -> DeviceArray:
+    return DeviceArray(address, shape, dtype, None, stream)
 
 
 def _bytes(address: int) -> DeviceArray:
     return DeviceArray(address, (), np.dtype(np.uint8), None)
 
 
-def call(engine: CudaEngine, groups: list[list[Any]], batch: int, steps: int, mask: Any = None) -> list[Any]:
+def call(
+    engine: CudaEngine, groups: Groups, dtypes: Sequence[Any], batch: int, steps: int, mask: Any = None
+) -> list[Any]:  # fmt: skip
     """Return outputs and final states, differentiable. groups: sequences, constants, states and parameters.
 
-    Half precision is computed in float32, and answered as it came. Errors: NotImplementedError for what `check`
-    refuses.
+    dtypes: of the answers. Half precision is computed in float32.
     """
-    check(engine.recurrence)
     floats = [v.dtype for group in groups for v in group if jnp.issubdtype(v.dtype, jnp.floating)]
-    half = next((dtype for dtype in floats if dtype in HALVES), None)
     dtype = np.dtype(np.float64 if any(d == jnp.float64 for d in floats) else np.float32)
+    if engine.parted is not None:
+        found = in_parts(call, engine.parted, groups, dtypes, batch, steps, mask, dtype)
+        assert found is not None
+        return found
     full = [
         [v.astype(dtype) if jnp.issubdtype(v.dtype, jnp.floating) else v for v in map(jnp.asarray, group)]
         for group in groups
     ]  # fmt: skip
-    own = _Call(engine, full, batch, steps, mask, dtype)
+    shapes = [v.shape[:1] + v.shape[2:] for v in full[0]] + [v.shape for g in full[1:3] for v in g]
+    special = engine.specialised(shapes, dtype)
+    kind = _StepByStep if mask is not None and special.compiled.mixes else _Call
+    own = kind(engine, special, full, batch, steps, mask is not None)
     values = [v for group in full for v in group] + ([] if mask is None else [jnp.asarray(mask, bool)])
 
     @jax.custom_vjp
@@ -161,10 +228,10 @@ def call(engine: CudaEngine, groups: list[list[Any]], batch: int, steps: int, ma
 
     def run_backward(kept: Any, gradients: Any) -> Any:
         given, tape = kept
-        found = iter(own.asked("backward", (*given, tape, *gradients)))
+        flowing = [g for g, (_, kind) in zip(gradients, own.answers) if kind == "float"]
+        found = iter(own.asked("backward", (*given, tape, *flowing)))
         flags = [*own.floats, *[False] * (len(given) - len(own.floats))]
         return tuple(next(found) if f else np.zeros(v.shape, jax.dtypes.float0) for v, f in zip(given, flags))
 
     run.defvjp(run_forward, run_backward)
-    answers = list(run(*values))
-    return answers if half is None else [a.astype(half) for a in answers]
+    return [read(y, kind, dtype) for y, (_, kind), dtype in zip(run(*values), own.answers, dtypes, strict=True)]

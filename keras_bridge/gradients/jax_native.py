@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from keras_bridge.gradients.jax_masks import Packed, held, packed, restored
+from keras_bridge.gradients.jax_parts import in_parts
 from keras_bridge.gradients.jax_words import memory, read, written
 
 TARGET = "rsref_fast_run"
@@ -56,7 +57,7 @@ def call(
     floating = [v.dtype for group in groups for v in group if jnp.issubdtype(v.dtype, jnp.floating)]
     precision = np.result_type(np.float32, *floating)
     if engine.parted is not None:
-        return _in_parts(engine.parted, groups, dtypes, batch, steps, mask, precision)
+        return in_parts(call, engine.parted, groups, dtypes, batch, steps, mask, precision)
     shapes = [[np.empty(v.shape, precision) for v in group] for group in groups]
     special = engine.specialised(*shapes[:3], precision)
     tabled = mask is not None and batch > 0 and steps > 0
@@ -84,23 +85,6 @@ def call(
     else:
         found = run(*(value for group in arrays for value in group))
     return [read(y, kind, dtype) for y, (_, kind), dtype in zip(found, specs, dtypes)]
-
-
-def _in_parts(
-    parted: Any, groups: list[list[Any]], dtypes: list[Any], batch: int, steps: int, mask: Any, precision: Any
-) -> list[Any] | None:
-    """Return what `call` does for a step of which a part depends on no step: its answers are constants of the rest."""
-    sequences, constants, states, parameters = groups
-    constants = [v.astype(precision) if jnp.issubdtype(v.dtype, jnp.floating) else v for v in constants]
-    parameters = [v.astype(precision) for v in parameters]
-    first, step = ([parameters[i] for i in own] for own in (parted.parts.of_first, parted.parts.of_step))
-    kinds = [precision] * len(parted.parts.first.outputs)
-    once = call(parted.first, [[], constants, [], first], kinds, batch, 1)
-    if once is None:
-        return None
-    return call(
-        parted.step, [sequences, [*constants, *(v[:, 0] for v in once)], states, step], dtypes, batch, steps, mask
-    )
 
 
 def _differentiable(plan_of: Any, kinds: list[str], specs: list[Any], precision: Any) -> Any:

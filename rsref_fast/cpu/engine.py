@@ -128,13 +128,13 @@ class FastEngine:
         shapes = [s.shape[:1] + s.shape[2:] for s in sequences] + [a.shape for a in (*constants, *states)]
         key = (dtype, *(shape if self.picks else shape[1:] for shape in shapes))
         if key not in self._special:
-            graph = self.recurrence.graph
+            graph, batch = self.recurrence.graph, None
             if self.picks:
                 graph = as_one_sample(graph, dict(zip(_leaves(graph), shapes)))
-                shapes = [(1, *shape) for shape in shapes]
+                batch, shapes = shapes[0][0], [(1, *shape) for shape in shapes]
             compiled = build(graph, dict(zip(_leaves(graph), shapes)))
             width = self.kernels.panel_width(dtype)
-            self._special[key] = Specialised(compiled, dtype, self.kernels, width, self.picks)
+            self._special[key] = Specialised(compiled, dtype, self.kernels, width, batch)
         return self._special[key]
 
     def one_step(self) -> FastEngine:

@@ -37,16 +37,25 @@ REMEMBERED = 256
 class Specialised:
     """Both programs, each generated and compiled when it is first needed.
 
-    whole: whether a batch is one sample of theirs (see `rsref_fast.numbered`).
+    batch: how many samples of a call are one sample of theirs, if they are (see `rsref_fast.numbered`).
     """
 
     compiled: Compiled
     dtype: np.dtype[Any]
     kernels: type[Kernels]
     width: int
-    whole: bool = False
+    batch: int | None = None
     framed: dict[Any, Any] = field(default_factory=dict)
     plans: dict[Any, Plan] = field(default_factory=dict)
+
+    @property
+    def whole(self) -> bool:
+        """Whether a batch is one sample of the programs."""
+        return self.batch is not None
+
+    def samples(self, batch: int) -> int:
+        """Return how many samples a batch is to the programs."""
+        return 1 if self.whole else batch
 
     @cached_property
     def flops(self) -> int:
@@ -83,7 +92,7 @@ class Specialised:
         rows: how many a shard has at most; a few more than a block's are one block.
         """
         if self.kernels.block_rows is not None:
-            return self.kernels.block_rows
+            return max(1, self.kernels.block_rows // (self.batch or 1))
         gradients = sum(math.prod(p.shape) for p in self.compiled.graph.parameters) * self.dtype.itemsize
         usual = MORE_ROWS if source.backward and gradients > LARGE else BLOCK_ROWS
         return rows if usual < rows <= usual * 3 // 2 else usual

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -101,8 +101,32 @@ class DeviceArray:
         return self.shape[0]
 
     @property
+    def steps(self) -> tuple[int, ...]:
+        """The strides in bytes, also where they follow from the shape."""
+        return row_major(self.shape, self.dtype.itemsize) if self.strides is None else self.strides
+
+    @property
     def contiguous(self) -> bool:
-        return self.strides is None or self.size == 0 or self.strides == row_major(self.shape, self.dtype.itemsize)
+        """Whether it is row-major; how far apart the entries of an axis are that has one does not matter."""
+        usual = row_major(self.shape, self.dtype.itemsize)
+        return self.size == 0 or all(n == 1 or a == b for n, a, b in zip(self.shape, self.steps, usual))
+
+    def time_first(self) -> DeviceArray:
+        """Return what is (batch, time, ...) as (time, batch, ...), and the other way round: the same memory."""
+        first, second, *rest = zip(self.shape, self.steps)
+        shape, strides = zip(second, first, *rest)
+        return replace(self, shape=shape, strides=strides)
+
+    def folded(self) -> list[tuple[int, int]]:
+        """Return lengths and strides, in elements, of as few axes as go over the array in its order."""
+        found: list[tuple[int, int]] = []
+        for n, step in zip(self.shape, self.steps):
+            step //= self.dtype.itemsize
+            if n != 1 and found and found[-1][1] == n * step:
+                found[-1] = found[-1][0] * n, step
+            elif n != 1:
+                found.append((n, step))
+        return found or [(1, 0)]
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:

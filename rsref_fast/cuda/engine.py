@@ -8,34 +8,42 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
+from dataclasses import replace
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 
 from rsref.engine import Gradients, ReferenceEngine
+from rsref.graph import StepGraph
 from rsref.recurrence import Recurrence
-from rsref_fast.cpu.emit import FIRST_SLOT, Source
-from rsref_fast.cpu.plan import Place, Plan
+from rsref.tensor import Tensor
+from rsref_fast.cpu.emit import Source
+from rsref_fast.cpu.plan import Plan
 from rsref_fast.cpu.specialised import Specialised
 from rsref_fast.cuda.arrays import DeviceArray, device_array
 from rsref_fast.cuda.choice import STRATEGIES, Choice, choose
-from rsref_fast.cuda.driver import Constant, Device
-from rsref_fast.cuda.graphs import Graph, Graphs
+from rsref_fast.cuda.driver import Device
+from rsref_fast.cuda.graphs import Graphs
 from rsref_fast.cuda.inspection import BATCHES, built
 from rsref_fast.cuda.kernels import Helpers, on
-from rsref_fast.cuda.masks import Packed, Rows
-from rsref_fast.cuda.passes import Tape, backward_pass, begin, forward_pass, leaves_of
+from rsref_fast.cuda.masks import Rows
+from rsref_fast.cuda.parted import PartedEngine, PartedTape
+from rsref_fast.cuda.passes import Groups, Tape, backward_pass, begin, forward_pass, leaves_of
 from rsref_fast.cuda.script import Script
 from rsref_fast.cuda.stepwise import StepTape, step_by_step, steps_back
 from rsref_fast.cuda.tile import USUAL, Tile
-from rsref_fast.cuda.words import CUTTING, NUMBERS
 from rsref_fast.explain import explain
 from rsref_fast.lengths import sized
+from rsref_fast.numbered import as_one_sample, picks_samples
 from rsref_fast.packing import Shard, masked_batch, whole_batch
 from rsref_fast.program import Compiled, build
+from rsref_fast.prologue import parted
 
 Array = np.ndarray
+Answer = tuple[list[DeviceArray], list[DeviceArray], Any]
+"""Outputs, final states, and the tape: a `Tape`, a `StepTape`, a `PartedTape`, or None."""
+
 REMEMBERED = 16
 """Calls whose indices may still be checked."""
 
@@ -69,9 +77,11 @@ class CudaEngine:
         self.reference = ReferenceEngine(recurrence)
         self.choice: Choice | None = None
         """How calls are spread over the device, if that is not to be chosen by their sizes."""
-        self._graphs = Graphs()
+        self.graphs = Graphs()
         self._special: dict[Any, Specialised] = {}
         self._helpers: dict[str, Helpers] = {}
+        self.picks = picks_samples(recurrence.graph)
+        """Whether the step picks samples by their number; then code is compiled for each size of the batch."""
         self.gathers = any(t.op is not None and t.op.name == "take" for t in recurrence.graph.order)
         self._unchecked: list[tuple[Any, list[int], int]] = []
         self._lock = threading.RLock()
@@ -82,15 +92,50 @@ class CudaEngine:
         with self._lock, self.device.bound():
             yield
 
+    @property
+    def parted(self) -> PartedEngine | None:
+        """Two engines for training, if what depends on no step is worth going back through once only."""
+        if self._parts is not None:
+            self._lend(self._parts.first)
+            self._lend(self._parts.step)
+        return self._parts
+
+    @cached_property
+    def _parts(self) -> PartedEngine | None:
+        parts = None if self.picks else parted(self.recurrence.graph)
+        if parts is None:
+            return None
+        first, step = (
+            CudaEngine(own, self.device, self.strategy, self.tile)
+            for own in (Recurrence(parts.first), replace(self.recurrence, graph=parts.step))
+        )
+        return PartedEngine(parts, first, step)
+
+    def one_step(self) -> CudaEngine:
+        """Return an engine for single steps of the same recurrence, with the same compiled code."""
+        one = CudaEngine(Recurrence(self.recurrence.graph), self.device, self.strategy, self.tile)
+        one._special = self._special
+        self._lend(one)
+        return one
+
+    def _lend(self, other: CudaEngine) -> None:
+        """Let another engine have what is this one's, but for what is compiled."""
+        other.kernels, other.strategy, other.choice = self.kernels, self.strategy, self.choice
+        other.allocate, other.graphs, other._lock = self.allocate, self.graphs, self._lock
+        other._helpers, other._unchecked = self._helpers, self._unchecked
+
     # --- compiling ------------------------------------------------------------------------------------------------
 
     def specialised(self, shapes: Sequence[tuple[int, ...]], dtype: np.dtype[Any]) -> Specialised:
         """Return the step compiled for inputs of these shapes, the batch first."""
-        key = (dtype, *(shape[1:] for shape in shapes))
+        key = (dtype, *(shape if self.picks else shape[1:] for shape in shapes))
         if key not in self._special:
-            graph = self.recurrence.graph
-            compiled = build(graph, dict(zip((*graph.sequences, *graph.constants, *graph.states), shapes)))
-            self._special[key] = Specialised(compiled, dtype, self.kernels, self.kernels.panel_width(dtype))
+            graph, batch = self.recurrence.graph, None
+            if self.picks:
+                graph = as_one_sample(graph, dict(zip(_leaves(graph), shapes)))
+                batch, shapes = shapes[0][0], [(1, *shape) for shape in shapes]
+            compiled = build(graph, dict(zip(_leaves(graph), shapes)))
+            self._special[key] = Specialised(compiled, dtype, self.kernels, self.kernels.panel_width(dtype), batch)
         return self._special[key]
 
     def helpers(self, dtype: np.dtype[Any]) -> Helpers:
@@ -103,35 +148,45 @@ class CudaEngine:
 
         Errors: NotImplementedError, naming it.
         """
-        graph = self.recurrence.graph
-        leaves = (*graph.sequences, *graph.constants, *graph.states)
-        if not any(n is None for leaf in leaves for n in leaf.shape[1:]):
+        if not self._open():
+            leaves = _leaves(self.recurrence.graph)
             special = self.specialised([(1, *(n or 0 for n in leaf.shape[1:])) for leaf in leaves], np.dtype("f4"))
             assert special.forward.text
             assert special.backward.text
+
+    def _open(self) -> bool:
+        return self.picks or any(n is None for leaf in _leaves(self.recurrence.graph) for n in leaf.shape[1:])
 
     def explain(self) -> str:
         """Return what was hoisted, sunk, merged and fused, and how calls of some sizes are spread over the device.
 
         `rsref_fast.cuda.inspect` tells registers, shared memory and PTX as well.
-        Errors: ValueError if nothing is compiled yet and the step leaves inner lengths open.
+        Errors: ValueError if nothing is compiled yet and the step leaves inner lengths open, or picks samples.
         """
-        found = [(s.dtype, s.compiled) for s in self._special.values()]
-        return "\n\n".join(
-            "\n".join(
-                [
-                    f"{dtype.name}, {self.device.limits.multiprocessors} multiprocessors",
+        texts = []
+        for title, engine in self._known():
+            found = [(s.dtype, s.compiled, BATCHES if s.batch is None else [s.batch]) for s in engine._special.values()]
+            for dtype, compiled, batches in found or [(np.dtype(np.float32), built(engine.recurrence), BATCHES)]:
+                texts.append("\n".join([
+                    f"{title}{dtype.name}, {self.device.limits.multiprocessors} multiprocessors",
                     explain(compiled, dtype.itemsize),
-                    *(f"a batch of {n}: {self.chosen(compiled, n)}" for n in BATCHES),
-                ]
-            )
-            for dtype, compiled in found or [(np.dtype(np.float32), built(self.recurrence))]
-        )
+                    *(f"a batch of {n}: {self.chosen(compiled, 1 if self.picks else n)}" for n in batches),
+                ]))  # fmt: skip
+        return "\n\n".join(texts)
 
     @property
     def source(self) -> str:
         """The generated source of all that is compiled."""
-        return "\n\n".join(f"{s.forward.text}\n\n{s.backward.text}" for s in self._special.values())
+        every = [s for _, engine in self._known() for s in engine._special.values()]
+        return "\n\n".join(f"{s.forward.text}\n\n{s.backward.text}" for s in every)
+
+    def _known(self) -> list[tuple[str, CudaEngine]]:
+        """Return what there is to tell of, with titles: this engine, and for training those of a step's parts."""
+        every = [("", self)]
+        if self.parted is not None:
+            every += [("training, what depends on no step: ", self.parted.first)]
+            every += [("training, the steps: ", self.parted.step)]
+        return [pair for pair in every if pair[1]._special or not pair[1]._open()] or [("", self)]
 
     # --- forward --------------------------------------------------------------------------------------------------
 
@@ -145,7 +200,7 @@ class CudaEngine:
         steps: int | None = None,
         taped: bool = True,
         stream: int = 0,
-    ) -> tuple[list[DeviceArray], list[DeviceArray], Tape | StepTape | None]:
+    ) -> Answer:
         """Run the loop; see `Engine`. stream: the driver's handle of the one in whose order it is to be done."""
         groups = (sequences, constants, states, parameters)
         with self.alone():
@@ -154,23 +209,32 @@ class CudaEngine:
                 for name, group in zip(("sequence", "constant", "state", "parameter"), groups)
             ]
             own_mask = None if mask is None else device_array(mask, "mask", self.device, stream)
-            return self._forward(given, own_mask, steps, taped, stream)
+            floating = [a.dtype for group in given for a in group if a.dtype.kind == "f"]
+            dtype = np.result_type(np.float32, *floating)
+            if taped and self.parted is not None:
+                self._checked(given, own_mask, steps)
+                return self.parted.forward(given, own_mask, steps, dtype, stream)
+            return self.run(given, own_mask, steps, taped, dtype, stream)
 
-    def _forward(
-        self, given: list[list[DeviceArray]], own_mask: DeviceArray | None, steps: int | None, taped: bool, stream: int
-    ) -> tuple[list[DeviceArray], list[DeviceArray], Tape | StepTape | None]:
+    def _checked(self, given: Groups, mask: DeviceArray | None, steps: int | None) -> tuple[int, int, Any]:
+        """Return the steps, the samples, and shapes and kinds of outputs. Errors: as `ReferenceEngine.check`."""
         length = self.reference.length(given[0], steps)  # type: ignore[arg-type]
         batch = next((a.shape[0] for group in given[:3] for a in group), 1)
         likes = [[np.broadcast_to(np.zeros((), a.dtype), a.shape) for a in group] for group in given]
-        like = None if own_mask is None else np.broadcast_to(np.zeros((), bool), own_mask.shape)
-        specs = self.reference.check(likes[0], likes[1], likes[2], likes[3], like, length, batch)
-        floating = [a.dtype for group in given for a in group if a.dtype.kind == "f"]
-        dtype = np.result_type(np.float32, *floating)
+        like = None if mask is None else np.broadcast_to(np.zeros((), bool), mask.shape)
+        return length, batch, self.reference.check(likes[0], likes[1], likes[2], likes[3], like, length, batch)
+
+    def run(
+        self, given: Groups, own_mask: DeviceArray | None, steps: int | None, taped: bool, dtype: np.dtype[Any],
+        stream: int,
+    ) -> Answer:  # fmt: skip
+        """Run the loop with the whole step. dtype: in which floats are computed."""
+        length, batch, specs = self._checked(given, own_mask, steps)
         shapes = [a.shape[:1] + a.shape[2:] for a in given[0]] + [a.shape for group in given[1:3] for a in group]
         special = self.specialised(shapes, dtype)
         script = Script()
         rows = Rows(self, script, special, stream)
-        choice = self.choice or self.chosen(special.compiled, batch)
+        choice = self.choice or self.chosen(special.compiled, special.samples(batch))
         outputs = [rows.new((batch, length, *s[1:]), special.dtype_of(kind)) for s, kind in specs]
         if own_mask is not None and special.compiled.mixes:
             return self._mixed(rows, given, own_mask, outputs, taped)
@@ -184,8 +248,8 @@ class CudaEngine:
         return (*self._answers(outputs, answers), tape if taped else None)
 
     def _mixed(
-        self, rows: Rows, given: list[list[DeviceArray]], mask: DeviceArray, outputs: list[DeviceArray], taped: bool
-    ) -> tuple[list[DeviceArray], list[DeviceArray], StepTape | None]:
+        self, rows: Rows, given: Groups, mask: DeviceArray, outputs: list[DeviceArray], taped: bool
+    ) -> Answer:  # fmt: skip
         """Run a step that mixes samples with a mask."""
         arguments = [[rows.plain(a, t.dtype) for a, t in zip(*pair)] for pair in zip(given, leaves_of(self))]
         for y in outputs:
@@ -209,14 +273,6 @@ class CudaEngine:
             [_as_bools(s, t.dtype) for s, t in zip(states, graph.states)],
         )
 
-    def one_step(self) -> CudaEngine:
-        """Return an engine for single steps of the same recurrence, with the same compiled code."""
-        one = CudaEngine(Recurrence(self.recurrence.graph), self.device, self.strategy, self.tile)
-        one.kernels, one.allocate, one.choice = self.kernels, self.allocate, self.choice
-        one._special, one._helpers, one._unchecked = self._special, self._helpers, self._unchecked
-        one._graphs = self._graphs
-        return one
-
     def chosen(self, compiled: Compiled, batch: int) -> Choice:
         """Return how calls of some samples are spread over the device."""
         return choose(compiled.forward, compiled.mixes, batch, self.device.limits, self.tile, self.strategy)
@@ -224,15 +280,21 @@ class CudaEngine:
     # --- backward -------------------------------------------------------------------------------------------------
 
     def backward(
-        self, tape: Tape | StepTape, d_outputs: Sequence[Any], d_states: Sequence[Any], stream: int | None = None
-    ) -> Gradients:
+        self, tape: Tape | StepTape | PartedTape, d_outputs: Sequence[Any], d_states: Sequence[Any],
+        stream: int | None = None,
+    ) -> Gradients:  # fmt: skip
         """Walk the steps from the last to the first; see `Engine`. stream: None for that of the forward run."""
+        stream = tape.stream if stream is None else stream
         with self.alone():
-            return self._backward(tape, d_outputs, d_states, tape.stream if stream is None else stream)
+            if not isinstance(tape, PartedTape):
+                return self.run_back(tape, d_outputs, d_states, stream)
+            assert self.parted is not None
+            return self.parted.backward(tape, d_outputs, d_states, stream)
 
-    def _backward(
+    def run_back(
         self, tape: Tape | StepTape, d_outputs: Sequence[Any], d_states: Sequence[Any], stream: int
     ) -> Gradients:
+        """Walk the steps of a tape of `run`."""
         special = tape.special
         script = Script()
         rows = Rows(self, script, special, stream)
@@ -245,8 +307,8 @@ class CudaEngine:
             rows.finish(self.allocate)
             return steps_back(self, tape, given, ends, stream)
         found = [
-            [rows.new(a.shape, special.dtype) if leaf.dtype == "float" else None for a, leaf in zip(arrays, leaves)]
-            for arrays, leaves in zip(tape.arguments, leaves_of(self))
+            [rows.new(shape, special.dtype) if leaf.dtype == "float" else None for shape, leaf in zip(shapes, leaves)]
+            for shapes, leaves in zip(tape.shapes(), leaves_of(self))
         ]  # fmt: skip
         plan = self.plan(tape, "backward", batch, length)
         backward_pass(self, rows, tape, plan, given, ends, found)
@@ -258,73 +320,10 @@ class CudaEngine:
     def plan(self, tape: Tape, kind: str, batch: int, length: int) -> Plan:
         """Return the plan of a program for a call's sizes."""
         deal = whole_batch if tape.packed is None else most_rows
-        key = (batch, length, tape.choice.shards, self.recurrence.truncate)
+        key = (tape.special.samples(batch), length, tape.choice.shards, self.recurrence.truncate)
         plan = tape.special.plan(kind, deal(*key), length, 1, (deal.__name__, *key))
         check_sizes(plan.kernels.source, max(plan.limit, *(shard.count for shard, _ in plan.shards)))
         return plan
-
-    def put(self, script: Script, plan: Plan, arrays: list[int], tape: Tape) -> None:
-        """Put the launches of a plan into a script. arrays: addresses of all but scratch memory."""
-        choice, packed, stream = tape.choice, tape.packed, tape.stream
-        scratch = self.allocate(max(1, plan.scratch), stream) if tape.scratch is None else tape.scratch
-        script.keep(scratch)
-        fixed = self._fixed(plan)
-        places = [*arrays, scratch.address]
-
-        def address(place: Place) -> int:
-            return fixed[id(place.fixed)] if place.fixed is not None else places[place.array] + place.offset
-
-        for target, source in plan.copies:
-            script.copy(address(target), address(source), source.bytes)
-        for target in plan.clears:
-            script.fill(address(target), target.bytes)
-        slots = len(plan.shards[0][1])
-        tables: list[int] = []
-        numbers: list[int] = []
-        for shard, own in plan.shards:
-            tables += [address(place) for place in own]
-            cutting = int(bool(shard.cut.any()) if packed is None else self.recurrence.truncate is not None)
-            row = [shard.count, shard.steps, max(plan.limit, shard.count), 0, int(plan.taped)]
-            numbers += row + [0] * (CUTTING - len(row)) + [cutting] + [0] * (NUMBERS - CUTTING - 1)
-        table, number = script.table(tables), script.table(numbers)
-        if packed is not None:
-            for i in range(len(plan.shards)):
-                script.words[table + i * slots : table + i * slots + FIRST_SLOT] = packed.slots(i)
-        kernels: Any = plan.kernels
-        if plan.prepares:
-            script.launch(kernels.entry("prepare"), choice.blocks, table, number, slots)
-        if choice.strategy == "alternating":
-            self._alternate(script, plan, (table, number, slots), choice, packed, stream)
-        else:
-            blocks = len(plan.shards) if choice.team == "block" else choice.blocks
-            script.launch(kernels.entry("shard", choice.team), blocks, table, number, slots)
-        if plan.kernels.source.backward:
-            for i in range(1, len(plan.shards)):
-                script.launch(kernels.entry("fold"), choice.blocks, table, number, slots, table + i * slots)
-            script.launch(kernels.entry("finish"), choice.blocks, table, number, slots)
-        if self.gathers:
-            script.note(number, len(plan.shards))
-
-    def _alternate(
-        self, script: Script, plan: Plan, places: tuple[int, int, int], choice: Choice, packed: Packed | None,
-        stream: int,
-    ) -> None:  # fmt: skip
-        """Put the launches of a program's pieces into a script, as a graph."""
-        kernels: Any = plan.kernels
-        (shard, _), (table, number, slots) = plan.shards[0], places
-        cutting = bool(script.words[number + CUTTING])
-        block = max(1, max(plan.limit, shard.count) // max(1, shard.count))
-
-        def make() -> Graph:
-            calls = kernels.pieces.launches(shard.steps, block, plan.taped, cutting, packed is not None)
-            launches = [(kernels.piece(name), choice.blocks, a, b) for name, a, b in calls]
-            return Graph(self.device, launches, plan, slots, NUMBERS, stream)
-
-        graph = self._graphs.get((id(plan), packed is None, stream), make)
-        words = np.array([*script.words[table : table + slots], *script.words[number : number + NUMBERS]], np.int64)
-        script.add(lambda device, stream: graph.run(words, stream))
-        if self.gathers:
-            script.flag(number, graph.numbers())
 
     # --- indices --------------------------------------------------------------------------------------------------
 
@@ -345,18 +344,9 @@ class CudaEngine:
                 if words[flags].any():
                     raise IndexError("take: an index is out of range")
 
-    # --- memory ---------------------------------------------------------------------------------------------------
 
-    def _fixed(self, plan: Plan) -> dict[int, int]:
-        """Return the addresses of a plan's own arrays on the device, copied there once."""
-        held = next((thing for thing in plan.kept if isinstance(thing, dict)), None)
-        if held is None:
-            arrays = {
-                id(place.fixed): place.fixed for _, own in plan.shards for place in own if place.fixed is not None
-            }
-            held = {key: Constant(self.device, array) for key, array in arrays.items()}
-            plan.kept.append(held)
-        return {key: constant.address for key, constant in held.items()}
+def _leaves(graph: StepGraph) -> tuple[Tensor, ...]:
+    return (*graph.sequences, *graph.constants, *graph.states)
 
 
 @lru_cache(maxsize=64)

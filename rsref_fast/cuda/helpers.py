@@ -168,11 +168,11 @@ def convert(P, N, Q):
     for e in range(rank_of(N), N[0], size_of(N)):
         rest = e
         place = 0
-        for axis in range(axes):
-            k = axes - 1 - axis
-            length = N[2 + 2 * k]
-            place += rest % length * N[3 + 2 * k]
-            rest = rest // length
+        for k in range(axes - 1, 0, -1):
+            outside = rest // N[2 + 2 * k]
+            place += (rest - outside * N[2 + 2 * k]) * N[3 + 2 * k]
+            rest = outside
+        place += rest * N[3]
         target[e] = {cast}
     return 0
 '''

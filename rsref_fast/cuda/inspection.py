@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 
 from rsref.recurrence import Recurrence
+from rsref.tensor import Tensor
 from rsref_fast.cpu.programs import backward_source, forward_source
 from rsref_fast.cuda.choice import Choice, choose
 from rsref_fast.cuda.driver import Limits
 from rsref_fast.cuda.target import CUDA
 from rsref_fast.cuda.tile import USUAL, Tile
 from rsref_fast.explain import explain
+from rsref_fast.numbered import as_one_sample, picks_samples
 from rsref_fast.program import Compiled, build
 
 ARCHITECTURES = {
@@ -59,7 +61,7 @@ class KernelFacts:
 
 @dataclass(frozen=True)
 class Inspection:
-    """A compiled step on an architecture; as text with `str`."""
+    """A compiled step on an architecture; as text with `str`. batch: the only one, if samples are picked by number."""
 
     compiled: Compiled
     arch: str
@@ -67,6 +69,7 @@ class Inspection:
     tile: Tile
     kernels: list[KernelFacts]
     sources: dict[str, str]
+    batch: int | None = None
 
     @property
     def limits(self) -> Limits:
@@ -74,9 +77,10 @@ class Inspection:
 
     def choice(self, batch: int, strategy: str = "auto") -> Choice:
         """Return how a call of some samples would be computed."""
+        samples = 1 if self.batch is not None else batch
         at_once = min((k.blocks for k in self.kernels if k.entry == "shard" and k.team == "grid"), default=1)
         return choose(
-            self.compiled.forward, self.compiled.mixes, batch, self.limits, self.tile, strategy, at_once
+            self.compiled.forward, self.compiled.mixes, samples, self.limits, self.tile, strategy, at_once
         )  # fmt: skip
 
     def __str__(self) -> str:
@@ -86,7 +90,7 @@ class Inspection:
         yield f"{self.dtype.name} on {self.arch}"
         yield explain(self.compiled, self.dtype.itemsize)
         yield f"blocks of {self.tile.threads} threads; products in tiles of {self.tile.rows} x {self.tile.columns}"
-        for batch in BATCHES:
+        for batch in BATCHES if self.batch is None else [self.batch]:
             yield f"a batch of {batch}: {self.choice(batch)}"
         for k in self.kernels:
             yield (
@@ -98,12 +102,13 @@ class Inspection:
 
 def inspect(
     rnn: Any, arch: str = "sm_90", dtype: Any = np.float32, programs: Iterable[str] = PROGRAMS, tile: Tile = USUAL,
-    entries: Iterable[str] = ENTRIES
+    entries: Iterable[str] = ENTRIES, batch: int | None = None,
 ) -> Inspection:  # fmt: skip
     """Compile a step for an architecture, with no GPU and no driver, and return what became of it.
 
     rnn: a `Recurrence`, a built recurrent layer or cell, all of whose inner lengths are known. arch: one of
-    `ARCHITECTURES`. programs, entries: which of them are compiled.
+    `ARCHITECTURES`. programs, entries: which of them are compiled. batch: for which size of it, if the step picks
+    samples by their number.
     Errors: ValueError for an unknown architecture, program or entry, or a step that leaves lengths open; ImportError
     without numba-cuda; NotImplementedError, naming it, for what cannot be compiled.
     """
@@ -114,7 +119,8 @@ def inspect(
     programs, entries = _some("programs", programs, PROGRAMS), _some("entries", entries, ENTRIES)
     recurrence = recurrence_of(rnn)
     dtype = np.dtype(dtype)
-    compiled = built(recurrence)
+    batch = batch if picks_samples(recurrence.graph) else None
+    compiled = built(recurrence, batch)
     sources = {
         "forward": lambda: forward_source(compiled, tile.columns, True, CUDA),
         "inference": lambda: forward_source(compiled, tile.columns, False, CUDA),
@@ -129,7 +135,7 @@ def inspect(
                 continue
             for team in ("grid", "block") if entry == "shard" and not compiled.mixes else ("grid",):
                 facts.append(_facts(program, source.text, entry, team, dtype, tile, arch))
-    return Inspection(compiled, arch, dtype, tile, facts, texts)
+    return Inspection(compiled, arch, dtype, tile, facts, texts, batch)
 
 
 def _some(name: str, given: Iterable[str], known: tuple[str, ...]) -> tuple[str, ...]:
@@ -140,14 +146,26 @@ def _some(name: str, given: Iterable[str], known: tuple[str, ...]) -> tuple[str,
     return names
 
 
-def built(recurrence: Recurrence) -> Compiled:
-    """Return the programs of a step whose inner lengths are known. Errors: ValueError if they are not."""
+def built(recurrence: Recurrence, batch: int | None = None) -> Compiled:
+    """Return the programs of a step whose lengths are known. Errors: ValueError if they are not.
+
+    batch: for which the programs are, if the step picks samples by their number.
+    """
     graph = recurrence.graph
-    leaves = (*graph.sequences, *graph.constants, *graph.states)
-    for leaf in leaves:
-        if None in leaf.shape[1:]:
-            raise ValueError(f"the step leaves lengths open: {leaf!r} has shape {leaf.shape}")
-    return build(graph, {leaf: (1, *(n or 0 for n in leaf.shape[1:])) for leaf in leaves})
+    if batch is None and picks_samples(graph):
+        raise ValueError("the step picks samples by their number, so its programs are for a batch, which is not known")
+    if batch is not None:
+        leaves = (*graph.sequences, *graph.constants, *graph.states)
+        graph = as_one_sample(graph, {leaf: (batch, *_known(leaf)) for leaf in leaves})
+    return build(graph, {leaf: (1, *_known(leaf)) for leaf in (*graph.sequences, *graph.constants, *graph.states)})
+
+
+def _known(leaf: Tensor) -> list[int]:
+    """Return a leaf's inner lengths."""
+    found = [n for n in leaf.shape[1:] if n is not None]
+    if len(found) < leaf.ndim - 1:
+        raise ValueError(f"the step leaves lengths open: {leaf!r} has shape {leaf.shape}")
+    return found
 
 
 def _facts(

@@ -56,18 +56,17 @@ class Rows:
         self.script.keep(array)
         if array.contiguous and (array.dtype == dtype or (kind == "bool" == _kind(array.dtype))):
             return array
-        target = self.new(array.shape, dtype)
-        strides = array.strides or target.strides
-        if strides is None:
-            item = array.dtype.itemsize
-            strides = tuple(int(np.prod(array.shape[i + 1 :], dtype=int)) * item for i in range(array.ndim))
-        steps = [stride // array.dtype.itemsize for stride in strides]
-        pairs = [word for pair in zip(array.shape, steps) for word in pair]
+        return self.written(array, self.new(array.shape, dtype))
+
+    def written(self, array: DeviceArray, target: DeviceArray) -> DeviceArray:
+        """Write an array, however strided, to a row-major one of our own dtypes."""
+        axes = array.folded()
+        words = [word for axis in axes for word in axis]
         self._launch(
-            self.helpers.conversion(array.dtype, kind), [array.address, target.address],
-            [target.size, array.ndim, *pairs], target.size,
+            self.helpers.conversion(array.dtype, _kind(target.dtype)), [array.address, target.address],
+            [target.size, len(axes), *words], target.size,
         )  # fmt: skip
-        self.script.keep(target)
+        self.script.keep((array, target))
         return target
 
     def packed(self, mask: DeviceArray, shards: int, truncate: int | None) -> Packed:

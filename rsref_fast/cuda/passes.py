@@ -13,6 +13,7 @@ from rsref_fast.cpu.plan import Plan
 from rsref_fast.cpu.specialised import Specialised
 from rsref_fast.cuda.arrays import DeviceArray
 from rsref_fast.cuda.choice import Choice
+from rsref_fast.cuda.launching import put
 from rsref_fast.cuda.masks import Packed, Rows
 
 if TYPE_CHECKING:
@@ -25,8 +26,8 @@ Groups = list[list[DeviceArray]]
 class Tape:
     """What backward needs of a forward run: its arguments, as kernels read them, and the memory that it filled.
 
-    With a mask, constants, states and finals are in the order of the packed samples. scratch: memory for a program,
-    None if the engine is to allocate it.
+    With a mask, constants, states and finals are in the order of the packed samples. Where a batch is one sample of the
+    programs, sequences are (time, batch, ...). scratch: memory for a program, None if the engine is to allocate it.
     """
 
     special: Specialised
@@ -39,6 +40,11 @@ class Tape:
     scratch: Any = None
     finals: list[DeviceArray] = field(default_factory=list)
 
+    def shapes(self) -> list[list[tuple[int, ...]]]:
+        """Return the shapes of the arguments as the caller has them."""
+        sequences, *others = self.arguments
+        return [[a.shape for a in group] for group in (_turned(self.special, sequences), *others)]
+
 
 def leaves_of(engine: CudaEngine) -> Any:
     graph = engine.recurrence.graph
@@ -47,12 +53,18 @@ def leaves_of(engine: CudaEngine) -> Any:
 
 def begin(engine: CudaEngine, rows: Rows, given: Groups, mask: DeviceArray | None, choice: Choice) -> Tape:
     """Return a tape with the arguments as kernels read them, and no answers yet."""
+    given = [_turned(rows.special, given[0]), *given[1:]]
     arguments = [[rows.plain(a, t.dtype) for a, t in zip(*pair)] for pair in zip(given, leaves_of(engine))]
     packed = None
     if mask is not None:
         packed = rows.packed(rows.plain(mask, "bool"), choice.shards, engine.recurrence.truncate)
         arguments[1:3] = [[rows.reordered(a, packed) for a in group] for group in arguments[1:3]]
     return Tape(rows.special, arguments, [], choice, rows.stream, packed)
+
+
+def _turned(special: Specialised, arrays: Sequence[DeviceArray]) -> list[DeviceArray]:
+    """Return sequences with the time first, if the programs have them so, and the other way round: the same memory."""
+    return [a.time_first() for a in arrays] if special.whole else [*arrays]
 
 
 def forward_pass(engine: CudaEngine, rows: Rows, tape: Tape, plan: Plan, answers: Sequence[DeviceArray]) -> None:
@@ -62,8 +74,14 @@ def forward_pass(engine: CudaEngine, rows: Rows, tape: Tape, plan: Plan, answers
     if packed is not None:
         for y in tape.outputs:
             rows.script.fill(y.address, y.nbytes)
-    arrays = [a.address for group in (*tape.arguments, tape.outputs, tape.finals) for a in group]
-    engine.put(rows.script, plan, [*arrays, tape.kept.address], tape)
+    outputs = tape.outputs
+    if tape.special.whole:
+        outputs = [rows.new(y.time_first().shape, y.dtype) for y in outputs]
+    arrays = [a.address for group in (*tape.arguments, outputs, tape.finals) for a in group]
+    put(engine, rows.script, plan, [*arrays, tape.kept.address], tape)
+    if tape.special.whole:
+        for own, y in zip(outputs, tape.outputs):
+            rows.written(own.time_first(), y)
     if packed is not None:
         for s, answer in zip(tape.finals, answers):
             rows.restored(s, packed, answer)
@@ -86,13 +104,20 @@ def backward_pass(
             if d is not None:
                 rows.script.fill(d.address, d.nbytes)
         found[1:3] = [[None if d is None else rows.new(d.shape, d.dtype) for d in group] for group in found[1:3]]
+    if tape.special.whole:
+        d_outputs = [rows.plain(d.time_first(), "float") for d in d_outputs]
+        found[0] = [None if d is None else rows.new(d.time_first().shape, d.dtype) for d in found[0]]
     arrays = [a.address for group in tape.arguments for a in group]
     arrays += [tape.kept.address, *(d.address for d in (*d_outputs, *d_states))]
     arrays += [0 if d is None else d.address for group in found for d in group]
-    engine.put(rows.script, plan, [*arrays, 0], replace(tape, stream=rows.stream))
+    put(engine, rows.script, plan, [*arrays, 0], replace(tape, stream=rows.stream))
     if packed is not None:
         for mixed, group in zip(found[1:3], answers[1:3]):
             for d, answer in zip(mixed, group):
                 if d is not None:
                     rows.restored(d, packed, answer)
+    if tape.special.whole:
+        for d, answer in zip(found[0], answers[0]):
+            if d is not None and answer is not None:
+                rows.written(d.time_first(), answer)
     rows.script.keep((d_outputs, d_states, found))

@@ -10,30 +10,9 @@ from rsref.recurrence import Recurrence
 from rsref.testing.arguments import random_arguments
 from rsref_fast.numbered import picks_samples
 from tests.fast.agreement import check
+from tests.fast.picking import PICKED, integers_and_bools, recurrence_of
 
 MASK = np.array([[1, 1, 0, 1], [1, 1, 1, 1], [1, 1, 1, 0]], bool)
-
-
-def summed(tensor):
-    return ops.sum(tensor, axis=0, keepdims=True)
-
-
-PICKED = {
-    "slice": lambda x: summed(x[:2]) * x[1:2],
-    "reversed": lambda x: x[::-1] * x,
-    "rolled": lambda x: ops.concatenate([x[1:], x[:1]], axis=0),
-    "joined": lambda x: summed(ops.tanh(ops.concatenate([x, x[-1:]], axis=0))),
-    "padded": lambda x: ops.pad(x, [(1, 0), (0, 0)])[:-1],
-    "a step": lambda x: x[::2][:1] - x,
-}
-
-
-def recurrence_of(name, **options):
-    x, h = Input((2,)), Input((2,))
-    new = ops.tanh(x + ops.sin(PICKED[name](h)))
-    layer = RecurrentModel(x, h * PICKED[name](x), h, new, **options)
-    layer.build((None, None, 2))
-    return layer.recurrence
 
 
 @pytest.mark.parametrize("name", PICKED)
@@ -67,11 +46,8 @@ def test_masks_and_truncation():
 
 
 def test_integers_and_bools():
-    x, c, flag, h = Input((2,), dtype="int"), Input((2,)), Input((1,), dtype="bool"), Input((2,))
-    new = ops.where(flag[::-1], h[::-1], ops.tanh(ops.cast(x[::-1], "float") * c[::-1]))
-    layer = RecurrentModel([x, flag], [new, x[::-1], ops.logical_not(flag[::-1])], h, new, constants=c)
-    layer.build([(None, None, 2), (None, None, 1)], [(None, 2)])
-    check(layer.recurrence, random_arguments(layer.recurrence, batch=4, steps=3))
+    own = integers_and_bools()
+    check(own, random_arguments(own, batch=4, steps=3))
 
 
 def test_checkpoints_and_streams():

@@ -10,7 +10,10 @@ from rsref.testing.arguments import random_arguments
 from rsref_fast.cuda import arrays, engine, kernels
 from rsref_fast.cuda.arrays import CUDA, LEGACY, DeviceArray, device_array
 from rsref_fast.cuda.driver import Device
+from rsref_fast.cuda.masks import Rows
+from rsref_fast.cuda.script import Script
 from tests.cuda import fake
+from tests.cuda.kernels import TILE
 from tests.cuda.on_device import ThereAndBack
 from tests.cuda.steps import recurrence_of
 
@@ -26,6 +29,37 @@ def device(monkeypatch):
 def interface(**changes):
     own = {"shape": (2,), "typestr": "<f4", "data": (64, False), "version": 3, "strides": None}
     return SimpleNamespace(__cuda_array_interface__={**own, **changes})
+
+
+WHOLE = np.arange(120, dtype=np.float32).reshape(2, 3, 4, 5)
+VIEWS = {
+    "row-major": (WHOLE, 1),
+    "the first axes swapped": (WHOLE.swapaxes(0, 1), 3),
+    "transposed": (WHOLE.T, 4),
+    "the other way round": (WHOLE[::-1, :, ::-1], 4),
+    "every second": (WHOLE[:, ::2], 3),
+    "broadcast": (np.broadcast_to(WHOLE[:, :1], WHOLE.shape), 3),
+    "one": (WHOLE[:1, :1, :1, :1], 1),
+    "a number": (WHOLE[1, 2, 3, 4, ...], 1),
+    "nothing": (WHOLE[:0], 1),
+}
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_arrays_that_are_strided_are_written_row_after_row(device, name):
+    values, axes = VIEWS[name]
+    memory = fake.OnDevice(device, WHOLE)
+    start = memory.memory.address + values.__array_interface__["data"][0] - WHOLE.ctypes.data
+    given = DeviceArray(start, values.shape, values.dtype, memory, 0, values.strides)
+    assert given.contiguous == (values.flags.c_contiguous or not values.size)
+    assert len(given.folded()) <= axes
+    special = SimpleNamespace(dtype=np.dtype("f8"), dtype_of=lambda kind: np.dtype("f8"))
+    owner = engine.CudaEngine(recurrence_of("LSTMCell"), device, tile=TILE)
+    with owner.alone():
+        rows = Rows(owner, Script(), special, 0)
+        found = rows.plain(given, "float")
+        rows.finish(device.allocate)
+    np.testing.assert_array_equal(fake.back(device, found), values)
 
 
 @pytest.mark.parametrize("typestr", ["<f2", ">f4", "<u8", "<c8"])

@@ -18,6 +18,7 @@ import rsref
 from keras_bridge.gradients import jax as jax_gradients
 from keras_bridge.gradients import jax_device
 from rsref.engine import ReferenceEngine
+from rsref.recurrence import Recurrence
 from rsref.testing.arguments import random_arguments
 from rsref_fast.cuda import kernels, xla
 from rsref_fast.cuda.choice import Choice
@@ -26,6 +27,8 @@ from tests.cuda import fake
 from tests.cuda.kernels import TILE
 from tests.cuda.steps import MASK, recurrence_of
 from tests.fast.agreement import TOLERANCES, assert_agree
+from tests.fast.attending import attending
+from tests.fast.picking import recurrence_of as recurrence_of_samples
 from tests.fast.steps import recurrence
 
 GROUPS = ("sequences", "constants", "states", "parameters")
@@ -44,6 +47,18 @@ def groups_of(arguments):
     return [[jnp.asarray(a, kinds[a.dtype.kind]) for a in getattr(arguments, name)] for name in GROUPS]
 
 
+def dtypes_of(engine, kind=jnp.float32):
+    """Return in which dtypes JAX is to have outputs and final states."""
+    kinds = {"float": kind, "int": jnp.int32, "bool": jnp.bool_}
+    graph = engine.recurrence.graph
+    return [kinds[tensor.dtype] for tensor in (*graph.outputs, *graph.states)]
+
+
+def cotangent(weight, value):
+    """Return a gradient to start with: JAX has another type for those of what is not floating."""
+    return jnp.asarray(weight) if value.dtype.kind == "f" else np.zeros(value.shape, jax.dtypes.float0)
+
+
 def compare(engine, arguments, batch, steps):
     """Compare values, without and with gradients, and gradients with the oracle's, under jit."""
     arguments = arguments.cast(np.float32).cast(np.float64)
@@ -54,19 +69,19 @@ def compare(engine, arguments, batch, steps):
     weights = [rng.normal(size=y.shape).astype(np.float32) for y in (*ys, *ends)]
 
     def answers(groups, mask):
-        return jax_gradients.native(engine, groups, batch, steps, mask)
+        return jax_gradients.native(engine, groups, batch, steps, mask, dtypes_of(engine))
 
     @jax.jit
     def both(groups, mask):
         found, pull = jax.vjp(lambda groups: answers(groups, mask), groups)
-        return found, pull([jnp.asarray(w) for w in weights])[0]
+        return found, pull([cotangent(*pair) for pair in zip(weights, found)])[0]
 
     groups = groups_of(arguments)
     plain, (found, gradients) = jax.jit(answers)(groups, mask), both(groups, mask)
     for i, expected in enumerate((*ys, *ends)):
         assert_agree(f"value {i}, inference", np.asarray(plain[i]), expected, TOLERANCES[np.float32])
         assert_agree(f"value {i}", np.asarray(found[i]), expected, TOLERANCES[np.float32])
-    exact = [w.astype(np.float64) for w in weights]
+    exact = [w.astype(np.float64) if y.dtype.kind == "f" else None for w, y in zip(weights, (*ys, *ends))]
     right = oracle.backward(tape, exact[: len(ys)], exact[len(ys) :])
     for name, group in zip(GROUPS, gradients, strict=True):
         for i, (own, d) in enumerate(zip(group, getattr(right, name), strict=True)):
@@ -92,13 +107,53 @@ def test_integers_that_come_in(device):
     compare(engine, random_arguments(own, batch=3, steps=4), 3, 4)
 
 
+@pytest.mark.parametrize("mask", [None, MASK], ids=["whole", "masked"])
+@pytest.mark.parametrize("wide", [False, True], ids=["32 bits", "64 bits"])
+def test_integers_and_bools_that_go_out(device, wide, mask):
+    """States and outputs are in the kernels' memory, of 64 bits and of bytes, whatever JAX has."""
+    x, token, flag = rsref.Input((2,)), rsref.Input((2,), dtype="int"), rsref.Input((1,), dtype="bool")
+    h, total, seen = rsref.Input((2,)), rsref.Input((2,), dtype="int"), rsref.Input((1,), dtype="bool")
+    new_total, new_seen = total - token, rsref.ops.logical_xor(seen, flag)
+    new = rsref.ops.tanh(x + h * rsref.ops.cast(total, "float"))
+    new = rsref.ops.where(new_seen, new, h)
+    own = rsref.RecurrentModel(
+        [x, token, flag], [new, new_total, new_seen], [h, total, seen], [new, new_total, new_seen]
+    ).recurrence
+    for options in ({}, {"truncate": 2, "zero_output_for_mask": True}):
+        engine = CudaEngine(Recurrence(own.graph, **options), device, tile=TILE, rows=8)
+        with jax.enable_x64(wide):
+            compare(engine, random_arguments(own, batch=3, steps=5, mask=mask), 3, 5)
+
+
+@pytest.mark.parametrize("mask", [None, MASK], ids=["whole", "masked"])
+def test_what_depends_on_no_step(device, mask):
+    engine = CudaEngine(attending(outputs=True), device, tile=TILE, rows=8)
+    compare(engine, random_arguments(engine.recurrence, batch=3, steps=5, mask=mask), 3, 5)
+    assert not engine._special
+    assert engine.parted.first._special
+
+
+@pytest.mark.parametrize("own", [recurrence("across samples"), recurrence_of_samples("rolled")], ids=["mean", "rolled"])
+def test_samples_that_mix(device, own):
+    for engine in (CudaEngine(own, device, strategy, TILE, rows=8) for strategy in ("persistent", "alternating")):
+        compare(engine, random_arguments(own, batch=3, steps=4), 3, 4)
+
+
+@pytest.mark.parametrize("own", [recurrence("across samples"), recurrence_of_samples("rolled")], ids=["mean", "rolled"])
+def test_samples_that_mix_with_a_mask(device, own):
+    mask = np.array([[1, 1, 0, 1], [0, 1, 1, 0], [0, 0, 0, 0]], bool)
+    for options in ({}, {"truncate": 2, "zero_output_for_mask": True}):
+        engine = CudaEngine(Recurrence(own.graph, **options), device, tile=TILE, rows=8)
+        compare(engine, random_arguments(own, batch=3, steps=4, mask=mask), 3, 4)
+
+
 def test_nobody_waits(device):
     own = recurrence_of("LSTMCell")
     engine = CudaEngine(own, device, tile=TILE, rows=8)
     groups = groups_of(random_arguments(own, batch=3, steps=5))
 
     def value(groups):
-        return jnp.sum(jax_gradients.native(engine, groups, 3, 5, None)[0])
+        return jnp.sum(jax_gradients.native(engine, groups, 3, 5, None, dtypes_of(engine))[0])
 
     gradients = jax.jit(jax.grad(value))
     jax.block_until_ready(gradients(groups))
@@ -116,7 +171,7 @@ def test_half_precision_is_answered_as_it_came(device):
     arguments = random_arguments(own, batch=3, steps=5)
     (expected,), _, _ = arguments.forward(ReferenceEngine(own))
     halves = [[a.astype(jnp.bfloat16) for a in group] for group in groups_of(arguments)]
-    y = jax_gradients.native(engine, halves, 3, 5, None)[0]
+    y = jax_gradients.native(engine, halves, 3, 5, None, dtypes_of(engine, jnp.bfloat16))[0]
     assert y.dtype == jnp.bfloat16
     np.testing.assert_allclose(np.asarray(y, np.float32), expected, rtol=0, atol=5e-2)
 
@@ -125,17 +180,9 @@ def test_what_goes_wrong_is_xlas_error(device, monkeypatch):
     own = recurrence_of("SimpleRNNCell")
     engine = CudaEngine(own, device, tile=TILE, rows=8)
     monkeypatch.setattr(fake.Driver, "cuLaunchKernel", lambda *arguments: (719,))
+    groups = groups_of(random_arguments(own, batch=2, steps=2))
     with pytest.raises(Exception, match="DeviceError: cuLaunchKernel: 719"):
-        jax.block_until_ready(jax_device.call(engine, groups_of(random_arguments(own, batch=2, steps=2)), 2, 2))
-
-
-def test_what_cannot_be_run_is_said(device):
-    with pytest.raises(NotImplementedError, match="mixes samples"):
-        jax_device.check(recurrence("across samples"))
-    h = rsref.Input((2,), dtype="int")
-    x = rsref.Input((2,), dtype="int")
-    with pytest.raises(NotImplementedError, match="state 0 is of ints"):
-        jax_device.check(rsref.RecurrentModel(x, rsref.ops.cast(h, "float"), h, h + x).recurrence)
+        jax.block_until_ready(jax_device.call(engine, groups, dtypes_of(engine), 2, 2))
 
 
 def test_a_handler_asks_for_the_stream():
@@ -187,3 +234,31 @@ def test_a_layer_takes_the_kernels_where_jax_is_on_a_gpu(device, monkeypatch):
     assert launched > 0
     np.testing.assert_allclose(losses, trained("keras")[1], rtol=1e-5)
     assert len(device.api.launches) == launched
+
+
+def test_a_layer_of_samples_that_mix_and_an_integer_state(device, monkeypatch):
+    """With "auto", without a mask; the host is said to be a GPU."""
+    import keras
+    from keras import ops
+
+    import keras_bridge as kb
+    from keras_bridge import fast_engine
+    from rsref_fast.cuda import driver
+
+    monkeypatch.setattr(fast_engine, "_on_gpu", lambda: True)
+    monkeypatch.setattr(driver, "current", lambda: device)
+    values = np.random.default_rng(0).normal(size=(3, 4, 2)).astype(np.float32)
+
+    def answers(engine):
+        x, h, n = keras.Input((2,)), keras.Input((2,)), keras.Input((), dtype="int32")
+        new = ops.tanh(ops.flip(x, axis=0) + h - ops.mean(x, axis=0, keepdims=True))
+        layer = kb.RecurrentModel(x, new, [h, n], [new, n + 1], return_state=True, engine=engine)
+        found = jax.jit(layer)(values, initial_state=[jnp.ones((3, 2)), jnp.arange(3, dtype="int32")])
+        return layer, found
+
+    layer, found = answers("auto")
+    assert 'engine "fast", the fastest that can run this step' in layer.explain()
+    assert device.api.launches
+    for own, expected in zip(found, answers("keras")[1], strict=True):
+        assert own.dtype == expected.dtype
+        np.testing.assert_allclose(own, expected, rtol=0, atol=2e-5)

@@ -7,9 +7,13 @@ import pytest
 
 import rsref_fast
 from rsref import cells
+from rsref.recurrence import Recurrence
 from rsref_fast.cuda import inspect
 from rsref_fast.cuda.inspection import ARCHITECTURES, occupancy
+from rsref_fast.prologue import parted
 from tests.cuda.steps import recurrence_of
+from tests.fast.attending import attending
+from tests.fast.picking import integers_and_bools
 
 
 @pytest.mark.parametrize("name", ["LSTMCell", "LayerNormGRUCell"])
@@ -18,16 +22,37 @@ def test_kernels_fit(name):
     for arch in ARCHITECTURES:
         found = inspect(recurrence_of(name, 64, 64), arch, programs=("forward", "backward"))
         assert {k.entry for k in found.kernels} == {"prepare", "shard", "fold", "finish"}
-        for k in found.kernels:
-            where = f"{k.program} {k.entry} of a {k.team} on {arch}"
-            assert k.spilled == 0, where
-            assert k.doubles == 0, where
-            assert 0 < k.registers <= 255, where
-            assert k.shared <= 48 * 1024, where
-            assert k.blocks >= 1, where
-            assert ".nc." not in k.ptx, f"{where}: a cache that does not see what other blocks write"
-        assert any(k.cooperative for k in found.kernels)
-        assert str(found)
+        fit(found)
+
+
+def fit(found):
+    for k in found.kernels:
+        where = f"{k.program} {k.entry} of a {k.team} on {found.arch}"
+        assert k.spilled == 0, where
+        assert k.doubles == 0, where
+        assert 0 < k.registers <= 255, where
+        assert k.shared <= 48 * 1024, where
+        assert k.blocks >= 1, where
+        assert ".nc." not in k.ptx, f"{where}: a cache that does not see what other blocks write"
+    assert any(k.cooperative for k in found.kernels)
+    assert str(found)
+
+
+def test_kernels_of_a_step_that_picks_samples_fit():
+    own = integers_and_bools()
+    with pytest.raises(ValueError, match="picks samples by their number"):
+        inspect(own)
+    found = inspect(own, programs=("forward", "backward"), batch=5)
+    fit(found)
+    assert {k.team for k in found.kernels} == {"grid"}
+    assert "a batch of 5: persistent" in str(found)
+
+
+def test_kernels_of_a_step_in_parts_fit():
+    """As training has them: see `rsref_fast.prologue`."""
+    parts = parted(attending().graph)
+    for graph in (parts.first, parts.step):
+        fit(inspect(Recurrence(graph), programs=("forward", "backward")))
 
 
 def test_float64_is_what_is_counted():

@@ -1,0 +1,90 @@
+"""A plan's launches put into a script: the words that its kernels read, and which kernels there are for a strategy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rsref_fast.cpu.emit import FIRST_SLOT
+from rsref_fast.cpu.plan import Place, Plan
+from rsref_fast.cuda.driver import Constant, Device
+from rsref_fast.cuda.graphs import Graph
+from rsref_fast.cuda.script import Script
+from rsref_fast.cuda.words import CUTTING, NUMBERS
+
+if TYPE_CHECKING:
+    from rsref_fast.cuda.engine import CudaEngine
+    from rsref_fast.cuda.passes import Tape
+
+
+def put(engine: CudaEngine, script: Script, plan: Plan, arrays: list[int], tape: Tape) -> None:
+    """Put the launches of a plan into a script. arrays: addresses of all but scratch memory."""
+    choice, packed, stream = tape.choice, tape.packed, tape.stream
+    scratch = engine.allocate(max(1, plan.scratch), stream) if tape.scratch is None else tape.scratch
+    script.keep(scratch)
+    fixed = _fixed(engine.device, plan)
+    places = [*arrays, scratch.address]
+
+    def address(place: Place) -> int:
+        return fixed[id(place.fixed)] if place.fixed is not None else places[place.array] + place.offset
+
+    for target, source in plan.copies:
+        script.copy(address(target), address(source), source.bytes)
+    for target in plan.clears:
+        script.fill(address(target), target.bytes)
+    slots = len(plan.shards[0][1])
+    tables: list[int] = []
+    numbers: list[int] = []
+    for shard, own in plan.shards:
+        tables += [address(place) for place in own]
+        cutting = int(bool(shard.cut.any()) if packed is None else engine.recurrence.truncate is not None)
+        row = [shard.count, shard.steps, max(plan.limit, shard.count), 0, int(plan.taped)]
+        numbers += row + [0] * (CUTTING - len(row)) + [cutting] + [0] * (NUMBERS - CUTTING - 1)
+    table, number = script.table(tables), script.table(numbers)
+    if packed is not None:
+        for i in range(len(plan.shards)):
+            script.words[table + i * slots : table + i * slots + FIRST_SLOT] = packed.slots(i)
+    kernels: Any = plan.kernels
+    if plan.prepares:
+        script.launch(kernels.entry("prepare"), choice.blocks, table, number, slots)
+    if choice.strategy == "alternating":
+        _alternate(engine, script, plan, (table, number, slots), tape)
+    else:
+        blocks = len(plan.shards) if choice.team == "block" else choice.blocks
+        script.launch(kernels.entry("shard", choice.team), blocks, table, number, slots)
+    if plan.kernels.source.backward:
+        for i in range(1, len(plan.shards)):
+            script.launch(kernels.entry("fold"), choice.blocks, table, number, slots, table + i * slots)
+        script.launch(kernels.entry("finish"), choice.blocks, table, number, slots)
+    if engine.gathers:
+        script.note(number, len(plan.shards))
+
+
+def _alternate(engine: CudaEngine, script: Script, plan: Plan, places: tuple[int, int, int], tape: Tape) -> None:
+    """Put the launches of a program's pieces into a script, as a graph."""
+    kernels: Any = plan.kernels
+    (shard, _), (table, number, slots) = plan.shards[0], places
+    cutting, masked = bool(script.words[number + CUTTING]), tape.packed is not None
+    block = max(1, max(plan.limit, shard.count) // max(1, shard.count))
+
+    def make() -> Graph:
+        calls = kernels.pieces.launches(shard.steps, block, plan.taped, cutting, masked)
+        launches = [(kernels.piece(name), tape.choice.blocks, a, b) for name, a, b in calls]
+        return Graph(engine.device, launches, plan, slots, NUMBERS, tape.stream)
+
+    graph = engine.graphs.get((id(plan), masked, tape.stream), make)
+    words = np.array([*script.words[table : table + slots], *script.words[number : number + NUMBERS]], np.int64)
+    script.add(lambda device, stream: graph.run(words, stream))
+    if engine.gathers:
+        script.flag(number, graph.numbers())
+
+
+def _fixed(device: Device, plan: Plan) -> dict[int, int]:
+    """Return the addresses of a plan's own arrays on the device, copied there once."""
+    held = next((thing for thing in plan.kept if isinstance(thing, dict)), None)
+    if held is None:
+        arrays = {id(place.fixed): place.fixed for _, own in plan.shards for place in own if place.fixed is not None}
+        held = {key: Constant(device, array) for key, array in arrays.items()}
+        plan.kept.append(held)
+    return {key: constant.address for key, constant in held.items()}

@@ -26,3 +26,21 @@ class ThereAndBack:
         found = self.engine.backward(tape, self._there(d_outputs), self._there(d_states))
         groups = (found.sequences, found.constants, found.states, found.parameters)
         return Gradients(*([back(self.device, d) for d in group] for group in groups))
+
+    def uploads(self, arguments):
+        """Return how often a training call copies to the device once all is compiled; see that nobody waits for it."""
+        given = [self._there(getattr(arguments, name)) for name in ("sequences", "constants", "states", "parameters")]
+        mask = None if arguments.mask is None else OnDevice(self.device, arguments.mask)
+
+        def once():
+            (y,), finals, tape = self.engine.forward(*given, mask=mask)
+            assert y.contiguous
+            self.engine.backward(tape, [y], [None] * len(finals))
+
+        once()  # compiles, and copies what depends on the sizes alone
+        before = dict(self.device.api.used)
+        once()
+        used = {name: count - before.get(name, 0) for name, count in self.device.api.used.items()}
+        for name in ("cuStreamSynchronize", "cuMemcpyDtoHAsync", "cuModuleLoadData"):
+            assert used.get(name, 0) == 0
+        return used["cuMemcpyHtoDAsync"]

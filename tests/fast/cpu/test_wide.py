@@ -45,7 +45,7 @@ def test_pieces_of_any_size_give_the_same(monkeypatch, piece):
     """One sample, a few of them so that the last piece is smaller, all at once."""
     monkeypatch.setattr(pieces, "PIECE", piece)
     recurrence = attention()
-    check(recurrence, given(recurrence, 5, np.float64))
+    check(recurrence, given(recurrence, 5, np.float64), target="cpu")
 
 
 def test_what_is_wide_is_not_kept_for_a_block_of_steps():
@@ -60,4 +60,4 @@ def test_gradients_of_a_constant_that_is_only_spread():
     x, h, c = Input((3,)), Input((3,)), Input((wide.WIDE, 3))
     step = RecurrentModel(x, h, [h], [ops.tanh(x + ops.sum(c, 1) * h)], constants=[c])
     step.build([(None, None, 3), (None, wide.WIDE, 3)])
-    check(step.recurrence, random_arguments(step.recurrence))
+    check(step.recurrence, random_arguments(step.recurrence), target="cpu")

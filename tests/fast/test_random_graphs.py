@@ -55,7 +55,7 @@ def test_in_pieces(monkeypatch, mixing):
     monkeypatch.setattr(wide, "WIDE", 3)
     for part, piece in ((PARTS + 1, 1), (PARTS + 2, 12)):
         monkeypatch.setattr(pieces, "PIECE", piece)
-        for_graphs(part, EACH, mixing, partial(check, threads=1 + part % 2))
+        for_graphs(part, EACH // 2, mixing, partial(check, threads=1 + part % 2))
 
 
 @pytest.mark.parametrize("name", ["sigmoid", "multiply_packed", "cut_rows", "gather_rows"])

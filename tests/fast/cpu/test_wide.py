@@ -30,9 +30,10 @@ def given(recurrence, batch, dtype):
     return replace(arguments, constants=[rng.standard_normal((batch, PLACES, FEATURES)).astype(dtype), mask])
 
 
-@pytest.mark.parametrize("batch", [1, 5, 17])
-@pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize(
+    ("batch", "threads", "dtype"),
+    [(1, 1, np.float64), (1, 2, np.float64), (5, 1, np.float64), (17, 2, np.float64), (17, 2, np.float32)],
+)
 def test_attention(batch, threads, dtype):
     recurrence = attention()
     assert wide.is_wide(PLACES * UNITS)
@@ -40,9 +41,9 @@ def test_attention(batch, threads, dtype):
     assert "wide tensors: computed for" in engine.explain()
 
 
-@pytest.mark.parametrize("piece", [1, 3 * PLACES * UNITS, 1 << 30])
+@pytest.mark.parametrize("piece", [1, 3 * PLACES * UNITS])
 def test_pieces_of_any_size_give_the_same(monkeypatch, piece):
-    """One sample, a few of them so that the last piece is smaller, all at once."""
+    """One sample, or a few of them so that the last piece is smaller."""
     monkeypatch.setattr(pieces, "PIECE", piece)
     recurrence = attention()
     check(recurrence, given(recurrence, 5, np.float64), target="cpu")

@@ -46,7 +46,8 @@ def dropout_masks(
         if given is not None:
             masks.append(arguments.shaped_array(f"dropout_masks[{i}]", given[i], shape, dtype))
         elif generator is not None:
-            rate = leaf.source.rate  # type: ignore[union-attr]
+            assert isinstance(leaf.source, NoiseSource)
+            rate = leaf.source.rate
             masks.append(((generator.random(shape) >= rate) / (1 - rate)).astype(dtype))
         else:
             masks.append(np.ones(shape, dtype))

@@ -6,7 +6,6 @@ piece of the samples they find it where the one before has left it, and the next
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -17,8 +16,7 @@ from rsref_fast.rows import Rows
 from rsref_fast.views import Buffer, Space
 from rsref_fast.wide import is_wide
 
-PIECE = int(os.environ.get("PIECE", 1 << 16))
-WIDE = int(os.environ.get("WIDE", 4096))
+PIECE = 1 << 16
 """Numbers that the tensors of a piece hold: a quarter of a core's cache, beside what is read and added up."""
 
 PLACES = 8

@@ -21,7 +21,7 @@ CUSTOM_SIZES: Sizes = [(16, 100, 64, 128), (32, 100, 128, 256), (256, 100, 64, 6
 CUSTOM = ("RHN", "LayerNormLSTM", "PeepholeLSTM", "RWA", "AttentionDecoder", "Nested", "Readout")
 KERAS = ("keras jax", "keras tensorflow", "keras torch")
 ENGINES = {
-    "forward": ("rsref_fast", "torch", "onnxruntime", "jax scan", *KERAS),
+    "forward": ("rsref_fast", "rsref_fast frozen", "torch", "onnxruntime", "jax scan", *KERAS),
     "training": ("rsref_fast", "torch", "jax scan", *KERAS),
     "custom": ("rsref_fast", "drawn jax", "drawn tensorflow", "loop torch", "compiled torch"),
     "stream": ("rsref_fast", "torch", "onnxruntime"),

@@ -28,6 +28,7 @@ TITLES = {
 COLOURS = {
     "rsref_fast": "black",
     "rsref_fast checkpoint": "dimgray",
+    "rsref_fast frozen": "dimgray",
     "bridge jax": "black",
     "bridge tensorflow": "dimgray",
     "bridge torch": "darkgray",
@@ -54,7 +55,8 @@ before it is timed. Later rounds leave out peers that took more than 1.5 times a
 the fastest peer. The limit is the longest of three times: the products at the best rate that anything reached in the
 run; the exponentials and the like (each once, backward has the answers) at the best rate of NumPy, PyTorch or our own
 kernels; and reading the recurrent weights once a step at the speed of the memory that they fit into. All are counted
-from the drawn step; what depends on no step counts once a call. Read ratios, not times: machines are shared."""
+from the drawn step; what depends on no step counts once a call. "Frozen": weights are packed once, before the calls,
+as those of ONNX Runtime's sessions are. Read ratios, not times: machines are shared."""
 
 
 def cells(rows: Sequence[Any], engines: Sequence[str]) -> list[str]:

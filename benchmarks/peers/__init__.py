@@ -24,10 +24,10 @@ def make(engine: str, problem: Problem) -> tuple[Run, Callable[[], Any]]:
         module = import_module(f"benchmarks.peers.{PLAIN[engine]}")
         run = module.stream(problem) if problem.case.suite == "stream" else module.run(problem)
         return run, run
-    if engine == "rsref_fast checkpoint":
+    if engine in ("rsref_fast checkpoint", "rsref_fast frozen"):
         from benchmarks.peers import own
 
-        run = own.run(problem, checkpoint=True)
+        run = own.run(problem, checkpoint=True) if engine.endswith("checkpoint") else own.frozen(problem)
         return run, run
     kind, backend = engine.split()
     if os.environ.get("KERAS_BACKEND") != backend:

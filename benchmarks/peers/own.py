@@ -21,6 +21,14 @@ def run(problem: Problem, checkpoint: bool = False) -> Run:
     return compute
 
 
+def frozen(problem: Problem) -> Run:
+    """With weights that are packed once, as those of a session of ONNX Runtime are."""
+    *arrays, parameters = given(problem)
+    rsref_fast.set_num_threads(THREADS)
+    frozen = rsref_fast.compile(problem.layer.recurrence).freeze(parameters)
+    return lambda: answer(problem, frozen(*arrays, mask=problem.mask, steps=problem.case.steps)[0], None)
+
+
 def stream(problem: Problem) -> Run:
     rsref_fast.set_num_threads(THREADS)
     _, constants, states, parameters = given(problem)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -71,4 +70,4 @@ class Compiled(Kernels):
         tape, scratch = Arena(max(p.tape for p in plans)), Arena(max(p.scratch_bytes for p in plans))
         every = [*arrays, tape.bytes, scratch.bytes]
         crew.run(first, every)  # what it prepares stays where it is
-        return crew.repeated(replace(last, prepares=False), every)
+        return crew.repeated(last.prepared_before, every)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -15,10 +15,12 @@ from rsref.recurrence import Recurrence
 from rsref.tensor import Tensor
 from rsref_fast.cpu import memory
 from rsref_fast.cpu.explain import machinery
+from rsref_fast.cpu.frozen import Frozen
 from rsref_fast.cpu.gradients import new_gradients
 from rsref_fast.cpu.kernels import Kernels
 from rsref_fast.cpu.memory import Arena
 from rsref_fast.cpu.parted import PartedEngine, PartedTape
+from rsref_fast.cpu.plan import Plan
 from rsref_fast.cpu.specialised import Specialised
 from rsref_fast.cpu.splitting import Split, split_of
 from rsref_fast.cpu.stepwise import step_by_step, steps_back
@@ -35,6 +37,12 @@ NOTHING = np.zeros(64, np.uint8)
 """Stands for gradients that there are not, and is not touched."""
 
 
+def run_once(plan: Plan, arrays: Sequence[Array]) -> None:
+    """Run a plan on all arrays of a call but its scratch memory, which is given back afterwards."""
+    scratch = Arena(plan.scratch_bytes)
+    plan.kernels.execute(plan, [*arrays, scratch.bytes])
+
+
 @dataclass
 class Tape:
     """What backward needs of a forward run: its arguments, as kernels read them, and the memory that it filled.
@@ -42,6 +50,7 @@ class Tape:
     turned: whether sequences and outputs are (time, batch, ...), as kernels have them to which a batch is one sample.
     order: with a mask, the samples as the shards have them. pieces: tapes of single steps, if the step mixes samples
     and a mask leaves some out. stretch: the steps that were run, if not all. parts: tapes of stretches, if there are.
+    run: what runs a plan.
     """
 
     special: Specialised
@@ -58,6 +67,7 @@ class Tape:
     pieces: list[Any] | None = None
     stretch: tuple[int, int] | None = None
     parts: list[Tape] = field(default_factory=list)
+    run: Callable[[Plan, Sequence[Array]], None] = run_once
 
     @property
     def steps(self) -> tuple[int, int]:
@@ -149,6 +159,10 @@ class FastEngine:
         """Return what runs the recurrence one step at a time; see `Stream`."""
         return Stream(self, constants, states, parameters, batch)
 
+    def freeze(self, parameters: Sequence[Array]) -> Frozen:
+        """Return what runs the recurrence forward with the same parameters each time; see `Frozen`."""
+        return Frozen(self, parameters)
+
     def check(self) -> None:
         """Generate the source, if the step's lengths are known, so that what cannot be compiled is refused early.
 
@@ -219,7 +233,18 @@ class FastEngine:
         taped: bool = True,
     ) -> tuple[list[Array], list[Array], Any]:
         """Run the loop; see `Engine`."""
-        groups = (sequences, constants, states, parameters)
+        return self.run((sequences, constants, states, parameters), mask, steps, taped)
+
+    def run(
+        self,
+        groups: Sequence[Sequence[Array]],
+        mask: Array | None,
+        steps: int | None,
+        taped: bool,
+        run: Callable[[Plan, Sequence[Array]], None] = run_once,
+    ) -> tuple[list[Array], list[Array], Any]:
+        """Run the loop on sequences, constants, states and parameters. run: what runs a plan if nothing is taped."""
+        sequences, constants, states, parameters = groups
         known = self._known_of(groups, mask, steps)
         length, batch, dtype = known.length, known.batch, known.dtype
         mask = None if mask is None or mask.all() else np.asarray(mask, bool)
@@ -238,7 +263,7 @@ class FastEngine:
             arguments[0] = [time_first(a) for a in arguments[0]]
         rows = int(mask.sum()) if mask is not None else batch * length
         split = split_of(self.split, self.threads, special, batch, rows)
-        tape = Tape(special, arguments, mask, outputs, split, batch, length, turned)
+        tape = Tape(special, arguments, mask, outputs, split, batch, length, turned, run=run)
         finals = self._walk(tape, taped)
         if turned:
             tape.outputs = [time_first(y) for y in outputs]
@@ -285,9 +310,8 @@ class FastEngine:
         sequences, constants, states, parameters = tape.ordered()
         plan = special.plan("forward" if taped else "inference", tape.shards, tape.length, split.team, key)
         finals = [np.empty_like(s) for s in states]
-        kept, scratch = Arena(plan.tape), Arena(plan.scratch_bytes)
-        given = [*sequences, *constants, *states, *parameters]
-        plan.kernels.execute(plan, [*given, *tape.outputs, *finals, kept.bytes, scratch.bytes])
+        kept = Arena(plan.tape)
+        tape.run(plan, [*sequences, *constants, *states, *parameters, *tape.outputs, *finals, kept.bytes])
         if taped:
             tape.kept = kept
         return finals if tape.order is None else [restored(s, tape.order) for s in finals]
@@ -349,13 +373,10 @@ class FastEngine:
             for d in d_states:
                 d[cut] = 0
         assert tape.kept is not None
-        scratch = Arena(plan.scratch_bytes)
         own = [*found.sequences, *found.constants, *found.states, *found.parameters]
-        plan.kernels.execute(
-            plan,
-            [*(a for group in tape.ordered() for a in group), tape.kept.bytes, *d_outputs, *d_states,
-             *(NOTHING if d is None else d for d in own), NOTHING, scratch.bytes],
-        )  # fmt: skip
+        given = [a for group in tape.ordered() for a in group]
+        gradients = [NOTHING if d is None else d for d in own]
+        run_once(plan, [*given, tape.kept.bytes, *d_outputs, *d_states, *gradients, NOTHING])
         if tape.order is not None:
             for group in (found.constants, found.states):
                 group[:] = [None if d is None else restored(d, tape.order) for d in group]

@@ -67,7 +67,7 @@ class Interpreted(Kernels):
 
     def execute(self, plan: Plan, arrays: Sequence[Array]) -> None:
         scratch = arrays[plan.arrays - 1]
-        scratch[...] = 0xFF
+        scratch[0 if plan.prepares else plan.prepared :] = 0xFF
 
         def seen(place: Place) -> Array:
             if place.fixed is not None:

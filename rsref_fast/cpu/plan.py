@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +61,7 @@ class Plan:
 
     shards: samples that are computed apart, with the places of P for each. team: how many threads share a shard.
     copies: (target, source), before all else. clears: what is to be zero. prepares: whether `prepare` is run.
+    prepared: how many bytes it fills, the first ones of scratch memory.
     arrays: how many the call has. tape, scratch: bytes of the last two.
     """
 
@@ -70,6 +71,7 @@ class Plan:
     taped: bool
     limit: int
     prepares: bool
+    prepared: int
     copies: list[tuple[Place, Place]]
     clears: list[Place]
     arrays: int
@@ -80,6 +82,11 @@ class Plan:
     @property
     def threads(self) -> int:
         return len(self.shards) * self.team
+
+    @cached_property
+    def prepared_before(self) -> Plan:
+        """The plan for scratch memory that `prepare` has filled already."""
+        return replace(self, prepares=False)
 
     @cached_property
     def words(self) -> Array:
@@ -276,6 +283,7 @@ class _Layout:
             elif isinstance(leaf.source, ConstantSource):
                 self.shared[name] = self.fixed(special.plain(leaf.source.value).reshape(-1))
         self.shared.update(self.scratch.cut(special.prepared(source)))
+        self.prepared = self.scratch.total
 
     def fixed(self, array: Array) -> Place:
         self.kept.append(array)
@@ -300,7 +308,7 @@ class _Layout:
 
     def plan(self, shards: Any, team: int, taped: bool, copies: Any, clears: Any, tape: int) -> Plan:
         return Plan(
-            self.kernels, shards, team, taped, self.limit, bool(self.source.prepared), copies, clears,
+            self.kernels, shards, team, taped, self.limit, bool(self.source.prepared), self.prepared, copies, clears,
             self.arrays, tape, self.scratch.total, self.kept,
         )  # fmt: skip
 

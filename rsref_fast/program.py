@@ -259,7 +259,8 @@ def _with_backward(
     layout = lay_out(results, rows, plan, leaves, places=places, blockwise=blockwise, prefix="g")
     others = {t for group in (d_sequences, d_states, d_parameters) for t in group}
     read = [t for t in results if t in others or not added_as_computed(layout, t)]
-    units = {section: fuse(layout, section, read) for section in Section}
+    added = set(results) - set(read)
+    units = {section: fuse(layout, section, read, added) for section in Section}
     backward = Program(layout, units, gathered)
     return Compiled(
         step, mixes, states, *programs, backward, tuple(flows),

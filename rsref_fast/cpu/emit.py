@@ -236,12 +236,17 @@ class Writer:
         elif tensor.op is not None and tensor.op.name == "matmul":
             self._product(function, tensor, add)
         elif unit.adds_up:
-            element = Computed(tensor, self.layout.shapes[tensor], [views[i] for i in tensor.inputs])
-            total = unit.tensors[1]
-            self.target.rules[total.op.name](function, total, views[total], [element], add)  # type: ignore[union-attr, list-item]
+            *_, element, total = unit.tensors
+            source = self._computed(element, unit.tensors)
+            self.target.rules[total.op.name](function, total, views[total], [source], add)  # type: ignore[union-attr, list-item]
         else:
             loops.emit(function, tensor, views[tensor], [views[i] for i in tensor.inputs], add, self.target.rules)
         return self.call(function, section, rows) if function.lines else None
+
+    def _computed(self, tensor: Tensor, members: Collection[Tensor]) -> Computed:
+        """Return the elements of a tensor as what they are computed of, members of a unit likewise."""
+        operands = [self._computed(i, members) if i in members else self.layout.views[i] for i in tensor.inputs]
+        return Computed(tensor, self.layout.shapes[tensor], operands)
 
     def _product(self, function: Function, tensor: Tensor, add: bool) -> None:
         left, right = (self.layout.views[i] for i in tensor.inputs)

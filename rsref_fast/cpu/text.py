@@ -18,12 +18,12 @@ INDENT = "    "
 class Computed:
     """The elements of a pointwise tensor that has no memory: each is computed where it is read.
 
-    shape: the tensor's. operands: the views of what it is computed of, with as many axes or fewer.
+    shape: the tensor's. operands: what it is computed of, with as many axes or fewer.
     """
 
     tensor: Tensor
     shape: Shape
-    operands: Sequence[View]
+    operands: Sequence[View | Computed]
 
 
 class Function:

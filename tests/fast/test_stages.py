@@ -8,6 +8,7 @@ from rsref import Dense, Input, RecurrentModel, add, ops
 from rsref.graph import topological_order
 from rsref.ops.base import apply
 from rsref.tensor import Parameter
+from rsref.testing import random_arguments
 from rsref_fast.explain import explain, flops_a_row
 from rsref_fast.layout import Section
 from rsref_fast.lengths import N, length_of, per_row, sized, times
@@ -15,6 +16,7 @@ from rsref_fast.packing import gathered_back, hold, masked_batch, whole_batch
 from rsref_fast.program import build
 from rsref_fast.simplify import simplify
 from rsref_fast.views import Buffer, Space, view_of_op, whole
+from tests.fast.agreement import check
 
 
 def names(tensors):
@@ -66,6 +68,36 @@ def test_a_rows_deviation_is_kept_and_not_worked_out_again():
     drawn = [t.op.name for t in topological_order(compiled.derivative.results) if t.op is not None]
     assert "rsqrt" not in drawn
     assert drawn.count("sum") == 2  # of the gradient, and of the gradient times the result
+
+
+def test_what_costs_no_more_than_reading_it_is_computed_again():
+    """A row's mean is taken off where it is read: it goes neither to memory nor back."""
+    x, h, u = Input((9,)), Input((9,)), Parameter("u", np.eye(9))
+    new = ops.tanh(ops.standardize(h @ u.tensor, -1) * (x + 1.0))
+    loop = units(programs_of(RecurrentModel(x, new, h, new)).inference, Section.LOOP)
+    assert loop == [
+        ["matmul"], ["sum"], ["divide"], ["subtract", "square", "sum"], ["divide", "add", "rsqrt"],
+        ["subtract", "multiply", "add", "multiply", "tanh"],
+    ]  # fmt: skip
+
+
+def test_a_loop_waits_for_what_it_can_compute_with_others():
+    x, h, u = Input((4,)), Input((4,)), Parameter("u", np.eye(4))
+    new = ops.tanh(ops.sin(h) * x * (ops.tanh(h) @ u.tensor))
+    loop = units(programs_of(RecurrentModel(x, new, h, new)).inference, Section.LOOP)
+    assert loop == [["tanh"], ["matmul"], ["sin", "multiply", "multiply", "tanh"]]
+
+
+def test_a_view_of_what_a_loop_computes_is_read_by_another_one():
+    """`turned` is cheap to compute again, but not in the loop that computes the sine: it reads that reversed."""
+    x, h = Input((16,)), Input((16,))
+    sine = ops.sin(h)
+    turned = sine[:, ::-1] - x[:, :1]
+    new = ops.tanh(sine * turned + ops.sum(turned, -1, keepdims=True))
+    layer = RecurrentModel(x, new, h, new)
+    layer.build((None, None, 16))
+    assert units(programs_of(layer).inference, Section.LOOP)[0] == ["sin"]
+    check(layer.recurrence, random_arguments(layer.recurrence))
 
 
 def test_inference_keeps_nothing():

@@ -29,12 +29,13 @@ _lock = threading.Lock()
 
 def run(plan: Plan, arrays: Sequence[Array]) -> None:
     """Run a plan on the arrays of a call. Errors: IndexError, RuntimeError."""
-    _answered(runner()(plan.address, _addresses(arrays)))
+    _answered(runners()[1](plan.address, (ctypes.c_int64 * len(arrays))(*map(id, arrays))))
 
 
 def repeated(plan: Plan, arrays: Sequence[Array]) -> Callable[[], None]:
     """Return a function that runs a plan on the same arrays each time."""
-    run, address, where = runner(), plan.address, _addresses(arrays)
+    (run, _), address = runners(), plan.address
+    where = (ctypes.c_int64 * len(arrays))(*map(address_of, arrays))
 
     def again(_kept: Any = (plan, arrays)) -> None:
         status = run(address, where)
@@ -42,10 +43,6 @@ def repeated(plan: Plan, arrays: Sequence[Array]) -> Callable[[], None]:
             _answered(status)
 
     return again
-
-
-def _addresses(arrays: Sequence[Array]) -> Any:
-    return (ctypes.c_int64 * len(arrays))(*map(address_of, arrays))
 
 
 def _answered(status: int) -> None:
@@ -56,26 +53,47 @@ def _answered(status: int) -> None:
         raise RuntimeError("no more threads can be started")
 
 
+def _place_of_address() -> int:
+    """Return where in an array's object NumPy keeps the address of its data: found by looking for it.
+
+    Asking each array of a call for its address would take longer than a small call's arithmetic.
+    """
+    probes = np.zeros(3), np.zeros(5, np.int8)[1:]
+    for place in range(8, 128, 8):
+        if all(ctypes.c_int64.from_address(id(a) + place).value == address_of(a) for a in probes):
+            return place
+    raise RuntimeError("this NumPy does not keep an array's address in its object")
+
+
+Runner = Callable[[int, Any], int]
+
+
 @cache
-def _runner() -> Callable[[int, Any], int]:
+def _runners() -> tuple[Runner, Runner]:
     from_numba = disk.fetch(disk.key_of("crew", versions()), "", _build)
     address = objects.load(*from_numba)
     control = _control.__array_interface__["data"][0]
-    _control[17] = objects.c_entry(address, "i64 0, i64 %0, i64 0")
-    entry = objects.c_entry(address, f"i64 %0, i64 %1, i64 {control}")
+    _control[17] = objects.c_entry(address, "i64 0, i64 %0, i64 0, i64 0")
+    entry, of_objects = (
+        objects.c_entry(address, f"i64 %0, i64 %1, i64 {control}, i64 {place}") for place in (0, _place_of_address())
+    )
     objects.publish("rsref_crew", entry)
     forget = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)(
-        objects.c_entry(address, f"i64 0, i64 0, i64 {control}")
+        objects.c_entry(address, f"i64 0, i64 0, i64 {control}, i64 0")
     )
     forget(0, 0)
     os.register_at_fork(after_in_child=lambda: forget(0, 0))
-    return ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)(entry)
+    kind = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
+    return kind(entry), kind(of_objects)
 
 
-def runner() -> Callable[[int, Any], int]:
-    """Return the function (address of a plan, addresses of its arrays); Python's lock is released while it runs."""
+def runners() -> tuple[Runner, Runner]:
+    """Return two functions of a plan's address and its arrays: as their addresses, and as NumPy's objects.
+
+    Python's lock is released while they run.
+    """
     with _lock:
-        return _runner()
+        return _runners()
 
 
 def _build() -> tuple[bytes, str]:
@@ -93,6 +111,6 @@ def xla_handler(api_minor: int) -> int:
 
         return xla_native.xla_handler(api_minor)
 
-    runner()
+    runners()
     found = disk.fetch(disk.key_of("handler", api_minor, versions()), "", build)
     return objects.c_entry(objects.load(*found), "i64 %0")

@@ -26,7 +26,7 @@ from rsref_fast.cpu.plan import CONTEXT, HEADER, NUMBERS
 from rsref_fast.cpu.pointers import ADDRESSES, at
 
 I64 = types.int64
-SIGNATURE = I64(I64, I64, I64)
+SIGNATURE = I64(I64, I64, I64, I64)
 PROGRAM, SLOTS, SHARDS, TEAM, ARRAYS, SCRATCH, TABLES, RANKS, COPIES, CLEARS, PREPARES, FINISHES, TAPED = range(13)
 COND, LEFT, PLAN, HIRED, ALL = 8, 16, 17, 18, 24
 JOB, RANK, NEXT, CONTROL = 16, 17, 18, 19
@@ -252,10 +252,12 @@ def context_of(plan, scratch):
 def crew() -> tuple[bytes, str]:
     """Return an object file, and the name of its function.
 
-    (plan, arrays, control): runs a plan. (0, worker, 0): what a new thread runs. (0, 0, control): with no thread yet.
+    (plan, arrays, control, 0): runs a plan on arrays at some addresses; (plan, objects, control, place): on arrays of
+    which the objects hold the addresses, at a place in each. (0, worker, 0, 0): what a new thread runs.
+    (0, 0, control, 0): with no thread yet.
     """
 
-    def run(plan_address: int, second: int, control: int) -> int:
+    def run(plan_address: int, second: int, control: int, held_at: int) -> int:
         if plan_address == 0:
             if second == 0:
                 new_mutex(control, 0)
@@ -264,6 +266,9 @@ def crew() -> tuple[bytes, str]:
                 work(words(second))
             return 0
         plan, arrays = words(plan_address), words(second)
+        if held_at != 0:
+            for i in range(plan[ARRAYS]):
+                arrays[i] = words(arrays[i] + held_at)[0]
         return execute(plan, arrays, context_of(plan, arrays[plan[ARRAYS] - 1]), words(control))
 
     return object_of(plain(run), SIGNATURE)

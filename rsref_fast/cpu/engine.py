@@ -334,7 +334,8 @@ class FastEngine:
         given = [np.zeros(y.shape, special.dtype) if d is None else d for y, d in zip(tape.outputs, d_outputs)]
         states = tape.arguments[2]
         ends = [
-            np.zeros_like(s) if d is None else np.ascontiguousarray(d, special.dtype) for d, s in zip(d_states, states)
+            np.zeros(s.shape, s.dtype) if d is None else np.ascontiguousarray(d, special.dtype)
+            for d, s in zip(d_states, states)
         ]
         if tape.turned:
             given = [time_first(d) for d in given]

@@ -140,8 +140,8 @@ class Specialised:
         return DTYPES.get(kind, self.dtype)
 
     def plain(self, array: Array) -> Array:
-        """Return an array as kernels read it: contiguous, of their dtypes."""
-        if array.dtype == self.dtype and array.flags.c_contiguous:
+        """Return an array as kernels read it: NumPy's own, contiguous, of their dtypes."""
+        if type(array) is np.ndarray and array.dtype == self.dtype and array.flags.c_contiguous:
             return array
         kind = {"f": "float", "b": "bool"}.get(array.dtype.kind, "int")
         return np.ascontiguousarray(array, self.dtype_of(kind)).reshape(array.shape)

@@ -6,8 +6,9 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 
 import rsref
 import rsref_fast
-from rsref import cells, set_random_seed
+from rsref import Input, RecurrentModel, cells, ops, set_random_seed
 from rsref.engine import ReferenceEngine
+from rsref.tensor import Parameter
 from rsref.testing import step_graphs
 from rsref.testing.arguments import random_arguments
 from tests.fast.agreement import check
@@ -85,6 +86,38 @@ def test_results_do_not_depend_on_how_often_or_with_how_many_callers():
         for found in pool.map(once, range(24)):
             for a, b in zip(found, expected, strict=True):
                 np.testing.assert_array_equal(a, b)
+
+
+def test_arrays_of_all_kinds(tmp_path):
+    """Kernels find each array's memory in NumPy's object: scalars have none, subclasses and mapped files may differ."""
+    x, h = Input((4,)), Input((4,))
+    scale = Parameter("scale", np.float64(0.7))
+    new = ops.tanh(x * scale.tensor + h)
+    own = RecurrentModel(x, new, h, new).recurrence
+    rng = np.random.default_rng(0)
+    given, state = rng.normal(size=(3, 5, 4)), rng.normal(size=(3, 4))
+    (expected,), _, _ = ReferenceEngine(own).forward([given], [], [state], [np.float64(0.7)])
+    mapped = np.memmap(tmp_path / "x", float, "w+", shape=given.shape)
+    mapped[...] = given
+    fixed = given.copy()
+    fixed.flags.writeable = False
+    cut = np.concatenate([given, given])[1::2]
+    engine = rsref_fast.compile(own)
+    for array in (
+        given,
+        mapped,
+        fixed,
+        given.view(np.recarray),
+        np.asfortranarray(given),
+        np.flip(given)[::-1, ::-1, ::-1],
+    ):
+        for number in (np.float64(0.7), np.array(0.7)):
+            (y,), _, tape = engine.forward([array], [], [state], [number])
+            np.testing.assert_allclose(y, expected, rtol=0, atol=1e-14)
+            (d,) = engine.backward(tape, [y], [None]).parameters
+            assert d.shape == ()
+    (y,), _, _ = engine.forward([cut], [], [state], [np.float64(0.7)])
+    np.testing.assert_allclose(y, ReferenceEngine(own).forward([cut], [], [state], [np.float64(0.7)])[0][0], atol=1e-14)
 
 
 def test_a_layer_runs_on_the_engine():

@@ -25,7 +25,8 @@ CHUNK = 256
 DEEP = 4
 DEEP_FOR = 64 * 1024, 2 * 1024 * 1024
 """Rows of a panel that a single row takes at once, if all panels have so many bytes: more than the innermost cache
-holds, but not so many that they come from farther than the next one."""
+holds, but not so many that they come from farther than the next one. Else it takes several panels at once, as far as
+there are so many: a sum must not wait for the one before."""
 
 
 @cache
@@ -102,22 +103,22 @@ def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
             return
         back = turn % 2 == 1
         whole, done = columns // width * width, 0
-        if rows == 1 and near < columns * depth <= far and depth >= DEEP:
+        if rows == 1 and not near < columns * depth <= far:
+            done = whole // (wide_panels * width) * (wide_panels * width)
+            for i in range(0, done, wide_panels * width):
+                j = done - wide_panels * width - i if back else i
+                b = at(panels, j * depth)
+                wide(depth, a, row_step, depth_step, b, width, depth * width, at(c, j), c_step, accumulate)
+        if rows == 1 and depth >= DEEP:
             deep = depth // DEEP * DEEP
-            for i in range(0, whole, width):
-                j = whole - width - i if back else i
+            for i in range(done, whole, width):
+                j = whole - width - (i - done) if back else i
                 b = at(panels, j * depth)
                 long(deep, a, row_step, depth_step, b, width, 0, at(c, j), c_step, accumulate)
                 if deep < depth:
                     rest, left = at(b, deep * width), at(a, deep * depth_step)
                     fourth(depth - deep, left, row_step, depth_step, rest, width, 0, at(c, j), c_step, 1)
             done = whole
-        elif rows == 1:
-            done = whole // (wide_panels * width) * (wide_panels * width)
-            for i in range(0, done, wide_panels * width):
-                j = done - wide_panels * width - i if back else i
-                b = at(panels, j * depth)
-                wide(depth, a, row_step, depth_step, b, width, depth * width, at(c, j), c_step, accumulate)
         for i in range(done, whole, width):
             j = whole - width - (i - done) if back else i
             block(rows, depth, a, row_step, depth_step, at(panels, j * depth), width, at(c, j), c_step, accumulate)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from rsref.graph import StepGraph, substitute, topological_order
 from rsref.ops.base import differentiable
-from rsref.tensor import ConstantSource, Input, Tensor
+from rsref.tensor import ConstantSource, Input, Parameter, Tensor
 
 
 @dataclass(frozen=True)
@@ -85,13 +85,60 @@ def _separated(
     computed |= _folded(results, computed, {d for d in (*d_outputs, *d_new_states) if d is not None})
     shapes: dict[Tensor, Tensor] = {}
     results = _without_shape_reads(results, computed, shapes)
-    saved = tuple(_first_reached(results, {tensor for tensor in computed if keep(tensor)}))
+    saved = _without_cheap(_first_reached(results, {tensor for tensor in computed if keep(tensor)}), graph, results)
     leaves = tuple(
         Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=f"saved_{i}") for i, tensor in enumerate(saved)
     )
     cut = iter(substitute(results, dict(zip(saved, leaves))))
     parts = [tuple(None if tensor is None else next(cut) for tensor in group) for group in found]
     return Derivative(graph, saved, leaves, tuple(shapes), tuple(shapes.values()), d_outputs, d_new_states, *parts)
+
+
+CHEAP = (
+    "add", "subtract", "multiply", "divide", "negative", "square", "absolute", "maximum", "minimum", "where", "cast",
+    "less", "less_equal", "equal", "not_equal", "logical_not", "logical_and", "logical_or", "logical_xor",
+)  # fmt: skip
+"""Ops that cost less than to write what they computed to memory, and to read it."""
+
+MOST, FEW = 4, 8
+"""How many such ops are done again instead, and how many times fewer the numbers must be that are kept for it."""
+
+
+def _without_cheap(saved: Sequence[Tensor], graph: StepGraph, results: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Leave out of what is saved that which is cheap to compute again.
+
+    It is computed of what else is saved, of leaves that are read anyway, of new states, which are in memory for the
+    next step, and of much fewer numbers, which are saved instead: so a row's mean and deviation, not the whole row.
+    """
+    kept = dict.fromkeys(saved)
+    there = {*graph.states, *graph.new_states, *_first_reached(results, {*saved, *graph.sequences, *graph.constants})}
+
+    def behind(tensor: Tensor, few: int) -> list[Tensor] | None:
+        """Return what must be there for a tensor to be computed again, a tensor for each op; None if it is too much."""
+        found: list[Tensor] = []
+        for i in tensor.inputs:
+            if i in there or (i in computed and 0 < _width(i) <= few):
+                found.append(i)
+            elif not isinstance(i.source, Parameter | ConstantSource):
+                more = behind(i, few) if i.op is not None and i.op.name in CHEAP else None
+                if more is None:
+                    return None
+                found += more
+        return found
+
+    computed = {t for t in graph.order if t.op is not None}
+    for tensor in reversed(saved):
+        if tensor.op.name not in CHEAP or tensor in graph.new_states:  # type: ignore[union-attr]
+            continue
+        there.discard(tensor)
+        operands = behind(tensor, _width(tensor) // FEW)
+        if operands is None or len(operands) > MOST:
+            there.add(tensor)
+        else:
+            del kept[tensor]
+            kept.update((i, None) for i in operands if i in computed)
+            there.update(operands)
+    return tuple(t for t in topological_order(list(kept)) if t in kept)
 
 
 def _folded(results: Sequence[Tensor], computed: set[Tensor], flowing: set[Tensor]) -> set[Tensor]:

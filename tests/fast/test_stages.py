@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.lib.stride_tricks import as_strided
 
-from rsref import Dense, Input, RecurrentModel, add, ops
+from rsref import Dense, Input, RecurrentModel, add, cells, ops
 from rsref.graph import topological_order
 from rsref.ops.base import apply
 from rsref.tensor import Parameter
@@ -68,6 +68,26 @@ def test_a_rows_deviation_is_kept_and_not_worked_out_again():
     drawn = [t.op.name for t in topological_order(compiled.derivative.results) if t.op is not None]
     assert "rsqrt" not in drawn
     assert drawn.count("sum") == 2  # of the gradient, and of the gradient times the result
+
+
+def test_forward_keeps_nothing_that_is_cheap_to_compute_again():
+    """Of a GRU neither h - candidate, nor its factor 1 of shape (); of a row taken off its mean, the mean instead."""
+    layer = cells.GRUCell(4).get_layer()
+    layer.build((None, None, 3))
+    saved = programs_of(layer).derivative.saved
+    assert [(t.op.name, t.shape) for t in saved if t not in layer.recurrence.graph.new_states] == [
+        ("sigmoid", (None, 4)), ("sigmoid", (None, 4)), ("add", (None, 4)), ("tanh", (None, 4)),
+    ]  # fmt: skip
+    check(layer.recurrence, random_arguments(layer.recurrence))
+
+    x, h = Input((16,)), Input((16,))
+    row = ops.tanh(x)
+    new = ops.sin(row - ops.mean(row, -1, keepdims=True)) + h * 0.5
+    layer = RecurrentModel(x, new, h, new)
+    layer.build((None, None, 16))
+    saved = programs_of(layer).derivative.saved
+    assert sorted((t.op.name, t.shape) for t in saved) == [("divide", (None, 1)), ("tanh", (None, 16))]
+    check(layer.recurrence, random_arguments(layer.recurrence))
 
 
 def test_what_costs_no_more_than_reading_it_is_computed_again():

@@ -24,7 +24,10 @@ collect_ignore = [name for name, wanted in COLLECTED.items() if not wanted]
 if BACKEND == "jax":
     import jax
 
+    from tests import quick_xla
+
     jax.config.update("jax_enable_x64", True)
+    quick_xla.begin()
 
 
 @pytest.fixture

@@ -7,6 +7,9 @@ import keras
 if keras.backend.backend() == "jax":
     import jax
 
+    from tests import quick_xla
+
     jax.config.update("jax_enable_x64", True)
+    quick_xla.begin()
 
 os.environ.setdefault("RSREF_FAST_TARGET", "interpreter")

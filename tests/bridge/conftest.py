@@ -29,6 +29,22 @@ if BACKEND == "jax":
     jax.config.update("jax_enable_x64", True)
     quick_xla.begin()
 
+if find_spec("numba"):
+    from numba.core import types
+    from numba.core.typing.context import BaseContext
+
+    from tests.sparing import spare
+
+    spare(BaseContext, types.Dispatcher)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forgotten():
+    """What JAX has compiled for the tests of a file is of no use to others: it would become gigabytes."""
+    yield
+    if BACKEND == "jax":
+        jax.clear_caches()
+
 
 @pytest.fixture
 def float64():

@@ -3,6 +3,7 @@
 import os
 
 import keras
+import pytest
 
 if keras.backend.backend() == "jax":
     import jax
@@ -13,3 +14,11 @@ if keras.backend.backend() == "jax":
     quick_xla.begin()
 
 os.environ.setdefault("RSREF_FAST_TARGET", "interpreter")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forgotten():
+    """What JAX has compiled for the tests of a file is of no use to others: it would become gigabytes."""
+    yield
+    if keras.backend.backend() == "jax":
+        jax.clear_caches()

@@ -6,8 +6,8 @@ The kernels of rsref_fast are compiled as always. XLA reads this when it compile
 import os
 from importlib.metadata import version
 
-KNOWN = (0, 10)
-"""The newest jaxlib that is known to have the flag: XLA ends the process when it meets one that it does not have."""
+KNOWN = {"0.10"}
+"""Versions of jaxlib that have the flag: XLA ends the process when it meets one that it does not have."""
 FLAG = "--xla_cpu_use_fusion_emitters=false"
 
 
@@ -16,6 +16,6 @@ def begin():
     import jax
 
     jax.config.update("jax_disable_most_optimizations", True)
-    if tuple(map(int, version("jaxlib").split(".")[:2])) <= KNOWN:
+    if ".".join(version("jaxlib").split(".")[:2]) in KNOWN:
         given = os.environ.get("XLA_FLAGS", "").split()
         os.environ["XLA_FLAGS"] = " ".join(dict.fromkeys([*given, FLAG]))

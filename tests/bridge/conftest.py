@@ -24,7 +24,26 @@ collect_ignore = [name for name, wanted in COLLECTED.items() if not wanted]
 if BACKEND == "jax":
     import jax
 
+    from tests import quick_xla
+
     jax.config.update("jax_enable_x64", True)
+    quick_xla.begin()
+
+if find_spec("numba"):
+    from numba.core import types
+    from numba.core.typing.context import BaseContext
+
+    from tests.sparing import spare
+
+    spare(BaseContext, types.Dispatcher)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forgotten():
+    """What JAX has compiled for the tests of a file is of no use to others: it would become gigabytes."""
+    yield
+    if BACKEND == "jax":
+        jax.clear_caches()
 
 
 @pytest.fixture

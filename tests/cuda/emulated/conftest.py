@@ -14,6 +14,9 @@ else:
     collect_ignore = [f"test_{name}.py" for name in ("torch", "jax") if not (find_spec(name) and find_spec("keras"))]
 
 if find_spec("numba_cuda"):
-    from tests.cuda.sparing import spare
+    from numba.cuda import types
+    from numba.cuda.typing.context import BaseContext
 
-    spare()
+    from tests.sparing import spare
+
+    spare(BaseContext, types.Dispatcher)

@@ -11,6 +11,9 @@ VARIABLE = "LLVMLITE_ENABLE_IR_LAYER_TYPED_POINTERS"
 if os.environ.get(VARIABLE) == "0" or find_spec("numba_cuda") is None:
     collect_ignore_glob = ["test_*.py"]
 else:
-    from tests.cuda.sparing import spare
+    from numba.cuda import types
+    from numba.cuda.typing.context import BaseContext
 
-    spare()
+    from tests.sparing import spare
+
+    spare(BaseContext, types.Dispatcher)

@@ -3,6 +3,12 @@
 import os
 
 import pytest
+from numba.core import types
+from numba.core.typing.context import BaseContext
+
+from tests.sparing import spare
+
+spare(BaseContext, types.Dispatcher)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -40,8 +40,9 @@ def test_every_cell(name, dtype):
     own = recurrence_of(name)
     mask = None if name == "AttentionDecoderCell" else MASK
     engine = rsref_fast.compile(own, threads=2)
+    exact = dtype is np.float64  # what keeps nothing has the same source in float32, and is compared there for every op
     for m in (None, mask):
-        check(own, random_arguments(own, batch=3, steps=5, mask=m), dtype=dtype, engine=engine)
+        check(own, random_arguments(own, batch=3, steps=5, mask=m), dtype=dtype, engine=engine, inference=exact)
 
 
 @pytest.mark.parametrize("batch", [1, 2, 7, 33])
@@ -55,7 +56,10 @@ def test_sizes_that_fill_no_block(units, batch, dtype):
 
 @pytest.mark.parametrize("part", range(2))
 def test_random_graphs(part):
-    """The generated source is tested on many more in tests/fast; here it is the compiler that is."""
+    """The generated source is tested on many more in tests/fast; here it is the compiler that is.
+
+    What keeps nothing for backward is compiled for every op and cell.
+    """
 
     @seed(1000 + part)
     @settings(
@@ -63,7 +67,7 @@ def test_random_graphs(part):
     )
     @given(example=step_graphs())
     def run(example):
-        check(example.recurrence, example.arguments, target="cpu", threads=2)
+        check(example.recurrence, example.arguments, target="cpu", threads=2, inference=False)
 
     run()
 

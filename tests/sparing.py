@@ -1,21 +1,19 @@
 """What makes compiling many kernels in one process quicker, and changes nothing of what is compiled.
 
 Numba types each `a + b` anew by trying all that is known for `+`; here the answer for the same function and types is
-remembered. Python's collector looks through all of Numba again and again.
+remembered.
 """
 
-import gc
 
-from numba.cuda import types
-from numba.cuda.typing.context import BaseContext
+def remembering(original, dispatchers):
+    """Return a context's way from a function and types to a signature, which remembers.
 
-
-def remembering(original):
-    """Return a context's way from a function and types to a signature, which remembers."""
+    dispatchers: the type of functions that are compiled when they are asked for, which is not to be skipped.
+    """
     known = {}
 
     def resolve(self, function, arguments, named, *rest):
-        if named or rest or isinstance(function, types.Dispatcher):
+        if named or rest or isinstance(function, dispatchers):
             return original(self, function, arguments, named, *rest)
         key = self, function, tuple(arguments)
         if key not in known:
@@ -28,12 +26,11 @@ def remembering(original):
     return resolve
 
 
-_spared = []
+_spared = set()
 
 
-def spare():
-    """Begin; may be called twice."""
-    if not _spared:
-        _spared.append(True)
-        gc.set_threshold(100_000, 20, 50)
-        BaseContext._resolve_user_function_type = remembering(BaseContext._resolve_user_function_type)
+def spare(context, dispatchers):
+    """Begin, with a class of Numba's typing contexts; may be called twice."""
+    if context not in _spared:
+        _spared.add(context)
+        context._resolve_user_function_type = remembering(context._resolve_user_function_type, dispatchers)

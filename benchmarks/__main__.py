@@ -121,9 +121,11 @@ def machine() -> str:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions.append(f"{name} {importlib.metadata.version(name)}")
     processor = platform.processor() or platform.machine()
-    with contextlib.suppress(OSError, StopIteration):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        processor = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    with contextlib.suppress(OSError, KeyError):
+        pairs = (line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().splitlines() if ":" in line)
+        known = {name.strip(): value.strip() for name, value in pairs}
+        processor = known["model name"]
+        processor += f" (family {known['cpu family']}, model {known['model']})"
     return ", ".join([processor, *versions])
 
 

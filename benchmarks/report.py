@@ -163,12 +163,24 @@ def _colour(engine: str) -> str:
     return COLOURS.get(engine, "C7")
 
 
-def page(files: Sequence[Path]) -> str:
-    """Return the page of all results."""
-    notes = RESULTS / "notes.md"
-    lines = [INTRODUCTION, *(["", notes.read_text().rstrip()] if notes.exists() else [])]
+def page(folder: Path) -> str:
+    """Return the page of all results: those of a folder, and in folders inside it those of other machines."""
+    lines = [INTRODUCTION, "", *_machine(folder, "../benchmarks/results")]
+    for other in sorted(path for path in folder.iterdir() if any(path.glob("*.json"))):
+        lines += [
+            "",
+            f"# On another machine: {other.name}",
+            "",
+            *_machine(other, f"../benchmarks/results/{other.name}"),
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _machine(folder: Path, where: str) -> list[str]:
+    """Return notes, goals and tables of one machine's results. where: the folder, as the page names it."""
+    files = [file for suite in TITLES if (file := folder / f"{suite}.json").exists()]
     stored = [json.loads(file.read_text()) for file in files]
-    lines += ["", *_goals([row for found in stored for row in found])]
+    lines = [(folder / "notes.md").read_text().rstrip(), "", *_goals([row for found in stored for row in found])]
     for file, found in zip(files, stored):
         for suite, rows in by_suite(found).items():
             lines += ["", f"## {TITLES[suite]}", "", *markdown(rows), ""]
@@ -176,8 +188,8 @@ def page(files: Sequence[Path]) -> str:
                 lines += _memory(rows)
             lines.append(f"{rows[0]['machine']}.")
         if file.with_suffix(".png").exists():
-            lines += ["", f"![of the limit](../benchmarks/results/{file.stem}.png)"]
-    return "\n".join(lines) + "\n"
+            lines += ["", f"![of the limit]({where}/{file.stem}.png)"]
+    return lines
 
 
 def markdown(rows: Sequence[Any]) -> list[str]:
@@ -216,9 +228,7 @@ def _lines(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def main() -> None:
-    order = list(TITLES)
-    files = sorted(RESULTS.glob("*.json"), key=lambda f: order.index(f.stem) if f.stem in order else len(order))
-    PAGE.write_text(page([f for f in files if f.stem in order]))
+    PAGE.write_text(page(RESULTS))
 
 
 if __name__ == "__main__":

@@ -69,6 +69,15 @@ def pack(P, N, Q):
     return 0
 '''
 
+POINTERS = '''
+@entry
+def pointers(P, N, Q, A, B):
+    """Q: for each of A pointers a slot of P and the bytes behind it; then the pointers themselves."""
+    for e in range(rank_of(N), A, size_of(N)):
+        Q[2 * A + e] = P[Q[2 * e]] + Q[2 * e + 1]
+    return 0
+'''
+
 ROWS = '''
 @entry
 def reorder(P, N, Q):

@@ -65,7 +65,7 @@ def pack(P, N, Q):
                 cut[row + i] = U(1) if quotient(t, truncate) != before else U(0)
             if s == time:
                 last = quotient(times[b * time + found[b] - 1], truncate) if found[b] > 0 else 0
-                cut_end[first + i] = U(1) if last != quotient(time - 1, truncate) else U(0)
+                cut_end[first + i] = U(1) if last != quotient(max(time, 1) - 1, truncate) else U(0)
     return 0
 '''
 

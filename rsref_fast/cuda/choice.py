@@ -47,8 +47,8 @@ LIBRARY_START = 4e-6
 """Seconds of a product of cuBLAS in which nothing is multiplied: taken to be more than ours, for it is not written for
 matrices that the cache holds."""
 
-BLOCK = 2048
-"""Rows for which what is not done step by step is done at once, if a call has as many."""
+ROWS = 2048
+"""Rows for which what is not done step by step is done at once, if a call has as many: enough to fill a GPU."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def outside_seconds(program: Program, batch: int, choice: Choice, tile: Tile) ->
     """Return about a step's share of the products that are computed for many steps at once."""
     alone = choice.team == "block"
     samples, blocks = (-(-batch // choice.shards), 1) if alone else (batch, choice.blocks)
-    rows = max(samples, BLOCK)
+    rows = max(samples, ROWS)
     outside = (Section.BEFORE, Section.AFTER)
     return _products(program, rows, blocks, tile, choice.products, outside) * samples / max(1, rows)
 

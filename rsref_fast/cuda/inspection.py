@@ -12,7 +12,7 @@ import numpy as np
 from rsref.recurrence import Recurrence
 from rsref.tensor import Tensor
 from rsref_fast.cpu.programs import backward_source, forward_source
-from rsref_fast.cuda.choice import Choice, choose
+from rsref_fast.cuda.choice import ROWS, Choice, choose
 from rsref_fast.cuda.driver import Limits
 from rsref_fast.cuda.options import check_options
 from rsref_fast.cuda.shares import lines
@@ -100,8 +100,8 @@ class Inspection:
         for batch in BATCHES if self.batch is None else [self.batch]:
             choice = self.choice(batch)
             yield f"a batch of {batch}: {choice}"
-            samples = batch if self.batch is None else 1
-            yield from lines(self.sources, samples, choice, self.tile, self.compiled.mixes)
+            samples, rows = (batch, ROWS) if self.batch is None else (1, ROWS // self.batch)
+            yield from lines(self.sources, samples, choice, self.tile, self.compiled.mixes, max(1, rows))
         for k in self.kernels:
             yield (
                 f"{k.program} {k.entry} ({k.team}): {k.registers} registers, {k.shared:,} bytes shared, "

@@ -11,14 +11,12 @@ from rsref_fast.cpu.emit import Source, Target
 from rsref_fast.cpu.kernels import Kernels
 from rsref_fast.cuda import helpers, images
 from rsref_fast.cuda.alternating import Pieces, cut
+from rsref_fast.cuda.choice import ROWS
 from rsref_fast.cuda.driver import Device
 from rsref_fast.cuda.products import Finder
 from rsref_fast.cuda.script import Loaded
 from rsref_fast.cuda.target import CUDA
 from rsref_fast.cuda.tile import USUAL, Tile
-
-ROWS = 2048
-"""Rows for which sequences are projected at once: enough to fill a GPU with tiles."""
 
 POINTERS = {"float": "floats", "int": "ints", "bool": "bytes_"}
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rsref_fast.cuda.alternating import Pieces, cut
-from rsref_fast.cuda.choice import BLOCK, Choice, pays
+from rsref_fast.cuda.choice import Choice, pays
 from rsref_fast.cuda.graphs import Call
 from rsref_fast.cuda.library import can
 from rsref_fast.cuda.products import Finder, Product
@@ -59,11 +59,13 @@ def calls_of(
     return [Call(kernels.piece(pieces, piece.entry), choice.blocks, (a, b)) for piece, a, b in launches], True
 
 
-def lines(texts: dict[str, str], batch: int, choice: Choice, tile: Tile, mixes: bool) -> Iterator[str]:
+def lines(
+    texts: dict[str, str], batch: int, choice: Choice, tile: Tile, mixes: bool, rows: int
+) -> Iterator[str]:  # fmt: skip
     """Yield a line for each product of some programs, by their names: its sizes, and who computes it.
 
-    batch: samples of a call, without a mask, and with steps enough for one block of them. mixes: whether samples are
-    mixed; then a mask is read on the host.
+    batch: samples of a call, without a mask, and with steps enough for one block. mixes: whether samples are mixed;
+    then a mask is read on the host. rows: of a block.
     """
     if choice.strategy != "alternating" or choice.products == "tiles":
         return
@@ -73,9 +75,9 @@ def lines(texts: dict[str, str], batch: int, choice: Choice, tile: Tile, mixes: 
         pieces = cut(text, name == "backward", apart=True)
         finder = Finder(pieces.text)
         others = {function: comment for function, comment in OTHERS.findall(text) if function not in pieces.products}
-        steps = max(1, BLOCK // max(1, batch))
+        steps = max(1, rows // max(1, batch))
         off = [batch * s for s in range(steps + 1)]
-        numbers = [batch, steps, max(BLOCK, batch), 0, int(name != "inference"), *[0] * 11]
+        numbers = [batch, steps, max(rows, batch), 0, int(name != "inference"), *[0] * 11]
         for place, title in PLACES.items():
             for piece in getattr(pieces, place):
                 a, b = {"step": (0, 0)}.get(place, (0, steps))

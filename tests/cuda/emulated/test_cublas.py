@@ -1,7 +1,6 @@
 """The strategy whose products are cuBLAS's, on a fake device with a fake library, against the oracle."""
 
 import gc
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -171,7 +170,7 @@ def test_random_steps(device):
 
     @seed(3)
     @settings(
-        max_examples=8, deadline=None, database=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate]
+        max_examples=6, deadline=None, database=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate]
     )
     @given(example=step_graphs(max_ops=6))
     def run(example):
@@ -200,24 +199,6 @@ def test_nothing_is_copied_that_need_not_be_and_nobody_waits(device):
     # for each pass the words of the call, and the graph's own
     assert forced(own, device).uploads(arguments) == 4
     assert len(device.library.api.handles) == 1
-
-
-def test_threads_may_record_at_once(device):
-    """Two engines, each with its own lock, and one handle."""
-    own = recurrence_of("LSTMCell")
-    arguments = [random_arguments(own, batch=3, steps=n).cast(np.float32) for n in (2, 3)]
-    engines = [forced(own, device) for _ in arguments]
-    expected = [a.forward(e)[0][0] for a, e in zip(arguments, engines)]
-
-    def many(i):
-        found = []
-        for _ in range(5):
-            engines[i].engine.graphs._made.clear()
-            found.append(np.array_equal(arguments[i].forward(engines[i])[0][0], expected[i]))
-        return found
-
-    with ThreadPoolExecutor(2) as pool:
-        assert all(all(found) for found in pool.map(many, range(2)))
 
 
 def test_what_is_wrong_is_said(device):

@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import threading
 
 import numpy as np
 import pytest
@@ -202,6 +203,24 @@ def test_one_workspace_a_stream_as_long_as_anyone_holds_it(device):
         del first
         gc.collect()
         assert len(device.api.memory) == held - 1
+
+
+def test_one_thread_at_a_time_has_the_handle(device):
+    entered = []
+
+    def other():
+        with device.library.on(2, workspace):
+            entered.append(2)
+
+    with device.bound():
+        workspace = device.library.workspace(1)
+        with device.library.on(1, workspace):
+            thread = threading.Thread(target=other)
+            thread.start()
+            thread.join(0.05)
+            assert not entered
+        thread.join()
+        assert entered == [2]
 
 
 def test_the_handle_is_given_back(device):

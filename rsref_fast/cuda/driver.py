@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -85,6 +86,8 @@ class Device:
     def __init__(self, api: Any, find: Callable[[], Any] = find_library):
         self.api = api
         self._find = find
+        self._library: Library | None = None
+        self._finding = threading.Lock()
         try:
             self.call("cuInit", 0)
             self.context = self.call("cuCtxGetCurrent")
@@ -132,10 +135,13 @@ class Device:
     def limits(self) -> Limits:
         return Limits(**{ours: self.attribute(theirs) for ours, theirs in ATTRIBUTES.items()})
 
-    @cached_property
+    @property
     def library(self) -> Library:
-        """cuBLAS on this device. Errors: ImportError of one sentence if it is not there."""
-        return Library(self, self._find())
+        """cuBLAS on this device, loaded now. Errors: ImportError of one sentence if it is not there."""
+        with self._finding:
+            if self._library is None:
+                self._library = Library(self, self._find())
+            return self._library
 
     def load(self, image: bytes, name: str) -> Any:
         """Return a function of a compiled module."""

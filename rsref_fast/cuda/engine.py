@@ -184,10 +184,9 @@ class CudaEngine:
                 for n in BATCHES if one.batch is None else [one.batch]:
                     samples = one.samples(n)
                     choice = self.chosen(one.compiled, samples)
-                    found += [
-                        f"a batch of {n}: {choice}",
-                        *lines(sources, samples, choice, self.tile, one.compiled.mixes),
-                    ]
+                    found.append(f"a batch of {n}: {choice}")
+                    rows = one.block_rows(one.forward, samples)
+                    found += lines(sources, samples, choice, self.tile, one.compiled.mixes, rows)
                 texts.append("\n".join(found))
         return "\n\n".join(texts)
 

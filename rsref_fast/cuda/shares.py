@@ -9,19 +9,19 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from rsref_fast.cuda.alternating import Pieces, cut
+from rsref_fast.cuda.alternating import cut
 from rsref_fast.cuda.choice import Choice, pays
 from rsref_fast.cuda.graphs import Call
 from rsref_fast.cuda.library import can
 from rsref_fast.cuda.products import Finder, Product
 from rsref_fast.cuda.tile import Tile
-from rsref_fast.cuda.words import CUTTING
+from rsref_fast.cuda.words import CUTTING, NUMBERS
 
 if TYPE_CHECKING:
     from rsref_fast.cpu.plan import Plan
     from rsref_fast.cuda.kernels import DeviceKernels
 
-OTHERS = re.compile(r'@kernel\ndef ((?:matmul|einsum)_\d+)\(.*\):\n    """(.*)"""')
+NAMED = re.compile(r'@kernel\ndef (\w+)\(.*\):\n    """((?:matmul|einsum)\b.*)"""')
 PLACES = {"start": "once a call", "before": "hoisted", "step": "step by step", "after": "sunk", "end": "once a call"}
 
 
@@ -71,26 +71,34 @@ def lines(
         return
     if not mixes:
         yield "  with a mask, which only the device reads: our tiles, all of them"
+    steps = max(1, rows // max(1, batch))
+    off = [batch * s for s in range(steps + 1)]
     for name, text in texts.items():
-        pieces = cut(text, name == "backward", apart=True)
-        finder = Finder(pieces.text)
-        others = {function: comment for function, comment in OTHERS.findall(text) if function not in pieces.products}
-        steps = max(1, rows // max(1, batch))
-        off = [batch * s for s in range(steps + 1)]
-        numbers = [batch, steps, max(rows, batch), 0, int(name != "inference"), *[0] * 11]
-        for place, title in PLACES.items():
-            for piece in getattr(pieces, place):
-                a, b = {"step": (0, 0)}.get(place, (0, steps))
-                if piece.product:
-                    product = finder.product(piece.entry, off, numbers, a, b)
-                    who = "cuBLAS" if by_library(product, choice, tile) else "our tiles"
-                    what = " x ".join(f"{n:,}" for n in product.sizes)
-                    yield f"  {name}, {title}, rows x columns x terms {what}: {who}"
-                for function in sorted(_called(pieces, piece.entry) & set(others)):
-                    yield f"  {name}, {title}, {others[function]}: loops of our own"
+        numbers = [batch, steps, max(rows, batch), 0, int(name != "inference"), *[0] * (NUMBERS - 5)]
+        for title, what, who in _shares(text, name == "backward", off, numbers, choice, tile):
+            yield f"  {name}, {title}, {what}: {who}"
 
 
-def _called(pieces: Pieces, entry: str) -> set[str]:
-    """Return the names of what a piece's text has."""
-    start = pieces.text.index(f"def {entry}(")
-    return set(re.findall(r"\w+", pieces.text[start:].split("\n\n\n")[0]))
+def _shares(
+    text: str, backward: bool, off: Sequence[int], numbers: Sequence[int], choice: Choice, tile: Tile
+) -> Iterator[tuple[str, str, str]]:
+    """Yield for each product of a program when it is computed, its sizes, and by whom. off: of the rows. numbers: N."""
+    pieces = cut(text, backward, apart=True)
+    finder, named = Finder(pieces.text), dict(NAMED.findall(text))
+
+    def ours(text: str, entry: str, title: str) -> Iterator[tuple[str, str, str]]:
+        words = set(re.findall(r"\w+", text.partition(f"def {entry}(")[2].split("\n\n\n")[0]))
+        for function, comment in named.items():
+            if function in words:
+                yield title, comment, "our tiles" if function in pieces.products else "loops of our own"
+
+    for place, title in PLACES.items():
+        for piece in getattr(pieces, place):
+            if not piece.product:
+                yield from ours(pieces.text, piece.entry, title)
+                continue
+            product = finder.product(piece.entry, off, numbers, 0, 0 if place == "step" else len(off) - 1)
+            what = "rows x columns x terms " + " x ".join(f"{n:,}" for n in product.sizes)
+            yield title, what, "cuBLAS" if by_library(product, choice, tile) else "our tiles"
+    for entry in ("prepare", "finish"):
+        yield from ours(text, entry, "once a call")

@@ -147,7 +147,7 @@ def test_who_takes_less_computes_it(device):
     device.limits = ARCHITECTURES["sm_90"]
     small = CudaEngine(recurrence_of("LSTMCell", 64, 64), device)
     assert small.chosen(built(small.recurrence), 16).strategy == "persistent"
-    assert "library" not in vars(device)
+    assert device._library is None
     found = CudaEngine(recurrence_of("LSTMCell", 768, 768), device).explain().split("a batch of ")
     one, few, _, many = found[1:]
     assert "persistent" in one

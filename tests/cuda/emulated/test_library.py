@@ -228,7 +228,7 @@ def test_the_handle_is_given_back(device):
         assert device.library.workspace(0)
     api = device.library.api
     assert len(api.handles) == 1
-    del device.library
+    device._library = None
     gc.collect()
     assert not api.handles
 

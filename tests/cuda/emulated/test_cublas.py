@@ -1,6 +1,7 @@
 """The strategy whose products are cuBLAS's, on a fake device with a fake library, against the oracle."""
 
 import gc
+import re
 
 import numpy as np
 import pytest
@@ -10,17 +11,23 @@ import rsref_fast
 from rsref import Dense, Input, Parameter, RecurrentModel, RecurrentSequential, cells, ops, set_random_seed
 from rsref.testing import step_graphs
 from rsref.testing.arguments import random_arguments
+from rsref_fast.cpu.programs import backward_source, forward_source
 from rsref_fast.cuda import kernels, shares
+from rsref_fast.cuda.alternating import cut
 from rsref_fast.cuda.choice import Choice
 from rsref_fast.cuda.engine import CudaEngine
 from rsref_fast.cuda.inspection import ARCHITECTURES, built
 from rsref_fast.cuda.library import can
+from rsref_fast.cuda.products import products_in
+from rsref_fast.cuda.target import CUDA
 from tests.cuda import fake
 from tests.cuda.fake_blas import Blas
 from tests.cuda.on_device import ThereAndBack
 from tests.cuda.steps import MASK, recurrence_of
 from tests.fast.agreement import check
 from tests.fast.attending import attending
+
+CALLS = re.compile(r"^ +(\w+)\(", re.MULTILINE)
 
 
 @pytest.fixture(autouse=True)
@@ -84,8 +91,9 @@ def test_masks_and_cuts(device, options):
     done = len(device.library.api.done)
     assert done
     arguments = random_arguments(own, batch=3, steps=5, mask=MASK)
-    check(own, arguments, dtype=np.float32, engine=engine, inference=False)
-    assert len(device.library.api.done) == done
+    for engine.engine.choice in (None, Choice("alternating", "grid", 1, 2, "cublas")):
+        check(own, arguments, dtype=np.float32, engine=engine, inference=False)
+        assert len(device.library.api.done) == done
     assert "with a mask, which only the device reads: our tiles" in engine.engine.explain()
 
 
@@ -103,6 +111,11 @@ def test_which_products_are_the_librarys(device):
     engine.backward(tape, [np.ones_like(y)], [None, None])
     sunk = [p for rows in blocks for p in ((rows, 2, 16, 0.0), (2, 16, rows, 1.0), (4, 16, rows, 1.0))]
     assert sorted(done) == sorted([*sunk, *[(3, 4, 16, 0.0)] * 5])
+    done.clear()
+    engine.engine.choice = Choice("alternating", "grid", 1, 2, "tiles")
+    (again,), _, _ = arguments.forward(engine)
+    np.testing.assert_allclose(again, y, rtol=0, atol=1e-6)
+    assert not done
 
 
 @pytest.mark.parametrize(("batch", "steps"), [(1, 1), (2, 0), (0, 3)])
@@ -112,21 +125,39 @@ def test_sizes(device, batch, steps):
     check(own, random_arguments(own, batch=batch, steps=steps), dtype=np.float32, engine=engine, inference=False)
 
 
-@pytest.mark.parametrize("mine", ["all", "none", "small"])
+@pytest.mark.parametrize("mine", ["all", "all but one", "packed ones", "none"])
 def test_some_by_the_library_and_some_by_tiles(device, monkeypatch, mine):
-    """Weights are packed for tiles alone: where the library computes everything, nothing is."""
+    """Weights are packed for tiles alone; what else is computed of weights once a call is so in any case."""
     x, h = Input((3,)), Input((3,))
     rng = np.random.default_rng(0)
     a, b = (Parameter(name, rng.normal(size=shape)) for name, shape in (("a", (3, 6)), ("b", (3, 3))))
     w = a.tensor @ ops.transpose(a.tensor)  # once a call, and not the library's
-    gaps = a.tensor[:, ::2]
-    new = ops.tanh(x @ w + (x @ ops.transpose(b.tensor)) @ gaps + h @ b.tensor)
+    gaps = a.tensor if mine == "all" else a.tensor[:, ::2]
+    new = ops.tanh(x @ w + ops.sum(x @ ops.transpose(b.tensor) @ gaps, 1, keepdims=True) + h @ b.tensor)
     own = RecurrentModel(x, new, h, new).recurrence
-    wanted = {"all": can, "none": lambda product: False, "small": lambda product: can(product) and product.packed}
-    monkeypatch.setattr(shares, "can", wanted[mine])
+    wanted = {"none": lambda product: False, "packed ones": lambda product: can(product) and product.packed}
+    monkeypatch.setattr(shares, "can", wanted.get(mine, can))
     engine = forced(own, device)
     check(own, random_arguments(own, batch=3, steps=4), dtype=np.float64, engine=engine, inference=False)
     assert bool(device.library.api.done) == (mine != "none")
+
+
+@pytest.mark.parametrize("backward", [False, True])
+def test_a_product_is_a_piece_of_its_own(backward):
+    """Also where it need not wait for the call before it; and no call is lost."""
+    compiled = built(attending(outputs=True))
+    text = (backward_source(compiled, 16, CUDA) if backward else forward_source(compiled, 16, True, CUDA)).text
+    pieces, products = cut(text, backward, apart=True), products_in(text)
+    assert products
+    every = []
+    for place in ("start", "before", "step", "after", "end"):
+        for piece in getattr(pieces, place):
+            own = pieces.text.split(f"def {piece.entry}(")[1].split("\n\n\n")[0]
+            called = CALLS.findall(own)
+            assert [name in products for name in called] == ([True] if piece.product else [False] * len(called))
+            every += called
+    whole = CALLS.findall(text.split("def shard(")[1].split("\n\n\n")[0])
+    assert sorted(every) == sorted(name for name in whole if name != "meet")
 
 
 def test_nothing_is_packed_that_only_the_library_reads(device):

@@ -51,7 +51,6 @@ class Graph:
         self.device, self.plan, self.tables, self.packed = device, plan, tables, packed
         products = [call.product for call in calls if call.product is not None]
         places = _places(products, dtype.itemsize)
-        self.products = len(products)
         self.memory = device.allocate(8 * (tables + numbers + places.size + places.size // 2), stream)
         fixed = self.memory.address + 8 * (tables + numbers)
         device.upload(fixed, places, stream)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from rsref_fast.cuda.alternating import cut
+from rsref_fast.cuda.alternating import Piece, Pieces, cut
 from rsref_fast.cuda.choice import Choice, pays
 from rsref_fast.cuda.graphs import Call
 from rsref_fast.cuda.library import can
@@ -41,22 +41,22 @@ def calls_of(
     shard, _ = plan.shards[0]
     block = max(1, max(plan.limit, shard.count) // max(1, shard.count))
     sizes = (shard.steps, block, plan.taped, bool(numbers[CUTTING]), masked)
+
+    def ours(pieces: Pieces, piece: Piece, a: int, b: int) -> Call:
+        return Call(kernels.piece(pieces, piece.entry), choice.blocks, (a, b))
+
     if choice.products != "tiles" and not masked:
         pieces, off = kernels.apart, shard.off.tolist()
-        found = []
-        for piece, a, b in pieces.launches(*sizes):
-            product = kernels.finder.product(piece.entry, off, numbers, a, b) if piece.product else None
-            found.append((piece, a, b, product, product is not None and by_library(product, choice, kernels.tile)))
-        if any(theirs for *_, theirs in found):
-            packed = any(product is not None and product.packed and not theirs for *_, product, theirs in found)
-            calls = [
-                Call(product=product) if theirs else Call(kernels.piece(pieces, piece.entry), choice.blocks, (a, b))
-                for piece, a, b, product, theirs in found
-            ]
-            return calls, packed
-    pieces = kernels.pieces
-    launches = pieces.launches(*sizes)
-    return [Call(kernels.piece(pieces, piece.entry), choice.blocks, (a, b)) for piece, a, b in launches], True
+        launches = [*pieces.launches(*sizes)]
+        products = [kernels.finder.product(p.entry, off, numbers, a, b) if p.product else None for p, a, b in launches]
+        theirs = [product is not None and by_library(product, choice, kernels.tile) for product in products]
+        if any(theirs):
+            packed = any(p is not None and p.packed and not library for p, library in zip(products, theirs))
+            return [
+                Call(product=product) if library else ours(pieces, *launch)
+                for launch, product, library in zip(launches, products, theirs)
+            ], packed
+    return [ours(kernels.pieces, *launch) for launch in kernels.pieces.launches(*sizes)], True
 
 
 def lines(

@@ -11,7 +11,7 @@ import ctypes
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
@@ -166,7 +166,9 @@ class Device:
         else:
             self.call("cuLaunchKernel", function, *shape, values, 0)
 
-    def record(self, launch: Callable[[int], None], around: Callable[[int], AbstractContextManager[None]]) -> Any:
+    def record(
+        self, launch: Callable[[int], None], around: Callable[[int], AbstractContextManager[Any]] = nullcontext
+    ) -> Any:
         """Return a graph of the launches that a function makes on the stream that it is given.
 
         around: what is entered, with the stream, before anything is recorded, and left afterwards.

@@ -34,12 +34,21 @@ COMPARED = 10_000_000_000
 Run = Callable[[], dict[str, Any]]
 
 
-def own(problem: problems.Problem, device: str, strategy: str) -> Run:
-    """Return a run of the engine for device arrays, in PyTorch's memory."""
+WAYS = {
+    "persistent": {"strategy": "persistent"},
+    "alternating, tiles": {"strategy": "alternating", "products": "tiles"},
+    "alternating, cuBLAS": {"strategy": "alternating", "products": "cublas"},
+    "auto": {},
+}
+"""Options of `rsref_fast.compile` that are measured."""
+
+
+def own(problem: problems.Problem, device: str, way: str) -> Run:
+    """Return a run of the engine for device arrays, in PyTorch's memory. Errors: ImportError without cuBLAS for it."""
     import rsref_fast
     from keras_bridge.gradients import torch_device
 
-    engine = rsref_fast.compile(problem.layer.recurrence, target="cuda", strategy=strategy)
+    engine = rsref_fast.compile(problem.layer.recurrence, target="cuda", **WAYS[way])
     groups = [[torch.tensor(a, device=device) for a in group] for group in problems.given(problem)]
     leaves = [t.requires_grad_() for t in (*groups[0], *groups[3])]
     dy = torch.tensor(problems.dy_of(problem), device=device)
@@ -91,8 +100,8 @@ def engines_of(case: Case, device: str) -> dict[str, Callable[[problems.Problem,
     """Return who takes part in a case."""
     found: dict[str, Callable[[problems.Problem, str], Run]] = {}
     if device != "cpu":
-        for strategy in ("persistent", "alternating"):
-            found[f"rsref_fast {strategy}"] = lambda p, d, s=strategy: own(p, d, s)
+        for way in WAYS:
+            found[f"rsref_fast {way}"] = lambda p, d, w=way: own(p, d, w)
     if case.stock:
         found |= {"torch": stock, "jax scan": scanned}
     else:

@@ -9,22 +9,26 @@ from __future__ import annotations
 import argparse
 
 from benchmarks.cuda_static import layer_of
-from rsref_fast.cuda.choice import RATE, choose, loop_flops, step_seconds
+from rsref_fast.cuda.choice import choose, outside_seconds, step_seconds
 from rsref_fast.cuda.inspection import ARCHITECTURES, built
 from rsref_fast.cuda.tile import USUAL
-from rsref_fast.explain import flops_a_row
 from rsref_fast.program import Program
 
 HEAD = """| cell | batch, steps, units | strategy | forward, ms | forward and backward, ms |
 | --- | --- | --- | --- | --- |"""
 
 
-def seconds(program: Program, mixes: bool, batch: int, steps: int, strategy: str) -> tuple[float, str]:
+WAYS = (("persistent", "tiles"), ("alternating", "tiles"), ("alternating", "auto"))
+WITH = {"tiles": "", "auto": ", with cuBLAS"}
+
+
+def seconds(
+    program: Program, mixes: bool, batch: int, steps: int, strategy: str, products: str
+) -> tuple[float, str]:  # fmt: skip
     """Return about what a program takes, and how it is spread."""
-    limits = ARCHITECTURES["sm_90"]
-    choice = choose(program, mixes, batch, limits, USUAL, strategy)
-    outside = (flops_a_row(program) - loop_flops(program)) * batch * steps / (RATE * limits.multiprocessors)
-    return steps * step_seconds(program, batch, choice, USUAL) + outside, f"{choice.strategy}, {choice.team}"
+    choice = choose(program, mixes, batch, ARCHITECTURES["sm_90"], USUAL, strategy, products=products)
+    each = step_seconds(program, batch, choice, USUAL) + outside_seconds(program, batch, choice, USUAL)
+    return steps * each, f"{choice.strategy}, {choice.team}{WITH[choice.products]}"
 
 
 def main() -> None:
@@ -37,9 +41,9 @@ def main() -> None:
         for size in options.sizes.split(","):
             batch, steps, units = map(int, size.split("x"))
             compiled = built(layer_of(f"{cell}Cell", units).recurrence)
-            for strategy in ("persistent", "alternating"):
-                forward, how = seconds(compiled.forward, compiled.mixes, batch, steps, strategy)
-                backward, _ = seconds(compiled.backward, compiled.mixes, batch, steps, strategy)
+            for way in WAYS:
+                forward, how = seconds(compiled.forward, compiled.mixes, batch, steps, *way)
+                backward, _ = seconds(compiled.backward, compiled.mixes, batch, steps, *way)
                 print(
                     f"| {cell} | {batch}, {steps}, {units} | {how} | {1e3 * forward:.1f} | "
                     f"{1e3 * (forward + backward):.1f} |"

@@ -17,17 +17,19 @@ TARGETS = ("cpu", "cuda", "interpreter")
 
 
 @overload
-def compile(rnn: Any, *, target: Literal["cuda"], strategy: str = "auto") -> CudaEngine: ...
+def compile(rnn: Any, *, target: Literal["cuda"], strategy: str = "auto", products: str = "auto") -> CudaEngine: ...
 
 
 @overload
 def compile(
-    rnn: Any, *, threads: int | None = None, target: str = "cpu", checkpoint: bool = False, strategy: str = "auto"
-) -> FastEngine: ...
+    rnn: Any, *, threads: int | None = None, target: str = "cpu", checkpoint: bool = False, strategy: str = "auto",
+    products: str = "auto",
+) -> FastEngine: ...  # fmt: skip
 
 
 def compile(
-    rnn: Any, *, threads: int | None = None, target: str = "cpu", checkpoint: bool = False, strategy: str = "auto"
+    rnn: Any, *, threads: int | None = None, target: str = "cpu", checkpoint: bool = False, strategy: str = "auto",
+    products: str = "auto",
 ) -> FastEngine | CudaEngine:  # fmt: skip
     """Return an engine that runs a recurrence with kernels generated and compiled for it.
 
@@ -40,12 +42,14 @@ def compile(
         the square root of the steps, at a third more time.
     strategy: on CUDA, whether the whole sequence is one launch ("persistent") or each unit of each step one
         ("alternating"); "auto" for what suits the sizes.
+    products: on CUDA, who computes matrix products that are launches of their own: "cublas", our own "tiles", or "auto"
+        for cuBLAS, if it is installed, where it is reckoned to take less.
     The engine's forward and backward are those of `rsref.engine.Engine`, for float32 and float64. Code is compiled at
     the first call for each precision and each set of inner shapes, backward's at its first call, and kept on disk.
     Errors: TypeError for anything else than a recurrence; ValueError for a target that there is not, or a layer that
         is not built, or an option that the target does not have; ImportError if Numba is missing, or for "cuda"
-        numba-cuda, a GPU or its driver; NotImplementedError, at the first call, naming it, for a step
-        that cannot be compiled.
+        numba-cuda, a GPU or its driver, or cuBLAS if that is asked for; NotImplementedError, at the first call, naming
+        it, for a step that cannot be compiled.
     """
     if target not in TARGETS:
         raise ValueError(f"target must be one of {', '.join(map(repr, TARGETS))}; got {target!r}")
@@ -55,9 +59,10 @@ def compile(
     if target == "cuda":
         if threads is not None or checkpoint:
             raise ValueError('threads and checkpoint are options of target="cpu"; target="cuda" has neither')
-        return _on_gpu(recurrence, strategy)
-    if strategy != "auto":
-        raise ValueError(f'strategy is an option of target="cuda"; got {strategy!r} for target={target!r}')
+        return _on_gpu(recurrence, strategy, products)
+    for name, value in (("strategy", strategy), ("products", products)):
+        if value != "auto":
+            raise ValueError(f'{name} is an option of target="cuda"; got {value!r} for target={target!r}')
     from rsref_fast.cpu.checkpoint import CheckpointedEngine
     from rsref_fast.cpu.engine import FastEngine
     from rsref_fast.cpu.kernels import Interpreted
@@ -72,13 +77,13 @@ def compile(
     return made(recurrence, Compiled, threads)
 
 
-def _on_gpu(recurrence: Recurrence, strategy: str) -> CudaEngine:
+def _on_gpu(recurrence: Recurrence, strategy: str, products: str) -> CudaEngine:
     if find_spec("numba_cuda") is None:
         raise ImportError('target="cuda" needs numba-cuda: pip install "rsref[fast,cuda]"')
     from rsref_fast.cuda import driver
     from rsref_fast.cuda.engine import CudaEngine
 
-    return CudaEngine(recurrence, driver.current(), strategy)
+    return CudaEngine(recurrence, driver.current(), strategy, products=products)
 
 
 def recurrence_of(rnn: Any) -> Recurrence:

@@ -59,7 +59,7 @@ class _Call:
         self.counts = [len(group) for group in groups]
         self.values = [(v.shape, np.dtype(v.dtype)) for group in groups for v in group]
         self.floats = [dtype.kind == "f" for _, dtype in self.values]
-        self.choice = engine.choice or engine.chosen(special.compiled, special.samples(batch))
+        self.choice = engine.choice or engine.chosen(special.compiled, special.samples(batch), masked)
         graph = engine.recurrence.graph
         likes = [[np.broadcast_to(np.zeros((), v.dtype), v.shape) for v in group] for group in groups]
         like = np.broadcast_to(np.zeros((), bool), (batch, steps)) if masked else None

@@ -234,7 +234,7 @@ class Writer:
         if unit.fused and tensor.op is not None and tensor.op.name not in loops.RULES:
             self._fused(function, unit)
         elif tensor.op is not None and tensor.op.name == "matmul":
-            self._product(function, tensor, add)
+            self._product(function, tensor, section, add)
         elif unit.adds_up:
             *_, element, total = unit.tensors
             source = self._computed(element, unit.tensors)
@@ -248,10 +248,10 @@ class Writer:
         operands = [self._computed(i, members) if i in members else self.layout.views[i] for i in tensor.inputs]
         return Computed(tensor, self.layout.shapes[tensor], operands)
 
-    def _product(self, function: Function, tensor: Tensor, add: bool) -> None:
+    def _product(self, function: Function, tensor: Tensor, section: Section, add: bool) -> None:
         left, right = (self.layout.views[i] for i in tensor.inputs)
         panels = None
-        if products.has_panels(tensor.inputs[1], right):
+        if products.has_panels(right, section):
             key = (right.buffer, right.offset, right.shape, right.strides)
             if key not in self.panels:
                 self.panels[key] = products.panels_of(f"panels{len(self.panels)}", right, self.width)

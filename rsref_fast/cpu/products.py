@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rsref.tensor import Tensor
 from rsref_fast.cpu.text import Function
+from rsref_fast.layout import Section
 from rsref_fast.lengths import Length, Varying, number, text_of, times
 from rsref_fast.views import Buffer, Space, View
 
@@ -134,10 +134,14 @@ def _at(function: Function, view: View, indices: Sequence[str] = ()) -> str:
     return pointer if place == "0" else f"at({pointer}, {place})"
 
 
-def has_panels(right: Tensor, view: View) -> bool:
-    """Whether a right operand is worth packing: weights, of rank 2, whose size is known."""
+def has_panels(right: View, section: Section) -> bool:
+    """Whether a right operand is worth packing: weights, of rank 2, whose size is known.
+
+    For what is computed once a call nothing is packed: it comes before weights are, or reads sums that come after.
+    """
     return (
-        len(view.shape) == 2
-        and view.buffer.space is Space.FIXED
-        and not any(isinstance(n, Varying) for n in view.shape)
+        len(right.shape) == 2
+        and right.buffer.space is Space.FIXED
+        and not any(isinstance(n, Varying) for n in right.shape)
+        and section not in (Section.PREPARE, Section.FINISH)
     )

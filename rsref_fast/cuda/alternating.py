@@ -2,7 +2,7 @@
 
 Between two launches of a stream everything has been written, so nothing meets inside them. A kernel is told which step
 it is (A), or the first step of its block, and the other end of that (B); what else it must know follows from `off`, as
-in the program it is cut from.
+in the program it is cut from. Where a library computes products, each of these is a piece of its own.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from rsref_fast.cpu.text import INDENT
+from rsref_fast.cuda.products import PACKING, products_in
 
 GUARDS = {"if not taped:": "untaped", "if cutting != 0:": "cutting"}
 """Branches that are the same for a whole call; others may be taken where the number of rows changes."""
@@ -19,18 +20,28 @@ GUARDS = {"if not taped:": "untaped", "if cutting != 0:": "cutting"}
 
 @dataclass(frozen=True)
 class Piece:
-    """A kernel of one call. when: "always", or what must be so: "untaped", "cutting", "changing" rows."""
+    """A kernel of some calls. when: "always", or what must be so: "untaped", "cutting", "changing" rows.
+
+    product: whether it is one product, which a library may compute instead.
+    """
 
     entry: str
     when: str
+    product: bool = False
 
 
 @dataclass
 class Pieces:
-    """The launches of a program in their order: before the blocks; of each block, and its steps; after all."""
+    """The launches of a program in their order: before the blocks; of each block, and its steps; after all.
+
+    products: names of functions that are one product, if each is a piece of its own. unpacked: whether the text has an
+    entry `unpacked`: what `prepare` does besides packing weights for our tiles.
+    """
 
     text: str
     backward: bool
+    products: frozenset[str] = frozenset()
+    unpacked: bool = False
     start: list[Piece] = field(default_factory=list)
     before: list[Piece] = field(default_factory=list)
     step: list[Piece] = field(default_factory=list)
@@ -39,14 +50,14 @@ class Pieces:
 
     def launches(
         self, steps: int, block: int, taped: bool, cutting: bool, masked: bool
-    ) -> Iterator[tuple[str, int, int]]:  # fmt: skip
-        """Yield entries with their two numbers. block: steps of a block. masked: whether the rows may change."""
+    ) -> Iterator[tuple[Piece, int, int]]:  # fmt: skip
+        """Yield pieces with their two numbers. block: steps of a block. masked: whether the rows may change."""
         facts = {"always": True, "untaped": not taped, "cutting": cutting}
 
-        def chosen(pieces: Sequence[Piece], a: int, b: int, last: bool = True) -> Iterator[tuple[str, int, int]]:
+        def chosen(pieces: Sequence[Piece], a: int, b: int, last: bool = True) -> Iterator[tuple[Piece, int, int]]:
             for piece in pieces:
                 if facts.get(piece.when, masked or last):
-                    yield piece.entry, a, b
+                    yield piece, a, b
 
         yield from chosen(self.start, 0, 0)
         if self.backward:
@@ -85,57 +96,86 @@ CARRIED = re.compile(r"(last|first|slot|active|k) (=|\+=|-=) ")
 """Assignments that make the program's loops go on, which the host does."""
 
 
-def cut(text: str, backward: bool) -> Pieces:
-    """Return the pieces of a generated program's entry `shard`: calls between which nobody meets are one."""
+def cut(text: str, backward: bool, apart: bool = False) -> Pieces:
+    """Return the pieces of a generated program's entry `shard`: calls between which nobody meets are one.
+
+    apart: but each product is one of its own.
+    """
     start = text.index("@entry\ndef shard(")
     end = text.index("\n\n\n", start)
     body = [line.removeprefix(INDENT) for line in text[start:end].splitlines()[3:]]
-    found = Pieces("", backward)
-    kernels: list[str] = []
-    _walk(found, kernels, [line for line in body if line != "return 0"], [], "start", "always", [])
-    found.text = "\n\n\n".join([text[:start].rstrip(), *kernels]) + "\n"
+    found = Pieces("", backward, products_in(text) if apart else frozenset())
+    walk = _Walk(found)
+    walk.block([line for line in body if line != "return 0"], [], "start", "always", [])
+    parts = [text[:start].rstrip(), *walk.kernels]
+    prepare = _unpacked(text)
+    if prepare:
+        found.unpacked = True
+        parts.append(prepare)
+    found.text = "\n\n\n".join(parts) + "\n"
     return found
 
 
-def _walk(
-    found: Pieces, kernels: list[str], block: Sequence[str], known: list[str], place: str, when: str, guards: list[str]
-) -> None:
-    """Make kernels of a block's calls. known: the assignments before it. guards: the branches around it."""
-    known = list(known)
-    calls: list[str] = []
+def _unpacked(text: str) -> str | None:
+    """Return the entry `prepare` without packing, under the name `unpacked`; None if nothing else is done there."""
+    start = text.index("@entry\ndef prepare(")
+    lines = text[start : text.index("\n\n\n", start)].replace("def prepare(", "def unpacked(").splitlines()
+    lines = [line for line in lines if not PACKING.match(line)]
+    return "\n".join(lines) if any("(" in line and "meet(N)" not in line for line in lines[5:]) else None
 
-    def finish() -> None:
-        if calls:
-            piece = Piece(f"piece_{len(kernels)}", when)
-            levels = LEVELS.get((found.backward, place), [])
-            kernels.append(_kernel(piece.entry, known, levels, guards, calls))
-            lists = {"start": found.start, "block": found.before, "step": found.step, "after": found.after}
-            lists.get(place, found.end).append(piece)
-            calls.clear()
 
-    i = 0
-    while i < len(block):
-        line = block[i]
-        end = i + 1
-        while end < len(block) and block[end].startswith(INDENT):
-            end += 1
-        body = [inner.removeprefix(INDENT) for inner in block[i + 1 : end]]
-        if re.fullmatch(r"\w+\(.*\)", line) and line != "meet(N)":
-            calls.append(line)
-        else:
-            finish()
-        if line.startswith("while k "):
-            _walk(found, kernels, body, [*known, LEVEL], "block", when, guards)
-            place, known = "end", [*known, LEVEL]
-        elif line.startswith("for s in "):
-            _walk(found, kernels, body, known, "step", when, guards)
-            place = "after"
-        elif line.startswith("if "):
-            _walk(found, kernels, body, known, place, GUARDS.get(line, "changing"), [*guards, line])
-        elif re.match(r"\w+ = ", line) and not CARRIED.match(line):
-            known.append(line)
-        i = end
-    finish()
+class _Walk:
+    """Makes kernels of the calls of a program."""
+
+    def __init__(self, found: Pieces):
+        self.found = found
+        self.kernels: list[str] = []
+
+    def block(self, block: Sequence[str], known: list[str], place: str, when: str, guards: list[str]) -> None:
+        """Walk through a block. known: the assignments before it. guards: the branches around it."""
+        known = list(known)
+        calls: list[str] = []
+
+        def finish(product: bool = False) -> None:
+            if calls:
+                piece = Piece(f"piece_{len(self.kernels)}", when, product)
+                levels = LEVELS.get((self.found.backward, place), [])
+                self.kernels.append(_kernel(piece.entry, known, levels, guards, calls))
+                self._of(place).append(piece)
+                calls.clear()
+
+        i = 0
+        while i < len(block):
+            line = block[i]
+            end = i + 1
+            while end < len(block) and block[end].startswith(INDENT):
+                end += 1
+            body = [inner.removeprefix(INDENT) for inner in block[i + 1 : end]]
+            if line.split("(")[0] in self.found.products and not guards:
+                finish()
+                calls.append(line)
+                finish(product=True)
+            elif re.fullmatch(r"\w+\(.*\)", line) and line != "meet(N)":
+                calls.append(line)
+            else:
+                finish()
+            if line.startswith("while k "):
+                self.block(body, [*known, LEVEL], "block", when, guards)
+                place, known = "end", [*known, LEVEL]
+            elif line.startswith("for s in "):
+                self.block(body, known, "step", when, guards)
+                place = "after"
+            elif line.startswith("if "):
+                self.block(body, known, place, GUARDS.get(line, "changing"), [*guards, line])
+            elif re.match(r"\w+ = ", line) and not CARRIED.match(line):
+                known.append(line)
+            i = end
+        finish()
+
+    def _of(self, place: str) -> list[Piece]:
+        found = self.found
+        lists = {"start": found.start, "block": found.before, "step": found.step, "after": found.after}
+        return lists.get(place, found.end)
 
 
 def _kernel(name: str, known: Sequence[str], levels: Sequence[str], guards: Sequence[str], calls: Sequence[str]) -> str:

@@ -5,6 +5,7 @@ The times are reckoned from a program and a few figures of an H100, and serve to
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from rsref_fast.cuda.driver import Limits
@@ -36,43 +37,65 @@ RATE = 0.22e12
 """float32 additions and multiplications a second of one multiprocessor by our tiles, half of what it has: sixteen of
 them take four cycles, and the two reads of four numbers from shared memory that they need take eight."""
 
+LIBRARY_RATE = 0.38e12
+"""float32 additions and multiplications a second of one multiprocessor by cuBLAS: three quarters of an H100's peak."""
+
+LIBRARY_TILE = 64
+"""Rows and columns that cuBLAS is taken to compute on a multiprocessor at a time, of all terms; rows by sixteens."""
+
+LIBRARY_START = 4e-6
+"""Seconds of a product of cuBLAS in which nothing is multiplied: taken to be more than ours, for it is not written for
+matrices that the cache holds."""
+
+ROWS = 2048
+"""Rows for which what is not done step by step is done at once, if a call has as many: enough to fill a GPU."""
+
 
 @dataclass(frozen=True)
 class Choice:
     """strategy: "persistent" or "alternating". team: "grid", or "block" if each has some samples of its own.
 
-    shards: among how many parts the samples are dealt. blocks: of a launch on the whole grid.
+    shards: among how many parts the samples are dealt. blocks: of a launch on the whole grid. products: who computes
+    those of known rows where a product is a launch: "tiles", "cublas", or "auto" for who is reckoned to take less.
     """
 
     strategy: str
     team: str
     shards: int
     blocks: int
+    products: str = "tiles"
 
     def __str__(self) -> str:
         if self.strategy == "alternating":
-            return f"alternating: a launch for each part of a step, {self.blocks} blocks"
+            by = {"tiles": "our tiles", "cublas": "cuBLAS", "auto": "cuBLAS where that takes less"}[self.products]
+            return f"alternating: a launch for each part of a step, {self.blocks} blocks, products by {by}"
         if self.team == "block":
             return f"persistent: {self.shards} blocks, each with samples of its own; no block waits for another"
         return f"persistent: one cooperative launch, {self.blocks} blocks that share each step"
 
 
 def choose(
-    program: Program, mixes: bool, batch: int, limits: Limits, tile: Tile, strategy: str = "auto", at_once: int = 1
-) -> Choice:
+    program: Program, mixes: bool, batch: int, limits: Limits, tile: Tile, strategy: str = "auto", at_once: int = 1,
+    products: str = "tiles",
+) -> Choice:  # fmt: skip
     """Return how a call of some samples is computed: the one that takes least, of those that may be chosen.
 
-    at_once: blocks that a multiprocessor runs at the same time.
+    at_once: blocks that a multiprocessor runs at the same time. products: see `Choice`; only a strategy with a launch
+    for each product can leave it to cuBLAS, so "cublas" leaves no other.
     """
     room = max(1, at_once) * limits.multiprocessors
     choices = []
-    if strategy != "alternating":
+    if strategy != "alternating" and products != "cublas":
         choices.append(Choice("persistent", "grid", 1, room))
         if not mixes:
             choices.append(Choice("persistent", "block", max(1, min(batch, limits.multiprocessors)), room))
     if strategy != "persistent":
-        choices.append(Choice("alternating", "grid", 1, room))
-    return min(choices, key=lambda choice: step_seconds(program, batch, choice, tile))
+        choices.append(Choice("alternating", "grid", 1, room, products))
+
+    def seconds(choice: Choice) -> float:
+        return step_seconds(program, batch, choice, tile) + outside_seconds(program, batch, choice, tile)
+
+    return min(choices, key=seconds)
 
 
 def step_seconds(program: Program, batch: int, choice: Choice, tile: Tile) -> float:
@@ -82,24 +105,61 @@ def step_seconds(program: Program, batch: int, choice: Choice, tile: Tile) -> fl
         return max(_products(program, rows, 1, tile), loop_flops(program) * rows / RATE)
     waiting = LAUNCH if choice.strategy == "alternating" else MEETING
     units = len(program.units[Section.LOOP])
-    working = max(_products(program, batch, choice.blocks, tile), loop_flops(program) * batch / (RATE * choice.blocks))
+    working = _products(program, batch, choice.blocks, tile, choice.products)
+    if choice.products == "tiles":
+        working = max(working, loop_flops(program) * batch / (RATE * choice.blocks))
     return working + units * waiting
 
 
-def _products(program: Program, rows: int, blocks: int, tile: Tile) -> float:
-    """Return about how long a block fetches operands of products in a step, one tile after the other."""
+def outside_seconds(program: Program, batch: int, choice: Choice, tile: Tile) -> float:
+    """Return about a step's share of the products that are computed for many steps at once."""
+    alone = choice.team == "block"
+    samples, blocks = (-(-batch // choice.shards), 1) if alone else (batch, choice.blocks)
+    rows = max(samples, ROWS)
+    outside = (Section.BEFORE, Section.AFTER)
+    return _products(program, rows, blocks, tile, choice.products, outside) * samples / max(1, rows)
+
+
+def _products(
+    program: Program, rows: int, blocks: int, tile: Tile, products: str = "tiles",
+    sections: Collection[Section] = (Section.LOOP,),
+) -> float:  # fmt: skip
+    """Return about how long the products of some sections take for some rows."""
     layout, total = program.layout, 0.0
     for tensor, section in layout.section.items():
-        if section is Section.LOOP and tensor.op is not None and tensor.op.name == "matmul":
+        if section in sections and tensor.op is not None and tensor.op.name == "matmul":
             lengths = [max(1, sized(n, rows)) for n in layout.shapes[tensor]]
             down = 1
             for length in lengths[:-1]:
                 down *= length
-            tiles = -(-down // tile.rows) * -(-lengths[-1] // tile.columns)
-            depth = sized(layout.shapes[tensor.inputs[0]][-1], rows)
-            stages, last = divmod(max(0, depth - 1), tile.depth)
-            total += -(-tiles // blocks) * (START + stages * STAGE + (last + 1) * TERM)
+            sizes = down, lengths[-1], sized(layout.shapes[tensor.inputs[0]][-1], rows)
+            ours, theirs = tile_seconds(sizes, blocks, tile), library_seconds(sizes, blocks)
+            total += {"tiles": ours, "cublas": theirs, "auto": min(ours, theirs)}[products]
     return total
+
+
+def tile_seconds(sizes: tuple[int, int, int], blocks: int, tile: Tile) -> float:
+    """Return about how long a block fetches operands of a product by our tiles, one after the other.
+
+    sizes: rows, columns, terms.
+    """
+    rows, columns, depth = sizes
+    tiles = -(-rows // tile.rows) * -(-columns // tile.columns)
+    stages, last = divmod(max(0, depth - 1), tile.depth)
+    return -(-tiles // blocks) * (START + stages * STAGE + (last + 1) * TERM)
+
+
+def library_seconds(sizes: tuple[int, int, int], multiprocessors: int) -> float:
+    """Return about how long cuBLAS takes for a product. sizes: rows, columns, terms."""
+    rows, columns, depth = sizes
+    tiles = -(-rows // LIBRARY_TILE) * -(-columns // LIBRARY_TILE)
+    high = min(LIBRARY_TILE, -(-rows // 16) * 16)
+    return LIBRARY_START + -(-tiles // multiprocessors) * 2 * high * LIBRARY_TILE * depth / LIBRARY_RATE
+
+
+def pays(sizes: tuple[int, int, int], blocks: int, tile: Tile) -> bool:
+    """Return whether cuBLAS is reckoned to take less for a product than our tiles. sizes: rows, columns, terms."""
+    return library_seconds(sizes, blocks) < tile_seconds(sizes, blocks, tile)
 
 
 def loop_flops(program: Program) -> int:

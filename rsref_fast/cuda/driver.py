@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import threading
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
@@ -17,6 +19,8 @@ from typing import Any
 import numpy as np
 
 from rsref_fast.cuda.arrays import CUDA, LEGACY
+from rsref_fast.cuda.library import Library
+from rsref_fast.cuda.library import find as find_library
 
 Array = np.ndarray
 
@@ -75,11 +79,15 @@ class Constant:
 class Device:
     """The GPU of the current context, or, without one, of the first device's primary context.
 
-    api: a module with the driver's functions. Errors: ImportError if there is no driver or no GPU.
+    api: a module with the driver's functions. find: returns that with cuBLAS's.
+    Errors: ImportError if there is no driver or no GPU.
     """
 
-    def __init__(self, api: Any):
+    def __init__(self, api: Any, find: Callable[[], Any] = find_library):
         self.api = api
+        self._find = find
+        self._library: Library | None = None
+        self._finding = threading.Lock()
         try:
             self.call("cuInit", 0)
             self.context = self.call("cuCtxGetCurrent")
@@ -127,6 +135,14 @@ class Device:
     def limits(self) -> Limits:
         return Limits(**{ours: self.attribute(theirs) for ours, theirs in ATTRIBUTES.items()})
 
+    @property
+    def library(self) -> Library:
+        """cuBLAS on this device, loaded now. Errors: ImportError of one sentence if it is not there."""
+        with self._finding:
+            if self._library is None:
+                self._library = Library(self, self._find())
+            return self._library
+
     def load(self, image: bytes, name: str) -> Any:
         """Return a function of a compiled module."""
         module = self.call("cuModuleLoadData", image)
@@ -150,15 +166,22 @@ class Device:
         else:
             self.call("cuLaunchKernel", function, *shape, values, 0)
 
-    def record(self, launch: Callable[[int], None]) -> Any:
-        """Return a graph of the launches that a function makes on the stream that it is given."""
+    def record(
+        self, launch: Callable[[int], None], around: Callable[[int], AbstractContextManager[Any]] = nullcontext
+    ) -> Any:
+        """Return a graph of the launches that a function makes on the stream that it is given.
+
+        around: what is entered, with the stream, before anything is recorded, and left afterwards.
+        """
         stream = self.call("cuStreamCreate", NONBLOCKING)
         try:
-            self.call("cuStreamBeginCapture", stream, self.api.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL)
-            try:
-                launch(int(stream))
-            finally:
-                graph = self.call("cuStreamEndCapture", stream)
+            mode = self.api.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+            with around(int(stream)):
+                self.call("cuStreamBeginCapture", stream, mode)
+                try:
+                    launch(int(stream))
+                finally:
+                    graph = self.call("cuStreamEndCapture", stream)
             made = self.call("cuGraphInstantiate", graph, 0)
             self.call("cuGraphDestroy", graph)
         finally:

@@ -22,15 +22,17 @@ from rsref_fast.cpu.emit import Source
 from rsref_fast.cpu.plan import Plan
 from rsref_fast.cpu.specialised import Specialised
 from rsref_fast.cuda.arrays import DeviceArray, device_array
-from rsref_fast.cuda.choice import STRATEGIES, Choice, choose
+from rsref_fast.cuda.choice import Choice, choose
 from rsref_fast.cuda.driver import Device
 from rsref_fast.cuda.graphs import Graphs
 from rsref_fast.cuda.inspection import BATCHES, built
 from rsref_fast.cuda.kernels import Helpers, on
 from rsref_fast.cuda.masks import Rows
+from rsref_fast.cuda.options import check_library, check_options, lacking
 from rsref_fast.cuda.parted import PartedEngine, PartedTape
 from rsref_fast.cuda.passes import Groups, Tape, backward_pass, begin, forward_pass, leaves_of
 from rsref_fast.cuda.script import Script
+from rsref_fast.cuda.shares import lines
 from rsref_fast.cuda.stepwise import StepTape, step_by_step, steps_back
 from rsref_fast.cuda.tile import USUAL, Tile
 from rsref_fast.explain import explain
@@ -55,8 +57,10 @@ class CudaEngine:
     """Runs a recurrence on a GPU; see `rsref.engine.Engine`, with device arrays in place of NumPy's.
 
     device: where. strategy: "persistent" (the whole sequence in one launch), "alternating" (a launch for each unit of
-    each step), or "auto" for what suits the sizes. allocate: what gives memory (bytes, stream), an object with an
-    `address`, which is held as long as it is needed; None for the driver's own pool.
+    each step), or "auto" for what suits the sizes. products: who computes matrix products that are launches of their
+    own: "cublas", which leaves only "alternating", "tiles", or "auto" for who is reckoned to take less.
+    allocate: what gives memory (bytes, stream), an object with an `address`, which is held as long as it is needed;
+    None for the driver's own pool.
     An index that is out of range is found out by `check_indices`, which waits; until then the first entry is used.
     Threads may call it at once: what they ask for is put into their streams one call after the other.
     """
@@ -64,14 +68,16 @@ class CudaEngine:
     on_device = True
 
     def __init__(
-        self, recurrence: Recurrence, device: Device, strategy: str = "auto", tile: Tile = USUAL, **sizes: int
-    ):
-        if strategy not in STRATEGIES:
-            raise ValueError(f"strategy must be one of {', '.join(map(repr, STRATEGIES))}; got {strategy!r}")
+        self, recurrence: Recurrence, device: Device, strategy: str = "auto", tile: Tile = USUAL,
+        products: str = "auto", **sizes: int,
+    ):  # fmt: skip
+        check_options(strategy, products)
+        check_library(device, products)
         self.recurrence = recurrence
         self.device = device
         self.strategy = strategy
         self.tile = tile
+        self.products = products
         self.kernels = on(device, tile, **sizes)
         self.allocate: Callable[[int, int], Any] = device.allocate
         self.reference = ReferenceEngine(recurrence)
@@ -106,14 +112,14 @@ class CudaEngine:
         if parts is None:
             return None
         first, step = (
-            CudaEngine(own, self.device, self.strategy, self.tile)
+            CudaEngine(own, self.device, self.strategy, self.tile, self.products)
             for own in (Recurrence(parts.first), replace(self.recurrence, graph=parts.step))
         )
         return PartedEngine(parts, first, step)
 
     def one_step(self) -> CudaEngine:
         """Return an engine for single steps of the same recurrence, with the same compiled code."""
-        one = CudaEngine(Recurrence(self.recurrence.graph), self.device, self.strategy, self.tile)
+        one = CudaEngine(Recurrence(self.recurrence.graph), self.device, self.strategy, self.tile, self.products)
         one._special = self._special
         self._lend(one)
         return one
@@ -121,6 +127,7 @@ class CudaEngine:
     def _lend(self, other: CudaEngine) -> None:
         """Let another engine have what is this one's, but for what is compiled."""
         other.kernels, other.strategy, other.choice = self.kernels, self.strategy, self.choice
+        other.products = self.products
         other.allocate, other.graphs, other._lock = self.allocate, self.graphs, self._lock
         other._helpers, other._unchecked = self._helpers, self._unchecked
 
@@ -134,9 +141,11 @@ class CudaEngine:
             if self.picks:
                 graph = as_one_sample(graph, dict(zip(_leaves(graph), shapes)))
                 batch, shapes = shapes[0][0], [(1, *shape) for shape in shapes]
-            compiled = build(graph, dict(zip(_leaves(graph), shapes)))
-            self._special[key] = Specialised(compiled, dtype, self.kernels, self.kernels.panel_width(dtype), batch)
+            self._special[key] = self.special_of(build(graph, dict(zip(_leaves(graph), shapes))), dtype, batch)
         return self._special[key]
+
+    def special_of(self, compiled: Compiled, dtype: np.dtype[Any], batch: int | None = None) -> Specialised:
+        return Specialised(compiled, dtype, self.kernels, self.kernels.panel_width(dtype), batch)
 
     def helpers(self, dtype: np.dtype[Any]) -> Helpers:
         if dtype.name not in self._helpers:
@@ -165,13 +174,20 @@ class CudaEngine:
         """
         texts = []
         for title, engine in self._known():
-            found = [(s.dtype, s.compiled, BATCHES if s.batch is None else [s.batch]) for s in engine._special.values()]
-            for dtype, compiled, batches in found or [(np.dtype(np.float32), built(engine.recurrence), BATCHES)]:
-                texts.append("\n".join([
-                    f"{title}{dtype.name}, {self.device.limits.multiprocessors} multiprocessors",
-                    explain(compiled, dtype.itemsize),
-                    *(f"a batch of {n}: {self.chosen(compiled, 1 if self.picks else n)}" for n in batches),
-                ]))  # fmt: skip
+            special = [*engine._special.values()] or [engine.special_of(built(engine.recurrence), np.dtype(np.float32))]
+            for one in special:
+                sources = {"forward": one.forward.text, "backward": one.backward.text}
+                found = [f"{title}{one.dtype.name}, {self.device.limits.multiprocessors} multiprocessors"]
+                found.append(explain(one.compiled, one.dtype.itemsize))
+                if self.products == "auto" and self.strategy != "persistent" and self.lacking:
+                    found.append(f"products: our tiles, for {self.lacking}")
+                for n in BATCHES if one.batch is None else [one.batch]:
+                    samples = one.samples(n)
+                    choice = self.chosen(one.compiled, samples)
+                    found.append(f"a batch of {n}: {choice}")
+                    rows = one.block_rows(one.forward, samples)
+                    found += lines(sources, samples, choice, self.tile, one.compiled.mixes, rows)
+                texts.append("\n".join(found))
         return "\n\n".join(texts)
 
     @property
@@ -234,7 +250,7 @@ class CudaEngine:
         special = self.specialised(shapes, dtype)
         script = Script()
         rows = Rows(self, script, special, stream)
-        choice = self.choice or self.chosen(special.compiled, special.samples(batch))
+        choice = self.choice or self.chosen(special.compiled, special.samples(batch), own_mask is not None)
         outputs = [rows.new((batch, length, *s[1:]), special.dtype_of(kind)) for s, kind in specs]
         if own_mask is not None and special.compiled.mixes:
             return self._mixed(rows, given, own_mask, outputs, taped)
@@ -273,9 +289,19 @@ class CudaEngine:
             [_as_bools(s, t.dtype) for s, t in zip(states, graph.states)],
         )
 
-    def chosen(self, compiled: Compiled, batch: int) -> Choice:
-        """Return how calls of some samples are spread over the device."""
-        return choose(compiled.forward, compiled.mixes, batch, self.device.limits, self.tile, self.strategy)
+    def chosen(self, compiled: Compiled, batch: int, masked: bool = False) -> Choice:
+        """Return how calls of some samples are spread over the device. masked: whether a mask says of how many rows."""
+        strategy = "alternating" if self.products == "cublas" else self.strategy
+        about = (compiled.forward, compiled.mixes, batch, self.device.limits, self.tile, strategy)
+        choice = choose(*about, products="tiles" if masked else self.products)
+        if choice.products != "tiles" and self.lacking:
+            return choose(*about)
+        return choice
+
+    @cached_property
+    def lacking(self) -> str:
+        """Why cuBLAS is not there; nothing if it is. It is loaded where it would be used, not before."""
+        return lacking(self.device)
 
     # --- backward -------------------------------------------------------------------------------------------------
 

@@ -65,7 +65,16 @@ def pack(P, N, Q):
                 cut[row + i] = U(1) if quotient(t, truncate) != before else U(0)
             if s == time:
                 last = quotient(times[b * time + found[b] - 1], truncate) if found[b] > 0 else 0
-                cut_end[first + i] = U(1) if last != quotient(time - 1, truncate) else U(0)
+                cut_end[first + i] = U(1) if last != quotient(max(time, 1) - 1, truncate) else U(0)
+    return 0
+'''
+
+POINTERS = '''
+@entry
+def pointers(P, N, Q, A, B):
+    """Q: for each of A pointers a slot of P and the bytes behind it; then the pointers themselves."""
+    for e in range(rank_of(N), A, size_of(N)):
+        Q[2 * A + e] = P[Q[2 * e]] + Q[2 * e + 1]
     return 0
 '''
 

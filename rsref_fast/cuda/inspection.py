@@ -12,8 +12,10 @@ import numpy as np
 from rsref.recurrence import Recurrence
 from rsref.tensor import Tensor
 from rsref_fast.cpu.programs import backward_source, forward_source
-from rsref_fast.cuda.choice import Choice, choose
+from rsref_fast.cuda.choice import ROWS, Choice, choose
 from rsref_fast.cuda.driver import Limits
+from rsref_fast.cuda.options import check_options
+from rsref_fast.cuda.shares import lines
 from rsref_fast.cuda.target import CUDA
 from rsref_fast.cuda.tile import USUAL, Tile
 from rsref_fast.explain import explain
@@ -61,7 +63,10 @@ class KernelFacts:
 
 @dataclass(frozen=True)
 class Inspection:
-    """A compiled step on an architecture; as text with `str`. batch: the only one, if samples are picked by number."""
+    """A compiled step on an architecture; as text with `str`. batch: the only one, if samples are picked by number.
+
+    products: who computes those that are launches of their own; see `Choice`.
+    """
 
     compiled: Compiled
     arch: str
@@ -70,6 +75,7 @@ class Inspection:
     kernels: list[KernelFacts]
     sources: dict[str, str]
     batch: int | None = None
+    products: str = "auto"
 
     @property
     def limits(self) -> Limits:
@@ -80,7 +86,8 @@ class Inspection:
         samples = 1 if self.batch is not None else batch
         at_once = min((k.blocks for k in self.kernels if k.entry == "shard" and k.team == "grid"), default=1)
         return choose(
-            self.compiled.forward, self.compiled.mixes, samples, self.limits, self.tile, strategy, at_once
+            self.compiled.forward, self.compiled.mixes, samples, self.limits, self.tile, strategy, at_once,
+            self.products,
         )  # fmt: skip
 
     def __str__(self) -> str:
@@ -91,7 +98,10 @@ class Inspection:
         yield explain(self.compiled, self.dtype.itemsize)
         yield f"blocks of {self.tile.threads} threads; products in tiles of {self.tile.rows} x {self.tile.columns}"
         for batch in BATCHES if self.batch is None else [self.batch]:
-            yield f"a batch of {batch}: {self.choice(batch)}"
+            choice = self.choice(batch)
+            yield f"a batch of {batch}: {choice}"
+            samples, rows = (batch, ROWS) if self.batch is None else (1, ROWS // self.batch)
+            yield from lines(self.sources, samples, choice, self.tile, self.compiled.mixes, max(1, rows))
         for k in self.kernels:
             yield (
                 f"{k.program} {k.entry} ({k.team}): {k.registers} registers, {k.shared:,} bytes shared, "
@@ -102,21 +112,23 @@ class Inspection:
 
 def inspect(
     rnn: Any, arch: str = "sm_90", dtype: Any = np.float32, programs: Iterable[str] = PROGRAMS, tile: Tile = USUAL,
-    entries: Iterable[str] = ENTRIES, batch: int | None = None,
+    entries: Iterable[str] = ENTRIES, batch: int | None = None, products: str = "auto",
 ) -> Inspection:  # fmt: skip
     """Compile a step for an architecture, with no GPU and no driver, and return what became of it.
 
     rnn: a `Recurrence`, a built recurrent layer or cell, all of whose inner lengths are known. arch: one of
     `ARCHITECTURES`. programs, entries: which of them are compiled. batch: for which size of it, if the step picks
-    samples by their number.
-    Errors: ValueError for an unknown architecture, program or entry, or a step that leaves lengths open; ImportError
-    without numba-cuda; NotImplementedError, naming it, for what cannot be compiled.
+    samples by their number. products: who computes those that are launches of their own: "cublas", "tiles", or "auto"
+    for who is reckoned to take less, if cuBLAS is there.
+    Errors: ValueError for an unknown architecture, program, entry or products, or a step that leaves lengths open;
+    ImportError without numba-cuda; NotImplementedError, naming it, for what cannot be compiled.
     """
     from rsref_fast.api import recurrence_of
 
     if arch not in ARCHITECTURES:
         raise ValueError(f"arch must be one of {', '.join(map(repr, ARCHITECTURES))}; got {arch!r}")
     programs, entries = _some("programs", programs, PROGRAMS), _some("entries", entries, ENTRIES)
+    check_options("auto", products)
     recurrence = recurrence_of(rnn)
     dtype = np.dtype(dtype)
     batch = batch if picks_samples(recurrence.graph) else None
@@ -135,7 +147,7 @@ def inspect(
                 continue
             for team in ("grid", "block") if entry == "shard" and not compiled.mixes else ("grid",):
                 facts.append(_facts(program, source.text, entry, team, dtype, tile, arch))
-    return Inspection(compiled, arch, dtype, tile, facts, texts, batch)
+    return Inspection(compiled, arch, dtype, tile, facts, texts, batch, products)
 
 
 def _some(name: str, given: Iterable[str], known: tuple[str, ...]) -> tuple[str, ...]:

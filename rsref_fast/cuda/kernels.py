@@ -11,13 +11,12 @@ from rsref_fast.cpu.emit import Source, Target
 from rsref_fast.cpu.kernels import Kernels
 from rsref_fast.cuda import helpers, images
 from rsref_fast.cuda.alternating import Pieces, cut
+from rsref_fast.cuda.choice import ROWS
 from rsref_fast.cuda.driver import Device
+from rsref_fast.cuda.products import Finder
 from rsref_fast.cuda.script import Loaded
 from rsref_fast.cuda.target import CUDA
 from rsref_fast.cuda.tile import USUAL, Tile
-
-ROWS = 2048
-"""Rows for which sequences are projected at once: enough to fill a GPU with tiles."""
 
 POINTERS = {"float": "floats", "int": "ints", "bool": "bytes_"}
 
@@ -49,10 +48,21 @@ class DeviceKernels(Kernels):
         """The program cut into launches."""
         return cut(self.source.text, self.source.backward)
 
-    def piece(self, name: str) -> Loaded:
-        if (name, "piece") not in self._loaded:
-            self._loaded[name, "piece"] = load(self.device, self.pieces.text, name, self.dtype, self.tile)
-        return self._loaded[name, "piece"]
+    @cached_property
+    def apart(self) -> Pieces:
+        """The program cut into launches, of which each product is one."""
+        return cut(self.source.text, self.source.backward, apart=True)
+
+    @cached_property
+    def finder(self) -> Finder:
+        return Finder(self.apart.text)
+
+    def piece(self, pieces: Pieces, name: str) -> Loaded:
+        """Return a piece's kernel, or another entry of its text."""
+        key = name, "apart" if pieces is self.apart else "piece"
+        if key not in self._loaded:
+            self._loaded[key] = load(self.device, pieces.text, name, self.dtype, self.tile)
+        return self._loaded[key]
 
 
 def on(device: Device, tile: Tile = USUAL, rows: int = ROWS) -> type[DeviceKernels]:
@@ -81,6 +91,10 @@ class Helpers:
 
     def packing(self, name: str) -> Loaded:
         return self._entry(helpers.PACK, name)
+
+    def pointing(self) -> Loaded:
+        """Return the kernel that makes the library's pointers of the words of a graph."""
+        return self._entry(helpers.POINTERS, "pointers")
 
     def rows(self, name: str, kind: str) -> Loaded:
         """Return a kernel on rows of a kind of numbers: reorder, restore, clear, hold or collect."""

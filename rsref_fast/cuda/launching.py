@@ -11,6 +11,7 @@ from rsref_fast.cpu.plan import Place, Plan
 from rsref_fast.cuda.driver import Constant, Device
 from rsref_fast.cuda.graphs import Graph
 from rsref_fast.cuda.script import Script
+from rsref_fast.cuda.shares import calls_of
 from rsref_fast.cuda.words import CUTTING, NUMBERS
 
 if TYPE_CHECKING:
@@ -46,10 +47,15 @@ def put(engine: CudaEngine, script: Script, plan: Plan, arrays: list[int], tape:
         for i in range(len(plan.shards)):
             script.words[table + i * slots : table + i * slots + FIRST_SLOT] = packed.slots(i)
     kernels: Any = plan.kernels
-    if plan.prepares:
-        script.launch(kernels.entry("prepare"), choice.blocks, table, number, slots)
+    graph = None
     if choice.strategy == "alternating":
-        _alternate(engine, script, plan, (table, number, slots), tape)
+        graph = _graph(engine, script, plan, (table, number, slots), tape)
+    if plan.prepares and (graph is None or graph.packed):
+        script.launch(kernels.entry("prepare"), choice.blocks, table, number, slots)
+    elif plan.prepares and kernels.apart.unpacked:
+        script.launch(kernels.piece(kernels.apart, "unpacked"), choice.blocks, table, number, slots)
+    if graph is not None:
+        _run(engine, script, graph, (table, number, slots))
     else:
         blocks = len(plan.shards) if choice.team == "block" else choice.blocks
         script.launch(kernels.entry("shard", choice.team), blocks, table, number, slots)
@@ -61,19 +67,29 @@ def put(engine: CudaEngine, script: Script, plan: Plan, arrays: list[int], tape:
         script.note(number, len(plan.shards))
 
 
-def _alternate(engine: CudaEngine, script: Script, plan: Plan, places: tuple[int, int, int], tape: Tape) -> None:
-    """Put the launches of a program's pieces into a script, as a graph."""
+def _graph(engine: CudaEngine, script: Script, plan: Plan, places: tuple[int, int, int], tape: Tape) -> Graph:
+    """Return the launches of a program's pieces, recorded when they are first needed.
+
+    places: of P and N in the script, and how many words P has.
+    """
     kernels: Any = plan.kernels
-    (shard, _), (table, number, slots) = plan.shards[0], places
-    cutting, masked = bool(script.words[number + CUTTING]), tape.packed is not None
-    block = max(1, max(plan.limit, shard.count) // max(1, shard.count))
+    (_, number, slots), choice, masked = places, tape.choice, tape.packed is not None
 
     def make() -> Graph:
-        calls = kernels.pieces.launches(shard.steps, block, plan.taped, cutting, masked)
-        launches = [(kernels.piece(name), tape.choice.blocks, a, b) for name, a, b in calls]
-        return Graph(engine.device, launches, plan, slots, NUMBERS, tape.stream)
+        own = script.words[number : number + NUMBERS]
+        calls, packed = calls_of(kernels, plan, choice, own, masked)
+        products = any(call.product is not None for call in calls)
+        pointing = engine.helpers(kernels.dtype).pointing() if products else None
+        return Graph(
+            engine.device, calls, plan, slots, NUMBERS, tape.stream, kernels.dtype, pointing, packed
+        )  # fmt: skip
 
-    graph = engine.graphs.get((id(plan), masked, tape.stream), make)
+    return engine.graphs.get((id(plan), masked, tape.stream, choice), make)
+
+
+def _run(engine: CudaEngine, script: Script, graph: Graph, places: tuple[int, int, int]) -> None:
+    """Put the launches of a graph into a script."""
+    table, number, slots = places
     words = np.array([*script.words[table : table + slots], *script.words[number : number + NUMBERS]], np.int64)
     script.add(lambda device, stream: graph.run(words, stream))
     if engine.gathers:

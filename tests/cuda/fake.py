@@ -13,7 +13,10 @@ from rsref_fast.cuda import build, images
 from rsref_fast.cuda.driver import Device
 from tests.cuda.emulator import POISON, Kernel
 
-MARGIN, MARK = 64, 0xA5
+MARGIN, MARK, ALIGNED = 64, 0xA5, 256
+CAPTURING = 77
+"""The one stream that is ever made: launches into it are recorded."""
+
 ATTRIBUTES = {
     "MULTIPROCESSOR_COUNT": 2,
     "MAX_THREADS_PER_MULTIPROCESSOR": 2048,
@@ -102,7 +105,7 @@ class Driver:
     def cuLaunchKernel(self, kernel, x, y, z, threads, ty, tz, shared, stream, values, extra):
         assert (y, z, ty, tz, shared, extra) == (1, 1, 1, 1, 0, 0)
         assert not kernel.meets, "threads of a grid meet in a kernel that was not launched for it"
-        if stream == 77:
+        if stream == CAPTURING:
             self.recording.append((kernel, x, threads, values))
             return (0,)
         return self._launch(kernel, x, threads, values)
@@ -122,7 +125,7 @@ class Driver:
     CUstreamCaptureMode = SimpleNamespace(CU_STREAM_CAPTURE_MODE_THREAD_LOCAL=1)
 
     def cuStreamCreate(self, flags):
-        return 0, 77
+        return 0, CAPTURING
 
     def cuStreamBeginCapture(self, stream, mode):
         self.recording = []
@@ -146,13 +149,17 @@ class Driver:
         return (0,)
 
     def cuGraphLaunch(self, graph, stream):
-        for arguments in graph:
-            self._launch(*arguments)
+        for node in graph:
+            if callable(node):  # a library's
+                node()
+                self._check()
+            else:
+                self._launch(*node)
         return (0,)
 
     def cuMemAllocAsync(self, size, stream):
-        whole = np.full(size + 2 * MARGIN + 64, POISON, np.uint8)
-        start = MARGIN + -(whole.ctypes.data + MARGIN) % 64
+        whole = np.full(size + 2 * MARGIN + ALIGNED, POISON, np.uint8)
+        start = MARGIN + -(whole.ctypes.data + MARGIN) % ALIGNED
         whole[start - MARGIN : start] = MARK
         whole[start + size : start + size + MARGIN] = MARK
         address = whole.ctypes.data + start
@@ -232,7 +239,13 @@ def back(device, array):
     return found
 
 
-def new_device():
-    device = Device(Driver())
+def no_library():
+    raise ImportError("cuBLAS is not there")
+
+
+def new_device(blas=None):
+    """Return a device. blas: makes its cuBLAS, of the driver; None for a device without one."""
+    driver = Driver()
+    device = Device(driver, no_library if blas is None else lambda: blas(driver))
     device.dlpack_kind = 1
     return device

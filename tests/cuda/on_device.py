@@ -1,4 +1,7 @@
-"""The engine for device arrays, as tests call it: NumPy's arrays go there and back around each call."""
+"""The engine for device arrays, as tests call it: NumPy's arrays go there and back around each call.
+
+On a fake device, or on a GPU (`tests/cuda/gpu`).
+"""
 
 from rsref.engine import Gradients
 from rsref_fast.cuda.engine import CudaEngine
@@ -7,11 +10,14 @@ from tests.cuda.kernels import TILE
 
 
 class ThereAndBack:
-    """A `CudaEngine` on a fake device, with the arguments and answers of `rsref.engine.Engine`."""
+    """A `CudaEngine` with the arguments and answers of `rsref.engine.Engine`, NumPy's arrays.
+
+    options: the engine's; without them tiles and blocks of rows are small.
+    """
 
     def __init__(self, recurrence, device, **options):
         self.device = device
-        self.engine = CudaEngine(recurrence, device, tile=TILE, rows=8, **options)
+        self.engine = CudaEngine(recurrence, device, **{"tile": TILE, "rows": 8, **options})
 
     def _there(self, arrays):
         return [None if a is None else OnDevice(self.device, a) for a in arrays]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import rsref_fast
-from rsref import Input, RecurrentModel, ops
+from rsref import Input, Parameter, RecurrentModel, ops
 from rsref.ops.base import REGISTRY, Op, apply, register
 from rsref.testing.arguments import random_arguments
 from rsref_fast.cpu.splitting import Split
@@ -20,6 +20,18 @@ MASK = np.array([[1, 1, 0, 1], [0, 1, 1, 0], [0, 0, 0, 0]], bool)
 def test_values_and_gradients(name, mask):
     own = recurrence(name)
     for shards, team in ((1, 1), (2, 1), (1, 2), (2, 3)):
+        check(own, random_arguments(own, batch=3, steps=4, mask=mask), split=Split(shards, team))
+
+
+@pytest.mark.parametrize("mask", [None, MASK], ids=["whole", "masked"])
+def test_products_of_parameters(mask):
+    """Weights that are themselves a product, which is computed once a call, and whose gradient is one of sums."""
+    rng = np.random.default_rng(0)
+    a, b = (Parameter(name, rng.normal(size=shape)) for name, shape in (("a", (3, 5)), ("b", (5, 3))))
+    x, h = Input((3,)), Input((3,))
+    new = ops.tanh(x @ (a.tensor @ b.tensor) + h @ (a.tensor @ b.tensor))
+    own = RecurrentModel(x, new, h, new).recurrence
+    for shards, team in ((1, 1), (2, 3)):
         check(own, random_arguments(own, batch=3, steps=4, mask=mask), split=Split(shards, team))
 
 

@@ -73,6 +73,12 @@ def test_sizes(device, batch, steps):
     check(own, random_arguments(own, batch=batch, steps=steps), dtype=np.float32, engine=ThereAndBack(own, device))
 
 
+def test_a_mask_of_no_steps_cuts_nothing(device):
+    own = recurrence_of("LSTMCell")
+    arguments = random_arguments(own, batch=3, steps=0, mask=np.ones((3, 0), bool))
+    check(own, arguments, dtype=np.float32, engine=ThereAndBack(own, device), inference=False)
+
+
 def test_arrays_of_other_types_and_strides(device):
     """float64 parameters make everything float64; 32-bit integers and transposed arrays are read as they are."""
     x, h = rsref.Input((3,)), rsref.Input((3,))

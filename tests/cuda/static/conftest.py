@@ -11,6 +11,8 @@ VARIABLE = "LLVMLITE_ENABLE_IR_LAYER_TYPED_POINTERS"
 if os.environ.get(VARIABLE) == "0" or find_spec("numba_cuda") is None:
     collect_ignore_glob = ["test_*.py"]
 else:
+    collect_ignore = [] if find_spec("nvmath") else ["test_bindings.py"]
+
     from numba.cuda import types
     from numba.cuda.typing.context import BaseContext
 

@@ -69,6 +69,17 @@ def test_a_step_has_as_few_meetings_as_it_needs():
     assert loop.split("if active < n:")[1].count("meet(N)") == 3  # one of them where samples begin
 
 
+def test_who_computes_products_is_told():
+    """Whether or not cuBLAS is here: what is inspected need not be."""
+    own = recurrence_of("LSTMCell", 1024, 1024)
+    every = inspect(own, entries=(), products="cublas")
+    assert str(every).count("step by step, rows x columns x terms 16 x 4,096 x 1,024: cuBLAS") == 2  # with and without
+    some = str(inspect(own, entries=(), programs=["forward"]))
+    assert "forward, step by step, rows x columns x terms 16 x 4,096 x 1,024: our tiles" in some
+    assert "forward, hoisted, rows x columns x terms 2,048 x 4,096 x 1,024: cuBLAS" in some
+    assert "cuBLAS" not in str(inspect(own, entries=(), products="tiles"))
+
+
 def test_occupancy():
     h100 = ARCHITECTURES["sm_90"]
     assert occupancy(h100, 256, 64, 0) == 4
@@ -83,6 +94,8 @@ def test_errors():
         inspect(recurrence_of("LSTMCell"), "sm_35")
     with pytest.raises(ValueError, match="programs must be some of 'forward'"):
         inspect(recurrence_of("LSTMCell"), programs=["forwards"])
+    with pytest.raises(ValueError, match="products must be one of 'auto'"):
+        inspect(recurrence_of("LSTMCell"), products="mkl")
     with pytest.raises(ValueError, match="not built"):
         inspect(cells.LSTMCell(3))
     with pytest.raises(ValueError, match="threads and checkpoint"):

@@ -1,0 +1,58 @@
+"""On a GPU itself: every strategy, products by our tiles and, where it is installed, by cuBLAS, against the oracle."""
+
+import numpy as np
+import pytest
+
+from rsref.testing.arguments import random_arguments
+from rsref_fast.cuda import driver
+from rsref_fast.cuda.options import lacking
+from rsref_fast.cuda.tile import USUAL
+from tests.cuda.on_device import ThereAndBack
+from tests.cuda.steps import MASK, recurrence_of
+from tests.fast.agreement import check
+
+DEVICE = driver.current()
+WAYS = {
+    "persistent": {"strategy": "persistent"},
+    "tiles": {"strategy": "alternating", "products": "tiles"},
+    **({} if lacking(DEVICE) else {"cublas": {"products": "cublas"}}),
+}
+CELLS = ["LSTMCell", "GRUCell", "RHNCell", "LayerNormLSTMCell", "AttentionDecoderCell"]
+
+
+def engine_of(own, way):
+    return ThereAndBack(own, DEVICE, tile=USUAL, rows=64, **WAYS[way])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", CELLS)
+def test_against_the_oracle(name, way, dtype):
+    """Twice, with other arrays at other places: what is recorded must not remember the first ones."""
+    own = recurrence_of(name, 24, 7)
+    engine = engine_of(own, way)
+    for seed in range(2):
+        check(own, random_arguments(own, batch=5, steps=20, seed=seed), dtype=dtype, engine=engine)
+
+
+@pytest.mark.parametrize("options", [{"truncate": 2}, {"zero_output_for_mask": True}], ids=str)
+@pytest.mark.parametrize("way", WAYS)
+def test_masks_and_cuts(way, options):
+    own = recurrence_of("LSTMCell", 24, 7, **options)
+    engine = engine_of(own, way)
+    for mask in (None, MASK):
+        check(own, random_arguments(own, batch=3, steps=5, mask=mask), dtype=np.float32, engine=engine)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_results_are_the_same_bit_by_bit(way):
+    own = recurrence_of("LSTMCell", 96, 33)
+    engine = engine_of(own, way)
+    arguments = random_arguments(own, batch=17, steps=12).cast(np.float32)
+    found = []
+    for _ in range(3):
+        (y,), _, tape = arguments.forward(engine)
+        found.append([y, *engine.backward(tape, [np.ones_like(y)], [None, None]).parameters])
+    for again in found[1:]:
+        for a, b in zip(found[0], again, strict=True):
+            np.testing.assert_array_equal(a, b)

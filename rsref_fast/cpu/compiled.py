@@ -11,12 +11,12 @@ import numpy as np
 
 from rsref_fast.cpu import cache as disk
 from rsref_fast.cpu import crew, objects
-from rsref_fast.cpu.emit import Source
 from rsref_fast.cpu.kernels import Array, Kernels
 from rsref_fast.cpu.machine import versions
 from rsref_fast.cpu.memory import Arena
 from rsref_fast.cpu.microkernel_shapes import PRODUCTS, Shape, shape_for
 from rsref_fast.cpu.plan import Plan
+from rsref_fast.cpu.source import Source
 
 
 @cache

@@ -3,21 +3,19 @@
 All memory is the caller's: `P` holds its addresses, `N` numbers, `Q` the addresses of another shard. Rows are packed:
 those of step s are `off[s]` to `off[s + 1]`, as many as take part in it, the same ones first at every step; `pos` says
 which sample and time of the caller's arrays a row is, `rid` which row of the shard.
-
-A team of threads may run one program on the same memory: each calls the functions that are shared for its own part,
-one of them those that are not, and all meet before the next one.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from rsref.tensor import ConstantSource, Tensor
 from rsref_fast.cpu import loops, products
 from rsref_fast.cpu.pieces import Run, memory_of, runs
+from rsref_fast.cpu.source import FIRST_SLOT, Memory, Source
+from rsref_fast.cpu.target import CPU, Call, Target
 from rsref_fast.cpu.text import INDENT, Computed, Function, collapsed, value_of
 from rsref_fast.expressions import Expression, cast, literal
 from rsref_fast.fuse import Unit, added_as_computed
@@ -28,104 +26,6 @@ from rsref_fast.rows import Rows
 from rsref_fast.views import Buffer, Space, View, row_major
 
 POINTERS = {"float": "floats", "int": "ints", "bool": "bytes_"}
-FIRST_SLOT = 4
-"""P[0] to P[3]: off, pos, rid, cut."""
-
-
-@dataclass(frozen=True)
-class Memory:
-    """A piece of memory that a program is given: its name, what its elements are, how many rows it has."""
-
-    name: str
-    kind: str
-    space: Space
-    size: Any
-    """A `Length`, for as many rows as the space has."""
-    given: bool = False
-    """Whether it is an array of the caller's, not the engine's own memory."""
-
-
-@dataclass
-class Source:
-    """A program as text.
-
-    text: a module that defines `entries`, functions of P and N. memory: what P holds after its first slots.
-    fixed: for each parameter or fixed array that is read, by the memory's name, the leaf it is.
-    prepared: names of the memory that `prepare` writes.
-    """
-
-    text: str
-    entries: tuple[str, ...]
-    memory: list[Memory]
-    fixed: dict[str, Tensor]
-    prepared: list[str] = field(default_factory=list)
-
-    @property
-    def backward(self) -> bool:
-        return "finish" in self.entries
-
-
-@dataclass(frozen=True)
-class Call:
-    """Calls of functions, a line each, that need not wait for one another.
-
-    shared: each thread of a team makes them, for its part; else one does, and the others wait.
-    """
-
-    lines: tuple[str, ...]
-    shared: bool
-
-
-def together(calls: Iterable[Call | str]) -> list[str]:
-    """Return the lines of some calls, one after the other, as each thread of a team runs them."""
-    lines: list[str] = []
-    alone: list[str] = []
-
-    def finish() -> None:
-        if alone:
-            lines.extend(["if rank == 0:", *(INDENT + line for line in alone), "meet(N)"])
-            alone.clear()
-
-    for call in calls:
-        if isinstance(call, Call) and call.shared:
-            finish()
-            lines.extend([*call.lines, "meet(N)"])
-        else:
-            alone.extend(call.lines if isinstance(call, Call) else [call])
-    finish()
-    return lines
-
-
-@dataclass(frozen=True)
-class Target:
-    """What differs between machines in the text of a program.
-
-    runtime: the module whose names the text uses. function: what writes loops. rules: those of ops that are not
-    pointwise. product: writes matrix products. together: the lines of some calls. ordered: an entry's lines, from those
-    lines, what each call of a function writes, and the names of the memory that changes meanwhile. addressed: lines
-    in which the names of pointers stand for what computes them. pieces: whether wide tensors are computed for a few
-    samples of a step at a time (see `pieces`).
-    """
-
-    runtime: str
-    function: type[Function]
-    rules: Mapping[str, loops.Emitter]
-    product: Callable[[Function, View, View, View, Buffer | None, bool], None]
-    together: Callable[[Iterable[Call | str]], list[str]]
-    ordered: Callable[[Sequence[str], Mapping[str, frozenset[str]], Collection[str]], list[str]]
-    addressed: Callable[[Sequence[str], Mapping[str, str]], list[str]]
-    pieces: bool
-
-
-def named(lines: Sequence[str], pointers: Mapping[str, str]) -> list[str]:
-    """Return an entry's lines after one for each pointer that they name."""
-    return [*(f"{name} = {text}" for name, text in pointers.items()), *lines]
-
-
-CPU = Target(
-    "rsref_fast.cpu.runtime", Function, loops.RULES, products.product_or_sums, together,
-    ordered=lambda lines, written, memory: [*lines], addressed=named, pieces=True,
-)  # fmt: skip
 
 
 class Writer:

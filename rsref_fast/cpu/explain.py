@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from rsref_fast.cpu.emit import Memory, Source
+from rsref_fast.cpu.source import Memory, Source
 from rsref_fast.cpu.splitting import split_of
 from rsref_fast.lengths import sized
 from rsref_fast.views import Space

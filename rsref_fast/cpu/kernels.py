@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rsref_fast.cpu import interpreted
-from rsref_fast.cpu.emit import CPU, FIRST_SLOT, Source, Target
 from rsref_fast.cpu.indices import REFUSED, refusal
+from rsref_fast.cpu.source import FIRST_SLOT, Source
+from rsref_fast.cpu.target import CPU, Target
 from rsref_fast.cpu.turns import Turns
 
 if TYPE_CHECKING:

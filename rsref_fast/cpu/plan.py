@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rsref.tensor import ConstantSource, Parameter
-from rsref_fast.cpu.emit import Source
 from rsref_fast.cpu.kernels import Kernels
 from rsref_fast.cpu.memory import ALIGNMENT, Frame
+from rsref_fast.cpu.source import Source
 from rsref_fast.packing import Shard
 
 if TYPE_CHECKING:

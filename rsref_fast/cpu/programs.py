@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from rsref.tensor import Tensor
-from rsref_fast.cpu.emit import CPU, FIRST_SLOT, Call, Source, Target, Writer
+from rsref_fast.cpu.emit import Writer
+from rsref_fast.cpu.source import FIRST_SLOT, Source
+from rsref_fast.cpu.target import CPU, Call, Target
 from rsref_fast.cpu.text import INDENT
 from rsref_fast.layout import Section
 from rsref_fast.program import Compiled, Program

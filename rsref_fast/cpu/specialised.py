@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from rsref_fast.cpu.emit import Memory, Source
 from rsref_fast.cpu.kernels import Kernels
 from rsref_fast.cpu.memory import Frame, frame
 from rsref_fast.cpu.plan import PLANS, Plan
 from rsref_fast.cpu.programs import backward_source, forward_source
+from rsref_fast.cpu.source import Memory, Source
 from rsref_fast.explain import flops_a_row
 from rsref_fast.lengths import sized
 from rsref_fast.packing import Shard

@@ -18,8 +18,8 @@ from rsref.engine import Gradients, ReferenceEngine
 from rsref.graph import StepGraph
 from rsref.recurrence import Recurrence
 from rsref.tensor import Tensor
-from rsref_fast.cpu.emit import Source
 from rsref_fast.cpu.plan import Plan
+from rsref_fast.cpu.source import Source
 from rsref_fast.cpu.specialised import Specialised
 from rsref_fast.cuda.arrays import DeviceArray, device_array
 from rsref_fast.cuda.choice import Choice, choose

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from rsref_fast.cpu.emit import Source, Target
 from rsref_fast.cpu.kernels import Kernels
+from rsref_fast.cpu.source import Source
+from rsref_fast.cpu.target import Target
 from rsref_fast.cuda import helpers, images
 from rsref_fast.cuda.alternating import Pieces, cut
 from rsref_fast.cuda.choice import ROWS

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rsref_fast.cpu.emit import FIRST_SLOT
 from rsref_fast.cpu.plan import Place, Plan
+from rsref_fast.cpu.source import FIRST_SLOT
 from rsref_fast.cuda.driver import Constant, Device
 from rsref_fast.cuda.graphs import Graph
 from rsref_fast.cuda.script import Script

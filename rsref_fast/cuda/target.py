@@ -1,8 +1,8 @@
-"""What the text of a program is like for a GPU: see `rsref_fast.cpu.emit.Target`."""
+"""What the text of a program is like for a GPU: see `rsref_fast.cpu.target.Target`."""
 
 from __future__ import annotations
 
-from rsref_fast.cpu.emit import Target
+from rsref_fast.cpu.target import Target
 from rsref_fast.cuda.loops import RULES, product
 from rsref_fast.cuda.ordering import ordered
 from rsref_fast.cuda.text import TeamFunction, addressed, together

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
-from rsref_fast.cpu.emit import Call
+from rsref_fast.cpu.target import Call
 from rsref_fast.cpu.text import Function
 from rsref_fast.lengths import text_of, times
 from rsref_fast.views import Shape

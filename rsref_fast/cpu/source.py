@@ -1,0 +1,45 @@
+"""A program as text, and what it must be given to run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from rsref.tensor import Tensor
+from rsref_fast.views import Space
+
+FIRST_SLOT = 4
+"""P[0] to P[3]: off, pos, rid, cut."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """A piece of memory that a program is given: its name, what its elements are, how many rows it has."""
+
+    name: str
+    kind: str
+    space: Space
+    size: Any
+    """A `Length`, for as many rows as the space has."""
+    given: bool = False
+    """Whether it is an array of the caller's, not the engine's own memory."""
+
+
+@dataclass
+class Source:
+    """A program as text.
+
+    text: a module that defines `entries`, functions of P and N. memory: what P holds after its first slots.
+    fixed: for each parameter or fixed array that is read, by the memory's name, the leaf it is.
+    prepared: names of the memory that `prepare` writes.
+    """
+
+    text: str
+    entries: tuple[str, ...]
+    memory: list[Memory]
+    fixed: dict[str, Tensor]
+    prepared: list[str] = field(default_factory=list)
+
+    @property
+    def backward(self) -> bool:
+        return "finish" in self.entries

@@ -16,7 +16,7 @@ from rsref.ops.pointwise import Cast, Pointwise
 from rsref.tensor import ConstantSource, Parameter, Tensor
 from rsref_fast.rows import Rows
 from rsref_fast.views import RULES as MOVING
-from rsref_fast.wide import is_wide
+from rsref_fast.wide import PLACES, is_wide
 
 TOGETHER = (Rows.FIRST, Rows.LAST)
 """Tensors that may be computed for the samples of many timesteps at once, and stay apart."""
@@ -131,6 +131,12 @@ def _behind(order: Sequence[Tensor], accepted: Callable[[Tensor], bool]) -> set[
     return found
 
 
+def _enough(total: Tensor, summed: Tensor) -> bool:
+    """Whether a single step has enough to add up: of what is wide, and in a product of several rows a sample."""
+    product = total.op is not None and total.op.name in ("matmul", "einsum")
+    return _is_wide(summed) and (not product or math.prod(n or 0 for n in summed.shape[1:-1]) >= PLACES)
+
+
 def _inside(
     order: Sequence[Tensor], rows: Mapping[Tensor, Rows], outside: set[Tensor], needed: Collection[Tensor]
 ) -> set[Tensor]:
@@ -149,7 +155,7 @@ def _inside(
         if tensor in outside:
             continue
         stays = tensor in needed or rows[tensor] in (Rows.MIXED, Rows.NONE)
-        stays = stays or (rows[tensor] is Rows.SUM and any(_is_wide(source(i)) for i in tensor.inputs))
+        stays = stays or (rows[tensor] is Rows.SUM and any(_enough(tensor, source(i)) for i in tensor.inputs))
         if stays or tensor in inside:
             inside.add(tensor)
             inside.update(i for i in tensor.inputs if i.op is not None and i not in outside)

@@ -13,3 +13,7 @@ WIDE = 4096
 def is_wide(values: int) -> bool:
     """Whether a tensor is wide. values: how many a sample has in it."""
     return values >= WIDE
+
+
+PLACES = 8
+"""Rows that a sample should have in a product of its own step, which reads or adds to all weights."""

@@ -14,13 +14,10 @@ from rsref_fast.layout import Layout
 from rsref_fast.lengths import per_row, times
 from rsref_fast.rows import Rows
 from rsref_fast.views import Buffer, Space
-from rsref_fast.wide import is_wide
+from rsref_fast.wide import PLACES, is_wide
 
 PIECE = 1 << 16
 """Numbers that the tensors of a piece hold: a quarter of a core's cache, beside what is read and added up."""
-
-PLACES = 8
-"""Rows that a sample should have in a product with weights, which are read again for each piece."""
 
 
 @dataclass(frozen=True)

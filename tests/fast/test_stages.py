@@ -70,6 +70,15 @@ def test_a_rows_deviation_is_kept_and_not_worked_out_again():
     assert drawn.count("sum") == 2  # of the gradient, and of the gradient times the result
 
 
+def test_the_weight_gradients_of_wide_gates_are_sunk():
+    """A thousand units have gates of 4,096 values: each step alone has one row a sample for the weights' gradients."""
+    layer = cells.LayerNormLSTMCell(1024).get_layer()
+    layer.build((None, None, 8))
+    backward = programs_of(layer).backward
+    assert sum(u == ["matmul"] for u in units(backward, Section.LOOP)) == 1
+    assert sum(unit.tensors[0].op.name == "matmul" for unit in backward.units[Section.AFTER]) == 3
+
+
 def test_forward_keeps_nothing_that_is_cheap_to_compute_again():
     """Of a GRU neither h - candidate, nor its factor 1 of shape (); of a row taken off its mean, the mean instead."""
     layer = cells.GRUCell(4).get_layer()

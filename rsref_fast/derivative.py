@@ -85,7 +85,8 @@ def _separated(
     computed |= _folded(results, computed, {d for d in (*d_outputs, *d_new_states) if d is not None})
     shapes: dict[Tensor, Tensor] = {}
     results = _without_shape_reads(results, computed, shapes)
-    saved = _without_cheap(_first_reached(results, {tensor for tensor in computed if keep(tensor)}), graph, results)
+    own = {tensor for tensor in computed if keep(tensor)}
+    saved = _without_cheap(_first_reached(results, own), own, graph, results)
     leaves = tuple(
         Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=f"saved_{i}") for i, tensor in enumerate(saved)
     )
@@ -104,20 +105,24 @@ MOST, FEW = 4, 8
 """How many such ops are done again instead, and how many times fewer the numbers must be that are kept for it."""
 
 
-def _without_cheap(saved: Sequence[Tensor], graph: StepGraph, results: Sequence[Tensor]) -> tuple[Tensor, ...]:
+def _without_cheap(
+    saved: Sequence[Tensor], own: set[Tensor], graph: StepGraph, results: Sequence[Tensor]
+) -> tuple[Tensor, ...]:
     """Leave out of what is saved that which is cheap to compute again.
 
     It is computed of what else is saved, of leaves that are read anyway, of new states, which are in memory for the
     next step, and of much fewer numbers, which are saved instead: so a row's mean and deviation, not the whole row.
+    own: what may be saved.
     """
     kept = dict.fromkeys(saved)
-    there = {*graph.states, *graph.new_states, *_first_reached(results, {*saved, *graph.sequences, *graph.constants})}
+    there = {*graph.states, *_first_reached(results, {*saved, *graph.sequences, *graph.constants})}
+    there |= own.intersection(graph.new_states)
 
     def behind(tensor: Tensor, few: int) -> list[Tensor] | None:
         """Return what must be there for a tensor to be computed again, a tensor for each op; None if it is too much."""
         found: list[Tensor] = []
         for i in tensor.inputs:
-            if i in there or (i in computed and 0 < _width(i) <= few):
+            if i in there or (i in own and 0 < _width(i) <= few):
                 found.append(i)
             elif not isinstance(i.source, Parameter | ConstantSource):
                 more = behind(i, few) if i.op is not None and i.op.name in CHEAP else None
@@ -126,7 +131,6 @@ def _without_cheap(saved: Sequence[Tensor], graph: StepGraph, results: Sequence[
                 found += more
         return found
 
-    computed = {t for t in graph.order if t.op is not None}
     for tensor in reversed(saved):
         if tensor.op.name not in CHEAP or tensor in graph.new_states:  # type: ignore[union-attr]
             continue
@@ -136,7 +140,7 @@ def _without_cheap(saved: Sequence[Tensor], graph: StepGraph, results: Sequence[
             there.add(tensor)
         else:
             del kept[tensor]
-            kept.update((i, None) for i in operands if i in computed)
+            kept.update((i, None) for i in operands if i in own)
             there.update(operands)
     return tuple(t for t in topological_order(list(kept)) if t in kept)
 

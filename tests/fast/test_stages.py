@@ -5,8 +5,9 @@ import pytest
 from numpy.lib.stride_tricks import as_strided
 
 from rsref import Dense, Input, RecurrentModel, add, cells, ops
-from rsref.graph import topological_order
+from rsref.graph import StepGraph, topological_order
 from rsref.ops.base import apply
+from rsref.recurrence import Recurrence
 from rsref.tensor import Parameter
 from rsref.testing import random_arguments
 from rsref_fast.explain import explain, flops_a_row
@@ -97,6 +98,18 @@ def test_forward_keeps_nothing_that_is_cheap_to_compute_again():
     saved = programs_of(layer).derivative.saved
     assert sorted((t.op.name, t.shape) for t in saved) == [("divide", (None, 1)), ("tanh", (None, 16))]
     check(layer.recurrence, random_arguments(layer.recurrence))
+
+
+def test_a_new_state_that_no_step_computes_is_not_read_from_the_tape():
+    """It is computed once a call, of a constant, and not in the memory that forward keeps."""
+    c, h, kind = Input((), dtype="int"), Input((3,)), Input((3,))
+    drawn = ops.one_hot(c, 3)
+    chosen = ops.where(ops.less_equal(h, drawn), h, drawn)
+    step = StepGraph(constants=[c], states=[h, kind], outputs=[chosen], new_states=[ops.tanh(chosen * 2.0), drawn])
+    saved = build(step, {c: (2,), h: (2, 3), kind: (2, 3)}).derivative.saved
+    assert not any(t.op.name == "one_hot" for t in saved)
+    recurrence = Recurrence(step)
+    check(recurrence, random_arguments(recurrence, steps=4))
 
 
 def test_what_costs_no_more_than_reading_it_is_computed_again():

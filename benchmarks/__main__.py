@@ -27,7 +27,7 @@ from rich.console import Console
 from benchmarks import limits, problems, report
 from benchmarks.cases import ENGINES, Case, cases_of
 from benchmarks.goals import AGAINST
-from benchmarks.rows import is_own, replaced
+from benchmarks.rows import is_own, limit_of, replaced
 from benchmarks.work import Work, work_of
 
 OTHERS = {
@@ -109,7 +109,7 @@ def with_limits(rows: list[Any], works: dict[tuple[str, str], Work], ceilings: l
         work = works[row["suite"], row["case"]]
         row["gflops"] = work.flops / row["seconds"] / 1e9
         row |= ceilings.parts(work)
-        row["limit_seconds"] = ceilings.seconds(work)
+        row["limit_seconds"] = limit_of(row)
         row["ratio_to_limit"] = row["limit_seconds"] / row["seconds"]
 
 

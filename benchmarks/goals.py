@@ -1,7 +1,8 @@
 """Which goals hold: `python -m benchmarks.goals` says so of each, row by row, from `benchmarks/results/*.json`.
 
 A goal is "beyond the limit" where reaching it would need less time than the row's own limit, or less memory than the
-answers alone take; it is computed, not claimed. Only our fastest engine of a case counts.
+answers alone take, "beyond the series" where it would need less time than the row's parts one after the other, and no
+engine has taken less; it is computed, not claimed. Only our fastest engine of a case counts.
 """
 
 from __future__ import annotations
@@ -18,13 +19,27 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.cases import ENGINES, KERAS, cases_of
-from benchmarks.rows import RESULTS, Suites, answered, is_own, own_rows, sizes_of, steps_of, suites_of, summary
+from benchmarks.rows import (
+    RESULTS,
+    Suites,
+    answered,
+    in_series,
+    is_own,
+    own_rows,
+    sizes_of,
+    steps_of,
+    suites_of,
+    summary,
+)
 
-INTRODUCTION = """What was aimed at, and what was seen; "beyond the limit" would take less time than the limit, or less
-memory than the answers; a limit "which ours set" is no proof, since nothing else came so near. Explained: how much of
-our time products (or reading weights) and functions take, one after the other, at the best rates."""
+INTRODUCTION = """What was aimed at, and what was seen. The limit is the longest part of a case, as if all else could be
+done beside it. In series all parts follow each other: products (or reading weights) and functions of a step need one
+another and the same parts of a core; what can be computed for all steps at once comes before or after; and of a single
+sample two cores share each step and tell each other once, or one core does it alone. "Beyond" means that the goal would
+take less time than that, or less memory than the answers. Where an engine took less than the parts in series, its time
+counts; a limit "which ours set" is no proof, since nothing else came so near."""
 
-WORDS = ("reached", "beyond the limit", "missed")
+WORDS = ("reached", "beyond the limit", "beyond the series", "missed")
 
 
 @dataclass(frozen=True)
@@ -57,9 +72,9 @@ AGAINST = (
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a goal needs, what was seen, and what would be seen at the limit: at least so much, or at most.
+    """What a goal needs, and what was seen: at least so much, or at most.
 
-    part: what products and functions explain of our time, or None where the goal is no time of one row.
+    best: what would be seen at the limit. series: with all parts in series, or None where the goal is no time.
     """
 
     goal: str
@@ -68,13 +83,13 @@ class Verdict:
     seen: float
     best: float
     at_most: bool = False
-    part: float | None = None
+    series: float | None = None
 
     @property
     def word(self) -> str:
-        if self._enough(self.seen):
-            return WORDS[0]
-        return WORDS[2] if self._enough(self.best) else WORDS[1]
+        tries = (self.seen, True), (self.best, False), (self.series, False)
+        found = (value is not None and self._enough(value) is good for value, good in tries)
+        return next((word for word, right in zip(WORDS, found) if right), WORDS[-1])
 
     def _enough(self, value: float) -> bool:
         return value <= self.needed if self.at_most else value >= self.needed
@@ -85,9 +100,10 @@ class Verdict:
 
     @property
     def cells(self) -> list[str]:
-        part = "-" if self.part is None else f"{self.part:.2f}"
-        alone = ", which ours set" if self.word == WORDS[1] and math.isclose(self.seen, self.best, rel_tol=1e-3) else ""
-        return [self.goal, self.case, self.need, f"{self.seen:.4g}", f"{self.best:.3g}", part, self.word + alone]
+        series = "-" if self.series is None else f"{self.series:.3g}"
+        decides = {WORDS[1]: self.best, WORDS[2]: self.series}.get(self.word)
+        alone = ", which ours set" if decides is not None and math.isclose(self.seen, decides, rel_tol=1e-3) else ""
+        return [self.goal, self.case, self.need, f"{self.seen:.4g}", f"{self.best:.3g}", series, self.word + alone]
 
 
 def verdicts(suites: Suites) -> list[Verdict]:
@@ -101,34 +117,38 @@ def verdicts(suites: Suites) -> list[Verdict]:
 
 def against(goal: Against, cases: dict[str, list[Any]]) -> Iterator[Verdict]:
     """Ours beside the fastest peer of some."""
-    seen, best = [], []
+    found = []
     for case, rows in cases.items():
         own, ratio = summary([r for r in rows if is_own(r["engine"]) or r["engine"] in goal.peers])
         if own is None or ratio is None:
             continue
-        seen.append(ratio)
-        best.append(ratio / own["ratio_to_limit"])
-        yield Verdict(str(goal), case, goal.every, seen[-1], best[-1], part=explained(own))
-    if seen and goal.mean is not None:
-        means = [math.exp(sum(map(math.log, some)) / len(some)) for some in (seen, best)]
-        yield Verdict(str(goal), "geometric mean", goal.mean, *means)
+        found.append((ratio, ratio / own["ratio_to_limit"], ratio / explained(rows)))
+        seen, best, series = found[-1]
+        yield Verdict(str(goal), case, goal.every, seen, best, series=series)
+    if found and goal.mean is not None:
+        seen, best, series = (math.exp(sum(map(math.log, some)) / len(some)) for some in zip(*found))
+        yield Verdict(str(goal), "geometric mean", goal.mean, seen, best, series=series)
 
 
 def throughput(suites: Suites) -> Iterator[Verdict]:
     """Drawn cells beside our own LSTM of the same sizes."""
-    for case, own in own_rows(suites.get("custom", {})):
+    cases = suites.get("custom", {})
+    for case, own in own_rows(cases):
         lstm = dict(own_rows(suites.get("training", {}))).get(f"LSTM {case.split()[1]}")
         if lstm is not None:
             seen = own["gflops"] / lstm["gflops"]
             goal = "custom: GFLOP/s beside our LSTM's"
-            yield Verdict(goal, case, 0.8, seen, seen / own["ratio_to_limit"], part=explained(own))
+            series = seen / explained(cases[case])
+            yield Verdict(goal, case, 0.8, seen, seen / own["ratio_to_limit"], series=series)
 
 
 def overhead(suites: Suites) -> Iterator[Verdict]:
     """What a call of a stream takes besides its arithmetic."""
-    for case, own in own_rows(suites.get("stream", {})):
+    cases = suites.get("stream", {})
+    for case, own in own_rows(cases):
         over = 1e6 * (own["seconds"] - own["limit_seconds"])
-        yield Verdict("stream: microseconds over the limit", case, 5, over, 0, True, explained(own))
+        series = over - 1e6 * own["seconds"] * (1 - explained(cases[case]))
+        yield Verdict("stream: microseconds over the limit", case, 5, over, 0, True, series)
 
 
 def memory(suites: Suites) -> Iterator[Verdict]:
@@ -162,7 +182,7 @@ def recomputing(suites: Suites) -> Iterator[Verdict]:
             plain, own = place["rsref_fast"]["seconds"], place["rsref_fast checkpoint"]
             best = 4 / 3 * own["limit_seconds"] / plain  # forward once more
             goal = "memory: time of checkpointed beside plain"
-            yield Verdict(goal, case, 1.4, own["seconds"] / plain, best, True, explained(own))
+            yield Verdict(goal, case, 1.4, own["seconds"] / plain, best, True)
 
 
 def nearness(suite: str, cases: dict[str, list[Any]]) -> Iterator[Verdict]:
@@ -170,13 +190,14 @@ def nearness(suite: str, cases: dict[str, list[Any]]) -> Iterator[Verdict]:
     for case, own in own_rows(cases):
         batch, *_, units = sizes_of(case)
         needed = 0.85 if batch >= 32 and units >= 256 else 0.6
-        yield Verdict(f"{suite}: of the limit", case, needed, own["ratio_to_limit"], 1.0, part=explained(own))
+        seen = own["ratio_to_limit"]
+        yield Verdict(f"{suite}: of the limit", case, needed, seen, 1.0, series=seen / explained(cases[case]))
 
 
-def explained(row: Any) -> float:
-    """Return what products, or reading weights, and then functions take of a row's time; older rows lack the parts."""
-    products = max(row.get("products_seconds", row["limit_seconds"]), row.get("reading_seconds", 0.0))
-    return (products + row.get("functions_seconds", 0.0)) / row["seconds"]
+def explained(rows: list[Any]) -> float:
+    """Return how much of our time a case takes with all parts in series, or the fastest engine, if that took less."""
+    own, _ = summary(rows)
+    return min(in_series(own), *(row["seconds"] for row in rows)) / own["seconds"]
 
 
 def tables(suites: Suites) -> list[tuple[list[str], list[list[str]]]]:
@@ -191,7 +212,7 @@ def tables(suites: Suites) -> list[tuple[list[str], list[list[str]]]]:
         needs = dict.fromkeys(verdict.need for verdict in own)
         tally.append([goal, ", ".join(needs), *(str(counts[word]) for word in WORDS)])
     rest = [verdict.cells for verdict in found if verdict.word != WORDS[0]]
-    heads = ["goal", "case", "needed", "seen", "at the limit", "explained", "verdict"]
+    heads = ["goal", "case", "needed", "seen", "at the limit", "in series", "verdict"]
     return [(["goal", "needed", *WORDS], tally), (heads, rest)]
 
 

@@ -71,14 +71,27 @@ def summed(numbers, often):
     return total
 summed(np.ones(8, np.float32), 1)
 reading = speeds(lambda i, half, often: summed(half.reshape(-1), often), 2**28)
-print(json.dumps([0, reading, max(evaluating(f) for f in (ops.tanh, ops.sigmoid, ops.exp))]))
+from rsref_fast.cpu.meeting import added, seen, words
+@numba.njit(nogil=True)
+def play(address, first, turns):  # each counts up when the other has
+    own, other = words(address + 512 * first), words(address + 512 * (1 - first))
+    for k in range(turns):
+        while seen(other) < k + 1 - first: pass
+        added(own, 1)
+def handing(turns):
+    board = np.zeros(256, np.int64)
+    address = (board.ctypes.data + 127) // 128 * 128
+    return best(lambda: (board.fill(0), both(lambda i: play(address, i, turns))), 12)
+handing(1)
+handover = (handing(100_000) - handing(1_000)) / 198_000
+print(json.dumps([0, reading, max(evaluating(f) for f in (ops.tanh, ops.sigmoid, ops.exp)), handover]))
 """
 """NumPy's calls are too short to tell how fast small matrices are read: that takes a loop without the interpreter."""
 
 
 def ceilings(threads: dict[str, str]) -> Ceilings:
     """Return what NumPy, PyTorch or our own kernels reach, whichever is fastest."""
-    rate, functions = 1.0, 1.0
+    rate, functions, handover = 1.0, 1.0, 0.0
     speeds: dict[int, float] = {}
     for program in (NUMPY, TORCH, OWN):
         answer = subprocess.run(
@@ -87,10 +100,11 @@ def ceilings(threads: dict[str, str]) -> Ceilings:
         if answer.returncode:
             print(f"a limit is not measured: {(answer.stderr.strip().splitlines() or ['failed'])[-1]}", file=sys.stderr)
         else:
-            products, found, evaluated = json.loads(answer.stdout)
+            products, found, evaluated, *handovers = json.loads(answer.stdout)
+            handover = max([handover, *handovers])
             rate, functions = max(rate, products), max(functions, evaluated)
             speeds |= {int(size): max(speed, speeds.get(int(size), 0.0)) for size, speed in found.items()}
-    return Ceilings(rate, speeds, functions)
+    return Ceilings(rate, speeds, functions, handover)
 
 
 @dataclass
@@ -98,12 +112,13 @@ class Ceilings:
     """What can be had in a second.
 
     rate: multiplications and additions. speeds: bytes, by the bytes of what is read again. functions: values of the
-    cheapest of exp, sigmoid and tanh.
+    cheapest of exp, sigmoid and tanh. handover: seconds until one core sees what another one has written.
     """
 
     rate: float
     speeds: dict[int, float]
     functions: float
+    handover: float = 0.0
 
     def note(self, work: Work, seconds: float) -> None:
         """Raise the ceilings to what an engine reached."""
@@ -113,16 +128,18 @@ class Ceilings:
         self.speeds[size] = max(self.speeds.get(size, 0.0), work.passes * work.weights / seconds)
 
     def parts(self, work: Work) -> dict[str, float]:
-        """Return the least times of the products, of the functions, and of reading the recurrent weights each step."""
+        """Return the least times of what a case consists of.
+
+        That is all products, those among them that are computed step by step, the functions, reading the recurrent
+        weights at each step, and what two cores tell each other, if they can only share the steps of one sample.
+        """
         return {
             "products_seconds": work.flops / self.rate,
+            "stepped_seconds": work.stepped / self.rate,
             "functions_seconds": work.functions / self.functions,
             "reading_seconds": work.passes * work.weights / self.speeds[self._nearest(work)],
+            "handover_seconds": work.passes * self.handover if work.shared else 0.0,
         }
-
-    def seconds(self, work: Work) -> float:
-        """Return the least time: the longest part, as if all others could be done beside it."""
-        return max(self.parts(work).values())
 
     def _nearest(self, work: Work) -> int:
         return min(self.speeds, key=lambda size: abs(size - work.weights), default=work.weights)

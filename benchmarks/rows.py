@@ -23,6 +23,25 @@ def summary(rows: Sequence[Any]) -> tuple[Any, float | None]:
     return own, (min(peers) / own["seconds"] if own and peers else None)
 
 
+def limit_of(row: Any) -> float:
+    """Return the least time of a row's case: that of its longest part, as if all others could be done beside it."""
+    return max(row["products_seconds"], row["functions_seconds"], row["reading_seconds"])
+
+
+def in_series(row: Any) -> float:
+    """Return the least time of a row's case if nothing is done beside anything else.
+
+    A step's products need the functions of the step before, its functions need its products, and the same parts of a
+    core compute both. Of one sample two cores share each step, and tell each other once a step, or one core does it.
+    """
+    step = max(row["stepped_seconds"], row["reading_seconds"]) + row["functions_seconds"]
+    handover = row["handover_seconds"]
+    if handover:
+        step = min(step + handover, 2 * step)
+    once: float = row["products_seconds"] - row["stepped_seconds"]
+    return once + step
+
+
 def by_case(rows: Iterable[Any]) -> dict[str, list[Any]]:
     return _grouped(rows, lambda row: row["case"])
 

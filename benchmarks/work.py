@@ -28,12 +28,16 @@ class Work:
     """flops: multiplications and additions of all products; functions: values of exp, tanh and the like.
 
     weights, passes: bytes of the weights that cannot be read once for all steps, and how often they are read.
+    stepped: of flops, those of the products that cannot be computed for several steps at once.
+    shared: whether two cores can only share a step of one sample, not the samples.
     """
 
     flops: int
     functions: int
     weights: int
     passes: int
+    stepped: int = 0
+    shared: bool = False
 
 
 def work_of(problem: Problem) -> Work:
@@ -46,8 +50,8 @@ def work_of(problem: Problem) -> Work:
     stepped = reached(graph.order, (*graph.sequences, *graph.states))
     rows = case.batch * case.steps if problem.lengths is None else int(problem.lengths.sum())
 
-    def total(count: Any) -> int:
-        counts = [(count(t, specs), t in stepped) for t in graph.order if t.op is not None]
+    def total(count: Any, among: Iterable[Tensor] = graph.order) -> int:
+        counts = [(count(t, specs), t in stepped) for t in among if t.op is not None]
         return sum(n * rows // case.batch if every else n for n, every in counts)
 
     again = graph.order if case.steps == 1 else recurrent(graph)
@@ -58,6 +62,8 @@ def work_of(problem: Problem) -> Work:
         case.batches * total(functions_in),
         4 * sum(math.prod(_known(specs[w])) for w in weights),
         case.batches * case.steps * (1 + case.training),
+        case.batches * (1 + case.training) * total(products_in, again),
+        case.batch == 1,
     )
 
 

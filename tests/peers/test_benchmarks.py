@@ -10,9 +10,9 @@ pytest.importorskip("rich")
 from benchmarks import work
 from benchmarks.__main__ import decisive, main
 from benchmarks.cases import Case
-from benchmarks.goals import Verdict
+from benchmarks.goals import Verdict, explained
 from benchmarks.problems import problem_of
-from benchmarks.rows import replaced
+from benchmarks.rows import in_series, limit_of, replaced
 from rsref.ops.base import REGISTRY
 from rsref.ops.pointwise import Pointwise
 
@@ -26,6 +26,7 @@ def test_an_lstm():
     assert found.flops == 3 * 2 * 64 * 29 * 4 * 16 * (12 + 16)
     assert found.functions == 64 * 29 * 5 * 16
     assert (found.weights, found.passes) == (4 * 16 * 4 * 16, 2 * 29)
+    assert (found.stepped, found.shared) == (2 * 2 * 64 * 29 * 4 * 16 * 16, False)
 
 
 def test_keys_of_an_attention_are_made_once():
@@ -60,12 +61,36 @@ def _formula(op):
 
 
 @pytest.mark.parametrize(
-    ("seen", "best", "at_most", "word"),
-    [(2, 3, False, "reached"), (1, 3, False, "missed"), (1, 1.5, False, "beyond the limit"),
-     (2, 1, True, "reached"), (3, 1, True, "missed"), (3, 2.5, True, "beyond the limit")],
+    ("seen", "best", "series", "at_most", "word"),
+    [(2, 3, None, False, "reached"), (1, 3, None, False, "missed"), (1, 1.5, 1.2, False, "beyond the limit"),
+     (1, 3, 1.5, False, "beyond the series"), (1, 3, 2.5, False, "missed"),
+     (2, 1, None, True, "reached"), (3, 1, 1.5, True, "missed"), (3, 2.5, None, True, "beyond the limit"),
+     (3, 1, 2.5, True, "beyond the series")],
 )  # fmt: skip
-def test_words_of_a_goal(seen, best, at_most, word):
-    assert Verdict("goal", "case", 2, seen, best, at_most).word == word
+def test_words_of_a_goal(seen, best, series, at_most, word):
+    assert Verdict("goal", "case", 2, seen, best, at_most, series).word == word
+
+
+def row_of(**parts):
+    nothing = dict.fromkeys(("products", "stepped", "functions", "reading", "handover"), 0.0)
+    return {"engine": "rsref_fast", **{f"{name}_seconds": value for name, value in (nothing | parts).items()}}
+
+
+@pytest.mark.parametrize(
+    ("parts", "limit", "series"),
+    [({"products": 9, "stepped": 3, "functions": 2}, 9, 11),
+     ({"products": 9, "stepped": 3, "functions": 2, "reading": 5}, 9, 13),
+     ({"products": 4, "stepped": 3, "functions": 2, "reading": 5, "handover": 1}, 5, 9),
+     ({"products": 4, "stepped": 3, "functions": 2, "handover": 7}, 4, 11)],
+)  # fmt: skip
+def test_parts_at_once_and_in_series(parts, limit, series):
+    assert (limit_of(row_of(**parts)), in_series(row_of(**parts))) == (limit, series)
+
+
+def test_an_engine_that_took_less_than_the_parts_in_series():
+    own, peer = row_of(products=4, functions=4) | {"seconds": 10}, {"engine": "torch", "seconds": 6}
+    assert explained([own]) == 0.8
+    assert explained([own, peer]) == 0.6
 
 
 def test_later_rounds_leave_out_who_decides_nothing():

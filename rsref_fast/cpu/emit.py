@@ -8,11 +8,12 @@ which sample and time of the caller's arrays a row is, `rid` which row of the sh
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from rsref.tensor import ConstantSource, Tensor
 from rsref_fast.cpu import loops, products
+from rsref_fast.cpu.joining import Joined, folded_view, joined
 from rsref_fast.cpu.pieces import Run, memory_of, runs
 from rsref_fast.cpu.source import FIRST_SLOT, Memory, Source
 from rsref_fast.cpu.target import CPU, Call, Target
@@ -23,7 +24,7 @@ from rsref_fast.layout import BLOCKWISE, Section
 from rsref_fast.lengths import Varying, text_of, times
 from rsref_fast.program import Program
 from rsref_fast.rows import Rows
-from rsref_fast.views import Buffer, Space, View, row_major
+from rsref_fast.views import Buffer, Shape, Space, View, row_major, whole
 
 POINTERS = {"float": "floats", "int": "ints", "bool": "bytes_"}
 
@@ -128,10 +129,10 @@ class Writer:
         function = self.new_function(names if len(unit.tensors) == 1 else "fused", comment)
         tensor = unit.tensors[0]
         views = self.layout.views
-        add = unit.tensors[-1] in self.layout.sums or (
-            section is Section.AFTER and self.layout.rows[unit.tensors[-1]] is Rows.SUM
-        )
-        if unit.fused and tensor.op is not None and tensor.op.name not in loops.RULES:
+        add = unit.tensors[-1] in self.layout.sums or self._over_blocks(unit.tensors[-1], section)
+        if isinstance(unit, Joined):
+            self._joined(function, unit, section)
+        elif unit.fused and tensor.op is not None and tensor.op.name not in loops.RULES:
             self._fused(function, unit)
         elif tensor.op is not None and tensor.op.name == "matmul":
             self._product(function, tensor, section, add)
@@ -162,30 +163,76 @@ class Writer:
         self.target.product(function, self.layout.views[tensor], left, right, panels, add)
 
     def _fused(self, function: Function, unit: Unit) -> None:
-        views = self.layout.views
-        members = {t: f"v{i}" for i, t in enumerate(unit.tensors)}
-        read = {i for t in unit.tensors for i in t.inputs if i not in members and t.op and t.op.name != "count"}
-        used = [*read, *unit.stored]
-        sums = [(t, b) for t in unit.tensors for view, b in self.added.get(t, ()) if self._added_there(t, view)]
-        totals = [View(b, b.shape, row_major(b.shape)) for _, b in sums]
-        shape, flat = collapsed(unit.shape, [*(views[t] for t in used), *totals])
-        place = dict(zip(used, flat))
+        shape, place, totals = self._collapsed(unit, {})
         with function.shared_nest(shape) as index:
-            loaded: dict[Tensor, Expression] = {}
-            for tensor in unit.tensors:
-                if tensor.op is not None and tensor.op.name == "count":
-                    value = self._count(tensor)
-                else:
-                    for i in tensor.inputs:
-                        if i not in members and i not in loaded:
-                            loaded[i] = self._loaded(function, place[i], index, f"x{len(loaded)}")
-                    operands = [Expression(members[i], i.dtype) if i in members else loaded[i] for i in tensor.inputs]
-                    value = value_of(tensor, operands)
-                function.add(f"{members[tensor]} = {cast(value, tensor.dtype).text}")
-                if tensor in unit.stored:
-                    function.store(place[tensor], index, members[tensor])
-            for (tensor, _), total in zip(sums, flat[len(used) :]):
-                function.store(total, index, members[tensor], accumulate=True)
+            values = self._elements(function, unit.tensors, unit.stored, place, index)
+            for element, view in totals:
+                function.store(view, index, values[element].text, accumulate=True)
+
+    def _joined(self, function: Function, unit: Joined, section: Section) -> None:
+        """Compute elements and add them up: four rows at a time, if they are folded, so that sums are read less."""
+        elements, straight = unit.tensors[: -len(unit.sums)], {t: self._straight(unit, t) for t in unit.sums}
+        targets = {t: self.layout.views[t] if into is None else whole(into) for t, into in straight.items()}
+        folded = {t: folded_view(self.layout, t, target) for t, target in targets.items()}
+        shape, place, totals = self._collapsed(unit, folded)
+        for tensor, (_, view) in zip(unit.sums, totals[-len(unit.sums) :]):
+            if straight[tensor] is None and not self._over_blocks(tensor, section):
+                with function.shared_nest(tuple(1 if s == 0 else n for n, s in zip(shape, view.strides))) as index:
+                    function.store(view, index, "F(0)" if tensor.dtype == "float" else "0")
+        row = [axis for axis, length in enumerate(shape) if length != 1][-2]
+        for indices in function.shared_fours(shape):
+            rows = [self._elements(function, elements, unit.stored, place, i, f"_{k}") for k, i in enumerate(indices)]
+            for element, view in totals:
+                terms = [cast(values[element], view.buffer.kind).text for values in rows]
+                together = [(indices[0], " + ".join(terms))] if view.strides[row] == 0 else zip(indices, terms)
+                for index, text in together:
+                    function.store(view, index, text, accumulate=True)
+
+    def _collapsed(
+        self, unit: Unit, folded: Mapping[Tensor, View]
+    ) -> tuple[Shape, dict[Tensor, View], list[tuple[Tensor, View]]]:
+        """Return a loop's shape, where the tensors lie that it reads and stores, and what is added where.
+
+        folded: sums of the loop, which are the last of what is added.
+        """
+        views = self.layout.views
+        members = [t for t in unit.tensors if t not in folded]
+        read = {i for t in members for i in t.inputs if i not in members and t.op and t.op.name != "count"}
+        read |= {t.inputs[0] for t in folded if t.inputs[0] not in members}
+        used = [*read, *(t for t in unit.stored if t in members)]
+        added = [(t, b) for t in members for view, b in self.added.get(t, ()) if self._added_there(t, view)]
+        totals = [*(View(b, b.shape, row_major(b.shape)) for _, b in added), *folded.values()]
+        shape, flat = collapsed(unit.shape, [*(views[t] for t in used), *totals])
+        elements = [*(t for t, _ in added), *(t.inputs[0] for t in folded)]
+        return shape, dict(zip(used, flat)), list(zip(elements, flat[len(used) :]))
+
+    def _elements(
+        self,
+        function: Function,
+        tensors: Sequence[Tensor],
+        stored: Collection[Tensor],
+        place: Mapping[Tensor, View],
+        index: list[str],
+        suffix: str = "",
+    ) -> dict[Tensor, Expression]:
+        """Compute an element of each tensor; return it, and those of what lies elsewhere. suffix: of their names."""
+        read = dict.fromkeys(i for i in place if i not in tensors)
+        values: dict[Tensor, Expression] = {}
+
+        def value(tensor: Tensor) -> Expression:
+            if tensor not in values:
+                name = f"x{len([i for i in values if i in read])}{suffix}"
+                values[tensor] = self._loaded(function, place[tensor], index, name)
+            return values[tensor]
+
+        for i, tensor in enumerate(tensors):
+            count = tensor.op is not None and tensor.op.name == "count"
+            found = self._count(tensor) if count else value_of(tensor, [value(operand) for operand in tensor.inputs])
+            function.add(f"v{i}{suffix} = {cast(found, tensor.dtype).text}")
+            values[tensor] = Expression(f"v{i}{suffix}", tensor.dtype)
+            if tensor in stored:
+                function.store(place[tensor], index, f"v{i}{suffix}")
+        return values | {tensor: value(tensor) for tensor in read}
 
     def _loaded(self, function: Function, view: View, index: list[str], name: str) -> Expression:
         value = function.load(view, index)
@@ -255,7 +302,9 @@ class Writer:
         if not self.target.pieces or section not in (Section.BEFORE, Section.LOOP, Section.AFTER):
             return [Run(tuple(units[section]))]
         elsewhere = {b for s in units if s is not section for unit in units[s] for b in memory_of(self.layout, unit)}
-        return runs(self.layout, units[section], elsewhere | {self.layout.views[t].buffer for t in kept})
+        elsewhere |= {self.layout.views[t].buffer for t in kept}
+        copied = {v.buffer for t, own in self.added.items() for v, _ in own if t is None or not self._added_there(t, v)}
+        return runs(self.layout, joined(self.layout, units[section], elsewhere | copied), elsewhere)
 
     def add_up(self, tensor: Tensor, total: Buffer) -> None:
         """Let the loop add a tensor to a sum over the steps."""
@@ -270,12 +319,25 @@ class Writer:
             yield call
         for tensor in unit.tensors:
             for view, total in self.added.get(tensor, ()):
-                if not self._added_there(tensor, view):
+                if not self._added_there(tensor, view) and not self._straight(unit, tensor):
                     yield self.copied(Section.LOOP, view, total, rows, add=True)
 
     def _added_there(self, tensor: Tensor, view: View) -> bool:
         """Whether the nest that computes a tensor adds it to a sum, of which the view is what is to be added."""
         return view is self.layout.views[tensor] and added_as_computed(self.layout, tensor)
+
+    def _straight(self, unit: Unit, tensor: Tensor) -> Buffer | None:
+        """Return the sum over the steps to which a step's elements are added at once: nothing else reads their sum."""
+        layout, own = self.layout, self.added.get(tensor, [])
+        if not isinstance(unit, Joined) or tensor not in unit.sums or len(own) != 1:
+            return None
+        (view, total) = own[0]
+        read = any(layout.root(i) is tensor for t in layout.order if t not in layout.moved for i in t.inputs)
+        return None if read or view is not layout.views[tensor] else total
+
+    def _over_blocks(self, tensor: Tensor, section: Section) -> bool:
+        """Whether a tensor is a sum over samples of all blocks: computed for one it is added to that of the others."""
+        return section is Section.AFTER and self.layout.rows[tensor] is Rows.SUM
 
     def module(self, entries: Iterable[tuple[str, str, list[str]]], title: str) -> Source:
         """Return the source of all functions and of the entries (name, comment, lines)."""

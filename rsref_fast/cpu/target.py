@@ -53,7 +53,7 @@ class Target:
     pointwise. product: writes matrix products. together: the lines of some calls. ordered: an entry's lines, from those
     lines, what each call of a function writes, and the names of the memory that changes meanwhile. addressed: lines
     in which the names of pointers stand for what computes them. pieces: whether wide tensors are computed for a few
-    samples of a step at a time (see `pieces`).
+    samples of a step at a time (see `pieces`), and sums where their elements are (see `joining`).
     """
 
     runtime: str

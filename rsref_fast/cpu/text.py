@@ -109,16 +109,35 @@ class Function:
             with self.nest(shape) as indices:
                 yield indices
             return
-        self.share()
-        length = text_of(shape[axes[-1]])
-        self.add(f"first = part({length}, rank, size)")
-        self.add(f"last = part({length}, rank + 1, size)")
+        self._split(shape[axes[-1]])
         with self.nest(shape, axes=axes[:-1]) as indices:
             indices[axes[-1]] = f"i{axes[-1]}"
             self.add(f"for i{axes[-1]} in range(first, last):")
             self.depth += 1
             yield indices
             self.depth -= 1
+
+    def shared_fours(self, shape: Shape) -> Iterator[list[list[str]]]:
+        """Open loops as `shared_nest` does, once with four rows of the last axis at a time and once for those left.
+
+        The answer holds the indices of each row. There are two or more axes that are longer than 1.
+        """
+        *outer, row, inner = [axis for axis, length in enumerate(shape) if length != 1]
+        self._split(shape[inner])
+        with self.nest(shape, axes=outer) as indices:
+            indices[inner] = f"i{inner}"
+            for places in self.by_fours(f"i{row}", shape[row]):
+                self.add(f"for i{inner} in range(first, last):")
+                self.depth += 1
+                yield [[*indices[:row], place, *indices[row + 1 :]] for place in places]
+                self.depth -= 1
+
+    def _split(self, length: Length) -> None:
+        """Write, once, where the part of a thread of a team begins and ends."""
+        self.share()
+        for line in (f"first = part({text_of(length)}, rank, size)", f"last = part({text_of(length)}, rank + 1, size)"):
+            if INDENT * self.depth + line not in self.lines:
+                self.add(line)
 
     def independent(self, shape: Shape, axes: Sequence[int] | None = None) -> AbstractContextManager[list[str]]:
         """Open loops as `nest` does, whose turns may be taken in any order, and at the same time."""

@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 
 from rsref import Input, RecurrentModel, cells, ops
+from rsref.graph import StepGraph
+from rsref.recurrence import Recurrence
+from rsref.tensor import Parameter
 from rsref.testing import random_arguments
+from rsref_fast import wide
 from rsref_fast.cpu.joining import Joined, joined
 from rsref_fast.layout import Section
 from tests.fast.agreement import check
@@ -41,9 +45,10 @@ def kept(x, h):
     return ops.sum(y, 1) * ops.max(y, 1)
 
 
-def of_one(x, h):
-    """A sum over an axis of length 1, which folds nothing."""
-    return ops.sum(ops.tanh(x[:, :1] + ops.expand_dims(h, 1)), 1)
+def one_after_the_other(x, h):
+    """A sum of what reads another sum, and what that one reads."""
+    y = ops.tanh(ops.expand_dims(ops.sum(ops.sin(x * ops.expand_dims(h, 1)), 1), 1) - x)
+    return ops.sum(y * x, 1) * ops.max(y, 1)
 
 
 def along_rows(x, h):
@@ -64,7 +69,7 @@ def over_samples(x, h):
     return ops.tanh(h + ops.sum(y, (0, 1), keepdims=True)[:, 0] + ops.sum(y * y, (0, 1), keepdims=True)[:, 0])
 
 
-DRAWN = (several, kept, of_one, along_rows, counted, over_samples)
+DRAWN = (several, kept, one_after_the_other, along_rows, counted, over_samples)
 
 
 @pytest.mark.parametrize("draw", DRAWN)
@@ -82,6 +87,34 @@ def test_a_mask(draw):
     recurrence = model(draw).recurrence
     mask = np.random.default_rng(1).random((4, 5)) < 0.7
     check(recurrence, random_arguments(recurrence, batch=4, steps=5, mask=mask), threads=2)
+
+
+def twice(x, h, flat, a, b):
+    """One sum is the gradient of two parameters; the elements that it adds up are that of a constant, too."""
+    read = ops.reshape(flat, (-1, PLACES, UNITS))
+    return ops.sum(ops.tanh(read + ops.expand_dims(h, 1) + a + b), 1) + ops.sum(x, 1)
+
+
+def once(x, h, flat, a, b):
+    """A sum is the gradient of a parameter, and nothing else."""
+    return ops.sum(ops.tanh(x * ops.expand_dims(flat[:, :UNITS] + h, 1) + a), 1) + b * h
+
+
+def scaled(x, h, flat, a, b):
+    """A sum is the gradient of a parameter, and is read to compute that of another one."""
+    return ops.sum(ops.tanh(x * ops.expand_dims(flat[:, :UNITS] + h, 1) + a + 3.0 * b), 1)
+
+
+@pytest.mark.parametrize("draw", [twice, once, scaled])
+def test_sums_of_a_step_that_are_added_to_those_of_others(draw, monkeypatch):
+    """Nothing of what is called wide here is kept for a block of steps."""
+    monkeypatch.setattr(wide, "WIDE", UNITS + 1)
+    x, h, flat = Input((PLACES, UNITS)), Input((UNITS,)), Input((PLACES * UNITS,))
+    a, b = (Parameter(name, np.linspace(-1, 1, UNITS)).tensor for name in "ab")
+    new = draw(x, h, flat, a, b)
+    graph = StepGraph(sequences=[x], constants=[flat], states=[h], outputs=[new], new_states=[new])
+    recurrence = Recurrence(graph)
+    check(recurrence, random_arguments(recurrence, batch=3, steps=4), threads=2)
 
 
 def test_an_attention_adds_up_gradients_where_it_computes_them():

@@ -8,23 +8,23 @@ which sample and time of the caller's arrays a row is, `rid` which row of the sh
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from rsref.tensor import ConstantSource, Tensor
-from rsref_fast.cpu import loops, products
-from rsref_fast.cpu.joining import Joined, folded_view, joined
+from rsref_fast.cpu import loops, nests, products
+from rsref_fast.cpu.joining import Joined, joined
 from rsref_fast.cpu.pieces import Run, memory_of, runs
 from rsref_fast.cpu.source import FIRST_SLOT, Memory, Source
 from rsref_fast.cpu.target import CPU, Call, Target
-from rsref_fast.cpu.text import INDENT, Computed, Function, collapsed, value_of
-from rsref_fast.expressions import Expression, cast, literal
+from rsref_fast.cpu.text import INDENT, Computed, Function
+from rsref_fast.expressions import cast
 from rsref_fast.fuse import Unit, added_as_computed
 from rsref_fast.layout import BLOCKWISE, Section
-from rsref_fast.lengths import Varying, text_of, times
+from rsref_fast.lengths import Varying, text_of
 from rsref_fast.program import Program
 from rsref_fast.rows import Rows
-from rsref_fast.views import Buffer, Shape, Space, View, row_major, whole
+from rsref_fast.views import Buffer, Space, View, row_major
 
 POINTERS = {"float": "floats", "int": "ints", "bool": "bytes_"}
 
@@ -129,11 +129,11 @@ class Writer:
         function = self.new_function(names if len(unit.tensors) == 1 else "fused", comment)
         tensor = unit.tensors[0]
         views = self.layout.views
-        add = unit.tensors[-1] in self.layout.sums or self._over_blocks(unit.tensors[-1], section)
+        add = unit.tensors[-1] in self.layout.sums or self.over_blocks(unit.tensors[-1], section)
         if isinstance(unit, Joined):
-            self._joined(function, unit, section)
+            nests.joined(self, function, unit, section)
         elif unit.fused and tensor.op is not None and tensor.op.name not in loops.RULES:
-            self._fused(function, unit)
+            nests.fused(self, function, unit)
         elif tensor.op is not None and tensor.op.name == "matmul":
             self._product(function, tensor, section, add)
         elif unit.adds_up:
@@ -161,90 +161,6 @@ class Writer:
                 self.packing.append(self.call(packing, Section.PREPARE, "0"))
             panels = self.panels[key]
         self.target.product(function, self.layout.views[tensor], left, right, panels, add)
-
-    def _fused(self, function: Function, unit: Unit) -> None:
-        shape, place, totals = self._collapsed(unit, {})
-        with function.shared_nest(shape) as index:
-            values = self._elements(function, unit.tensors, unit.stored, place, index)
-            for element, view in totals:
-                function.store(view, index, values[element].text, accumulate=True)
-
-    def _joined(self, function: Function, unit: Joined, section: Section) -> None:
-        """Compute elements and add them up: four rows at a time, if they are folded, so that sums are read less."""
-        elements, straight = unit.tensors[: -len(unit.sums)], {t: self._straight(unit, t) for t in unit.sums}
-        targets = {t: self.layout.views[t] if into is None else whole(into) for t, into in straight.items()}
-        folded = {t: folded_view(self.layout, t, target) for t, target in targets.items()}
-        shape, place, totals = self._collapsed(unit, folded)
-        for tensor, (_, view) in zip(unit.sums, totals[-len(unit.sums) :]):
-            if straight[tensor] is None and not self._over_blocks(tensor, section):
-                with function.shared_nest(tuple(1 if s == 0 else n for n, s in zip(shape, view.strides))) as index:
-                    function.store(view, index, "F(0)" if tensor.dtype == "float" else "0")
-        row = [axis for axis, length in enumerate(shape) if length != 1][-2]
-        for indices in function.shared_fours(shape):
-            rows = [self._elements(function, elements, unit.stored, place, i, f"_{k}") for k, i in enumerate(indices)]
-            for element, view in totals:
-                terms = [cast(values[element], view.buffer.kind).text for values in rows]
-                together = [(indices[0], " + ".join(terms))] if view.strides[row] == 0 else zip(indices, terms)
-                for index, text in together:
-                    function.store(view, index, text, accumulate=True)
-
-    def _collapsed(
-        self, unit: Unit, folded: Mapping[Tensor, View]
-    ) -> tuple[Shape, dict[Tensor, View], list[tuple[Tensor, View]]]:
-        """Return a loop's shape, where the tensors lie that it reads and stores, and what is added where.
-
-        folded: sums of the loop, which are the last of what is added.
-        """
-        views = self.layout.views
-        members = [t for t in unit.tensors if t not in folded]
-        read = {i for t in members for i in t.inputs if i not in members and t.op and t.op.name != "count"}
-        read |= {t.inputs[0] for t in folded if t.inputs[0] not in members}
-        used = [*read, *(t for t in unit.stored if t in members)]
-        added = [(t, b) for t in members for view, b in self.added.get(t, ()) if self._added_there(t, view)]
-        totals = [*(View(b, b.shape, row_major(b.shape)) for _, b in added), *folded.values()]
-        shape, flat = collapsed(unit.shape, [*(views[t] for t in used), *totals])
-        elements = [*(t for t, _ in added), *(t.inputs[0] for t in folded)]
-        return shape, dict(zip(used, flat)), list(zip(elements, flat[len(used) :]))
-
-    def _elements(
-        self,
-        function: Function,
-        tensors: Sequence[Tensor],
-        stored: Collection[Tensor],
-        place: Mapping[Tensor, View],
-        index: list[str],
-        suffix: str = "",
-    ) -> dict[Tensor, Expression]:
-        """Compute an element of each tensor; return it, and those of what lies elsewhere. suffix: of their names."""
-        read = dict.fromkeys(i for i in place if i not in tensors)
-        values: dict[Tensor, Expression] = {}
-
-        def value(tensor: Tensor) -> Expression:
-            if tensor not in values:
-                name = f"x{len([i for i in values if i in read])}{suffix}"
-                values[tensor] = self._loaded(function, place[tensor], index, name)
-            return values[tensor]
-
-        for i, tensor in enumerate(tensors):
-            count = tensor.op is not None and tensor.op.name == "count"
-            found = self._count(tensor) if count else value_of(tensor, [value(operand) for operand in tensor.inputs])
-            function.add(f"v{i}{suffix} = {cast(found, tensor.dtype).text}")
-            values[tensor] = Expression(f"v{i}{suffix}", tensor.dtype)
-            if tensor in stored:
-                function.store(place[tensor], index, f"v{i}{suffix}")
-        return values | {tensor: value(tensor) for tensor in read}
-
-    def _loaded(self, function: Function, view: View, index: list[str], name: str) -> Expression:
-        value = function.load(view, index)
-        if view.buffer in self.values:
-            return value
-        function.add(f"{name} = {value.text}")
-        return Expression(name, value.kind)
-
-    def _count(self, tensor: Tensor) -> Expression:
-        shape = self.layout.shapes[tensor.inputs[0]]
-        length = times(1, *(shape[a] for a in tensor.attrs["axes"]))
-        return literal(float(length)) if isinstance(length, int) else Expression(f"F({text_of(length)})", "float")
 
     def copied(self, section: Section, source: View, target: Buffer, rows: str, add: bool = False) -> Call:
         """Return the call that copies a view into memory, or adds it to what is there."""
@@ -303,7 +219,7 @@ class Writer:
             return [Run(tuple(units[section]))]
         elsewhere = {b for s in units if s is not section for unit in units[s] for b in memory_of(self.layout, unit)}
         elsewhere |= {self.layout.views[t].buffer for t in kept}
-        copied = {v.buffer for t, own in self.added.items() for v, _ in own if t is None or not self._added_there(t, v)}
+        copied = {v.buffer for t, own in self.added.items() for v, _ in own if t is None or not self.added_there(t, v)}
         return runs(self.layout, joined(self.layout, units[section], elsewhere | copied), elsewhere)
 
     def add_up(self, tensor: Tensor, total: Buffer) -> None:
@@ -319,14 +235,14 @@ class Writer:
             yield call
         for tensor in unit.tensors:
             for view, total in self.added.get(tensor, ()):
-                if not self._added_there(tensor, view) and not self._straight(unit, tensor):
+                if not self.added_there(tensor, view) and not self.straight(unit, tensor):
                     yield self.copied(Section.LOOP, view, total, rows, add=True)
 
-    def _added_there(self, tensor: Tensor, view: View) -> bool:
+    def added_there(self, tensor: Tensor, view: View) -> bool:
         """Whether the nest that computes a tensor adds it to a sum, of which the view is what is to be added."""
         return view is self.layout.views[tensor] and added_as_computed(self.layout, tensor)
 
-    def _straight(self, unit: Unit, tensor: Tensor) -> Buffer | None:
+    def straight(self, unit: Unit, tensor: Tensor) -> Buffer | None:
         """Return the sum over the steps to which a step's elements are added at once: nothing else reads their sum."""
         layout, own = self.layout, self.added.get(tensor, [])
         if not isinstance(unit, Joined) or tensor not in unit.sums or len(own) != 1:
@@ -335,7 +251,7 @@ class Writer:
         read = any(layout.root(i) is tensor for t in layout.order if t not in layout.moved for i in t.inputs)
         return None if read or view is not layout.views[tensor] else total
 
-    def _over_blocks(self, tensor: Tensor, section: Section) -> bool:
+    def over_blocks(self, tensor: Tensor, section: Section) -> bool:
         """Whether a tensor is a sum over samples of all blocks: computed for one it is added to that of the others."""
         return section is Section.AFTER and self.layout.rows[tensor] is Rows.SUM
 

@@ -301,12 +301,17 @@ def _with_gradients(
 def checked_gradients(
     name: str, gradients: Sequence[Array | None], values: Sequence[Array], dtype: Any
 ) -> list[Array | None]:
-    """Return the gradients that were handed to backward in the tape's precision; ValueError if shapes differ."""
+    """Return the gradients that were handed to backward in the tape's precision.
+
+    Errors: ValueError if shapes differ; TypeError if one is complex and the tape is not.
+    """
     if len(gradients) != len(values):
         raise ValueError(f"{len(values)} {name} gradients are needed (None for zero); got {len(gradients)}")
     for i, (d, value) in enumerate(zip(gradients, values)):
         if d is not None and d.shape != value.shape:
             raise ValueError(f"{name} {i} has shape {value.shape}; its gradient has shape {d.shape}")
+        if d is not None and d.dtype.kind == "c" and np.dtype(dtype).kind != "c":
+            raise TypeError(f"{name} {i} is real; its gradient has dtype {d.dtype}")
     return [None if d is None else d.astype(dtype, copy=False) for d in gradients]
 
 

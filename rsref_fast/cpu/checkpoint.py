@@ -15,8 +15,9 @@ from itertools import pairwise
 import numpy as np
 
 from rsref.engine import Gradients
-from rsref_fast.cpu.engine import FastEngine, Tape
+from rsref_fast.cpu.engine import FastEngine
 from rsref_fast.cpu.memory import borrowed
+from rsref_fast.cpu.tape import Tape
 
 Array = np.ndarray
 ROOTS = 3

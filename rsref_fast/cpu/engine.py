@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -25,9 +25,10 @@ from rsref_fast.cpu.specialised import Specialised
 from rsref_fast.cpu.splitting import Split, split_of
 from rsref_fast.cpu.stepwise import step_by_step, steps_back
 from rsref_fast.cpu.stream import Stream
+from rsref_fast.cpu.tape import Tape, run_once
 from rsref_fast.explain import explain
 from rsref_fast.numbered import as_one_sample, picks_samples
-from rsref_fast.packing import Shard, gathered_back, hold, masked_batch, whole_batch
+from rsref_fast.packing import gathered_back, hold, masked_batch, whole_batch
 from rsref_fast.program import build
 from rsref_fast.prologue import parted
 from rsref_fast.threads import get_num_threads
@@ -35,52 +36,6 @@ from rsref_fast.threads import get_num_threads
 Array = np.ndarray
 NOTHING = np.zeros(64, np.uint8)
 """Stands for gradients that there are not, and is not touched."""
-
-
-def run_once(plan: Plan, arrays: Sequence[Array]) -> None:
-    """Run a plan on all arrays of a call but its scratch memory, which is given back afterwards."""
-    scratch = Arena(plan.scratch_bytes)
-    plan.kernels.execute(plan, [*arrays, scratch.bytes])
-
-
-@dataclass
-class Tape:
-    """What backward needs of a forward run: its arguments, as kernels read them, and the memory that it filled.
-
-    turned: whether sequences and outputs are (time, batch, ...), as kernels have them to which a batch is one sample.
-    order: with a mask, the samples as the shards have them. pieces: tapes of single steps, if the step mixes samples
-    and a mask leaves some out. stretch: the steps that were run, if not all. parts: tapes of stretches, if there are.
-    run: what runs a plan.
-    """
-
-    special: Specialised
-    arguments: list[list[Array]]
-    mask: Array | None
-    outputs: list[Array]
-    split: Split
-    batch: int
-    length: int
-    turned: bool
-    shards: Sequence[Shard] = ()
-    order: Array | None = None
-    kept: Arena | None = None
-    pieces: list[Any] | None = None
-    stretch: tuple[int, int] | None = None
-    parts: list[Tape] = field(default_factory=list)
-    run: Callable[[Plan, Sequence[Array]], None] = run_once
-
-    @property
-    def steps(self) -> tuple[int, int]:
-        """The steps that were run: from one, up to another."""
-        return self.stretch or (0, self.length)
-
-    def ordered(self) -> list[list[Array]]:
-        """Return the arguments with samples in the shards' order."""
-        if self.order is None:
-            return self.arguments
-        sequences, constants, states, parameters = self.arguments
-        mixed = ([a[self.order] for a in group] for group in (constants, states))
-        return [sequences, *mixed, parameters]
 
 
 @dataclass
@@ -104,7 +59,8 @@ class FastEngine:
     `rsref_fast.get_num_threads()` at each call, fewer where there is too little to do for several.
     split: among how many shards and threads for each, if that is not to be chosen by the sizes of each call.
     picks: whether the step picks samples by their number; then code is compiled for each size of the batch.
-    Errors: NotImplementedError for a step that cannot be compiled; all others as those of the reference engine.
+    Errors: NotImplementedError for a step that cannot be compiled; TypeError for arrays of numbers that kernels do not
+    compute with; all others as those of the reference engine.
     """
 
     def __init__(self, recurrence: Recurrence, kernels: type[Kernels], threads: int | None = None):
@@ -245,15 +201,13 @@ class FastEngine:
     ) -> tuple[list[Array], list[Array], Any]:
         """Run the loop on sequences, constants, states and parameters. run: what runs a plan if nothing is taped."""
         sequences, constants, states, parameters = groups
-        known = self._known_of(groups, mask, steps)
+        known = self.known_of(groups, mask, steps)
         length, batch, dtype = known.length, known.batch, known.dtype
         mask = None if mask is None or mask.all() else np.asarray(mask, bool)
         if taped and self.parted is not None:
             self.parted.first.split = self.parted.step.split = self.split
             return self.parted.forward(sequences, constants, states, parameters, mask, steps, dtype)
-        special = known.special
-        if special is None:
-            special = known.special = self.specialised(sequences, constants, states, dtype)
+        special = self.specialised_for(groups, known)
         arguments = [[special.plain(a) for a in group] for group in groups]
         turned = special.whole and mask is None
         shapes = [((length, batch, *s[1:]) if turned else (batch, length, *s[1:]), kind) for s, kind in known.outputs]
@@ -275,7 +229,14 @@ class FastEngine:
         finals = [s.astype(bool) if t.dtype == "bool" else s for s, t in zip(finals, graph.states)]
         return answers, finals, tape if taped else None
 
-    def _known_of(self, groups: Sequence[Sequence[Array]], mask: Array | None, steps: int | None) -> Known:
+    def specialised_for(self, groups: Sequence[Sequence[Array]], known: Known) -> Specialised:
+        """Return the step compiled for the arrays of a call."""
+        if known.special is None:
+            sequences, constants, states, _ = groups
+            known.special = self.specialised(sequences, constants, states, known.dtype)
+        return known.special
+
+    def known_of(self, groups: Sequence[Sequence[Array]], mask: Array | None, steps: int | None) -> Known:
         """Return what the arrays of a call say, checked once for each set of shapes. Errors: those of `Engine`."""
         every = [a for group in groups for a in group]
         key = (
@@ -288,6 +249,8 @@ class FastEngine:
             length = self.reference.length(sequences, steps)
             batch = next((len(a) for a in (*sequences, *constants, *states)), 1)
             outputs = self.reference.check(sequences, constants, states, parameters, mask, length, batch)
+            for dtype in (a.dtype for a in every if a.dtype.kind not in "fiub" or a.dtype.itemsize > 8):
+                raise TypeError(f"kernels compute with float32 or float64; got {dtype}: use the reference engine")
             dtype = np.result_type(np.float32, *(a.dtype for a in every if a.dtype.kind == "f"))
             found = self._checked[key] = Known(length, batch, dtype, outputs)
         return found

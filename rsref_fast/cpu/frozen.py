@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rsref_fast.cpu.memory import Arena
+from rsref_fast.cpu.memory import Arena, empty
+from rsref_fast.threads import get_num_threads
 
 if TYPE_CHECKING:
     from rsref_fast.cpu.engine import FastEngine
     from rsref_fast.cpu.kernels import Kernels
     from rsref_fast.cpu.plan import Plan
+    from rsref_fast.cpu.specialised import Specialised
 
 Array = np.ndarray
+REMEMBERED = 64
+"""Sizes of calls of which it is known how they are run."""
+
+
+@dataclass
+class _Known:
+    """How calls of some sizes are run: by a plan, on their arrays, the parameters, and outputs of a shape and dtype."""
+
+    special: Specialised
+    plan: Plan
+    parameters: list[Array]
+    outputs: list[tuple[tuple[int, ...], np.dtype[Any]]]
 
 
 class Frozen:
@@ -35,6 +50,8 @@ class Frozen:
         self.parameters = [np.array(p) for p in parameters]
         self._engine = engine
         self._prepared: dict[Kernels, list[Arena]] = {}
+        self._known: dict[Any, _Known] = {}
+        self._plain: dict[np.dtype[Any], list[Array]] = {}
 
     def __call__(
         self,
@@ -45,8 +62,35 @@ class Frozen:
         steps: int | None = None,
     ) -> tuple[list[Array], list[Array]]:
         """Run the loop; return outputs (batch, time, ...) and final states (batch, ...), as `Engine.forward`."""
-        groups = (sequences, constants, states, self.parameters)
-        outputs, finals, _ = self._engine.run(groups, mask, steps, taped=False, run=self._run)
+        groups, key = (sequences, constants, states, self.parameters), None
+        if mask is None:
+            given = (*sequences, *constants, *states)
+            sizes = (*[a.shape for a in given], *[a.dtype.num for a in given])
+            key = steps, len(sequences), len(states), self._engine.split, get_num_threads(), sizes
+            known = self._known.get(key)
+            if known is not None:
+                return self._again(known, given, states)
+        plans: list[Plan] = []
+
+        def run(plan: Plan, arrays: Sequence[Array]) -> None:
+            plans.append(plan)
+            self._run(plan, arrays)
+
+        outputs, finals, _ = self._engine.run(groups, mask, steps, taped=False, run=run)
+        special = self._engine.specialised_for(groups, self._engine.known_of(groups, mask, steps))
+        as_they_are = not special.whole and all(a.dtype.kind != "b" for a in (*outputs, *finals))
+        if key is not None and as_they_are and len(self._known) < REMEMBERED:
+            own = self._plain.setdefault(special.dtype, [special.plain(p) for p in self.parameters])
+            self._known[key] = _Known(special, plans[0], own, [(y.shape, y.dtype) for y in outputs])
+        return outputs, finals
+
+    def _again(self, known: _Known, given: Sequence[Array], states: Sequence[Array]) -> tuple[list[Array], list[Array]]:
+        """Run a call as an earlier one of the same sizes: a small one takes less time than finding out how."""
+        outputs = [empty(shape, dtype) for shape, dtype in known.outputs]
+        arrays = [known.special.plain(a) for a in given]
+        finals = [np.empty_like(a) for a in arrays[len(arrays) - len(states) :]]
+        kept = Arena(known.plan.tape)
+        self._run(known.plan, [*arrays, *known.parameters, *outputs, *finals, kept.bytes])
         return outputs, finals
 
     def _run(self, plan: Plan, arrays: Sequence[Array]) -> None:

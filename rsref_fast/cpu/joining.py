@@ -76,7 +76,6 @@ def _groups(layout: Layout, units: Sequence[Unit]) -> list[_Group]:
             continue
         elements = {t for t in unit.tensors if t is not total}
         read = {i for t in unit.tensors for i in t.inputs[: 1 if t is total else None]} - elements
-
         group = None
         if total is not None:
             places = {i: made.get(layout.root(i), -1) for i in read}

@@ -71,10 +71,10 @@ def _touches_wide(layout: Layout, unit: Unit) -> bool:
 
 def _by_samples(layout: Layout, unit: Unit) -> bool:
     """Whether a unit may be computed for some samples, then for others, and loses nothing by it."""
-    tensor = unit.tensors[-1]
-    if layout.rows[tensor] is Rows.SUM:  # of a piece, if that is then added to the sum over the steps
+    sums = [t for t in unit.tensors if layout.rows[t] is Rows.SUM]
+    if sums:  # of a piece, if they are then added to sums over the steps
         readers = (reader for reader in layout.order if reader not in layout.moved)
-        read = any(layout.root(i) is tensor for reader in readers for i in reader.inputs)
+        read = any(layout.root(i) in sums for reader in readers for i in reader.inputs)
         return not read and all(layout.rows[i] is not Rows.SUM for t in unit.tensors for i in t.inputs)
     if any(layout.rows[t] is not Rows.FIRST for t in unit.tensors):
         return False

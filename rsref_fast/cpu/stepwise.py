@@ -13,7 +13,8 @@ import numpy as np
 from rsref.engine import Gradients
 
 if TYPE_CHECKING:
-    from rsref_fast.cpu.engine import FastEngine, Tape
+    from rsref_fast.cpu.engine import FastEngine
+    from rsref_fast.cpu.tape import Tape
 
 Array = np.ndarray
 

@@ -9,6 +9,7 @@ from rsref.recurrence import Recurrence
 from rsref.tensor import Parameter
 from rsref.testing import random_arguments
 from rsref_fast import wide
+from rsref_fast.cpu import pieces
 from rsref_fast.cpu.joining import Joined, joined
 from rsref_fast.layout import Section
 from tests.fast.agreement import check
@@ -105,10 +106,17 @@ def scaled(x, h, flat, a, b):
     return ops.sum(ops.tanh(x * ops.expand_dims(flat[:, :UNITS] + h, 1) + a + 3.0 * b), 1)
 
 
-@pytest.mark.parametrize("draw", [twice, once, scaled])
-def test_sums_of_a_step_that_are_added_to_those_of_others(draw, monkeypatch):
-    """Nothing of what is called wide here is kept for a block of steps."""
+def beside(x, h, flat, a, b):
+    """A sum over samples that is read, and one of the same elements that is not."""
+    return ops.sum(ops.tanh(x * ops.expand_dims(flat[:, :UNITS] + h, 1) + 3.0 * a + b * x), 1)
+
+
+@pytest.mark.parametrize("piece", [1, pieces.PIECE])
+@pytest.mark.parametrize("draw", [twice, once, scaled, beside])
+def test_sums_of_a_step_that_are_added_to_those_of_others(draw, piece, monkeypatch):
+    """Nothing of what is called wide here is kept for a block of steps; for one sample at a time, or all."""
     monkeypatch.setattr(wide, "WIDE", UNITS + 1)
+    monkeypatch.setattr(pieces, "PIECE", piece)
     x, h, flat = Input((PLACES, UNITS)), Input((UNITS,)), Input((PLACES * UNITS,))
     a, b = (Parameter(name, np.linspace(-1, 1, UNITS)).tensor for name in "ab")
     new = draw(x, h, flat, a, b)

@@ -189,3 +189,24 @@ def test_errors():
     cell.build((None, 2))
     own = rsref_fast.compile(cell).recurrence
     check(own, random_arguments(own), target="cpu")
+
+
+def test_numbers_that_kernels_do_not_compute_with():
+    """Nothing is cut off unsaid: neither imaginary parts nor digits."""
+    recurrence = recurrence_of("GRUCell")
+    arguments = random_arguments(recurrence).cast(np.float32)
+    engine = rsref_fast.compile(recurrence)
+    states, parameters = arguments.states, arguments.parameters
+    for dtype in (np.complex64, np.longdouble, np.dtype("U1")):
+        with pytest.raises(TypeError, match=f"float32 or float64; got {np.dtype(dtype)}"):
+            engine.forward([arguments.sequences[0].astype(dtype)], [], states, parameters)
+    half = [arguments.sequences[0].astype(np.float16)]
+    (own,), _, tape = engine.forward(half, [], states, parameters)
+    (expected,), _, other = ReferenceEngine(recurrence).forward(half, [], states, parameters)
+    assert own.dtype == np.float32
+    np.testing.assert_allclose(own, expected, rtol=0, atol=1e-6)
+    for made, kept in ((engine, tape), (ReferenceEngine(recurrence), other)):
+        with pytest.raises(TypeError, match="output 0 is real; its gradient has dtype complex64"):
+            made.backward(kept, [own.astype(np.complex64)], [None])
+        with pytest.raises(TypeError, match="final state 0 is real"):
+            made.backward(kept, [own], [np.ones(own[:, 0].shape, complex)])

@@ -1,6 +1,7 @@
 """Threads: how many, the same answers with any number, and forks."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -59,3 +60,17 @@ def test_a_forked_child_computes_the_same(engine):
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     finally:
         rsref_fast.set_num_threads(None)
+
+
+def test_several_threads_go_back_through_one_checkpointed_tape(engine):
+    """The first one lets go of the last stretch's tape: the others run forward again for it."""
+    sparing = rsref_fast.compile(engine.recurrence, checkpoint=True, threads=1)
+    arguments = random_arguments(engine.recurrence, batch=8, steps=60)
+    ys, _, tape = arguments.forward(sparing)
+    assert len(tape.parts) > 1
+    expected = answers(engine, arguments)[1:]
+    with ThreadPoolExecutor(4) as pool:
+        runs = [pool.submit(sparing.backward, tape, [np.cos(ys[0])], [None]) for _ in range(8)]
+    for found in (run.result() for run in runs):
+        for own, right in zip([found.sequences[0], *found.parameters], expected, strict=True):
+            np.testing.assert_allclose(own, right, rtol=0, atol=1e-12 * max(1, np.abs(right).max()))

@@ -1,0 +1,63 @@
+"""What a forward run leaves for backward."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from rsref_fast.cpu.memory import Arena
+from rsref_fast.cpu.plan import Plan
+from rsref_fast.cpu.specialised import Specialised
+from rsref_fast.cpu.splitting import Split
+from rsref_fast.packing import Shard
+
+Array = np.ndarray
+
+
+def run_once(plan: Plan, arrays: Sequence[Array]) -> None:
+    """Run a plan on all arrays of a call but its scratch memory, which is given back afterwards."""
+    scratch = Arena(plan.scratch_bytes)
+    plan.kernels.execute(plan, [*arrays, scratch.bytes])
+
+
+@dataclass
+class Tape:
+    """What backward needs of a forward run: its arguments, as kernels read them, and the memory that it filled.
+
+    turned: whether sequences and outputs are (time, batch, ...), as kernels have them to which a batch is one sample.
+    order: with a mask, the samples as the shards have them. pieces: tapes of single steps, if the step mixes samples
+    and a mask leaves some out. stretch: the steps that were run, if not all. parts: tapes of stretches, if there are.
+    run: what runs a plan.
+    """
+
+    special: Specialised
+    arguments: list[list[Array]]
+    mask: Array | None
+    outputs: list[Array]
+    split: Split
+    batch: int
+    length: int
+    turned: bool
+    shards: Sequence[Shard] = ()
+    order: Array | None = None
+    kept: Arena | None = None
+    pieces: list[Any] | None = None
+    stretch: tuple[int, int] | None = None
+    parts: list[Tape] = field(default_factory=list)
+    run: Callable[[Plan, Sequence[Array]], None] = run_once
+
+    @property
+    def steps(self) -> tuple[int, int]:
+        """The steps that were run: from one, up to another."""
+        return self.stretch or (0, self.length)
+
+    def ordered(self) -> list[list[Array]]:
+        """Return the arguments with samples in the shards' order."""
+        if self.order is None:
+            return self.arguments
+        sequences, constants, states, parameters = self.arguments
+        mixed = ([a[self.order] for a in group] for group in (constants, states))
+        return [sequences, *mixed, parameters]

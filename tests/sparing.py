@@ -1,8 +1,16 @@
 """What makes compiling many kernels in one process quicker, and changes nothing of what is compiled.
 
 Numba types each `a + b` anew by trying all that is known for `+`; here the answer for the same function and types is
-remembered.
+remembered. The test processes of one run share a folder for what they have compiled.
 """
+
+import os
+
+from numba.core.errors import NumbaError
+from numba.core.target_extension import get_local_target
+from numba.core.types import unliteral
+from numba.core.types.functions import BaseFunction
+from numba.core.utils import order_by_target_specificity
 
 
 def remembering(original, dispatchers):
@@ -26,11 +34,49 @@ def remembering(original, dispatchers):
     return resolve
 
 
+def without_literals(original):
+    """Return a function type's way from types of arguments to a signature, which does not tell known numbers apart.
+
+    Numba asks each of a function's templates, first with a number's type, then with the number itself, unless the
+    template prefers it the other way round: so what the first template answers for the type it answers for each number.
+    """
+    known = {}
+
+    def get_call_type(self, context, arguments, named):
+        plain = tuple(unliteral(a) for a in arguments)
+        if named or plain == tuple(arguments):
+            return original(self, context, arguments, named)
+        key = context, self, plain
+        if key not in known:
+            first = order_by_target_specificity(get_local_target(context), self.templates, fnkey=self.key[0])[0]
+            known[key] = None
+            if not first.prefer_literal and _answer(first(context), plain) is not None:
+                known[key] = original(self, context, plain, named)
+        return known[key] or original(self, context, arguments, named)
+
+    return get_call_type
+
+
+def _answer(template, arguments):
+    try:
+        return template.apply(arguments, {})
+    except NumbaError:
+        return None
+
+
 _spared = set()
 
 
 def spare(context, dispatchers):
     """Begin, with a class of Numba's typing contexts; may be called twice."""
+    if not _spared:
+        BaseFunction.get_call_type = without_literals(BaseFunction.get_call_type)
     if context not in _spared:
         _spared.add(context)
         context._resolve_user_function_type = remembering(context._resolve_user_function_type, dispatchers)
+
+
+def kernel_folder(tmp_path_factory):
+    """Return the folder for compiled kernels that all test processes of one run share."""
+    root = tmp_path_factory.getbasetemp()
+    return (root.parent if os.environ.get("PYTEST_XDIST_WORKER") else root) / "kernels"

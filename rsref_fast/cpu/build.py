@@ -15,6 +15,7 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
 
 from rsref_fast.cpu import gemm, vector_math
+from rsref_fast.cpu.alike import once
 from rsref_fast.cpu.jit import kernel, plain, summing
 from rsref_fast.cpu.meeting import meet, rank_of, size_of
 from rsref_fast.cpu.microkernel_shapes import Shape
@@ -23,6 +24,9 @@ from rsref_fast.frames import roomy
 
 AHEAD = 8
 """Rows of a sequence that are fetched before they are copied."""
+
+ENTRIES = frozenset({"prepare", "shard", "fold", "finish"})
+"""A program's functions that `run` calls."""
 
 ENTRY = types.int64(ADDRESSES, ADDRESSES, ADDRESSES)
 
@@ -94,6 +98,20 @@ def element_of(dtype: np.dtype[Any]) -> Any:
     return types.float32 if dtype.itemsize == 4 else types.float64
 
 
+class Part(AOTCodeLibrary):  # type: ignore[misc]
+    """What Numba has compiled, in LLVM's terms, on its way into an object file.
+
+    Kernels are optimised on their own, and once more as a part of the whole program. Its entries, which hold all
+    kernels that they call, are not: they would be optimised with all of them each time. Neither do we need the pass
+    before, by which Numba finds references that it can spare: there are none.
+    """
+
+    def _optimize_final_module(self) -> None:
+        if self.name not in ENTRIES:
+            passes, builder = self._codegen._module_pass_manager()
+            passes.run(self._final_module, builder)
+
+
 @contextmanager
 def _ahead_of_time() -> Iterator[None]:
     """Let Numba make no machine code of the functions that it compiles: they become part of one object file.
@@ -103,7 +121,7 @@ def _ahead_of_time() -> Iterator[None]:
     context = cpu_target.target_context
     codegen = context.codegen()
     with global_compiler_lock:
-        codegen._library_class, codegen._add_module = AOTCodeLibrary, lambda module: None
+        codegen._library_class, codegen._add_module = Part, lambda module: None
         context.get_executable = lambda library, descriptor, environment: [].append  # a key that no other one equals
         try:
             yield
@@ -131,7 +149,7 @@ def namespace(dtype: np.dtype[Any], shape: Shape) -> dict[str, Any]:
     element = element_of(dtype)
     return {
         **vector_math.functions(element), **gemm.declared(element, shape),
-        "kernel": kernel, "summing": summing, "entry": plain, "at": at,
+        "kernel": once(kernel), "summing": once(summing), "entry": plain, "at": at,
         "copy_rows": copy_rows, "gather_rows": gather_rows, "gather_previous": gather_previous,
         "zero": zero, "cut_rows": cut_rows, "part": part,
         "add_part": add_part, "meet": meet, "rank_of": rank_of, "size_of": size_of, "cutting_of": cutting_of,

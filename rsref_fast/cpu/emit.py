@@ -265,11 +265,9 @@ class Writer:
             names.append(name)
             changing = [name for name in self.memory if name not in self.fixed]
             lines = ["rank = rank_of(N)", "size = size_of(N)", *self.target.ordered(lines, self.written, changing)]
-            body = "\n".join(lines)
+            words = {word for line in lines for word in re.findall(r"\w+", line)}
             pointers = {
-                m.name: f"{POINTERS[m.kind]}(P, {slots[m.name]})"
-                for m in self.memory.values()
-                if _mentions(body, m.name)
+                m.name: f"{POINTERS[m.kind]}(P, {slots[m.name]})" for m in self.memory.values() if m.name in words
             }
             lines = self.target.addressed(lines, pointers)
             header = [f"@entry\ndef {name}(P, N, Q):", f'{INDENT}"""{comment}"""']
@@ -281,7 +279,3 @@ class Writer:
 
 def source_width(view: View) -> int:
     return Buffer("", view.buffer.kind, Space.BLOCK, view.shape).width
-
-
-def _mentions(body: str, name: str) -> bool:
-    return re.search(rf"\b{re.escape(name)}\b", body) is not None

@@ -5,10 +5,50 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from numba import njit
+from numba import njit, types
+from numba.core.compiler import CompilerBase
+from numba.core.compiler_machinery import PassManager
+from numba.core.typed_passes import (
+    AnnotateTypes,
+    IRLegalization,
+    NativeLowering,
+    NoPythonBackend,
+    NopythonTypeInference,
+    PreLowerStripPhis,
+)
+from numba.core.untyped_passes import FixupArgs, IRProcessing, ReconstructSSA, TranslateByteCode
 
 FREEDOM = frozenset({"contract", "nsz"})
 """What the compiler may do to floats; never assume that there is no NaN and no infinity."""
+
+PASSES = (
+    TranslateByteCode, FixupArgs, IRProcessing, ReconstructSSA, NopythonTypeInference, PreLowerStripPhis,
+    IRLegalization, AnnotateTypes, NativeLowering, NoPythonBackend,
+)  # fmt: skip
+
+
+class Passes(PassManager):  # type: ignore[misc]
+    """Runs them one after the other. Numba tells listeners of each, and analyses a function anew after most of them;
+    those that need an analysis make it themselves."""
+
+    def _runPass(self, index: int, step: Any, state: Any) -> None:
+        step.analysis = self._analysis
+        step.run_pass(state)
+
+
+class Pipeline(CompilerBase):  # type: ignore[misc]
+    """Numba's passes without those that find nothing in kernels, and look through all of a function for it.
+
+    Closures, array expressions, `with` blocks, exceptions with values, functions to be put into others before they are
+    typed, branches that a type decides: kernels have none of them.
+    """
+
+    def define_pipelines(self) -> list[Any]:
+        passes = Passes("kernel")
+        for kind in PASSES:
+            passes.add_pass(kind, kind.__name__)
+        passes.finalize()
+        return [passes]
 
 
 def jit(*freedom: str, noalias: bool = False, inline: bool = False) -> Callable[[Any], Any]:
@@ -16,7 +56,8 @@ def jit(*freedom: str, noalias: bool = False, inline: bool = False) -> Callable[
 
     freedom: LLVM's fast-math flags. noalias: whether no two pointer arguments overlap. inline: always, whatever its
     size, since a call in a loop keeps it from being turned into vector code.
-    Numba's own division check is off: it would keep loops from being turned into vector code.
+    Numba's own division check is off: it would keep loops from being turned into vector code. Numbers that are known
+    at a call are not told apart: a function is compiled once for all of them.
     """
 
     def decorate(function: Any) -> Any:
@@ -26,9 +67,10 @@ def jit(*freedom: str, noalias: bool = False, inline: bool = False) -> Callable[
             "no_cpython_wrapper": True,
             "no_cfunc_wrapper": True,
             "forceinline": inline,
+            "pipeline_class": Pipeline,
         }
         dispatcher = njit(**options)(function)
-        customize = dispatcher._compiler._customize_flags
+        customize, template = dispatcher._compiler._customize_flags, dispatcher.get_call_template
 
         def flags_of(flags: Any) -> Any:
             flags = customize(flags)
@@ -37,6 +79,7 @@ def jit(*freedom: str, noalias: bool = False, inline: bool = False) -> Callable[
             return flags
 
         dispatcher._compiler._customize_flags = flags_of
+        dispatcher.get_call_template = lambda args, named: template(tuple(types.unliteral(a) for a in args), named)
         return dispatcher
 
     return decorate

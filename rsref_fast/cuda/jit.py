@@ -5,12 +5,70 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from numba.cuda import types
-from numba.cuda.compiler import compile_cuda
+from numba.cuda import types, utils
+from numba.cuda.compiler import (
+    CreateLibrary,
+    CUDABackend,
+    CUDANativeLowering,
+    CUDATranslateBytecode,
+    compile_extra,
+)
+from numba.cuda.core.callconv import CUDACallConv
+from numba.cuda.core.compiler import CompilerBase
+from numba.cuda.core.compiler_lock import global_compiler_lock
+from numba.cuda.core.compiler_machinery import PassManager
+from numba.cuda.core.typed_passes import AnnotateTypes, IRLegalization, NopythonTypeInference, PreLowerStripPhis
+from numba.cuda.core.untyped_passes import FixupArgs, IRProcessing, ReconstructSSA
+from numba.cuda.descriptor import cuda_target
 from numba.cuda.dispatcher import CUDADispatcher
+from numba.cuda.flags import CUDAFlags
+
+from rsref_fast.cpu.alike import once
 
 BASE = (7, 5)
 """The compute capability for which functions are typed and lowered; what NVVM makes of them is for the real one."""
+
+
+PASSES = (
+    CUDATranslateBytecode, FixupArgs, IRProcessing, ReconstructSSA, NopythonTypeInference, PreLowerStripPhis,
+    IRLegalization, AnnotateTypes, CreateLibrary, CUDANativeLowering, CUDABackend,
+)  # fmt: skip
+
+
+class Passes(PassManager):  # type: ignore[misc]
+    """Runs them one after the other; see `rsref_fast.cpu.jit.Passes`."""
+
+    def _runPass(self, index: int, step: Any, state: Any) -> None:
+        step.analysis = self._analysis
+        step.run_pass(state)
+
+
+class Pipeline(CompilerBase):  # type: ignore[misc]
+    """Numba's passes for GPUs without those that find nothing in kernels; see `rsref_fast.cpu.jit.Pipeline`."""
+
+    def define_pipelines(self) -> list[Any]:
+        passes = Passes("kernel")
+        for kind in PASSES:
+            passes.add_pass(kind, kind.__name__)
+        passes.finalize()
+        return [passes]
+
+
+@global_compiler_lock
+def compiled(function: Any, return_type: Any, arguments: Any, forceinline: bool) -> Any:
+    """Return what Numba makes of a function: what its `compile_cuda` does, by the passes above."""
+    typing, target = cuda_target.typing_context, cuda_target.target_context
+    flags = CUDAFlags()
+    flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
+    flags.inline, flags.error_model, flags.forceinline = "never", "numpy", forceinline
+    flags.nvvm_options, flags.compute_capability = {"opt": 3, "fastmath": False}, BASE
+    with utils.numba_target_override():
+        found = compile_extra(
+            typing, target, function, arguments, return_type, flags, {}, pipeline_class=Pipeline,
+            call_conv=CUDACallConv(target), abi_info={},
+        )  # fmt: skip
+    found.library.finalize()
+    return found
 
 
 class DeviceFunction(CUDADispatcher):  # type: ignore[misc]
@@ -22,10 +80,7 @@ class DeviceFunction(CUDADispatcher):  # type: ignore[misc]
 
     def compile_device(self, args: Any, return_type: Any = None) -> Any:
         if args not in self.overloads:
-            found = compile_cuda(
-                self.py_func, return_type, args, nvvm_options={"opt": 3, "fastmath": False}, cc=BASE,
-                forceinline=self.targetoptions["forceinline"],
-            )  # fmt: skip
+            found = compiled(self.py_func, return_type, args, self.targetoptions["forceinline"])
             for module in found.library.modules:
                 for function in module.functions:
                     if not function.is_declaration:
@@ -53,13 +108,4 @@ def unit_decorator() -> Callable[[Any], DeviceFunction]:
     A kernel that takes in all its units needs as many registers as the worst of them and all that waits meanwhile.
     Functions that differ in their names and comments alone become one, which is compiled once.
     """
-    known: dict[Any, DeviceFunction] = {}
-
-    def unit(function: Any) -> DeviceFunction:
-        code = function.__code__
-        key = code.co_code, code.co_consts[1:], code.co_names, code.co_varnames
-        if key not in known:
-            known[key] = device(function, apart=True)
-        return known[key]
-
-    return unit
+    return once(lambda function: device(function, apart=True))

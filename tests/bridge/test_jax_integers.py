@@ -11,6 +11,7 @@ import keras_bridge as kb
 from keras_bridge import fast_engine
 from keras_bridge.gradients import jax_words
 from rsref_fast.cpu.splitting import Split
+from tests.sparing import kernel_folder
 from tests.tolerances import assert_close
 
 BATCH, STEPS, ENTRIES = 4, 5, 7
@@ -19,7 +20,7 @@ BATCH, STEPS, ENTRIES = 4, 5, 7
 @pytest.fixture(autouse=True)
 def compiling(monkeypatch, tmp_path_factory):
     monkeypatch.delenv(fast_engine.TARGET, raising=False)
-    monkeypatch.setenv("RSREF_FAST_CACHE", str(tmp_path_factory.getbasetemp() / "kernels"))
+    monkeypatch.setenv("RSREF_FAST_CACHE", str(kernel_folder(tmp_path_factory)))
 
 
 @pytest.fixture(params=["float64", "float32", "float32 without x64"])

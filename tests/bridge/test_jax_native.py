@@ -11,13 +11,14 @@ import keras_bridge as kb
 from keras_bridge import fast_engine, traced_engine
 from keras_bridge.gradients import jax_native
 from rsref_fast.cpu.splitting import Split
+from tests.sparing import kernel_folder
 from tests.tolerances import assert_close
 
 
 @pytest.fixture(autouse=True)
 def compiling(monkeypatch, tmp_path_factory):
     monkeypatch.delenv(fast_engine.TARGET, raising=False)
-    monkeypatch.setenv("RSREF_FAST_CACHE", str(tmp_path_factory.getbasetemp() / "kernels"))
+    monkeypatch.setenv("RSREF_FAST_CACHE", str(kernel_folder(tmp_path_factory)))
 
 
 @pytest.fixture

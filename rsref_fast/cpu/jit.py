@@ -18,6 +18,8 @@ from numba.core.typed_passes import (
 )
 from numba.core.untyped_passes import FixupArgs, IRProcessing, ReconstructSSA, TranslateByteCode
 
+from rsref_fast.cpu.passes import Few, pipeline
+
 FREEDOM = frozenset({"contract", "nsz"})
 """What the compiler may do to floats; never assume that there is no NaN and no infinity."""
 
@@ -27,13 +29,8 @@ PASSES = (
 )  # fmt: skip
 
 
-class Passes(PassManager):  # type: ignore[misc]
-    """Runs them one after the other. Numba tells listeners of each, and analyses a function anew after most of them;
-    those that need an analysis make it themselves."""
-
-    def _runPass(self, index: int, step: Any, state: Any) -> None:
-        step.analysis = self._analysis
-        step.run_pass(state)
+class Passes(Few, PassManager):  # type: ignore[misc]
+    """Runs the passes above."""
 
 
 class Pipeline(CompilerBase):  # type: ignore[misc]
@@ -44,11 +41,7 @@ class Pipeline(CompilerBase):  # type: ignore[misc]
     """
 
     def define_pipelines(self) -> list[Any]:
-        passes = Passes("kernel")
-        for kind in PASSES:
-            passes.add_pass(kind, kind.__name__)
-        passes.finalize()
-        return [passes]
+        return pipeline(Passes, PASSES)
 
 
 def jit(*freedom: str, noalias: bool = False, inline: bool = False) -> Callable[[Any], Any]:

@@ -24,6 +24,7 @@ from numba.cuda.dispatcher import CUDADispatcher
 from numba.cuda.flags import CUDAFlags
 
 from rsref_fast.cpu.alike import once
+from rsref_fast.cpu.passes import Few, pipeline
 
 BASE = (7, 5)
 """The compute capability for which functions are typed and lowered; what NVVM makes of them is for the real one."""
@@ -35,23 +36,15 @@ PASSES = (
 )  # fmt: skip
 
 
-class Passes(PassManager):  # type: ignore[misc]
-    """Runs them one after the other; see `rsref_fast.cpu.jit.Passes`."""
-
-    def _runPass(self, index: int, step: Any, state: Any) -> None:
-        step.analysis = self._analysis
-        step.run_pass(state)
+class Passes(Few, PassManager):  # type: ignore[misc]
+    """Runs the passes above."""
 
 
 class Pipeline(CompilerBase):  # type: ignore[misc]
     """Numba's passes for GPUs without those that find nothing in kernels; see `rsref_fast.cpu.jit.Pipeline`."""
 
     def define_pipelines(self) -> list[Any]:
-        passes = Passes("kernel")
-        for kind in PASSES:
-            passes.add_pass(kind, kind.__name__)
-        passes.finalize()
-        return [passes]
+        return pipeline(Passes, PASSES)
 
 
 @global_compiler_lock

@@ -75,6 +75,13 @@ class View:
     def contiguous(self) -> bool:
         return self.offset == 0 and _same_place(self.shape, self.strides, row_major(self.shape))
 
+    def counts(self, axis: int, length: int) -> bool:
+        """Whether an element's index along an axis is its place in the memory, both modulo a length."""
+        size = self.buffer.size
+        steps = [self.offset, per_row(size) if isinstance(size, Varying) else length]
+        steps += [s for i, (n, s) in enumerate(zip(self.shape, self.strides)) if n != 1 and i != axis % len(self.shape)]
+        return self.strides[axis] == 1 and all(isinstance(step, int) and step % length == 0 for step in steps)
+
 
 def whole(buffer: Buffer) -> View:
     return View(buffer, buffer.shape, row_major(buffer.shape))

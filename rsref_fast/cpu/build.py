@@ -60,24 +60,6 @@ def gather_previous(first, last, width, n0, off, source, target):
 
 
 @plain
-def part(length, rank, size):
-    """Where the part of a thread of a team begins: no two write to one cache line."""
-    return length if rank == size else length // 16 * rank // size * 16
-
-
-@plain
-def zero(count, target, rank, size):
-    for i in range(part(count, rank, size), part(count, rank + 1, size)):
-        target[i] = 0
-
-
-@plain
-def add_part(count, source, target, rank, size):
-    for i in range(part(count, rank, size), part(count, rank + 1, size)):
-        target[i] += source[i]
-
-
-@plain
 def cutting_of(N, count, cut):
     """Whether gradients are cut between any two steps."""
     found = 0
@@ -86,12 +68,36 @@ def cutting_of(N, count, cut):
     return found
 
 
-@plain
-def cut_rows(count, width, cut, target, rank, size):
-    for i in range(count):
-        if cut[i] != 0:
-            for j in range(part(width, rank, size), part(width, rank + 1, size)):
-                target[i * width + j] = 0
+@cache
+def sharing(width: int) -> dict[str, Any]:
+    """Return the functions by name that a team's threads call for a part of a length: some panels of so many columns.
+
+    Products are shared likewise (`gemm`), so what one thread computes of an axis is the same everywhere.
+    """
+
+    @plain
+    def part(length, rank, size):
+        """Where the part of a thread of a team begins."""
+        return min(length, (length + width - 1) // width * rank // size * width)
+
+    @plain
+    def zero(count, target, rank, size):
+        for i in range(part(count, rank, size), part(count, rank + 1, size)):
+            target[i] = 0
+
+    @plain
+    def add_part(count, source, target, rank, size):
+        for i in range(part(count, rank, size), part(count, rank + 1, size)):
+            target[i] += source[i]
+
+    @plain
+    def cut_rows(count, columns, cut, target, rank, size):
+        for i in range(count):
+            if cut[i] != 0:
+                for j in range(part(columns, rank, size), part(columns, rank + 1, size)):
+                    target[i * columns + j] = 0
+
+    return {"part": part, "zero": zero, "add_part": add_part, "cut_rows": cut_rows}
 
 
 def element_of(dtype: np.dtype[Any]) -> Any:
@@ -151,8 +157,7 @@ def namespace(dtype: np.dtype[Any], shape: Shape) -> dict[str, Any]:
         **vector_math.functions(element), **gemm.declared(element, shape),
         "kernel": once(kernel), "summing": once(summing), "entry": plain, "at": at,
         "copy_rows": copy_rows, "gather_rows": gather_rows, "gather_previous": gather_previous,
-        "zero": zero, "cut_rows": cut_rows, "part": part,
-        "add_part": add_part, "meet": meet, "rank_of": rank_of, "size_of": size_of, "cutting_of": cutting_of,
+        **sharing(shape.width), "meet": meet, "rank_of": rank_of, "size_of": size_of, "cutting_of": cutting_of,
         "floats": pointer_to(element), "ints": pointer_to(types.int64), "bytes_": pointer_to(types.uint8),
         "F": dtype.type, "I": np.int64, "U": np.uint8, "NAN": dtype.type("nan"), "INFINITY": dtype.type("inf"),
     }  # fmt: skip

@@ -7,8 +7,8 @@ What is shared, as 64-bit words:
 control: 0 a mutex, 16 the first idle worker, 17 the C function that a worker runs.
 worker: 0 a mutex, 8 a condition, 16 the context it is to work for, 17 its rank, 18 the next idle one, 19 control.
 context: 0 a mutex, 8 a condition, 16 how many workers are not done, 17 the plan's address, 18 the first worker;
-    24 a counter for all threads to meet; from 64 on one for each shard; then P for each shard, N for each thread, and
-    the addresses of the arrays.
+    from 64 on two counts for each thread: 0 of meetings with its team, 8 with all; then P for each shard, N for each
+    thread, and the addresses of the arrays.
 plan: see `HEADER` and `rsref_fast.cpu.plan`.
 """
 
@@ -21,20 +21,22 @@ from numba.extending import intrinsic
 from rsref_fast.cpu.build import object_of
 from rsref_fast.cpu.indices import REFUSED
 from rsref_fast.cpu.jit import plain
-from rsref_fast.cpu.meeting import address_of, c_function, meet, seen, words
-from rsref_fast.cpu.plan import CONTEXT, HEADER, NUMBERS
+from rsref_fast.cpu.meeting import address_of, c_function, meet, rest, seen, words
+from rsref_fast.cpu.plan import CONTEXT, HEADER, LINE, NUMBERS
 from rsref_fast.cpu.pointers import ADDRESSES, at
 
 I64 = types.int64
 SIGNATURE = I64(I64, I64, I64, I64)
 PROGRAM, SLOTS, SHARDS, TEAM, ARRAYS, SCRATCH, TABLES, RANKS, COPIES, CLEARS, PREPARES, FINISHES, TAPED = range(13)
-COND, LEFT, PLAN, HIRED, ALL = 8, 16, 17, 18, 24
+COND, LEFT, PLAN, HIRED = 8, 16, 17, 18
+ALL = CONTEXT + 8
 JOB, RANK, NEXT, CONTROL = 16, 17, 18, 19
 BLOCK = 256
 """Bytes of a worker."""
 
-LOOKS = 20_000
-"""How often a thread looks for others to be done, or for new work, before it sleeps: some tens of microseconds."""
+LOOKS = 4_000
+"""How often a thread looks for others to be done, or for new work, before it sleeps: less than a tenth of a
+millisecond on most processors."""
 
 new_mutex = c_function("pthread_mutex_init", 2)
 new_condition = c_function("pthread_cond_init", 2)
@@ -102,7 +104,7 @@ def member(context, rank):
         meet(numbers)
     numbers[6] = rank % team
     numbers[7] = team
-    numbers[8] = address_of(at(context, CONTEXT + rank // team * 8))
+    numbers[8] = address_of(at(context, CONTEXT + rank // team * team * LINE))
     run_entry(plan, 1, own, numbers, own)
     if plan[FINISHES] != 0:
         gather(context, numbers, threads, rank)
@@ -121,6 +123,7 @@ def work(worker):
         looks = 0
         while seen(at(worker, JOB)) == 0 and looks < LOOKS:
             looks += 1
+            rest()
         lock(me)
         while worker[JOB] == 0:
             sleep(me + 8 * COND, me)
@@ -166,8 +169,9 @@ def fill(plan, arrays, context):
     shards, team, slots = plan[SHARDS], plan[TEAM], plan[SLOTS]
     word = HEADER
     for shard in range(shards):
-        context[CONTEXT + shard * 8] = 0
         for rank in range(shard * team, (shard + 1) * team):
+            context[CONTEXT + rank * LINE] = 0
+            context[ALL + rank * LINE] = 0
             numbers = at(context, plan[RANKS] + rank * NUMBERS)
             numbers[0], numbers[1], numbers[2] = plan[word], plan[word + 1], plan[word + 2]
             numbers[REFUSED], numbers[4] = 0, plan[TAPED]
@@ -193,7 +197,6 @@ def execute(plan, arrays, context, control):
     fill(plan, arrays, context)
     threads = plan[SHARDS] * plan[TEAM]
     context[PLAN] = address_of(plan)
-    context[ALL] = 0
     if threads > 1:
         me = address_of(context)
         new_mutex(me, 0)
@@ -232,6 +235,7 @@ def execute(plan, arrays, context, control):
         looks = 0
         while seen(at(context, LEFT)) > 0 and looks < LOOKS:
             looks += 1
+            rest()
         lock(address_of(context))
         while context[LEFT] > 0:
             sleep(address_of(context) + 8 * COND, address_of(context))

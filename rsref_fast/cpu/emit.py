@@ -14,9 +14,10 @@ from typing import Any
 from rsref.tensor import ConstantSource, Tensor
 from rsref_fast.cpu import loops, nests, products
 from rsref_fast.cpu.joining import Joined, joined
+from rsref_fast.cpu.ordering import Touched, anywhere, touched_by
 from rsref_fast.cpu.pieces import Run, memory_of, runs
 from rsref_fast.cpu.source import FIRST_SLOT, Memory, Source
-from rsref_fast.cpu.target import CPU, Call, Target
+from rsref_fast.cpu.target import CPU, Target
 from rsref_fast.cpu.text import INDENT, Computed, Function
 from rsref_fast.expressions import cast
 from rsref_fast.fuse import Unit, added_as_computed
@@ -44,8 +45,8 @@ class Writer:
         self.fixed: dict[str, Tensor] = {}
         self.panels: dict[tuple[Any, ...], Buffer] = {}
         self.shadows: dict[Buffer, Buffer] = {}
-        self.packing: list[Call] = []
-        self.written: dict[str, frozenset[str]] = {}
+        self.packing: list[str] = []
+        self.touched: dict[str, Touched] = {}
         self.added: dict[Tensor | None, list[tuple[View, Buffer]]] = {}
         self.run = Run(())
         self.values: dict[Buffer, Any] = {
@@ -74,8 +75,7 @@ class Writer:
 
     def pointer(self, buffer: Buffer, section: Section) -> str:
         """Return the address of the rows that a section works on."""
-        if section in BLOCKWISE and buffer.space in (Space.ROW, Space.PREVIOUS, Space.FLOW_IN):
-            buffer = self.shadow(buffer)
+        buffer = self._seen(buffer, section)
         rows = {
             (Space.BLOCK, Section.LOOP): "i",
             (Space.PACKED, Section.LOOP): "r",
@@ -93,6 +93,11 @@ class Writer:
             rows = "c" if rows is None else f"({rows} + c)"
         return name if rows is None else f"at({name}, {rows} * {buffer.width})"
 
+    def _seen(self, buffer: Buffer, section: Section) -> Buffer:
+        """Return the memory that stands for a buffer in a section."""
+        shadowed = section in BLOCKWISE and buffer.space in (Space.ROW, Space.PREVIOUS, Space.FLOW_IN)
+        return self.shadow(buffer) if shadowed else buffer
+
     def shadow(self, buffer: Buffer) -> Buffer:
         """Return memory for a block's rows of what otherwise has one row a sample, or is there for one step."""
         if buffer not in self.shadows:
@@ -101,15 +106,17 @@ class Writer:
 
     # --- functions ------------------------------------------------------------------------------------------------
 
-    def call(self, function: Function, section: Section, rows: str) -> Call:
+    def call(self, function: Function, section: Section, rows: str) -> str:
         """Return the call of a function on the rows of a section; functions of one text are one."""
         function.name = self._shared(function)
         pointers = {b: self.pointer(b, section) for b in function.parameters}
         turn = "s" if section is Section.LOOP else "0"
         extra = [turn if name == "turn" else name for name in function.extra]
-        arguments = ", ".join([rows, *pointers.values(), *extra])
-        written = {word for b in function.written for word in re.findall(r"\w+", pointers[b])} & set(self.memory)
-        return self._called(f"{function.name}({arguments})", function, written)
+        line = f"{function.name}({', '.join([rows, *pointers.values(), *extra])})"
+        units = {self._seen(b, section): own for b, own in function.units.items()}
+        touched = touched_by(units, [self._seen(b, section) for b in function.written])
+        self.touched[line] = touched if section is Section.LOOP else anywhere(touched)
+        return line
 
     def _shared(self, function: Function) -> str:
         text = function.source().replace(f"def {function.name}(", "def (").replace(function.comment, "")
@@ -122,7 +129,7 @@ class Writer:
     def new_function(self, label: str, comment: str) -> Function:
         return self.target.function(f"{label}_{len(self.users)}", comment, self.values)
 
-    def unit(self, unit: Unit, section: Section, rows: str) -> Call | None:
+    def unit(self, unit: Unit, section: Section, rows: str) -> str | None:
         """Return the call that computes a unit; nothing if its parts were computed in place."""
         names = "_".join(dict.fromkeys(t.op.name for t in unit.tensors if t.op))
         comment = f"{', '.join(t.op.name for t in unit.tensors if t.op)}: {' x '.join(text_of(n) for n in unit.shape)}"
@@ -160,20 +167,28 @@ class Writer:
                 products.pack(packing, right, self.panels[key])
                 self.packing.append(self.call(packing, Section.PREPARE, "0"))
             panels = self.panels[key]
-        self.target.product(function, self.layout.views[tensor], left, right, panels, add)
+        self.target.product(function, self.layout.views[tensor], left, right, panels, add, self._parts(tensor, section))
 
-    def copied(self, section: Section, source: View, target: Buffer, rows: str, add: bool = False) -> Call:
+    def _parts(self, tensor: Tensor, section: Section) -> int | None:
+        """Return the length of which threads share what is computed from a tensor, if all of that is loops of one."""
+        memory, lengths = self.layout.views[tensor].buffer, set()
+        for unit in self.program.units[section]:
+            read = any(
+                self.layout.views[i].buffer is memory for t in unit.tensors for i in t.inputs if i not in unit.tensors
+            )
+            if read and tensor not in unit.tensors:
+                lengths.add(next((n for n in reversed(unit.shape) if n != 1), None) if unit.fused else None)
+        (length,) = lengths if len(lengths) == 1 else (None,)
+        return length if isinstance(length, int) else None
+
+    def copied(self, section: Section, source: View, target: Buffer, rows: str, add: bool = False) -> str:
         """Return the call that copies a view into memory, or adds it to what is there."""
         function = self.new_function("add" if add else "copy", f"into {target.name}")
         shape = target.shape
         loops.shared_copy(function, View(target, shape, row_major(shape)), source, add)
         return self.call(function, section, rows)
 
-    def together(self, calls: Iterable[Call | str]) -> list[str]:
-        """Return the lines of some calls, as each thread of a team runs them."""
-        return self.target.together(calls)
-
-    def scattered(self, section: Section, source: View, name: str, kind: str) -> Call:
+    def scattered(self, section: Section, source: View, name: str, kind: str) -> str:
         """Return the call that writes a block's rows to their places in an array (batch, time, ...)."""
         width = source_width(source)
         target = Buffer(name, kind, Space.FIXED, (width,))
@@ -189,25 +204,23 @@ class Writer:
         arguments = [name if buffer is target else self.pointer(buffer, section) for buffer in function.parameters]
         self.external(name, kind, Space.FIXED, width)
         arguments += ["at(pos, r0)", *function.extra[1:]]
-        return self._called(f"{function.name}(rows, {', '.join(arguments)})", function, {name})
-
-    def _called(self, line: str, function: Function, written: set[str]) -> Call:
-        self.written[line] = frozenset(written)
-        return Call((line,), function.shared)
+        line = f"{function.name}(rows, {', '.join(arguments)})"
+        self.touched[line] = anywhere(touched_by(function.units, [target]))
+        return line
 
     # --- the module ----------------------------------------------------------------------------------------------
 
-    def section(self, section: Section, rows: str, kept: Iterable[Tensor] = ()) -> list[Call]:
+    def section(self, section: Section, rows: str, kept: Iterable[Tensor] = ()) -> list[str]:
         """Return the calls of a section, for so many rows, sums over the steps included.
 
         kept: tensors that are read by something else than units.
         """
-        calls: list[Call] = []
+        calls: list[str] = []
         for run in self._runs(section, kept):
             self.run, size = run, run.samples
             own = [call for unit in run.units for call in self._summed(unit, section, "m" if size else rows)]
             head = [f"for c in range(0, {rows}, {size}):", f"{INDENT}m = min({size}, {rows} - c)"]
-            calls += [Call((*head, *(INDENT + line for line in self.together(own))), True)] if size else own
+            calls += [*head, *(INDENT + line for line in own)] if size else own
         self.run = Run(())
         if section is Section.LOOP:
             calls += [self.copied(Section.LOOP, *total, "n", add=True) for total in self.added.get(None, ())]
@@ -228,7 +241,7 @@ class Writer:
         computed = root if self.layout.section.get(root) is Section.LOOP else None
         self.added.setdefault(computed, []).append((self.layout.views[tensor], total))
 
-    def _summed(self, unit: Unit, section: Section, rows: str) -> Iterable[Call]:
+    def _summed(self, unit: Unit, section: Section, rows: str) -> Iterable[str]:
         """Return the calls that compute a unit, and add it to sums over the steps."""
         call = self.unit(unit, section, rows)
         if call:
@@ -264,7 +277,7 @@ class Writer:
         for name, comment, lines in entries:
             names.append(name)
             changing = [name for name in self.memory if name not in self.fixed]
-            lines = ["rank = rank_of(N)", "size = size_of(N)", *self.target.ordered(lines, self.written, changing)]
+            lines = ["rank = rank_of(N)", "size = size_of(N)", *self.target.ordered(lines, self.touched, changing)]
             words = {word for line in lines for word in re.findall(r"\w+", line)}
             pointers = {
                 m.name: f"{POINTERS[m.kind]}(P, {slots[m.name]})" for m in self.memory.values() if m.name in words

@@ -100,7 +100,7 @@ def gather_previous(first: int, last: int, width: int, n0: int, off: Any, source
 
 
 def part(length: int, rank: int, size: int) -> int:
-    return length if rank == size else length // 16 * rank // size * 16
+    return min(length, -(-length // WIDTH) * rank // size * WIDTH)
 
 
 def rank_of(numbers: Any) -> int:
@@ -143,8 +143,7 @@ def _matrix(pointer: Any, rows: int, columns: int, row_step: int, column_step: i
 
 def _columns(columns: int, rank: int, size: int) -> tuple[int, int]:
     """Return the columns that a thread of a team computes: whole panels."""
-    count = -(-columns // WIDTH)
-    return count * rank // size * WIDTH, min(columns, count * (rank + 1) // size * WIDTH)
+    return part(columns, rank, size), part(columns, rank + 1, size)
 
 
 def pack(

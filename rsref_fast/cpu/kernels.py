@@ -67,7 +67,9 @@ class Interpreted(Kernels):
         return interpreted.WIDTH
 
     def execute(self, plan: Plan, arrays: Sequence[Array]) -> None:
-        scratch = arrays[plan.arrays - 1]
+        tape, scratch = arrays[plan.arrays - 2 : plan.arrays]
+        if not self.source.backward:
+            tape[:] = 0xFF
         scratch[0 if plan.prepares else plan.prepared :] = 0xFF
 
         def seen(place: Place) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from typing import Any
 
 from llvmlite import ir
@@ -10,11 +11,12 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from rsref_fast.cpu.jit import plain
-from rsref_fast.cpu.pointers import ADDRESSES
+from rsref_fast.cpu.plan import LINE
+from rsref_fast.cpu.pointers import ADDRESSES, at
 
 I64 = types.int64
-PATIENCE = 4096
-"""How often a thread looks before it lets others have its processor."""
+EAGER, PATIENCE = 64, 1_000
+"""How often a thread looks before it rests between looks, and before it lets others have its processor."""
 
 
 @intrinsic
@@ -36,13 +38,14 @@ def address_of(typing_context, pointer):
 
 
 @intrinsic
-def added(typing_context, pointer, number):
-    """Add to a word at once for all threads; answer what it was."""
+def show(typing_context, pointer, number):
+    """Write a word that other threads look at, and with it all that was written before."""
 
     def generate(context, builder, signature, arguments):
-        return builder.atomic_rmw("add", *arguments, "acq_rel")
+        builder.store_atomic(arguments[1], arguments[0], "release", 8)
+        return context.get_dummy_value()
 
-    return I64(ADDRESSES, I64), generate
+    return types.void(ADDRESSES, I64), generate
 
 
 @intrinsic
@@ -53,6 +56,29 @@ def seen(typing_context, pointer):
         return builder.load_atomic(arguments[0], "acquire", 8)
 
     return I64(ADDRESSES), generate
+
+
+RESTS = {
+    "x86_64": ("llvm.x86.sse2.pause", ()),
+    "amd64": ("llvm.x86.sse2.pause", ()),
+    "aarch64": ("llvm.aarch64.hint", (1,)),
+}
+
+
+@intrinsic
+def rest(typing_context):
+    """Do nothing for some cycles, and leave the core meanwhile to another thread that shares it, if there is one."""
+
+    def generate(context, builder, signature, arguments):
+        name, numbers = RESTS.get(platform.machine().lower(), (None, ()))
+        if name is not None:
+            word = ir.IntType(32)
+            kind = ir.FunctionType(ir.VoidType(), [word] * len(numbers))
+            function = cgutils.get_or_insert_function(builder.module, kind, name)
+            builder.call(function, [ir.Constant(word, number) for number in numbers])
+        return context.get_dummy_value()
+
+    return types.void(), generate
 
 
 def c_function(name: str, count: int) -> Any:
@@ -78,6 +104,8 @@ def wait_for(counter, target):
     looks = 0
     while seen(counter) < target:
         looks += 1
+        if looks > EAGER:
+            rest()
         if looks >= PATIENCE:
             give_way()
             looks = 0
@@ -96,9 +124,15 @@ def size_of(N):
 
 @plain
 def meet(N):
-    """Wait until all threads of a team are here: N[7] of them, counted at the address N[8]."""
+    """Wait until all threads of a team are here: N[7] of them, each of which counts its meetings in a line of its own.
+
+    The lines begin at the address N[8]. So a thread's arrival is on its way to the others at once, where a count that
+    all add to would first have to be fetched from whoever added last.
+    """
     size = N[7]
     if size > 1:
-        counter = words(N[8])
-        arrived = added(counter, 1)
-        wait_for(counter, (arrived // size + 1) * size)
+        counts, rank = words(N[8]), N[6]
+        meeting = counts[rank * LINE] + 1
+        show(at(counts, rank * LINE), meeting)
+        for other in range(size):
+            wait_for(at(counts, other * LINE), meeting)

@@ -29,8 +29,11 @@ FIXED = -1
 """The number of an array for places whose address is known."""
 
 HEADER = 16
-CONTEXT, NUMBERS = 64, 16
-"""64-bit words: of what threads share (see `crew_native`), and of N for each thread."""
+CONTEXT, LINE, NUMBERS = 64, 16, 16
+"""64-bit words: of what threads share (see `crew_native`), from one thread's counts there to the next one's, and of N.
+
+A line of counts is two of the cache's: processors fetch them in pairs.
+"""
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ class Plan:
             body += [*target.words, *source.words, target.bytes]
         for target in self.clears:
             body += [*target.words, target.bytes]
-        tables = CONTEXT + 8 * len(self.shards)
+        tables = CONTEXT + LINE * self.threads
         numbers = tables + slots * len(self.shards)
         self.total = scratch + ALIGNMENT + 8 * (numbers + NUMBERS * self.threads + self.arrays)
         entries = self.kernels.source.entries

@@ -34,15 +34,18 @@ def product(
     panels: Buffer | None,
     accumulate: bool = False,
     turning: bool = False,
+    units: int | None = None,
 ) -> None:
     """Write the product of the last two axes; leading axes are looped over, with the operands broadcast.
 
-    turning: whether the panels are gone through the other way at every other step.
+    turning: whether threads share the columns by panels, and go through them the other way at every other step.
+    units: a length, if a thread had better compute its part of each so many columns than of all.
     """
     left, right, target = flattened(left, right, target)
     leading = target.shape[:-2]
     a, b = _leading(left, leading), _leading(right, leading)
     (rows, columns), depth = target.shape[-2:], left.shape[-1]
+    parts = _parts(columns, units, panels) if turning else 1
     add = "1" if accumulate else "0"
     function.share()
     function.written.add(target.buffer)
@@ -51,25 +54,49 @@ def product(
             _at(function, view, [index if n != 1 else "0" for index, n in zip(i, view.shape)])
             for view in (a, b, target)
         ]
-        sizes = f"{text_of(rows)}, {text_of(columns)}, {text_of(depth)}"
         first = f"{places[0]}, {text_of(_stride(left, -2))}, {text_of(_stride(left, -1))}"
-        last = f"{places[2]}, {text_of(_stride(target, -2))}, {add}, rank, size"
-        if panels is not None:
-            if turning:
-                function.extra.append("turn")
-            turn = ", turn" if turning else ""
-            function.add(f"multiply_packed({sizes}, {first}, {function.pointer(panels)}, {last}{turn})")
-        else:
+        last = f"{text_of(_stride(target, -2))}, {add}, rank, size"
+        pointer, count = "" if panels is None else function.pointer(panels), text_of(columns)
+        if panels is not None and turning:
+            function.extra.append("turn")
+            last += ", turn"
+        if parts > 1:
+            function.add(f"parts = {parts} if size > 1 else 1")
+            function.add("for j in range(parts):")
+            function.depth += 1
+            function.add("k = parts - 1 - j if turn % 2 == 1 else j")
+            pointer, places[2] = f"at({pointer}, k * {units} * {text_of(depth)})", f"at({places[2]}, k * {units})"
+            count += " // parts"
+        sizes = f"{text_of(rows)}, {count}, {text_of(depth)}"
+        if panels is None:
             second = f"{places[1]}, {text_of(_stride(right, -2))}, {text_of(_stride(right, -1))}"
-            function.add(f"multiply({sizes}, {first}, {second}, {last})")
+            function.add(f"multiply({sizes}, {first}, {second}, {places[2]}, {last})")
+        else:
+            function.add(f"multiply_packed({sizes}, {first}, {pointer}, {places[2]}, {last})")
+    if turning:
+        own = units if parts > 1 else columns
+        function.units[target.buffer] = own if isinstance(own, int) and target.counts(-1, own) else None
+
+
+def _parts(columns: Length, units: int | None, panels: Buffer | None) -> int:
+    """Return how many lengths of whole panels the columns are; 1 if they are no such lengths."""
+    if panels is None or not units or not isinstance(columns, int):
+        return 1
+    return columns // units if columns % units == 0 and units % number(panels.shape[-1]) == 0 else 1
 
 
 def product_or_sums(
-    function: Function, target: View, left: View, right: View, panels: Buffer | None, accumulate: bool = False
+    function: Function,
+    target: View,
+    left: View,
+    right: View,
+    panels: Buffer | None,
+    accumulate: bool = False,
+    units: int | None = None,
 ) -> None:
     """Write a product as `product` does, but with a single column as loops: most of a panel would be for nothing."""
     if target.shape[-1] != 1:
-        product(function, target, left, right, panels, accumulate, turning=True)
+        product(function, target, left, right, panels, accumulate, True, units)
         return
     left, right, target = flattened(left, right, target)
     left, right = (_leading(view, target.shape[:-2]) for view in (left, right))

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from rsref.tensor import Tensor
 from rsref_fast.cpu.emit import Writer
 from rsref_fast.cpu.source import FIRST_SLOT, Source
-from rsref_fast.cpu.target import CPU, Call, Target
+from rsref_fast.cpu.target import CPU, Target
 from rsref_fast.cpu.text import INDENT
 from rsref_fast.layout import Section
 from rsref_fast.program import Compiled, Program
@@ -49,13 +49,13 @@ def forward_source(compiled: Compiled, width: int, taped: bool, target: Target =
         for _, b in compiled.states
     ]
     lines = [
-        *SHARD, *w.together(once),
+        *SHARD, *once,
         "n = off[1] - off[0] if steps > 0 else 0",
         "following = n",
-        *w.together([_aside(
+        *(
             f"copy_rows(n0 - n, {b.width}, at({w.variable(b)}, n * {b.width}), at(final{i}, n * {b.width}))"
             for i, (_, b) in enumerate(compiled.states)
-        )]),
+        ),
         "k = 0",
         "while k < steps:",
         "    last = k + 1",
@@ -64,19 +64,19 @@ def forward_source(compiled: Compiled, width: int, taped: bool, target: Target =
         "        last += 1",
         "    rows = off[last] - r0",
         "    q = 0 if taped else r0",
-        *_indented(w.together([_aside([*_gathers(w, program), *_row_shadows(w)]), *before]), 1),
+        *_indented([*_gathers(w, program), *_row_shadows(w), *before], 1),
         "    for s in range(k, last):",
         "        n = off[s + 1] - off[s]",
         "        r = off[s] - q",
         "        i = off[s] - r0",
         "        prev = 0 if s == 0 or (s == k and not taped) else n0 + off[s - 1] - q",
-        *_indented(w.together([_aside(_step_shadows(w)), *loop]), 2),
+        *_indented([*_step_shadows(w), *loop], 2),
         "        following = off[s + 2] - off[s + 1] if s + 1 < steps else 0",
         "        if following < n:",
-        *_indented(w.together([_aside(finals)]) or ["pass"], 3),
-        *_indented(w.together([*after_loop, *scatters]), 1),
+        *_indented(finals or ["pass"], 3),
+        *_indented([*after_loop, *scatters], 1),
         "    if not taped:",
-        *_indented(w.together([_aside(keep)]) or ["pass"], 2),
+        *_indented(keep or ["pass"], 2),
         "    k = last",
     ]  # fmt: skip
     source = w.module([_prepare(w, prepare), ("shard", "The time loop.", lines)], "Forward.")
@@ -117,7 +117,7 @@ def backward_source(compiled: Compiled, width: int, target: Target = CPU) -> Sou
             f"at({name}, (slot * n0 + active) * {width_of}))"
         )
         if tensor is None:
-            loop.append(Call((f"zero(n * {width_of}, {w.pointer(out, Section.LOOP)}, rank, size)",), True))
+            loop.append(f"zero(n * {width_of}, {w.pointer(out, Section.LOOP)}, rank, size)")
         elif layout.views[tensor].buffer is not out or not layout.views[tensor].contiguous:
             loop.append(w.copied(Section.LOOP, layout.views[tensor], out, "n"))
         cuts.append(f"cut_rows(n, {width_of}, at(cut, off[s]), {w.pointer(out, Section.LOOP)}, rank, size)")
@@ -145,7 +145,7 @@ def backward_source(compiled: Compiled, width: int, target: Target = CPU) -> Sou
     zeros += [f"zero(n0 * {b.width}, {w.variable(b)}, rank, size)" for b in accumulators]
     lines = [
         *SHARD, "cut = bytes_(P, 3)", "cutting = cutting_of(N, off[steps], cut)",
-        *w.together([*once, Call(tuple(zeros), True)]),
+        *once, *zeros,
         "q = 0",
         "slot = 0",
         "active = 0",
@@ -156,29 +156,29 @@ def backward_source(compiled: Compiled, width: int, target: Target = CPU) -> Sou
         "        first -= 1",
         "    r0 = off[first]",
         "    rows = off[k] - r0",
-        *_indented(w.together([_aside([*_gathers(w, program), *_row_shadows(w), *_previous_shadows(w)]), *before]), 1),
+        *_indented([*_gathers(w, program), *_row_shadows(w), *_previous_shadows(w), *before], 1),
         "    for s in range(k - 1, first - 1, -1):",
         "        n = off[s + 1] - off[s]",
         "        r = off[s]",
         "        i = off[s] - r0",
         "        prev = 0 if s == 0 else n0 + off[s - 1]",
         "        if active < n:",
-        *_indented(w.together([_aside(entering)]) or ["pass"], 3),
-        *_indented(w.together([_aside(_step_shadows(w, Space.FLOW_IN)), *loop]), 2),
+        *_indented(entering or ["pass"], 3),
+        *_indented([*_step_shadows(w, Space.FLOW_IN), *loop], 2),
         "        if cutting != 0:",
-        *_indented(w.together([Call(tuple(cuts), True)]) or ["pass"], 3),
+        *_indented(cuts or ["pass"], 3),
         "        active = n",
         "        slot = 1 - slot",
-        *_indented(w.together([*after_loop, *scatters]), 1),
+        *_indented([*after_loop, *scatters], 1),
         "    k = first",
-        *w.together([_aside(ending)]),
+        *ending,
     ]  # fmt: skip
     source = w.module(
         [
             _prepare(w, prepare),
             ("shard", "The time loop, from its end.", lines),
             ("fold", "What another shard has summed is added.", _folds(w, folds)),
-            ("finish", "Gradients of the parameters, from sums over all samples.", w.together(finish)),
+            ("finish", "Gradients of the parameters, from sums over all samples.", finish),
         ],
         "Backward.",
     )
@@ -186,13 +186,8 @@ def backward_source(compiled: Compiled, width: int, target: Target = CPU) -> Sou
     return source
 
 
-def _prepare(w: Writer, calls: list[Call]) -> tuple[str, str, list[str]]:
-    return "prepare", "What depends on parameters alone.", w.together([*calls, *w.packing])
-
-
-def _aside(lines: Iterable[str]) -> Call:
-    """Return lines that do not depend on one another as one call, which a team leaves to one thread."""
-    return Call(tuple(lines), False)
+def _prepare(w: Writer, calls: list[str]) -> tuple[str, str, list[str]]:
+    return "prepare", "What depends on parameters alone.", [*calls, *w.packing]
 
 
 def _folds(w: Writer, folds: Sequence[Buffer]) -> list[str]:
@@ -201,7 +196,7 @@ def _folds(w: Writer, folds: Sequence[Buffer]) -> list[str]:
     return [f"add_part({b.width}, floats(Q, {slots[b.name]}), {b.name}, rank, size)" for b in folds]
 
 
-def _until_the_loop(w: Writer, kept: Sequence[Tensor]) -> list[list[Call]]:
+def _until_the_loop(w: Writer, kept: Sequence[Tensor]) -> list[list[str]]:
     """Return the calls of the sections up to the time loop, in their order."""
     rows = {Section.PREPARE: "0", Section.ONCE: "n0", Section.BEFORE: "rows", Section.LOOP: "n"}
     return [w.section(section, count, kept) for section, count in rows.items()]

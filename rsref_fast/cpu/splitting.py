@@ -13,12 +13,18 @@ if TYPE_CHECKING:
 FLOPS_A_THREAD = 2_000_000
 """Additions and multiplications that each thread should have: waking one costs as much as some hundred thousand."""
 
-FLOPS_A_MEETING = 300_000
+FLOPS_A_MEETING = 45_000
 """Additions and multiplications of a step below which waiting for each other costs a team more than it gains."""
+
+FLOPS_A_CALL = 300_000
+"""Additions and multiplications of a single step below which it is not worth calling threads that are awake."""
 
 ROWS = 4
 """Samples that a shard should have: fewer read all weights for little work."""
 
+
+NEAR = 3 << 19
+"""Bytes of weights up to which a core's own cache holds those of a step: then samples are shared out, however few they are."""
 
 SHARED = 1 << 24
 """Bytes of weights from which threads had better share the units of all samples: each then reads its part of the
@@ -45,17 +51,17 @@ def split_of(wanted: Split | None, threads: int | None, special: Specialised, ba
     weights = special.flops // 2 * special.dtype.itemsize
     if special.compiled.mixes or weights > SHARED:
         shards = 1
-    elif batch >= ROWS * most or special.flops * batch < FLOPS_A_MEETING:
+    elif batch >= ROWS * most or weights <= NEAR:
         shards = max(1, min(most, batch))
     else:
         shards = 1
-    together = threads is not None or special.flops * batch >= FLOPS_A_MEETING
+    together = threads is not None or special.flops * batch >= FLOPS_A_MEETING * shards
     return Split(shards, max(1, most // shards) if together else 1)
 
 
 def close_split_of(split: Split, threads: int | None, special: Specialised, batch: int) -> Split:
     """Return how a single step is split where threads need not be woken, given how it is split where they must be."""
     most = threads or get_num_threads()
-    if split != Split(1, 1) or special.flops * batch < FLOPS_A_MEETING:
+    if split != Split(1, 1) or special.flops * batch < FLOPS_A_CALL:
         return split
     return Split(1, most)

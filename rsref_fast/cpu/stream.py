@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rsref_fast.cpu.engine import FastEngine
 
 Array = np.ndarray
-CLOSE = 15e-6
+CLOSE = 30e-6
 """Seconds after a call within which its threads still look for work, so that they are worth more than they cost."""
 
 

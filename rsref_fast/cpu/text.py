@@ -31,7 +31,8 @@ class Function:
 
     name, comment: of the function. reassociates: whether sums may be added up in another order (vector lanes).
     shared: whether a team of threads calls it, each for its own part; else one of them does everything.
-    written: the buffers among its parameters that it writes.
+    written: the buffers among its parameters that it writes. units: for each of them the length of which a thread
+    computes its part, if of the buffer it touches no more than that (see `ordering`); else None.
     """
 
     def __init__(self, name: str, comment: str, values: dict[Buffer, object], reassociates: bool = False):
@@ -41,6 +42,8 @@ class Function:
         self.values = values
         self.parameters: dict[Buffer, str] = {}
         self.written: set[Buffer] = set()
+        self.units: dict[Buffer, int | None] = {}
+        self._shared_axis: tuple[str, Length] | None = None
         self.extra: list[str] = []
         self.lines: list[str] = []
         self.depth = 1
@@ -109,7 +112,7 @@ class Function:
             with self.nest(shape) as indices:
                 yield indices
             return
-        self._split(shape[axes[-1]])
+        self._split(f"i{axes[-1]}", shape[axes[-1]])
         with self.nest(shape, axes=axes[:-1]) as indices:
             indices[axes[-1]] = f"i{axes[-1]}"
             self.add(f"for i{axes[-1]} in range(first, last):")
@@ -123,7 +126,7 @@ class Function:
         The answer holds the indices of each row. There are two or more axes that are longer than 1.
         """
         *outer, row, inner = [axis for axis, length in enumerate(shape) if length != 1]
-        self._split(shape[inner])
+        self._split(f"i{inner}", shape[inner])
         with self.nest(shape, axes=outer) as indices:
             indices[inner] = f"i{inner}"
             for places in self.by_fours(f"i{row}", shape[row]):
@@ -132,9 +135,10 @@ class Function:
                 yield [[*indices[:row], place, *indices[row + 1 :]] for place in places]
                 self.depth -= 1
 
-    def _split(self, length: Length) -> None:
+    def _split(self, index: str, length: Length) -> None:
         """Write, once, where the part of a thread of a team begins and ends."""
         self.share()
+        self._shared_axis = index, length
         for line in (f"first = part({text_of(length)}, rank, size)", f"last = part({text_of(length)}, rank + 1, size)"):
             if INDENT * self.depth + line not in self.lines:
                 self.add(line)
@@ -151,8 +155,19 @@ class Function:
             with self.nest(shape[1:], "j") as inner:
                 yield [*row, *inner]
 
-    def pointer(self, buffer: Buffer) -> str:
+    def pointer(self, buffer: Buffer, units: int | None = None) -> str:
+        """Return the name of a buffer's address. units: see the class."""
+        if self.units.setdefault(buffer, units) != units:
+            self.units[buffer] = None
         return self.parameters.setdefault(buffer, f"p{len(self.parameters)}")
+
+    def _units(self, view: View, indices: Sequence[str]) -> int | None:
+        """Return the length of the axis that threads share, if an element's place says whose part it is in."""
+        name, units = self._shared_axis or ("", 0)
+        own = indices[len(indices) - len(view.shape) :]
+        if isinstance(units, int) and name in own and view.counts(own.index(name), units):
+            return units
+        return None
 
     def place(self, view: View, indices: Sequence[str]) -> str:
         """Return the text of an element's index. Indices are aligned at the right, as in broadcasting."""
@@ -171,11 +186,11 @@ class Function:
             return value_of(view.tensor, [self.load(operand, indices) for operand in view.operands])
         if view.buffer in self.values:
             return literal(self.values[view.buffer], view.buffer.kind)
-        text = f"{self.pointer(view.buffer)}[{self.place(view, indices)}]"
+        text = f"{self.pointer(view.buffer, self._units(view, indices))}[{self.place(view, indices)}]"
         return Expression(f"({text} != 0)" if view.buffer.kind == "bool" else text, view.buffer.kind)
 
     def store(self, view: View, indices: Sequence[str], value: str, accumulate: bool = False) -> None:
-        place = f"{self.pointer(view.buffer)}[{self.place(view, indices)}]"
+        place = f"{self.pointer(view.buffer, self._units(view, indices))}[{self.place(view, indices)}]"
         self.written.add(view.buffer)
         if view.buffer.kind == "bool":
             value = f"U({value})"

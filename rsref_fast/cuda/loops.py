@@ -163,7 +163,13 @@ RULES: dict[str, loops.Emitter] = {
 
 
 def product(
-    function: Function, target: View, left: View, right: View, panels: Buffer | None, accumulate: bool = False
+    function: Function,
+    target: View,
+    left: View,
+    right: View,
+    panels: Buffer | None,
+    accumulate: bool = False,
+    units: int | None = None,
 ) -> None:
     """Write a matrix product: of two matrices by tiles, of many small ones each element by one thread."""
     left, right, target = products.flattened(left, right, target)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from rsref_fast.cpu.ordering import spread
 from rsref_fast.cpu.target import Target
 from rsref_fast.cuda.loops import RULES, product
-from rsref_fast.cuda.ordering import ordered
-from rsref_fast.cuda.text import TeamFunction, addressed, together
+from rsref_fast.cuda.text import TeamFunction, addressed
 
-CUDA = Target("rsref_fast.cuda.runtime", TeamFunction, RULES, product, together, ordered, addressed, False)
+CUDA = Target("rsref_fast.cuda.runtime", TeamFunction, RULES, product, spread, addressed, False)

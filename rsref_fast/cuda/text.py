@@ -7,10 +7,9 @@ memory.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
-from rsref_fast.cpu.target import Call
 from rsref_fast.cpu.text import Function
 from rsref_fast.lengths import text_of, times
 from rsref_fast.views import Shape
@@ -47,11 +46,6 @@ class TeamFunction(Function):
         with self.independent(shape) as i:
             self.add(line(i[0]))
             yield i
-
-
-def together(calls: Iterable[Call | str]) -> list[str]:
-    """Return the lines of some calls, which every thread makes; `ordering` finds out where they meet."""
-    return [line for call in calls for line in (call.lines if isinstance(call, Call) else (call,))]
 
 
 def addressed(lines: Sequence[str], pointers: Mapping[str, str]) -> list[str]:

@@ -12,6 +12,8 @@ from rsref.testing import step_graphs
 from rsref.testing.arguments import random_arguments
 from rsref_fast import wide
 from rsref_fast.cpu import checkpoint, interpreted, pieces
+from rsref_fast.cpu.kernels import Interpreted
+from rsref_fast.cpu.splitting import Split
 from tests.fast.agreement import check
 
 PARTS, EACH = 10, 250
@@ -56,6 +58,19 @@ def test_in_pieces(monkeypatch, mixing):
     for part, piece in ((PARTS + 1, 1), (PARTS + 2, 12)):
         monkeypatch.setattr(pieces, "PIECE", piece)
         for_graphs(part, EACH // 2, mixing, partial(check, threads=1 + part % 2))
+
+
+@pytest.mark.parametrize(("team", "rows"), [(2, 2), (3, None)])
+@pytest.mark.parametrize("narrow", [False, True])
+def test_by_teams(monkeypatch, team, rows, narrow):
+    """A panel has one column, so that each thread has a part of nearly everything. narrow: what has three values a
+    sample is wide. rows: of a block."""
+    monkeypatch.setattr(interpreted, "WIDTH", 1)
+    monkeypatch.setattr(Interpreted, "block_rows", rows)
+    if narrow:
+        monkeypatch.setattr(wide, "WIDE", 3)
+        monkeypatch.setattr(pieces, "PIECE", 1)
+    for_graphs(PARTS + 2 + team, EACH // 2, narrow, partial(check, split=Split(1, team)))
 
 
 @pytest.mark.parametrize("name", ["sigmoid", "multiply_packed", "cut_rows", "gather_rows"])

@@ -40,7 +40,7 @@ def test_against_the_whole_sequence(cell, target, split):
 @pytest.mark.parametrize("target", ["interpreter", "cpu"])
 def test_steps_that_follow_closely_are_shared_among_threads(monkeypatch, target):
     """Every other step counts as close: both ways read and write the same states."""
-    monkeypatch.setattr(splitting, "FLOPS_A_MEETING", 0)
+    monkeypatch.setattr(splitting, "FLOPS_A_CALL", 0)
     rsref_fast.set_num_threads(2)
     own = recurrence("GRUCell")
     arguments = random_arguments(own, batch=1, steps=6)

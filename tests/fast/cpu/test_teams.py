@@ -1,5 +1,6 @@
 """Threads that share the units of a sample: the same answers as alone, with every cell, on compiled code."""
 
+import re
 import threading
 
 import numpy as np
@@ -8,8 +9,10 @@ import pytest
 import rsref_fast
 from rsref import cells, set_random_seed
 from rsref.testing.arguments import random_arguments
-from rsref_fast.cpu import interpreted
+from rsref_fast.cpu import interpreted, kernels
+from rsref_fast.cpu.kernels import Interpreted
 from rsref_fast.cpu.splitting import Split, split_of
+from rsref_fast.cpu.turns import Turns
 from tests.fast.agreement import check
 
 
@@ -21,9 +24,10 @@ def recurrence(cell, units=70, **options):
 
 
 @pytest.mark.parametrize("cell", ["LSTMCell", "LayerNormLSTMCell", "GRUCell"])
+@pytest.mark.parametrize("units", [64, 70])
 @pytest.mark.parametrize("split", [Split(1, 2), Split(1, 3), Split(2, 2)], ids=str)
-def test_against_the_oracle(cell, split):
-    own = recurrence(cell, truncate=3)
+def test_against_the_oracle(cell, units, split):
+    own = recurrence(cell, units, truncate=3)
     mask = np.random.default_rng(0).random((3, 7)) < 0.7
     for m in (None, mask):
         check(own, random_arguments(own, batch=3, steps=7, mask=m), target="cpu", split=split)
@@ -71,33 +75,66 @@ def test_more_callers_than_processors():
             np.testing.assert_array_equal(a, b)
 
 
-def test_a_meeting_left_out_is_seen(monkeypatch):
-    """The interpreter lets one thread run far ahead of the others.
+SPARED = ("copy_rows(", "cut_rows(", "if active <")
+"""After these lines threads meet in branches that are rarely taken. Where that is all that they do there, what comes
+next lets them meet again; and rows of samples that begin are nobody else's yet."""
 
-    Of 24 columns a thread has other ones in a product than in a loop, so that it reads what another one writes.
+
+def test_each_meeting_left_out_is_seen(monkeypatch):
+    """The interpreter lets one thread run far ahead of the others, so that it reads what is not written, or too late.
+
+    Two samples of different lengths, several blocks, gradients that are cut: every branch is taken.
     """
-    own = recurrence("LSTMCell", 24)
-    arguments = random_arguments(own, batch=1, steps=4)
+    monkeypatch.setattr(interpreted, "WIDTH", 8)
+    monkeypatch.setattr(Interpreted, "block_rows", 4)
+    own = recurrence("LSTMCell", 24, truncate=3)
+    mask = np.array([[1, 1, 1, 1, 1, 1, 1], [0, 1, 0, 0, 0, 0, 0]], bool)
+    arguments = random_arguments(own, batch=2, steps=7, mask=mask)
+    original, texts = interpreted.load, []
+    monkeypatch.setattr(interpreted, "load", lambda text, dtype: texts.append(text) or original(text, dtype))
     check(own, arguments, split=Split(1, 2))
+    missed, count = [], 0
+    for text in texts:
+        lines = text.splitlines()
+        for number, line in enumerate(lines):
+            if line.strip() == "meet(N)" and not lines[number - 1].strip().startswith(SPARED):
+                broken = "\n".join([*lines[:number], *lines[number + 1 :]])
+                monkeypatch.setattr(
+                    interpreted, "load", lambda t, dtype, a=text, b=broken: original(b if t == a else t, dtype)
+                )
+                count += 1
+                if not any(_seen(monkeypatch, own, arguments, turn) for turn in (0, 1)):
+                    missed.append("\n".join(lines[number - 3 : number + 4]))
+    assert count > 10
+    assert missed == []
+
+
+def _seen(monkeypatch, own, arguments, turn):
+    """Whether answers are wrong. turn: which thread runs first."""
+
+    class Begun(Turns):
+        def __init__(self, threads):
+            super().__init__(threads)
+            self.meetings, self.current = turn, 0 if turn else threads - 1
+
+    monkeypatch.setattr(kernels, "Turns", Begun)
+    try:
+        check(own, arguments, split=Split(1, 2))
+    except AssertionError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("cell", ["LSTMCell", "GRUCell"])
+def test_a_step_takes_one_meeting(cell):
+    """A unit's gates, and then its states, are computed by the same thread, and their gradients."""
+    own = recurrence(cell, 64)
+    forward, backward = (text.split("    for s in range(")[1] for text in text_of(own))
+    assert forward.split("following =")[0].count("meet(N)") == 1
+    main = re.sub(r"(?m)^( +)if (active|cutting) .*\n(\1 .*\n)+", "", backward.split("    slot = 1 - slot")[0])
+    assert main.count("meet(N)") == 1, main
+
+
+def text_of(own):
     source = rsref_fast.compile(own, target="interpreter").source
-    names = [line.strip() for line in source.splitlines() if line.strip() == "meet(N)"]
-    assert len(names) > 10
-    original = interpreted.load
-    seen = []
-    for left_out in ("matmul", "fused"):
-
-        def load(text, dtype, left_out=left_out):
-            lines = text.splitlines()
-            kept = [
-                line
-                for before, line in zip(["", *lines], lines)
-                if line.strip() != "meet(N)" or not before.strip().startswith(left_out)
-            ]
-            return original("\n".join(kept), dtype)
-
-        monkeypatch.setattr(interpreted, "load", load)
-        try:
-            check(own, arguments, split=Split(1, 2))
-        except AssertionError:
-            seen.append(left_out)
-    assert seen == ["matmul", "fused"]
+    return source.split('"""Backward."""')

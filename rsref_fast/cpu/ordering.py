@@ -1,0 +1,179 @@
+"""Where the threads of a team must meet: before a call that needs, or spoils, what others have touched since.
+
+Found out for a whole entry, through its loops and branches, by the names of memory. All threads take the same branches.
+
+Many calls go through rows of `units` elements, of which a thread computes its part: of a memory they touch elements of
+which the place modulo `units` is in that part. Two such calls need no meeting in between: a unit's gates are computed,
+and its states from them, by the same thread. Nor do two that one thread makes alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from rsref_fast.cpu.text import INDENT
+from rsref_fast.views import Buffer, Space
+
+TARGETS = {"copy_rows": 3, "gather_rows": 4, "gather_previous": 6, "zero": 1, "cut_rows": 3, "add_part": 2}
+"""Which argument of the runtime's own functions is written."""
+
+ALONE = 0
+"""In place of units: what one thread touches that makes a call alone."""
+
+MOVING: dict[Space | None, tuple[Space | None, ...]] = {
+    Space.BLOCK: (),
+    Space.PACKED: (),
+    Space.PREVIOUS: (None,),
+    Space.CURRENT: (None,),
+    Space.FLOW_IN: (Space.FLOW_OUT,),
+    Space.FLOW_OUT: (Space.FLOW_IN,),
+}
+"""Which rows the next step names that one has touched: it has others of the memory that holds those of many steps."""
+
+
+@dataclass(frozen=True)
+class Touch:
+    """How calls touch rows of a memory. units: see above; None if a thread touches more than its part."""
+
+    units: int | None
+    written: bool
+
+    def __or__(self, other: Touch) -> Touch:
+        return Touch(self.units if self.units == other.units else None, self.written or other.written)
+
+    def disturbs(self, other: Touch) -> bool:
+        return (self.written or other.written) and (self.units is None or self.units != other.units)
+
+
+Touched = Mapping[tuple[str, Space | None], Touch]
+"""By the name of a memory, and which of its rows, as a step sees them; None for any."""
+
+
+def joined(pairs: Iterable[tuple[tuple[str, Space | None], Touch]]) -> Touched:
+    """Return everything that is touched, of memories and how."""
+    found: dict[tuple[str, Space | None], Touch] = {}
+    for key, touch in pairs:
+        found[key] = touch | found.get(key, touch)
+    return found
+
+
+def touched_by(units: Mapping[Buffer, int | None], written: Collection[Buffer]) -> Touched:
+    """Return how a step's call touches memory, from the buffers that a function is given."""
+    return joined(((b.memory or b.name, b.space), Touch(own, b in written)) for b, own in units.items())
+
+
+def anywhere(touched: Touched) -> Touched:
+    """Return the same, whichever rows it is."""
+    return joined(((name, None), touch) for (name, _), touch in touched.items())
+
+
+def _a_step_later(touched: Touched) -> Touched:
+    return joined(
+        ((name, later), touch) for (name, rows), touch in touched.items() for later in MOVING.get(rows, (rows,))
+    )
+
+
+def _both(one: Touched, other: Touched) -> Touched:
+    return joined([*one.items(), *other.items()])
+
+
+def _conflict(earlier: Touched, later: Touched) -> bool:
+    """Whether threads must meet between calls that have touched memory and others that will."""
+    return any(
+        touch.disturbs(other)
+        for (name, rows), touch in later.items()
+        for (same, others), other in earlier.items()
+        if name == same and (rows is None or others is None or rows is others)
+    )
+
+
+def spread(lines: Sequence[str], known: Mapping[str, Touched], memory: Collection[str]) -> list[str]:
+    """Return an entry's lines as `ordered` does, if all threads make each call, for elements all over the memory."""
+    everywhere = {
+        line: joined(((name, None), Touch(None, touch.written)) for (name, _), touch in touched.items())
+        for line, touched in known.items()
+    }
+    return ordered(lines, everywhere, memory, alone=False)
+
+
+def ordered(
+    lines: Sequence[str], known: Mapping[str, Touched], memory: Collection[str], alone: bool = True
+) -> list[str]:
+    """Return an entry's lines with `meet(N)` where it is needed.
+
+    known: how calls of generated functions touch memory. memory: the names of what changes during the entry.
+    alone: whether calls that do not take a thread's rank are made by one; else all make each call.
+    """
+    own = frozenset(memory)
+
+    def words_of(text: str) -> frozenset[str]:
+        return frozenset(re.findall(r"\w+", text)) & own
+
+    def touched(line: str) -> tuple[Touched, bool]:
+        """Return what a line touches, and whether one thread runs it alone."""
+        words = words_of(line)
+        only = alone and bool(words) and not re.search(r"\brank, size\b", line)
+        if line in known and not only:
+            return {key: touch for key, touch in known[line].items() if key[0] in own}, False
+        function, units = line.split("(")[0], ALONE if only else None
+        if function in TARGETS:
+            arguments = _arguments(line)
+            written = words_of(arguments[TARGETS[function]])
+            units = int(arguments[1]) if alone and function == "cut_rows" else units
+        else:
+            written = frozenset(name for (name, _), t in known[line].items() if t.written) if line in known else words
+        return {(name, None): Touch(units, name in written) for name in words}, only
+
+    def walk(block: Sequence[str], before: Touched) -> tuple[list[str], Touched]:
+        """Return a block with its meetings, and what is touched after it."""
+        found: list[str] = []
+        aside = False
+        i = 0
+        while i < len(block):
+            line = block[i]
+            end = i + 1
+            while end < len(block) and block[end].startswith(INDENT):
+                end += 1
+            if line.endswith(":"):
+                body = [inner.removeprefix(INDENT) for inner in block[i + 1 : end]]
+                inside, after = walk(body, before)
+                if alone and line.startswith("if ") and after != before:  # rarely taken: others must not wait for it
+                    inside, after = [*inside, "meet(N)"], {}
+                elif line.startswith(("for ", "while ")):
+                    again = _a_step_later if line.startswith("for s ") else anywhere
+                    inside, after = walk(body, _both(before, again(after)))
+                    inside, after = walk(body, _both(before, again(after)))
+                    alike, later = walk(body, again(after))
+                    if alone and alike != inside:  # only what comes before the loop must be waited for
+                        found.append("meet(N)")
+                        before, inside, after = {}, alike, later
+                    after = anywhere(after)
+                found += [line, *(INDENT + inner for inner in inside)]
+                before, aside = _both(before, after), False
+            else:
+                now, only = touched(line)
+                if _conflict(before, now):
+                    found.append("meet(N)")
+                    before, aside = {}, False
+                if only and not aside:
+                    found.append("if rank == 0:")
+                found.append(INDENT + line if only else line)
+                before, aside = _both(before, now), only
+            i = end
+        return found, before
+
+    return walk(lines, {})[0]
+
+
+def _arguments(call: str) -> list[str]:
+    """Return the arguments of a call, as text."""
+    found, depth = [""], 0
+    for letter in call[call.index("(") + 1 : -1]:
+        depth += (letter == "(") - (letter == ")")
+        if letter == "," and depth == 0:
+            found.append("")
+        else:
+            found[-1] += letter
+    return found

@@ -1,0 +1,147 @@
+"""Where the threads of a team meet: written out for small programs; and which elements are one thread's part."""
+
+import itertools
+
+import pytest
+
+from rsref_fast.cpu.ordering import Touch, ordered, spread
+from rsref_fast.cpu.text import Function
+from rsref_fast.lengths import N
+from rsref_fast.views import Buffer, Space, View
+
+ALL, PART, OTHER = None, 64, 48
+
+
+def call(name, **touches):
+    """Return a line, and what it touches: "read" or "written", by which part, and in which rows, by name of memory."""
+    line = f"{name}({', '.join(touches)}, rank, size)"
+    return line, {
+        (memory, rows): Touch(units, how == "written") for memory, (how, units, rows) in touches.items()
+    }  # fmt: skip
+
+
+def meetings(calls, lines=None, order=ordered, memory=("a", "b", "c")):
+    found = order(lines or [line for line, _ in calls], dict(calls), memory)
+    assert [line for line in found if line.strip() not in ("meet(N)", "if rank == 0:")]
+    return [line.strip().split("(")[0] for line in found]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "meet"),
+    [
+        (("written", PART, None), ("read", PART, None), False),
+        (("written", PART, None), ("written", PART, None), False),
+        (("written", PART, None), ("read", OTHER, None), True),
+        (("written", PART, None), ("read", ALL, None), True),
+        (("read", ALL, None), ("written", PART, None), True),
+        (("written", ALL, None), ("written", ALL, None), True),
+        (("read", ALL, None), ("read", OTHER, None), False),
+        (("written", PART, Space.CURRENT), ("read", ALL, Space.PREVIOUS), False),
+        (("written", PART, Space.CURRENT), ("read", ALL, Space.CURRENT), True),
+        (("written", PART, Space.CURRENT), ("read", ALL, None), True),
+        (("written", ALL, None), ("read", PART, Space.BLOCK), True),
+    ],
+    ids=str,
+)
+def test_two_calls(first, second, meet):
+    calls = [call("f", a=first, b=("read", ALL, None)), call("g", a=second, c=("written", PART, None))]
+    assert meetings(calls) == (["f", "meet", "g"] if meet else ["f", "g"])
+
+
+def test_threads_that_make_every_call_meet_wherever_memory_is_shared():
+    calls = [call("f", a=("written", PART, None)), call("g", a=("read", PART, None))]
+    assert meetings(calls, order=spread) == ["f", "meet", "g"]
+
+
+def test_what_takes_no_rank_is_for_one_thread():
+    lines = ["copy_rows(1, 2, a, b)", "copy_rows(1, 2, b, c)", "k = 0", "copy_rows(1, 2, a, b)", "f(b, rank, size)"]
+    found = ordered(lines, {}, ("a", "b", "c"))
+    assert found == [
+        "if rank == 0:", "    copy_rows(1, 2, a, b)", "    copy_rows(1, 2, b, c)", "k = 0", "if rank == 0:",
+        "    copy_rows(1, 2, a, b)", "meet(N)", "f(b, rank, size)",
+    ]  # fmt: skip
+
+
+def in_a_loop(*calls):
+    lines = ["for s in range(steps):", *(f"    {line}" for line, _ in calls)]
+    return [word for word in meetings(calls, lines) if not word.startswith("for")]
+
+
+@pytest.mark.parametrize(
+    ("reads", "writes", "meet"),
+    [
+        (Space.PREVIOUS, Space.CURRENT, True),
+        (Space.FLOW_IN, Space.FLOW_OUT, True),
+        (Space.BLOCK, Space.BLOCK, False),
+        (Space.PACKED, Space.PACKED, False),
+        (Space.STEP, Space.STEP, True),
+        (Space.ROW, Space.ROW, True),
+    ],
+    ids=str,
+)
+def test_what_one_step_writes_and_the_next_reads(reads, writes, meet):
+    """The only conflict is with the step before: in one step it is read first, and not at all where it is written."""
+    first, last = call("f", a=("read", ALL, reads)), call("g", a=("written", PART, writes), b=("read", PART, None))
+    if reads is writes:  # within a step too: threads meet there, and the question is whether once or twice
+        assert in_a_loop(first, last) == (["meet", "f", "meet", "g"] if meet else ["f", "meet", "g"])
+    else:
+        assert in_a_loop(first, last) == ["meet", "f", "g"]
+
+
+def test_what_one_step_reads_and_the_next_writes():
+    """Gradients of states are kept for two steps: what comes in is where the next one's go out."""
+    into = call("f", a=("written", PART, Space.FLOW_OUT)), call("g", a=("read", ALL, Space.FLOW_IN))
+    assert in_a_loop(*into) == ["meet", "f", "g"]
+
+
+def test_gates_and_states_of_a_step_need_one_meeting():
+    product = call("f", a=("read", ALL, Space.PREVIOUS), b=("written", PART, Space.BLOCK))
+    loop = call("g", b=("read", PART, Space.BLOCK), a=("written", PART, Space.CURRENT))
+    assert in_a_loop(product, loop) == ["meet", "f", "g"]
+
+
+def test_who_passes_a_branch_does_not_wait_for_those_who_take_it():
+    product = call("f", a=("read", ALL, Space.PREVIOUS))
+    loop = call("g", a=("written", PART, Space.CURRENT))
+    lines = ["for s in range(steps):", f"    {product[0]}", f"    {loop[0]}", "    if following < n:",
+             "        copy_rows(n, 64, a, c)"]  # fmt: skip
+    assert ordered(lines, dict([product, loop]), ("a", "c")) == [
+        "for s in range(steps):", "    meet(N)", f"    {product[0]}", f"    {loop[0]}", "    if following < n:",
+        "        meet(N)", "        if rank == 0:", "            copy_rows(n, 64, a, c)", "        meet(N)",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("shape", "strides", "offset", "width"),
+    [
+        ((N, 6), (6, 1), 0, 6), ((N, 6), (24, 1), 0, 24), ((N, 6), (24, 1), 18, 24), ((N, 6), (24, 1), 9, 24),
+        ((N, 6), (20, 1), 0, 20), ((N, 6), (0, 1), 0, 6), ((N, 6), (6, 0), 0, 6), ((N, 6), (12, 2), 0, 12),
+        ((N, 3, 6), (18, 6, 1), 0, 18), ((N, 3, 6), (24, 8, 1), 0, 24), ((N, 1, 6), (6, 5, 1), 0, 6),
+        ((N, 18), (18, 1), 0, 18), ((N, 6), (7, 1), 0, 7),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_parts_of_views(shape, strides, offset, width):
+    """`counts` must say yes only if the place of every element tells its index; here also whenever that is so."""
+    view = View(Buffer("a", "float", Space.BLOCK, (N, width)), shape, strides, offset)
+    lengths = [4, *shape[1:]]
+    tells = all(
+        (offset + sum(i * s for i, s in zip(index, strides)) + first * width) % 6 == index[-1] % 6
+        for index in itertools.product(*map(range, lengths))
+        for first in range(3)
+    )
+    assert view.counts(-1, 6) == tells
+
+
+def test_a_buffer_is_touched_by_parts_only_if_every_element_of_it_is():
+    first, second = (Buffer(name, "float", Space.BLOCK, (N, 6)) for name in "ab")
+    function = Function("f", "", {})
+    with function.shared_nest((N, 6)) as i:
+        value = function.load(View(first, (N, 6), (6, 1)), i).text
+        function.load(View(second, (N, 6), (6, 1)), i)
+        function.store(View(second, (N, 6), (6, 1)), i, value)
+    assert function.units == {first: 6, second: 6}
+    function.load(View(first, (N, 6), (6, 1)), ["0", "3"])
+    assert function.units == {first: None, second: 6}
+    function.pointer(second)
+    assert function.units == {first: None, second: None}

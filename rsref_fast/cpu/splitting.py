@@ -24,7 +24,7 @@ ROWS = 4
 
 
 NEAR = 3 << 19
-"""Bytes of weights up to which a core's own cache holds those of a step: then samples are shared out, however few they are."""
+"""Bytes of weights up to which a core's cache holds those of a step: then samples are shared out, however few."""
 
 SHARED = 1 << 24
 """Bytes of weights from which threads had better share the units of all samples: each then reads its part of the

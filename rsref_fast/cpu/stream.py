@@ -49,12 +49,15 @@ class Stream:
         specs = engine.reference.check(sequences, constants, states, parameters, None, 1, batch)
         special = engine.specialised(sequences, constants, states, dtype)
         self.batch = batch
-        self._inputs = [special.plain(a).copy() for a in sequences]
+        given = [special.plain(a).copy() for a in sequences]
+        self._inputs = [a[:, 0] for a in given]
+        self._shapes = [a.shape for a in self._inputs]
         self._states = [special.plain(a).copy() for a in states]
-        self._outputs = [np.empty((batch, 1, *shape[1:]), special.dtype_of(kind)) for shape, kind in specs]
-        self._flags = [t.dtype == "bool" for t in graph.outputs], [t.dtype == "bool" for t in graph.states]
-        given = [special.plain(a) for a in (*constants, *self._states, *parameters)]
-        arrays = [*self._inputs, *given, *self._outputs, *self._states]
+        outputs = [np.empty((batch, 1, *shape[1:]), special.dtype_of(kind)) for shape, kind in specs]
+        self._outputs = [(y[:, 0], t.dtype == "bool") for y, t in zip(outputs, graph.outputs)]
+        self._flags = [t.dtype == "bool" for t in graph.states]
+        given += [special.plain(a) for a in (*constants, *self._states, *parameters)]
+        arrays = [*given, *outputs, *self._states]
         samples = 1 if special.whole else batch
 
         def repeated(split: Split) -> Callable[[], None]:
@@ -77,20 +80,20 @@ class Stream:
         """
         if len(inputs) != len(self._inputs):
             raise ValueError(f"this stream takes {len(self._inputs)} inputs a step; got {len(inputs)}")
-        for i, (memory, value) in enumerate(zip(self._inputs, inputs)):
+        for i, (memory, shape, value) in enumerate(zip(self._inputs, self._shapes, inputs)):
             if not hasattr(value, "shape"):
                 raise TypeError(f"input {i} must be an array; got {type(value).__name__}")
-            if value.shape != memory.shape[:1] + memory.shape[2:]:
-                raise ValueError(f"input {i} has shape {value.shape}; expected {memory.shape[:1] + memory.shape[2:]}")
-            np.copyto(memory[:, 0], value, "same_kind")
+            if value.shape != shape:
+                raise ValueError(f"input {i} has shape {value.shape}; expected {shape}")
+            np.copyto(memory, value, "same_kind")
         (self._close if perf_counter() - self._last < CLOSE else self._alone)()
         self._last = perf_counter()
-        return [y[:, 0].astype(bool) if flag else y[:, 0].copy() for y, flag in zip(self._outputs, self._flags[0])]
+        return [y.astype(bool) if flag else y.copy() for y, flag in self._outputs]
 
     @property
     def states(self) -> list[Array]:
         """The states now, each (batch, ...)."""
-        return [s.astype(bool) if flag else s.copy() for s, flag in zip(self._states, self._flags[1])]
+        return [s.astype(bool) if flag else s.copy() for s, flag in zip(self._states, self._flags)]
 
     def reset(self, states: Sequence[Array]) -> None:
         """Go on from other states. Errors: ValueError if their number or a shape does not fit."""

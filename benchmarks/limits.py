@@ -71,13 +71,13 @@ def summed(numbers, often):
     return total
 summed(np.ones(8, np.float32), 1)
 reading = speeds(lambda i, half, often: summed(half.reshape(-1), often), 2**28)
-from rsref_fast.cpu.meeting import added, seen, words
+from rsref_fast.cpu.meeting import seen, show, words
 @numba.njit(nogil=True)
 def play(address, first, turns):  # each counts up when the other has
     own, other = words(address + 512 * first), words(address + 512 * (1 - first))
     for k in range(turns):
         while seen(other) < k + 1 - first: pass
-        added(own, 1)
+        show(own, k + 1)
 def handing(turns):
     board = np.zeros(256, np.int64)
     address = (board.ctypes.data + 127) // 128 * 128

@@ -23,10 +23,11 @@ CHUNK = 256
 """Depth that is packed at once when the right operand does not come in panels: a panel of it stays in the L1 cache."""
 
 DEEP = 4
-DEEP_FOR = 64 * 1024, 2 * 1024 * 1024
+DEEP_FOR = 32 * 1024, 2 * 1024 * 1024
 """Rows of a panel that a single row takes at once, if all panels have so many bytes: more than the innermost cache
 holds, but not so many that they come from farther than the next one. Else it takes several panels at once, as far as
-there are so many: a sum must not wait for the one before."""
+there are so many: a sum must not wait for the one before. Bytes are those of the whole product, so that sums are added
+up in the same order however threads share it."""
 
 
 @cache
@@ -94,7 +95,20 @@ def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
                     c[i * c_step + j] = element(0)
 
     def multiply_packed(
-        rows, all_columns, depth, a, row_step, depth_step, all_panels, all_c, c_step, accumulate, rank, size, turn
+        rows,
+        all_columns,
+        depth,
+        a,
+        row_step,
+        depth_step,
+        all_panels,
+        all_c,
+        c_step,
+        accumulate,
+        rank,
+        size,
+        turn,
+        whole,
     ):
         first, columns = share(all_columns, rank, size)
         panels, c = at(all_panels, first * depth), at(all_c, first)
@@ -102,29 +116,29 @@ def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
             clear(rows, columns, c, c_step, accumulate)
             return
         back = turn % 2 == 1
-        whole, done = columns // width * width, 0
-        if rows == 1 and not near < columns * depth <= far:
-            done = whole // (wide_panels * width) * (wide_panels * width)
+        full, done, deep = columns // width * width, 0, near < whole * depth <= far
+        if rows == 1 and not deep:
+            done = full // (wide_panels * width) * (wide_panels * width)
             for i in range(0, done, wide_panels * width):
                 j = done - wide_panels * width - i if back else i
                 b = at(panels, j * depth)
                 wide(depth, a, row_step, depth_step, b, width, depth * width, at(c, j), c_step, accumulate)
-        if rows == 1 and depth >= DEEP:
-            deep = depth // DEEP * DEEP
-            for i in range(done, whole, width):
-                j = whole - width - (i - done) if back else i
+        if rows == 1 and deep and depth >= DEEP:
+            most = depth // DEEP * DEEP
+            for i in range(0, full, width):
+                j = full - width - i if back else i
                 b = at(panels, j * depth)
-                long(deep, a, row_step, depth_step, b, width, 0, at(c, j), c_step, accumulate)
-                if deep < depth:
-                    rest, left = at(b, deep * width), at(a, deep * depth_step)
-                    fourth(depth - deep, left, row_step, depth_step, rest, width, 0, at(c, j), c_step, 1)
-            done = whole
-        for i in range(done, whole, width):
-            j = whole - width - (i - done) if back else i
+                long(most, a, row_step, depth_step, b, width, 0, at(c, j), c_step, accumulate)
+                if most < depth:
+                    rest, left = at(b, most * width), at(a, most * depth_step)
+                    fourth(depth - most, left, row_step, depth_step, rest, width, 0, at(c, j), c_step, 1)
+            done = full
+        for i in range(done, full, width):
+            j = full - width - (i - done) if back else i
             block(rows, depth, a, row_step, depth_step, at(panels, j * depth), width, at(c, j), c_step, accumulate)
-        if whole < columns:
+        if full < columns:
             partial(
-                rows, columns - whole, depth, a, row_step, depth_step, at(panels, whole * depth), width, at(c, whole),
+                rows, columns - full, depth, a, row_step, depth_step, at(panels, full * depth), width, at(c, full),
                 c_step, accumulate,
             )  # fmt: skip
 
@@ -181,7 +195,7 @@ def signatures(element: Any) -> dict[str, Any]:
     return {
         "multiply_panel": types.void(*left[1:], pointer, I64, pointer, I64, I64),
         "multiply_partial": types.void(*left, pointer, I64, pointer, I64, I64),
-        "multiply_packed": types.void(*left, pointer, pointer, *[I64] * 5),
+        "multiply_packed": types.void(*left, pointer, pointer, *[I64] * 6),
         "multiply": types.void(*left, pointer, I64, I64, pointer, *[I64] * 4),
         "pack": types.void(I64, I64, pointer, I64, I64, pointer, I64, I64),
     }

@@ -158,7 +158,7 @@ def pack(
 
 def multiply_packed(
     rows: int, columns: int, depth: int, a: Any, row_step: int, depth_step: int, panels: Any, c: Any, c_step: int,
-    accumulate: int, rank: int, size: int, turn: int,
+    accumulate: int, rank: int, size: int, turn: int, whole: int,
 ) -> None:  # fmt: skip
     count = -(-columns // WIDTH)
     b = panels[: count * depth * WIDTH].reshape(count, depth, WIDTH).transpose(1, 0, 2).reshape(depth, count * WIDTH)

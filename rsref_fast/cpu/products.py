@@ -59,7 +59,7 @@ def product(
         pointer, count = "" if panels is None else function.pointer(panels), text_of(columns)
         if panels is not None and turning:
             function.extra.append("turn")
-            last += ", turn"
+            last += f", turn, {text_of(columns)}"
         if parts > 1:
             function.add(f"parts = {parts} if size > 1 else 1")
             function.add("for j in range(parts):")

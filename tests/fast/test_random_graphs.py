@@ -81,7 +81,7 @@ def test_a_wrong_kernel_is_seen(monkeypatch, name):
     check(layer.recurrence, arguments)
     broken = {
         "sigmoid": lambda x: 0.999 / (1 + np.exp(-x)),
-        "multiply_packed": lambda *a: interpreted.multiply_packed(*a[:-4], 1, *a[-3:]),
+        "multiply_packed": lambda *a: interpreted.multiply_packed(*a[:-5], 1, *a[-4:]),
         "cut_rows": lambda *a: None,
         "gather_rows": lambda count, width, source, index, target: interpreted.copy_rows(count, width, source, target),
     }[name]

@@ -56,7 +56,7 @@ def runner(dtype, features):
             multiply(N[0], N[1], N[2], a, N[3], N[4], b, N[5], N[6], c, N[7], N[8], N[10], N[11])
         else:
             pack(N[2], N[1], b, N[5], N[6], panels, N[10], N[11])
-            packed(N[0], N[1], N[2], a, N[3], N[4], panels, c, N[7], N[8], N[10], N[11], N[12])
+            packed(N[0], N[1], N[2], a, N[3], N[4], panels, c, N[7], N[8], N[10], N[11], N[12], N[1])
         return 0
 
     call = function_at(objects.load(*build.object_of(plain(run), build.ENTRY)))
@@ -96,3 +96,18 @@ def test_any_size_and_stride(dtype, kind):
                     limit = 2e-6 if dtype == np.float32 else 1e-14
                     assert np.abs(c - expected).max() <= limit * max(1, depth)
                     np.testing.assert_array_equal(whole[:, columns:], before[:, columns:])
+
+
+@pytest.mark.parametrize("kind", FEATURES)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_row_is_the_same_bit_by_bit_however_threads_share_it(dtype, kind):
+    dtype = np.dtype(dtype)
+    product = runner(dtype, FEATURES[kind])
+    rng = np.random.default_rng(0)
+    for columns, depth in ((96, 30), (200, 131), (330, 202), (1100, 500), (2080, 270)):
+        a, b = rng.standard_normal((1, depth)).astype(dtype), rng.standard_normal((depth, columns)).astype(dtype)
+        answers = [np.zeros((1, columns), dtype) for _ in range(4)]
+        for team, c in enumerate(answers, 1):
+            product(c, a, b, 0, 1, turn=team, team=team)
+        for c in answers[1:]:
+            np.testing.assert_array_equal(c, answers[0])

@@ -13,7 +13,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from rsref_fast.cpu.text import INDENT
+from rsref_fast.cpu.text import INDENT, nested
 from rsref_fast.views import Buffer, Space
 
 TARGETS = {"copy_rows": 3, "gather_rows": 4, "gather_previous": 6, "zero": 1, "cut_rows": 3, "add_part": 2}
@@ -113,31 +113,25 @@ def ordered(
 
     def touched(line: str) -> tuple[Touched, bool]:
         """Return what a line touches, and whether one thread runs it alone."""
-        words = words_of(line)
+        words, function = words_of(line), line.split("(")[0]
         only = alone and bool(words) and not re.search(r"\brank, size\b", line)
-        if line in known and not only:
-            return {key: touch for key, touch in known[line].items() if key[0] in own}, False
-        function, units = line.split("(")[0], ALONE if only else None
         if function in TARGETS:
             arguments = _arguments(line)
             written = words_of(arguments[TARGETS[function]])
-            units = int(arguments[1]) if alone and function == "cut_rows" else units
+            units = int(arguments[1]) if alone and function == "cut_rows" else None
         else:
-            written = frozenset(name for (name, _), t in known[line].items() if t.written) if line in known else words
-        return {(name, None): Touch(units, name in written) for name in words}, only
+            written, units = words, None
+        found = known.get(line, {(name, None): Touch(units, name in written) for name in words})
+        if only:
+            found = joined(((name, None), Touch(ALONE, touch.written)) for (name, _), touch in found.items())
+        return {(name, rows): touch for (name, rows), touch in found.items() if name in own}, only
 
     def walk(block: Sequence[str], before: Touched) -> tuple[list[str], Touched]:
         """Return a block with its meetings, and what is touched after it."""
         found: list[str] = []
         aside = False
-        i = 0
-        while i < len(block):
-            line = block[i]
-            end = i + 1
-            while end < len(block) and block[end].startswith(INDENT):
-                end += 1
-            if line.endswith(":"):
-                body = [inner.removeprefix(INDENT) for inner in block[i + 1 : end]]
+        for line, body in nested(block):
+            if body:
                 inside, after = walk(body, before)
                 if alone and line.startswith("if ") and after != before:  # rarely taken: others must not wait for it
                     inside, after = [*inside, "meet(N)"], {}
@@ -152,16 +146,15 @@ def ordered(
                     after = anywhere(after)
                 found += [line, *(INDENT + inner for inner in inside)]
                 before, aside = _both(before, after), False
-            else:
-                now, only = touched(line)
-                if _conflict(before, now):
-                    found.append("meet(N)")
-                    before, aside = {}, False
-                if only and not aside:
-                    found.append("if rank == 0:")
-                found.append(INDENT + line if only else line)
-                before, aside = _both(before, now), only
-            i = end
+                continue
+            now, only = touched(line)
+            if _conflict(before, now):
+                found.append("meet(N)")
+                before, aside = {}, False
+            if only and not aside:
+                found.append("if rank == 0:")
+            found.append(INDENT + line if only else line)
+            before, aside = _both(before, now), only
         return found, before
 
     return walk(lines, {})[0]

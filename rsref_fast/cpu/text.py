@@ -203,6 +203,17 @@ class Function:
         return "\n".join([decorator, f"def {self.name}({names}):", f'{INDENT}"""{self.comment}"""', *body])
 
 
+def nested(lines: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+    """Yield the lines of a block, each with those that are indented below it, one level less."""
+    i = 0
+    while i < len(lines):
+        end = i + 1
+        while end < len(lines) and lines[end].startswith(INDENT):
+            end += 1
+        yield lines[i], [line.removeprefix(INDENT) for line in lines[i + 1 : end]]
+        i = end
+
+
 def value_of(tensor: Tensor, operands: list[Expression]) -> Expression:
     """Return an element of a pointwise tensor, computed of those of its operands."""
     if tensor.op is not None and tensor.op.name == "cast":

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from rsref_fast.cpu.text import INDENT
+from rsref_fast.cpu.text import INDENT, nested
 from rsref_fast.cuda.products import PACKING, products_in
 
 GUARDS = {"if not taped:": "untaped", "if cutting != 0:": "cutting"}
@@ -144,13 +144,7 @@ class _Walk:
                 self._of(place).append(piece)
                 calls.clear()
 
-        i = 0
-        while i < len(block):
-            line = block[i]
-            end = i + 1
-            while end < len(block) and block[end].startswith(INDENT):
-                end += 1
-            body = [inner.removeprefix(INDENT) for inner in block[i + 1 : end]]
+        for line, body in nested(block):
             if line.split("(")[0] in self.found.products and not guards:
                 finish()
                 calls.append(line)
@@ -169,7 +163,6 @@ class _Walk:
                 self.block(body, known, place, GUARDS.get(line, "changing"), [*guards, line])
             elif re.match(r"\w+ = ", line) and not CARRIED.match(line):
                 known.append(line)
-            i = end
         finish()
 
     def _of(self, place: str) -> list[Piece]:

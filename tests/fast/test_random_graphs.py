@@ -16,7 +16,7 @@ from rsref_fast.cpu.kernels import Interpreted
 from rsref_fast.cpu.splitting import Split
 from tests.fast.agreement import check
 
-PARTS, EACH = 10, 250
+PARTS, EACH = 10, 200
 
 
 def for_graphs(number, count, mixing, compare):
@@ -34,11 +34,21 @@ def for_graphs(number, count, mixing, compare):
     run()
 
 
+WAYS = [{"threads": 1}, {"threads": 2}, {"split": Split(1, 2)}, {"split": Split(1, 3)}]
+"""Alone, in shards, and by teams."""
+
+
 @pytest.mark.parametrize("part", range(PARTS))
-def test_values_and_gradients(part):
-    """2,500 graphs in all, a fifth of them in float32, a fifth across samples: each part has a seed of its own."""
-    dtype = np.float64 if part < 8 else np.float32
-    for_graphs(part, EACH, part in (7, 9), partial(check, threads=1 + part % 2, dtype=dtype))
+def test_values_and_gradients(monkeypatch, part):
+    """2,000 graphs in all, a fifth of them in float32, a fifth across samples: each part has a seed of its own.
+
+    A panel has one column wherever a team computes, so that each thread has a part of nearly everything.
+    """
+    way, dtype = WAYS[part % len(WAYS)], np.float64 if part < 8 else np.float32
+    if "split" in way:
+        monkeypatch.setattr(interpreted, "WIDTH", 1)
+        monkeypatch.setattr(Interpreted, "block_rows", 2 if part % 3 == 0 else None)
+    for_graphs(part, EACH, part in (7, 9), partial(check, dtype=dtype, **way))
 
 
 @pytest.mark.parametrize("mixing", [False, True])
@@ -55,22 +65,10 @@ def test_with_checkpoints(monkeypatch, mixing):
 def test_in_pieces(monkeypatch, mixing):
     """What has three values a sample is wide, and a piece is as small as it can be, or two samples."""
     monkeypatch.setattr(wide, "WIDE", 3)
-    for part, piece in ((PARTS + 1, 1), (PARTS + 2, 12)):
-        monkeypatch.setattr(pieces, "PIECE", piece)
-        for_graphs(part, EACH // 2, mixing, partial(check, threads=1 + part % 2))
-
-
-@pytest.mark.parametrize(("team", "rows"), [(2, 2), (3, None)])
-@pytest.mark.parametrize("narrow", [False, True])
-def test_by_teams(monkeypatch, team, rows, narrow):
-    """A panel has one column, so that each thread has a part of nearly everything. narrow: what has three values a
-    sample is wide. rows: of a block."""
     monkeypatch.setattr(interpreted, "WIDTH", 1)
-    monkeypatch.setattr(Interpreted, "block_rows", rows)
-    if narrow:
-        monkeypatch.setattr(wide, "WIDE", 3)
-        monkeypatch.setattr(pieces, "PIECE", 1)
-    for_graphs(PARTS + 2 + team, EACH // 2, narrow, partial(check, split=Split(1, team)))
+    for part, piece, way in ((PARTS + 1, 1, {"split": Split(1, 2)}), (PARTS + 2, 12, {"threads": 1})):
+        monkeypatch.setattr(pieces, "PIECE", piece)
+        for_graphs(part, EACH // 2, mixing, partial(check, **way))
 
 
 @pytest.mark.parametrize("name", ["sigmoid", "multiply_packed", "cut_rows", "gather_rows"])

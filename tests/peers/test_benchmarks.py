@@ -1,14 +1,17 @@
 """What the benchmarks reckon with: the work of a drawn step, and what they say of a goal."""
 
 import inspect
+import json
 import re
+from types import SimpleNamespace
 
 import pytest
 
 pytest.importorskip("rich")
 
+from benchmarks import __main__ as program
 from benchmarks import work
-from benchmarks.__main__ import decisive, main
+from benchmarks.__main__ import decisive, main, measured
 from benchmarks.cases import Case
 from benchmarks.goals import Verdict, explained
 from benchmarks.problems import problem_of
@@ -91,6 +94,26 @@ def test_an_engine_that_took_less_than_the_parts_in_series():
     own, peer = row_of(products=4, functions=4) | {"seconds": 10}, {"engine": "torch", "seconds": 6}
     assert explained([own]) == 0.8
     assert explained([own, peer]) == 0.6
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "tries", "runs", "fastest"),
+    [([2], [2], 3, 1, 3.0), ([2, 2], [1, 2], 3, 2, 2.0), ([1, 2], [2], 3, 2, 2.0), ([1] * 3, [], 3, 3, 2.0),
+     ([], [], 1, 1, 3.0)],
+)  # fmt: skip
+def test_who_had_no_processors_runs_again(monkeypatch, before, after, tries, runs, fastest):
+    times, waits, looks = iter([3.0, 2.0, 4.0]), iter(before), iter(after)
+    answers = []
+
+    def run(*command, **options):
+        answers.append(json.dumps({"times": [next(times)]}))
+        return SimpleNamespace(returncode=0, stdout=answers[-1], stderr="")
+
+    monkeypatch.setattr(program.subprocess, "run", run)
+    monkeypatch.setattr(program, "when_there_are", lambda: next(waits))
+    monkeypatch.setattr(program, "processors", lambda: next(looks))
+    assert measured("torch", Case("forward", "LSTM", 1, 2, 3, 4), "", 1.0, tries) == {"times": [fastest]}
+    assert len(answers) == runs
 
 
 def test_later_rounds_leave_out_who_decides_nothing():

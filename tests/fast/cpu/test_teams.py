@@ -23,8 +23,9 @@ def recurrence(cell, units=70, **options):
     return layer.recurrence
 
 
-@pytest.mark.parametrize("cell", ["LSTMCell", "LayerNormLSTMCell", "GRUCell"])
-@pytest.mark.parametrize("units", [64, 70])
+@pytest.mark.parametrize(
+    ("cell", "units"), [("LSTMCell", 64), ("LSTMCell", 70), ("LayerNormLSTMCell", 70), ("GRUCell", 64)]
+)
 @pytest.mark.parametrize("split", [Split(1, 2), Split(1, 3), Split(2, 2)], ids=str)
 def test_against_the_oracle(cell, units, split):
     own = recurrence(cell, units, truncate=3)

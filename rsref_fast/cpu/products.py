@@ -96,7 +96,7 @@ def product_or_sums(
 ) -> None:
     """Write a product as `product` does, but with a single column as loops: most of a panel would be for nothing."""
     if target.shape[-1] != 1:
-        product(function, target, left, right, panels, accumulate, True, units)
+        product(function, target, left, right, panels, accumulate, turning=True, units=units)
         return
     left, right, target = flattened(left, right, target)
     left, right = (_leading(view, target.shape[:-2]) for view in (left, right))

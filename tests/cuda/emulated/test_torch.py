@@ -18,8 +18,7 @@ from rsref_fast.cuda.engine import CudaEngine
 from tests.cuda import fake
 from tests.cuda.kernels import TILE
 from tests.cuda.steps import MASK, recurrence_of
-
-GROUPS = ("sequences", "constants", "states", "parameters")
+from tests.cuda.through_torch import compare, groups_of
 
 
 @pytest.fixture
@@ -28,31 +27,11 @@ def engine(monkeypatch):
     return CudaEngine(recurrence_of("LSTMCell"), fake.new_device(), tile=TILE, rows=8)
 
 
-def groups_of(arguments, dtype=torch.float32):
-    return [[torch.tensor(a, dtype=dtype, requires_grad=True) for a in getattr(arguments, name)] for name in GROUPS]
-
-
 @pytest.mark.parametrize("mask", [None, MASK], ids=["whole", "masked"])
 @pytest.mark.parametrize("name", ["LSTMCell", "AttentionDecoderCell"])
 def test_values_and_gradients(engine, name, mask):
     engine = CudaEngine(recurrence_of(name), engine.device, tile=TILE, rows=8)
-    arguments = random_arguments(engine.recurrence, batch=3, steps=5, mask=mask)
-    oracle = ReferenceEngine(engine.recurrence)
-    (expected,), ends, tape = arguments.forward(oracle)
-    groups = groups_of(arguments)
-    y, *finals = torch_gradients.native(engine, groups, 3, 5, None if mask is None else torch.tensor(mask))
-    np.testing.assert_allclose(y.detach(), expected, rtol=0, atol=2e-5)
-    for found, right in zip(finals, ends, strict=True):
-        np.testing.assert_allclose(found.detach(), right, rtol=0, atol=2e-5)
-    weights = np.random.default_rng(0).normal(size=y.shape)
-    (y * torch.tensor(weights, dtype=torch.float32)).sum().backward()
-    right = oracle.backward(tape, [weights], [None] * len(finals))
-    for group, tensors in zip(GROUPS, groups, strict=True):
-        for tensor, d in zip(tensors, getattr(right, group), strict=True):
-            if d is None:
-                assert tensor.grad is None
-                continue
-            np.testing.assert_allclose(tensor.grad, d, rtol=0, atol=2e-5 * max(1, np.abs(d).max()))
+    compare(engine, random_arguments(engine.recurrence, batch=3, steps=5, mask=mask))
 
 
 def test_memory_is_pytorchs_and_no_tape_is_kept_without_need(engine):

@@ -1,4 +1,7 @@
-"""These tests run where a GPU and its driver are, in a process whose LLVM IR has typed pointers (see `static`)."""
+"""These tests run where a GPU and its driver are, in a process whose LLVM IR has typed pointers (see `static`).
+
+Those of PyTorch and JAX where that is Keras's backend: `KERAS_BACKEND=jax pytest tests/cuda/gpu`.
+"""
 
 import os
 from importlib.util import find_spec
@@ -18,3 +21,5 @@ def gpus():
 
 if os.environ.get(VARIABLE) == "0" or find_spec("numba_cuda") is None or not gpus():
     collect_ignore_glob = ["test_*.py"]
+else:
+    collect_ignore = [f"test_{name}.py" for name in ("torch", "jax") if os.environ.get("KERAS_BACKEND") != name]

@@ -1,0 +1,36 @@
+"""An engine for device arrays called with PyTorch's tensors, against the oracle: on a fake device, or on a GPU."""
+
+import numpy as np
+import torch
+
+from keras_bridge.gradients import torch as torch_gradients
+from rsref.engine import ReferenceEngine
+
+GROUPS = ("sequences", "constants", "states", "parameters")
+
+
+def groups_of(arguments, dtype=torch.float32, device="cpu"):
+    return [
+        [torch.tensor(a, dtype=dtype, requires_grad=True, device=device) for a in getattr(arguments, name)]
+        for name in GROUPS
+    ]
+
+
+def compare(engine, arguments, device="cpu"):
+    """Compare values and gradients, in float32."""
+    oracle = ReferenceEngine(engine.recurrence)
+    (expected,), ends, tape = arguments.forward(oracle)
+    groups = groups_of(arguments, device=device)
+    mask = None if arguments.mask is None else torch.tensor(arguments.mask, device=device)
+    y, *finals = torch_gradients.native(engine, groups, len(expected), expected.shape[1], mask)
+    for found, right in zip((y, *finals), (expected, *ends), strict=True):
+        np.testing.assert_allclose(found.numpy(force=True), right, rtol=0, atol=2e-5)
+    weights = np.random.default_rng(0).normal(size=y.shape)
+    (y * torch.tensor(weights, dtype=torch.float32, device=device)).sum().backward()
+    right = oracle.backward(tape, [weights], [None] * len(finals))
+    for group, tensors in zip(GROUPS, groups, strict=True):
+        for tensor, d in zip(tensors, getattr(right, group), strict=True):
+            if d is None:
+                assert tensor.grad is None
+                continue
+            np.testing.assert_allclose(tensor.grad.numpy(force=True), d, rtol=0, atol=2e-5 * max(1, np.abs(d).max()))

@@ -20,23 +20,28 @@ class ThereAndBack:
         self.engine = CudaEngine(recurrence, device, **{"tile": TILE, "rows": 8, **options})
 
     def _there(self, arrays):
-        return [None if a is None else OnDevice(self.device, a) for a in arrays]
+        with self.device.bound():
+            return [None if a is None else OnDevice(self.device, a) for a in arrays]
+
+    def _back(self, arrays):
+        with self.device.bound():
+            return [back(self.device, a) for a in arrays]
 
     def forward(self, sequences, constants, states, parameters, mask=None, steps=None, taped=True):
         given = [self._there(group) for group in (sequences, constants, states, parameters)]
-        mask = None if mask is None else OnDevice(self.device, mask)
+        (mask,) = self._there([mask])
         outputs, finals, tape = self.engine.forward(*given, mask=mask, steps=steps, taped=taped)
-        return [back(self.device, y) for y in outputs], [back(self.device, s) for s in finals], tape
+        return self._back(outputs), self._back(finals), tape
 
     def backward(self, tape, d_outputs, d_states):
         found = self.engine.backward(tape, self._there(d_outputs), self._there(d_states))
         groups = (found.sequences, found.constants, found.states, found.parameters)
-        return Gradients(*([back(self.device, d) for d in group] for group in groups))
+        return Gradients(*map(self._back, groups))
 
     def uploads(self, arguments):
         """Return how often a training call copies to the device once all is compiled; see that nobody waits for it."""
         given = [self._there(getattr(arguments, name)) for name in ("sequences", "constants", "states", "parameters")]
-        mask = None if arguments.mask is None else OnDevice(self.device, arguments.mask)
+        (mask,) = self._there([arguments.mask])
 
         def once():
             (y,), finals, tape = self.engine.forward(*given, mask=mask)

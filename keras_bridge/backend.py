@@ -43,3 +43,21 @@ def is_compiling(tensor: Any) -> bool:
 
         return isinstance(tensor, jax.core.Tracer)
     return False
+
+
+def place() -> str:
+    """Return where tensors are made now: "cpu", "cuda" for an NVIDIA GPU, or the backend's own word for elsewhere.
+
+    PyTorch's is "meta" where nothing but shapes is asked for, as when Keras draws a model.
+    """
+    if keras.backend.backend() == "jax":
+        import jax
+
+        device = jax.devices()[0]
+        nvidia = device.platform == "gpu" and "cuda" in device.client.platform_version.lower()
+        return "cuda" if nvidia else str(device.platform)
+    if keras.backend.backend() == "torch":
+        from keras.src.backend.torch.core import get_device
+
+        return str(get_device()).split(":")[0]
+    return "cpu"

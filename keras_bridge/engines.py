@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from keras_bridge import fast_engine, keras_engine, reference_engine
+from keras_bridge.backend import place
 
 ENGINES = ("auto", "fast", "reference", "keras")
 VARIABLE = "KERAS_BRIDGE_ENGINE"
@@ -62,15 +63,16 @@ def chosen(asked: str, recurrence: Any) -> str:
 
 
 def held_back(name: str, recurrence: Any) -> str:
-    """Return what keeps an engine from running a step; nothing if it can. Found out once for each step."""
-    found: dict[str, str] = recurrence.held_back
-    if name not in found:
+    """Return what keeps an engine from running a step; nothing if it can. Found out once for each step and place."""
+    found: dict[tuple[str, str], str] = recurrence.held_back
+    key = name, place()
+    if key not in found:
         try:
             module_of(name).prepare(recurrence)
-            found[name] = ""
+            found[key] = ""
         except (NotImplementedError, ImportError) as error:
-            found[name] = str(error)
-    return found[name]
+            found[key] = str(error)
+    return found[key]
 
 
 def module_of(name: str) -> Any:

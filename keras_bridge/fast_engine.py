@@ -10,6 +10,7 @@ from typing import Any
 import keras
 
 from keras_bridge import traced_engine
+from keras_bridge.backend import place
 from keras_bridge.step import KerasRecurrence
 from rsref.engine import Engine
 from rsref.recurrence import Recurrence
@@ -30,7 +31,7 @@ def make_engine(recurrence: Recurrence) -> Engine:
     asked = os.environ.get(TARGET)
     if asked and asked not in TARGETS:
         raise ValueError(f"the variable {TARGET} must be one of {', '.join(map(repr, TARGETS))}; got {asked!r}")
-    on_gpu = _on_gpu()
+    on_gpu = place() == "cuda"
     if on_gpu and keras.backend.backend() == "jax":
         from keras_bridge.gradients import jax_device
 
@@ -38,20 +39,6 @@ def make_engine(recurrence: Recurrence) -> Engine:
     engine: Any = rsref_fast.compile(recurrence, target=asked or ("cuda" if on_gpu else "cpu"))
     engine.check()
     return engine
-
-
-def _on_gpu() -> bool:
-    """Whether the backend's tensors are on an NVIDIA GPU, where kernels for CUDA read them in place."""
-    if keras.backend.backend() == "jax":
-        import jax
-
-        device = jax.devices()[0]
-        return device.platform == "gpu" and "cuda" in device.client.platform_version.lower()
-    if keras.backend.backend() != "torch":
-        return False
-    from keras.src.backend.torch.core import get_device
-
-    return str(get_device()).startswith("cuda")
 
 
 def _missing_on_gpu() -> str:
@@ -76,19 +63,10 @@ def missing() -> str:
     """Return what keeps the kernels from running at all; nothing if they can."""
     if not interpreting() and not _installed():
         return 'Numba is not installed: pip install "rsref[fast]"'
-    if _on_gpu():
+    where = place()
+    if where == "cuda":
         return _missing_on_gpu()
-    if keras.backend.backend() == "torch":
-        from keras.src.backend.torch.core import get_device
-
-        if get_device() != "cpu":
-            return f"the tensors are on {get_device()!r}, and the kernels are for the CPU and for CUDA"
-    if keras.backend.backend() == "jax":
-        import jax
-
-        if jax.default_backend() != "cpu":
-            return f"the arrays are on {jax.default_backend()!r}, and the kernels are for the CPU and for CUDA"
-    return ""
+    return "" if where == "cpu" else f"the tensors are on {where!r}, and the kernels are for the CPU and for CUDA"
 
 
 def prepare(recurrence: KerasRecurrence, training: bool = False) -> traced_engine.TracedRecurrence:
@@ -100,7 +78,7 @@ def prepare(recurrence: KerasRecurrence, training: bool = False) -> traced_engin
     reason = missing()
     if reason:
         raise ImportError(f'engine="fast": {reason}')
-    return traced_engine.prepare(recurrence, make_engine, "fast", training)
+    return traced_engine.prepare(recurrence, make_engine, f"fast on {place()}", training)
 
 
 def run(recurrence: KerasRecurrence, *arguments: Any, training: bool, **options: Any) -> tuple[list[Any], list[Any]]:

@@ -20,7 +20,8 @@ class KerasRecurrence:
 
     model: [sequences' slices, constants, states] -> [outputs, new states].
     sequences, constants, states, outputs: how many of each. Further options as `rsref.Recurrence`.
-    traces: what engines keep about this step. held_back: for each engine what keeps it from running the step.
+    traces: what engines keep about this step. held_back: for each engine, and each
+    place of tensors, what keeps it from running the step.
     calls: what is kept about calls, see `keras_bridge.direct`.
     """
 
@@ -32,7 +33,7 @@ class KerasRecurrence:
     zero_output_for_mask: bool = False
     truncate: int | None = None
     traces: dict[Any, Any] = field(default_factory=dict)
-    held_back: dict[str, str] = field(default_factory=dict)
+    held_back: dict[tuple[str, str], str] = field(default_factory=dict)
     calls: dict[Any, Any] = field(default_factory=dict)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from rsref_fast.cuda.arrays import DeviceArray
+from rsref_fast.cuda.arrays import CUDA, DeviceArray
 from rsref_fast.cuda.engine import CudaEngine
 
 DTYPES = {
@@ -34,8 +34,7 @@ class _Memory:
 class _DeviceFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, engine: Any, counts: Any, steps: Any, mask: Any, *tensors: Any) -> Any:
-        device = tensors[0].device
-        stream = _ready(engine, device)
+        stream = _ready(engine, tensors if mask is None else (*tensors, mask))
         groups, first = [], 0
         for count in counts:
             groups.append([_array(t, stream) for t in tensors[first : first + count]])
@@ -53,7 +52,7 @@ class _DeviceFunction(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Any) -> Any:
-        stream = _ready(ctx.engine, ctx.saved_tensors[0].device)
+        stream = _ready(ctx.engine, ctx.saved_tensors)
         given = [None if g is None or not g.is_floating_point() else _array(g, stream) for g in gradients]
         found = ctx.engine.backward(ctx.tape, given[: ctx.outputs], given[ctx.outputs :], stream)
         leaves = (*found.sequences, *found.constants, *found.states, *found.parameters)
@@ -72,10 +71,13 @@ def run(engine: CudaEngine, groups: Sequence[Sequence[Any]], steps: int, mask: A
     return [a if half is None or not a.is_floating_point() else a.to(half) for a in answers]
 
 
-def _ready(engine: CudaEngine, device: Any) -> int:
+def _ready(engine: CudaEngine, tensors: Sequence[Any]) -> int:
     """Let an engine use PyTorch's memory; return the current stream. Errors: RuntimeError for another device."""
-    if device.type == "cuda" and device.index != engine.device.number:
-        raise RuntimeError(f"the kernels are loaded on GPU {engine.device.number}; the tensors are on {device}")
+    device = tensors[0].device
+    own = ("cuda", engine.device.number) if engine.device.dlpack_kind == CUDA else ("cpu", None)
+    for tensor in tensors:
+        if (tensor.device.type, tensor.device.index) != own:
+            raise RuntimeError(f"the kernels are loaded on GPU {engine.device.number}; a tensor is on {tensor.device}")
     engine.allocate = lambda size, stream: _Memory(size, device)
     return int(torch.cuda.current_stream(device).cuda_stream) if device.type == "cuda" else 0
 

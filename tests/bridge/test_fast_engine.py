@@ -33,6 +33,18 @@ def test_auto_takes_the_kernels():
     assert 'engine "fast", the fastest that can run this step' in layer.explain()
 
 
+def test_auto_takes_the_kernels_in_a_model_that_keras_draws_without_values():
+    """What PyTorch's "meta" device cannot run is not remembered for the tensors that come."""
+    layer = lstm("auto")
+    model = keras.Sequential([layer.__class__.from_config({**layer.get_config(), "return_state": False})])
+    model.compile("sgd", "mse")
+    model.fit(np.zeros((2, 3, 4), "float32"), np.zeros((2, 3, 9), "float32"), verbose=0)
+    drawn = keras.Input((3, 4))
+    layer(drawn)
+    for used in (layer, model.layers[0]):
+        assert 'engine "fast", the fastest that can run this step' in used.explain()
+
+
 def test_auto_falls_back_where_there_is_no_kernel():
     x, h = keras.Input((3,)), keras.Input((3,))
     new = keras.layers.Lambda(lambda v: keras.ops.sort(v))(keras.layers.add([x, h]))

@@ -164,11 +164,12 @@ def test_a_layer_takes_the_kernels_where_jax_is_on_a_gpu(device, monkeypatch):
     import keras
 
     import keras_bridge as kb
-    from keras_bridge import fast_engine
+    from keras_bridge import engines, fast_engine
     from rsref_fast.cuda import driver
 
     assert keras.backend.backend() == "jax"
-    monkeypatch.setattr(fast_engine, "_on_gpu", lambda: True)
+    for module in (engines, fast_engine):
+        monkeypatch.setattr(module, "place", lambda: "cuda")
     monkeypatch.setattr(driver, "current", lambda: device)
     x = np.random.default_rng(0).normal(size=(3, 4, 2)).astype(np.float32)
 
@@ -194,10 +195,11 @@ def test_a_layer_of_samples_that_mix_and_an_integer_state(device, monkeypatch):
     from keras import ops
 
     import keras_bridge as kb
-    from keras_bridge import fast_engine
+    from keras_bridge import engines, fast_engine
     from rsref_fast.cuda import driver
 
-    monkeypatch.setattr(fast_engine, "_on_gpu", lambda: True)
+    for module in (engines, fast_engine):
+        monkeypatch.setattr(module, "place", lambda: "cuda")
     monkeypatch.setattr(driver, "current", lambda: device)
     values = np.random.default_rng(0).normal(size=(3, 4, 2)).astype(np.float32)
 

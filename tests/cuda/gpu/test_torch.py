@@ -57,6 +57,15 @@ def test_a_call_does_not_wait():
     assert not slept.query()
 
 
+def test_a_tensor_that_is_elsewhere_is_refused():
+    own = recurrence_of("LSTMCell", 24, 7)
+    engine = CudaEngine(own, driver.current())
+    groups = groups_of(random_arguments(own, batch=3, steps=5), device="cuda")
+    for elsewhere in ([[groups[0][0].cpu()], *groups[1:]], [*groups[:3], [p.cpu() for p in groups[3]]]):
+        with pytest.raises(RuntimeError, match="a tensor is on cpu"):
+            torch_device.run(engine, elsewhere, 5, None)
+
+
 def test_a_layer_takes_the_kernels():
     """With "auto", in training as well."""
     assert keras.backend.backend() == "torch"

@@ -1,56 +1,66 @@
-"""On an NVIDIA GPU: kernels of rsref_fast against cuDNN, `torch.compile` and JAX: `python -m benchmarks --suite cuda`.
+"""On an NVIDIA GPU: kernels of rsref_fast against cuDNN, PyTorch's loops and JAX: `python -m benchmarks --suite cuda`.
 
-Needs PyTorch with CUDA and numba-cuda; JAX takes part if it sees the GPU. Every engine is compared with rsref before it
-is timed, except where sequences are so long that rsref would take minutes. What is timed is forward, and forward and
-backward, by events on the device; JAX by the clock around a call that waits. `--device cpu` runs the peers alone, to
-see that they are right.
+Needs PyTorch with CUDA and numba-cuda; JAX takes part if it sees the GPU. Each engine has a process of its own, and is
+compared before it is timed: with rsref, or, where rsref would take minutes, with PyTorch's LSTM and GRU in float64. All
+compute in float32, without TF32, but for the engines whose names say otherwise, which are there to be seen. What is
+timed is a call until the GPU has done it: forward, or forward and backward. `--device cpu` runs the peers alone, to see
+that they are right.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from benchmarks import problems
 from benchmarks.cases import Case
-from benchmarks.measure import TOLERANCE, error_of
-from benchmarks.peers import torch_nn
+from benchmarks.measure import error_of
 
 RESULTS = Path(__file__).parent / "results" / "cuda.json"
 SIZES = [(16, 128, 64, 64), (64, 128, 128, 128), (64, 128, 256, 256), (16, 1024, 768, 768), (128, 128, 1024, 1024)]
 CUSTOM = ("RHN", "LayerNormLSTM", "PeepholeLSTM", "SLSTM")
 COMPARED = 10_000_000_000
-"""Additions and multiplications up to which rsref computes what is expected."""
+"""Multiplications up to which rsref computes what is expected."""
+
+TOLERANCES = {"TF32": 1e-2, "bfloat16": 1e-1}
+"""Of engines of less precision; of all others `benchmarks.measure.TOLERANCE`."""
 
 Run = Callable[[], dict[str, Any]]
 
-
 WAYS = {
-    "persistent": {"strategy": "persistent"},
-    "alternating, tiles": {"strategy": "alternating", "products": "tiles"},
-    "alternating, cuBLAS": {"strategy": "alternating", "products": "cublas"},
-    "auto": {},
+    "": {},
+    " persistent": {"strategy": "persistent"},
+    " tiles": {"strategy": "alternating", "products": "tiles"},
+    " cuBLAS": {"strategy": "alternating", "products": "cublas"},
 }
-"""Options of `rsref_fast.compile` that are measured."""
+"""Options of `rsref_fast.compile` that are measured, by what follows the engine's name."""
+
+STOCK = ("torch", "torch TF32", "torch bfloat16", "jax scan")
+DRAWN = ("loop torch", "compiled torch", "drawn jax")
+ENGINES = (*(f"rsref_fast{way}" for way in WAYS), *STOCK, *DRAWN)
 
 
 def own(problem: problems.Problem, device: str, way: str) -> Run:
     """Return a run of the engine for device arrays, in PyTorch's memory. Errors: ImportError without cuBLAS for it."""
+    import torch
+
     import rsref_fast
     from keras_bridge.gradients import torch_device
 
     engine = rsref_fast.compile(problem.layer.recurrence, target="cuda", **WAYS[way])
     groups = [[torch.tensor(a, device=device) for a in group] for group in problems.given(problem)]
-    leaves = [t.requires_grad_() for t in (*groups[0], *groups[3])]
+    leaves = [t.requires_grad_(problem.case.training) for t in (*groups[0], *groups[3])]
     dy = torch.tensor(problems.dy_of(problem), device=device)
     place = {id(p): i for i, p in enumerate(problem.layer.weights)}
     names = ["x", *(f"w{place[id(p)]}" for p in problem.layer.recurrence.graph.parameters)]
@@ -64,119 +74,202 @@ def own(problem: problems.Problem, device: str, way: str) -> Run:
     return run
 
 
-def stock(problem: problems.Problem, device: str) -> Run:
-    """Return a run of torch.nn.LSTM or GRU, which are cuDNN's on a GPU."""
+def stock(problem: problems.Problem, device: str, precision: str = "float32") -> Run:
+    """Return a run of torch.nn.LSTM or GRU, which are cuDNN's on a GPU. precision: a dtype of PyTorch, or "TF32"."""
+    import torch
+
+    from benchmarks.peers import torch_nn
+
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "TF32"
+    dtype = torch.float32 if precision == "TF32" else getattr(torch, precision)
     case = problem.case
-    layer: Any = getattr(torch.nn, case.stock)(case.features, case.units, batch_first=True, device=device)
+    layer: Any = getattr(torch.nn, case.stock)(
+        case.features, case.units, batch_first=True, device=device, dtype=dtype
+    )  # fmt: skip
     parameters = list(layer.parameters())
     with torch.no_grad():
         for parameter, value in zip(parameters, torch_nn.weights_of(problem)):
             parameter.copy_(torch.tensor(np.ascontiguousarray(value)))
-    x = torch.tensor(problem.x, device=device, requires_grad=case.training)
-    dy = torch.tensor(problems.dy_of(problem), device=device)
+    x = torch.tensor(problem.x, device=device, dtype=dtype, requires_grad=case.training)
+    dy = torch.tensor(problems.dy_of(problem), device=device, dtype=dtype)
 
     def run() -> dict[str, Any]:
+        if not case.training:
+            with torch.inference_mode():
+                return {"y": layer(x)[0]}
         y = layer(x)[0]
-        return {"y": y, "x": torch.autograd.grad(y, [x, *parameters], dy)[0]} if case.training else {"y": y}
+        return {"y": y, "x": torch.autograd.grad(y, [x, *parameters], dy)[0]}
 
     return run
 
 
-def compiled(problem: problems.Problem, device: str) -> Run:
-    """Return a run of the drawn step in a PyTorch loop, the step compiled."""
+def looped(problem: problems.Problem, device: str, compiled: bool) -> Run:
+    """Return a run of the drawn step in a PyTorch loop. compiled: whether the step is."""
+    import torch
+
     from benchmarks.peers import torch_loop
 
     torch.set_default_device(device)
-    return torch_loop.tensors(problem, True)
+    return torch_loop.tensors(problem, compiled)
 
 
-def scanned(problem: problems.Problem, device: str) -> Run:
-    from benchmarks.peers import jax_scan
+def on_jax(problem: problems.Problem, kind: str) -> Run:
+    """Return a run of JAX's scan, or of the drawn step in it."""
+    import jax
 
-    return jax_scan.run(problem)
+    jax.config.update("jax_default_matmul_precision", "highest")
+    if kind == "jax scan":
+        from benchmarks.peers import jax_scan
+
+        return jax_scan.run(problem)
+    from benchmarks.peers import keras_layers
+
+    return keras_layers.run(problem, "drawn")
 
 
-def engines_of(case: Case, device: str) -> dict[str, Callable[[problems.Problem, str], Run]]:
-    """Return who takes part in a case."""
-    found: dict[str, Callable[[problems.Problem, str], Run]] = {}
-    if device != "cpu":
-        for way in WAYS:
-            found[f"rsref_fast {way}"] = lambda p, d, w=way: own(p, d, w)
-    if case.stock:
-        found |= {"torch": stock, "jax scan": scanned}
-    else:
-        found["torch.compile"] = compiled
+def run_of(engine: str, problem: problems.Problem, device: str) -> Run:
+    """Return an engine as a function of no arguments that computes a case."""
+    if engine.startswith("rsref_fast"):
+        return own(problem, device, engine.removeprefix("rsref_fast"))
+    if "jax" in engine:
+        return on_jax(problem, engine)
+    if engine in DRAWN:
+        return looped(problem, device, engine.startswith("compiled"))
+    return stock(problem, device, engine.removeprefix("torch").strip() or "float32")
+
+
+def on_host(values: dict[str, Any]) -> dict[str, np.ndarray]:
+    return {k: np.asarray(v.double().numpy(force=True) if hasattr(v, "numpy") else v) for k, v in values.items()}
+
+
+def expected_of(problem: problems.Problem, device: str, folder: str) -> dict[str, np.ndarray]:
+    """Return what every engine is to answer, computed once for all."""
+    case = problem.case
+    file = Path(folder) / ("".join(c if c.isalnum() else "_" for c in f"{case.suite} {case}") + ".npz")
+    if not file.exists():
+        small = 8 * case.batch * case.steps * case.units * (case.features + case.units) < COMPARED
+        np.savez(
+            file, **(problems.expected(problem) if small else on_host(stock(problem, device, "float64")()))
+        )  # fmt: skip
+    with np.load(file) as stored:
+        return {name: stored[name] for name in stored.files}
+
+
+def seconds_of(run: Run, engine: str, device: str) -> list[float]:
+    """Return the times of some calls, each until the device has done it."""
+
+    def wait() -> None:
+        if device != "cpu" and "jax" not in engine:  # whose runs wait themselves
+            import torch
+
+            torch.cuda.synchronize()
+
+    for _ in range(3):
+        run()
+    times: list[float] = []
+    begin = time.perf_counter()
+    while len(times) < 5 or (len(times) < 30 and time.perf_counter() - begin < 1):
+        wait()
+        start = time.perf_counter()
+        run()
+        wait()
+        times.append(time.perf_counter() - start)
+    return times
+
+
+def child(engine: str, cases: list[Case], device: str, folder: str) -> None:
+    """Print a row for each case. Errors: SystemExit if the engine is wrong at one."""
+    from benchmarks.measure import TOLERANCE
+
+    for case in cases:
+        problem = problems.problem_of(case)
+        expected = expected_of(problem, device, folder)
+        try:
+            run = run_of(engine, problem, device)
+        except ImportError as error:
+            raise SystemExit(f"{engine}: {error}") from error
+        found = on_host(run())
+        error = error_of({k: v for k, v in found.items() if k in expected}, expected, None)
+        if not error < TOLERANCES.get(engine.split()[-1], TOLERANCE):
+            raise SystemExit(f"{engine} is wrong at {case}: relative error {error:.1e}")
+        times = seconds_of(run, engine, device)
+        row = {
+            "suite": case.suite, "case": str(case), "engine": engine, "seconds": statistics.median(times),
+            "spread": max(times) / min(times), "error_vs_rsref": error,
+        }  # fmt: skip
+        print(json.dumps(row), flush=True)
+
+
+def cases_of(engine: str, quick: bool) -> list[Case]:
+    """Return the cases in which an engine takes part."""
+    sizes = SIZES[:2] if quick else SIZES
+    found: list[Case] = []
+    if engine not in DRAWN:
+        found += [Case(s, cell, *size) for s in ("forward", "training") for cell in ("LSTM", "GRU") for size in sizes]
+    if engine not in STOCK:
+        found += [Case("custom", cell, *size) for cell in CUSTOM for size in sizes[: 1 if quick else 3]]
     return found
 
 
-def seconds_of(run: Run, device: str) -> float:
-    """Return the median time of a call: by events on a GPU, else by the clock."""
-    for _ in range(3):
-        run()
-    times = []
-    for _ in range(20):
-        if device == "cpu":
-            start = time.perf_counter()
-            run()
-            times.append(time.perf_counter() - start)
-            continue
-        first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        torch.cuda.synchronize()
-        first.record()
-        run()
-        last.record()
-        torch.cuda.synchronize()
-        times.append(first.elapsed_time(last) / 1e3)
-    return statistics.median(times)
-
-
-def row_of(case: Case, name: str, make: Any, device: str) -> dict[str, Any]:
-    """Return what an engine takes for a case, and how far from rsref it is. Errors: SystemExit if that is too far."""
-    problem = problems.problem_of(case)
-    run = make(problem, device)
-    error = None
-    flops = 8 * case.batch * case.steps * case.units * (case.features + case.units)
-    if flops < COMPARED:
-        expected = problems.expected(problem)
-        found = {
-            key: value.numpy(force=True) if isinstance(value, torch.Tensor) else value for key, value in run().items()
-        }
-        error = error_of({key: value for key, value in found.items() if key in expected}, expected, None)
-        if not error < TOLERANCE:
-            raise SystemExit(f"{name} is wrong at {case}: relative error {error:.1e}")
-    seconds = seconds_of(run, "cpu" if name == "jax scan" else device)  # JAX has a stream of its own
-    return {"suite": case.suite, "case": str(case), "engine": name, "seconds": seconds, "error_vs_rsref": error}
-
-
-def cases(quick: bool) -> list[Case]:
-    sizes = SIZES[:2] if quick else SIZES
-    found = [
-        Case(suite, cell, *size) for suite in ("forward", "training") for cell in ("LSTM", "GRU") for size in sizes
-    ]
-    return found + [Case("training", cell, *size) for cell in CUSTOM for size in sizes[: 1 if quick else 3]]
+def rows_of(engine: str, cases: list[Case], device: str, folder: str, seconds: float) -> list[dict[str, Any]]:
+    """Return what a process of an engine's own prints; what went wrong is told, and its rows until then count."""
+    backend = "jax" if "jax" in engine else "torch"
+    environment = {
+        **os.environ, "KERAS_BACKEND": backend, "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+        **({"KERAS_TORCH_DEVICE": device} if backend == "torch" else {}),
+    }  # fmt: skip
+    given = json.dumps([case.plain() for case in cases])
+    command = [sys.executable, "-m", "benchmarks.cuda", "--child", engine, given, folder, "--device", device]
+    child = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )  # fmt: skip
+    try:
+        out, err = child.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        out, err = child.communicate()
+        err += f"\n{engine} took longer than {seconds:.0f} seconds"
+    if child.returncode:
+        print("\n".join(err.strip().splitlines()[-12:]), file=sys.stderr, flush=True)
+    rows = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
+    for row in rows:
+        print(f"{row['suite']:9} {row['case']:34} {row['engine']:24} {1e3 * row['seconds']:9.3f} ms", flush=True)
+    return rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small sizes only")
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
+    parser.add_argument("--engines", help=f"some of: {', '.join(ENGINES)}; all if left out")
+    parser.add_argument("--only", default="", help="cases whose suite and name contain this")
+    parser.add_argument("--seconds", type=float, default=1200, help="the most that an engine may take")
+    parser.add_argument("--json", default=str(RESULTS), help="where rows are kept; those of the same GPU are replaced")
+    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.child:
+        engine, given, folder = options.child
+        child(engine, [Case(**case) for case in json.loads(given)], options.device, folder)
+        return
+    import torch
+
     if options.device == "cuda" and not torch.cuda.is_available():
         raise SystemExit("this suite needs an NVIDIA GPU that PyTorch sees; --device cpu runs the peers alone")
     rows = []
-    for case in cases(options.quick):
-        for name, make in engines_of(case, options.device).items():
-            try:
-                rows.append(row_of(case, name, make, options.device))
-            except ImportError as error:
-                print(f"{name}: {error}", file=sys.stderr)
+    with tempfile.TemporaryDirectory() as folder:
+        for engine in options.engines.split(",") if options.engines else ENGINES:
+            if options.device == "cpu" and engine.startswith("rsref_fast"):
                 continue
-            row = rows[-1]
-            print(f"{row['suite']:9} {row['case']:34} {row['engine']:24} {1e3 * row['seconds']:9.3f} ms", flush=True)
+            cases = [c for c in cases_of(engine, options.quick) if options.only in f"{c.suite} {c}"]
+            rows += rows_of(engine, cases, options.device, folder, options.seconds) if cases else []
     if options.device == "cuda":
-        RESULTS.parent.mkdir(exist_ok=True)
         machine = {"gpu": torch.cuda.get_device_name(), "torch": torch.__version__}
-        RESULTS.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
+        file = Path(options.json)
+        kept = json.loads(file.read_text()) if file.exists() else {}
+        if kept.get("machine") == machine:
+            named = {(row["suite"], row["case"], row["engine"]): row for row in (*kept["rows"], *rows)}
+            rows = list(named.values())
+        file.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -168,7 +168,7 @@ def seconds_of(run: Run, engine: str, device: str) -> list[float]:
         run()
     times: list[float] = []
     begin = time.perf_counter()
-    while len(times) < 5 or (len(times) < 30 and time.perf_counter() - begin < 1):
+    while len(times) < 5 or (len(times) < 30 and time.perf_counter() - begin < 0.5):
         wait()
         start = time.perf_counter()
         run()

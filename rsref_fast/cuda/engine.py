@@ -49,6 +49,9 @@ Answer = tuple[list[DeviceArray], list[DeviceArray], Any]
 REMEMBERED = 16
 """Calls whose indices may still be checked."""
 
+KNOWN = 256
+"""Calls about which what was found out is remembered."""
+
 MOST = 2**32
 """Elements that one loop goes over: places are divided as 32-bit numbers."""
 
@@ -85,6 +88,8 @@ class CudaEngine:
         """How calls are spread over the device, if that is not to be chosen by their sizes."""
         self.graphs = Graphs()
         self._special: dict[Any, Specialised] = {}
+        self._known_of: dict[Any, Any] = {}
+        """What was found out about calls, by all that it depends on: checks of shapes, choices, sizes of plans."""
         self._helpers: dict[str, Helpers] = {}
         self.picks = picks_samples(recurrence.graph)
         """Whether the step picks samples by their number; then code is compiled for each size of the batch."""
@@ -234,6 +239,18 @@ class CudaEngine:
 
     def _checked(self, given: Groups, mask: DeviceArray | None, steps: int | None) -> tuple[int, int, Any]:
         """Return the steps, the samples, and shapes and kinds of outputs. Errors: as `ReferenceEngine.check`."""
+        key = tuple(tuple((a.shape, a.dtype) for a in group) for group in given), mask and mask.shape, steps
+        return self._once(key, lambda: self._check(given, mask, steps))
+
+    def _once(self, key: Any, find: Callable[[], Any]) -> Any:
+        """Return what is found out about calls of a kind, once."""
+        if key not in self._known_of:
+            while len(self._known_of) >= KNOWN:
+                self._known_of.pop(next(iter(self._known_of)))
+            self._known_of[key] = find()
+        return self._known_of[key]
+
+    def _check(self, given: Groups, mask: DeviceArray | None, steps: int | None) -> tuple[int, int, Any]:
         length = self.reference.length(given[0], steps)  # type: ignore[arg-type]
         batch = next((a.shape[0] for group in given[:3] for a in group), 1)
         likes = [[np.broadcast_to(np.zeros((), a.dtype), a.shape) for a in group] for group in given]
@@ -291,6 +308,10 @@ class CudaEngine:
 
     def chosen(self, compiled: Compiled, batch: int, masked: bool = False) -> Choice:
         """Return how calls of some samples are spread over the device. masked: whether a mask says of how many rows."""
+        key = id(compiled), batch, masked, self.strategy, self.products
+        return self._once(key, lambda: self._choose(compiled, batch, masked))
+
+    def _choose(self, compiled: Compiled, batch: int, masked: bool) -> Choice:
         strategy = "alternating" if self.products == "cublas" else self.strategy
         about = (compiled.forward, compiled.mixes, batch, self.device.limits, self.tile, strategy)
         choice = choose(*about, products="tiles" if masked else self.products)
@@ -348,7 +369,8 @@ class CudaEngine:
         deal = whole_batch if tape.packed is None else most_rows
         key = (tape.special.samples(batch), length, tape.choice.shards, self.recurrence.truncate)
         plan = tape.special.plan(kind, deal(*key), length, 1, (deal.__name__, *key))
-        check_sizes(plan.kernels.source, max(plan.limit, *(shard.count for shard, _ in plan.shards)))
+        most = max(plan.limit, *(shard.count for shard, _ in plan.shards))
+        self._once((id(plan.kernels), most), lambda: check_sizes(plan.kernels.source, most))
         return plan
 
     # --- indices --------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -44,7 +45,7 @@ class Rows:
 
     def new(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> DeviceArray:
         """Return an array with nothing in it."""
-        size = int(np.prod(shape, dtype=int)) * dtype.itemsize
+        size = math.prod(shape) * dtype.itemsize
         memory = self.engine.allocate(max(1, size), self.stream)
         device = self.engine.device
         place = (device.dlpack_kind, device.number)

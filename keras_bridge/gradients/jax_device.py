@@ -55,11 +55,12 @@ class _Call:
     def __init__(
         self, engine: CudaEngine, special: Specialised, groups: Groups, batch: int, steps: int, masked: bool
     ):  # fmt: skip
-        self.engine, self.special, self.batch, self.steps, self.masked = engine, special, batch, steps, masked
+        self.engine, self.batch, self.steps, self.masked = engine, batch, steps, masked
         self.counts = [len(group) for group in groups]
         self.values = [(v.shape, np.dtype(v.dtype)) for group in groups for v in group]
         self.floats = [dtype.kind == "f" for _, dtype in self.values]
-        self.choice = engine.choice or engine.chosen(special.compiled, special.samples(batch), masked)
+        self.choice = engine.choice or engine.chosen(special, special.samples(batch), masked)
+        self.special = engine.of_team(special, self.choice)
         graph = engine.recurrence.graph
         likes = [[np.broadcast_to(np.zeros((), v.dtype), v.shape) for v in group] for group in groups]
         like = np.broadcast_to(np.zeros((), bool), (batch, steps)) if masked else None

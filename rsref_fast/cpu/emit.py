@@ -16,7 +16,7 @@ from rsref_fast.cpu import loops, nests, products
 from rsref_fast.cpu.joining import Joined, joined
 from rsref_fast.cpu.ordering import Touched, anywhere, touched_by
 from rsref_fast.cpu.pieces import Run, memory_of, runs
-from rsref_fast.cpu.source import FIRST_SLOT, Memory, Source
+from rsref_fast.cpu.source import FIRST_SLOT, Held, Memory, Source
 from rsref_fast.cpu.target import CPU, Target
 from rsref_fast.cpu.text import INDENT, Computed, Function
 from rsref_fast.expressions import cast
@@ -46,6 +46,7 @@ class Writer:
         self.panels: dict[tuple[Any, ...], Buffer] = {}
         self.shadows: dict[Buffer, Buffer] = {}
         self.packing: list[str] = []
+        self.held: list[Held] = []
         self.touched: dict[str, Touched] = {}
         self.added: dict[Tensor | None, list[tuple[View, Buffer]]] = {}
         self.run = Run(())
@@ -111,12 +112,33 @@ class Writer:
         function.name = self._shared(function)
         pointers = {b: self.pointer(b, section) for b in function.parameters}
         turn = "s" if section is Section.LOOP else "0"
-        extra = [turn if name == "turn" else name for name in function.extra]
+        held = "" if function.holds is None else self._held(function.holds)
+        extra = [{"turn": turn, "held": held}.get(name, name) for name in function.extra]
         line = f"{function.name}({', '.join([rows, *pointers.values(), *extra])})"
         units = {self._seen(b, section): own for b, own in function.units.items()}
         touched = touched_by(units, [self._seen(b, section) for b in function.written])
         self.touched[line] = touched if section is Section.LOOP else anywhere(touched)
         return line
+
+    def _held(self, own: Held) -> str:
+        """Return the name of where in a block's memory some weights are."""
+        self.variable(own.right.buffer)
+        if own not in self.held:
+            self.held.append(own)
+        return f"held{self.held.index(own)}"
+
+    def _holding(self) -> list[str]:
+        """Return the lines that fetch what blocks hold."""
+        lines = []
+        for i, own in enumerate(self.held):
+            sizes, view = f"{own.depth}, {own.parts}, {own.units}", own.right
+            place = self.variable(view.buffer)
+            place = place if view.offset == 0 else f"at({place}, {text_of(view.offset)})"
+            before = self.held[i - 1]
+            behind = f"held{i - 1} + held_size({before.depth}, {before.parts}, {before.units})" if i else "0"
+            steps = ", ".join(map(text_of, view.strides))
+            lines += [f"held{i} = {behind}", f"hold({sizes}, {place}, {steps}, held{i})"]
+        return lines
 
     def _shared(self, function: Function) -> str:
         text = function.source().replace(f"def {function.name}(", "def (").replace(function.comment, "")
@@ -126,14 +148,16 @@ class Writer:
         self.users.append(function)
         return self.texts[text]
 
-    def new_function(self, label: str, comment: str) -> Function:
-        return self.target.function(f"{label}_{len(self.users)}", comment, self.values)
+    def new_function(self, label: str, comment: str, section: Section) -> Function:
+        function = self.target.function(f"{label}_{len(self.users)}", comment, self.values)
+        function.within(self.program, section)
+        return function
 
     def unit(self, unit: Unit, section: Section, rows: str) -> str | None:
         """Return the call that computes a unit; nothing if its parts were computed in place."""
         names = "_".join(dict.fromkeys(t.op.name for t in unit.tensors if t.op))
         comment = f"{', '.join(t.op.name for t in unit.tensors if t.op)}: {' x '.join(text_of(n) for n in unit.shape)}"
-        function = self.new_function(names if len(unit.tensors) == 1 else "fused", comment)
+        function = self.new_function(names if len(unit.tensors) == 1 else "fused", comment, section)
         tensor = unit.tensors[0]
         views = self.layout.views
         add = unit.tensors[-1] in self.layout.sums or self.over_blocks(unit.tensors[-1], section)
@@ -159,11 +183,13 @@ class Writer:
     def _product(self, function: Function, tensor: Tensor, section: Section, add: bool) -> None:
         left, right = (self.layout.views[i] for i in tensor.inputs)
         panels = None
-        if products.has_panels(right, section):
+        if products.has_panels(right, section) and function.inside:
+            panels = products.panels_of("", right, 1)  # of which nothing is packed
+        elif products.has_panels(right, section):
             key = (right.buffer, right.offset, right.shape, right.strides)
             if key not in self.panels:
                 self.panels[key] = products.panels_of(f"panels{len(self.panels)}", right, self.width)
-                packing = self.new_function("pack", "weights into panels")
+                packing = self.new_function("pack", "weights into panels", Section.PREPARE)
                 products.pack(packing, right, self.panels[key])
                 self.packing.append(self.call(packing, Section.PREPARE, "0"))
             panels = self.panels[key]
@@ -183,7 +209,7 @@ class Writer:
 
     def copied(self, section: Section, source: View, target: Buffer, rows: str, add: bool = False) -> str:
         """Return the call that copies a view into memory, or adds it to what is there."""
-        function = self.new_function("add" if add else "copy", f"into {target.name}")
+        function = self.new_function("add" if add else "copy", f"into {target.name}", section)
         shape = target.shape
         loops.shared_copy(function, View(target, shape, row_major(shape)), source, add)
         return self.call(function, section, rows)
@@ -192,7 +218,7 @@ class Writer:
         """Return the call that writes a block's rows to their places in an array (batch, time, ...)."""
         width = source_width(source)
         target = Buffer(name, kind, Space.FIXED, (width,))
-        function = self.new_function("scatter", f"into {name}")
+        function = self.new_function("scatter", f"into {name}", section)
         function.extra.append("index")
         with function.per_row(source.shape, lambda row: f"o = index[{row}]*{width}") as i:
             inner = source.shape[1:]
@@ -278,6 +304,8 @@ class Writer:
             names.append(name)
             changing = [name for name in self.memory if name not in self.fixed]
             lines = ["rank = rank_of(N)", "size = size_of(N)", *self.target.ordered(lines, self.touched, changing)]
+            if any("held" in line for line in lines):
+                lines[2:2] = self._holding()
             words = {word for line in lines for word in re.findall(r"\w+", line)}
             pointers = {
                 m.name: f"{POINTERS[m.kind]}(P, {slots[m.name]})" for m in self.memory.values() if m.name in words
@@ -287,7 +315,8 @@ class Writer:
             parts.append("\n".join([*header, *(INDENT + line for line in lines), f"{INDENT}return 0"]))
         choice = "".join(f"{INDENT}if N[5] == {i}:\n{INDENT * 2}{name}(P, N, Q)\n" for i, name in enumerate(names))
         parts.append(f'@entry\ndef run(P, N, Q):\n{INDENT}"""What N[5] asks for."""\n{choice}{INDENT}return 0')
-        return Source("\n\n\n".join(parts) + "\n", tuple(names), list(self.memory.values()), dict(self.fixed))
+        text, memory = "\n\n\n".join(parts) + "\n", list(self.memory.values())
+        return Source(text, tuple(names), memory, dict(self.fixed), held=self.held)
 
 
 def source_width(view: View) -> int:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def fused(writer: Writer, function: Function, unit: Unit) -> None:
     """Write a loop over a unit's elements."""
-    shape, place, totals = _collapsed(writer, unit, {})
+    shape, place, totals = _collapsed(writer, unit, {}, function.inside)
     with function.shared_nest(shape) as index:
         values = _elements(writer, function, unit.tensors, unit.stored, place, index)
         for element, view in totals:
@@ -51,11 +51,11 @@ def joined(writer: Writer, function: Function, unit: Joined, section: Section) -
 
 
 def _collapsed(
-    writer: Writer, unit: Unit, folded: Mapping[Tensor, View]
+    writer: Writer, unit: Unit, folded: Mapping[Tensor, View], but_rows: bool = False
 ) -> tuple[Shape, dict[Tensor, View], list[tuple[Tensor, View]]]:
     """Return a loop's shape, where the tensors lie that it reads and stores, and what is added where.
 
-    folded: sums of the loop, which are the last of what is added.
+    folded: sums of the loop, which are the last of what is added. but_rows: see `collapsed`.
     """
     views, members = writer.layout.views, [t for t in unit.tensors if t not in folded]
     read = [i for t in members for i in t.inputs if i not in members and t.op and t.op.name != "count"]
@@ -63,7 +63,7 @@ def _collapsed(
     used = [*dict.fromkeys(read), *(t for t in unit.stored if t in members)]
     added = [(t, b) for t in members for view, b in writer.added.get(t, ()) if writer.added_there(t, view)]
     totals = [*(View(b, b.shape, row_major(b.shape)) for _, b in added), *folded.values()]
-    shape, flat = collapsed(unit.shape, [*(views[t] for t in used), *totals])
+    shape, flat = collapsed(unit.shape, [*(views[t] for t in used), *totals], but_rows)
     elements = [*(t for t, _ in added), *(t.inputs[0] for t in folded)]
     return shape, dict(zip(used, flat)), list(zip(elements, flat[len(used) :]))
 

@@ -22,6 +22,9 @@ TARGETS = {"copy_rows": 3, "gather_rows": 4, "gather_previous": 6, "zero": 1, "c
 ALONE = 0
 """In place of units: what one thread touches that makes a call alone."""
 
+ROWS = -1
+"""In place of units: what a thread touches that computes whole rows, those whose places modulo the team are its own."""
+
 MOVING: dict[Space | None, tuple[Space | None, ...]] = {
     Space.BLOCK: (),
     Space.PACKED: (),
@@ -91,20 +94,35 @@ def _conflict(earlier: Touched, later: Touched) -> bool:
 
 def spread(lines: Sequence[str], known: Mapping[str, Touched], memory: Collection[str]) -> list[str]:
     """Return an entry's lines as `ordered` does, if all threads make each call, for elements all over the memory."""
-    everywhere = {
+    return ordered(lines, _everywhere(known), memory, alone=False, sparing=False)
+
+
+def shared_out(lines: Sequence[str], known: Mapping[str, Touched], memory: Collection[str]) -> list[str]:
+    """Return an entry's lines as `ordered` does, if each thread of the team is a block of threads.
+
+    They all make each call. Those of a block, among which nothing is known of who touches what, meet by `near(N)`
+    wherever all need not.
+    """
+    lines = ordered(lines, known, memory, alone=False)
+    return ordered(lines, _everywhere(known), memory, alone=False, sparing=False, word="near(N)")
+
+
+def _everywhere(known: Mapping[str, Touched]) -> dict[str, Touched]:
+    return {
         line: joined(((name, None), Touch(None, touch.written)) for (name, _), touch in touched.items())
         for line, touched in known.items()
     }
-    return ordered(lines, everywhere, memory, alone=False)
 
 
 def ordered(
-    lines: Sequence[str], known: Mapping[str, Touched], memory: Collection[str], alone: bool = True
-) -> list[str]:
+    lines: Sequence[str], known: Mapping[str, Touched], memory: Collection[str], alone: bool = True,
+    sparing: bool = True, word: str = "meet(N)",
+) -> list[str]:  # fmt: skip
     """Return an entry's lines with `meet(N)` where it is needed.
 
     known: how calls of generated functions touch memory. memory: the names of what changes during the entry.
-    alone: whether calls that do not take a thread's rank are made by one; else all make each call.
+    alone: whether calls that do not take a thread's rank are made by one; else all make each call. sparing: whether
+    steps had better not wait for what is rarely done. word: in place of `meet(N)`, of which some are there.
     """
     own = frozenset(memory)
 
@@ -131,17 +149,21 @@ def ordered(
         found: list[str] = []
         aside = False
         for line, body in nested(block):
+            if line == "meet(N)":
+                found.append(line)
+                before, aside = {}, False
+                continue
             if body:
                 inside, after = walk(body, before)
-                if alone and line.startswith("if ") and after != before:  # rarely taken: others must not wait for it
-                    inside, after = [*inside, "meet(N)"], {}
+                if sparing and line.startswith("if ") and after != before:  # rarely taken: others must not wait for it
+                    inside, after = [*inside, word], {}
                 elif line.startswith(("for ", "while ")):
                     again = _a_step_later if line.startswith("for s ") else anywhere
                     inside, after = walk(body, _both(before, again(after)))
                     inside, after = walk(body, _both(before, again(after)))
                     alike, later = walk(body, again(after))
-                    if alone and alike != inside:  # only what comes before the loop must be waited for
-                        found.append("meet(N)")
+                    if sparing and alike != inside:  # only what comes before the loop must be waited for
+                        found.append(word)
                         before, inside, after = {}, alike, later
                     after = anywhere(after)
                 found += [line, *(INDENT + inner for inner in inside)]
@@ -149,7 +171,7 @@ def ordered(
                 continue
             now, only = touched(line)
             if _conflict(before, now):
-                found.append("meet(N)")
+                found.append(word)
                 before, aside = {}, False
             if only and not aside:
                 found.append("if rank == 0:")

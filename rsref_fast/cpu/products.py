@@ -21,7 +21,7 @@ def pack(function: Function, right: View, panels: Buffer) -> None:
     function.share()
     function.written.add(panels)
     function.add(
-        f"pack({depth}, {columns}, {_at(function, right)}, {right.strides[0]}, {right.strides[1]}, "
+        f"pack({depth}, {columns}, {at(function, right)}, {right.strides[0]}, {right.strides[1]}, "
         f"{function.pointer(panels)}, rank, size)"
     )
 
@@ -51,8 +51,7 @@ def product(
     function.written.add(target.buffer)
     with function.nest(leading) as i:
         places = [
-            _at(function, view, [index if n != 1 else "0" for index, n in zip(i, view.shape)])
-            for view in (a, b, target)
+            at(function, view, [index if n != 1 else "0" for index, n in zip(i, view.shape)]) for view in (a, b, target)
         ]
         first = f"{places[0]}, {text_of(_stride(left, -2))}, {text_of(_stride(left, -1))}"
         last = f"{text_of(_stride(target, -2))}, {add}, rank, size"
@@ -155,7 +154,7 @@ def _leading(view: View, leading: Sequence[Length]) -> View:
     return View(view.buffer, (1,) * extra + tuple(view.shape), (0,) * extra + tuple(view.strides), view.offset)
 
 
-def _at(function: Function, view: View, indices: Sequence[str] = ()) -> str:
+def at(function: Function, view: View, indices: Sequence[str] = ()) -> str:
     place = function.place(view, [*indices, *["0"] * (len(view.shape) - len(indices))])
     pointer = function.pointer(view.buffer)
     return pointer if place == "0" else f"at({pointer}, {place})"

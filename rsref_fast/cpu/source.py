@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rsref.tensor import Tensor
-from rsref_fast.views import Space
+from rsref_fast.views import Space, View
 
 FIRST_SLOT = 4
 """P[0] to P[3]: off, pos, rid, cut."""
@@ -25,13 +25,23 @@ class Memory:
     """Whether it is an array of the caller's, not the engine's own memory."""
 
 
+@dataclass(frozen=True)
+class Held:
+    """Weights (depth, parts * units) of which each block of a GPU holds its part of the units, of each of the parts."""
+
+    depth: int
+    parts: int
+    units: int
+    right: View
+
+
 @dataclass
 class Source:
     """A program as text.
 
     text: a module that defines `entries`, functions of P and N. memory: what P holds after its first slots.
     fixed: for each parameter or fixed array that is read, by the memory's name, the leaf it is.
-    prepared: names of the memory that `prepare` writes.
+    prepared: names of the memory that `prepare` writes. held: what blocks hold, in the order of their memory.
     """
 
     text: str
@@ -39,6 +49,7 @@ class Source:
     memory: list[Memory]
     fixed: dict[str, Tensor]
     prepared: list[str] = field(default_factory=list)
+    held: list[Held] = field(default_factory=list)
 
     @property
     def backward(self) -> bool:

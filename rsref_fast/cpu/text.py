@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rsref.tensor import Tensor
+from rsref_fast.cpu.source import Held
 from rsref_fast.expressions import Expression, cast, expression, literal
 from rsref_fast.lengths import Length, Varying, text_of, times
 from rsref_fast.views import Buffer, Shape, View
+
+if TYPE_CHECKING:
+    from rsref_fast.layout import Section
+    from rsref_fast.program import Program
 
 INDENT = "    "
 
@@ -33,7 +39,12 @@ class Function:
     shared: whether a team of threads calls it, each for its own part; else one of them does everything.
     written: the buffers among its parameters that it writes. units: for each of them the length of which a thread
     computes its part, if of the buffer it touches no more than that (see `ordering`); else None.
+    inside: whether it is called in the time loop and blocks of threads have parts there. holds: weights that it finds
+    in a block's memory.
     """
+
+    inside = False
+    holds: Held | None = None
 
     def __init__(self, name: str, comment: str, values: dict[Buffer, object], reassociates: bool = False):
         self.name = name
@@ -56,6 +67,9 @@ class Function:
         """Let each thread of a team compute a part: the function takes its rank and the team's size."""
         if not self.shared:
             self.extra += ["rank", "size"]
+
+    def within(self, program: Program, section: Section) -> None:
+        """Be told where it will be called."""
 
     def add(self, line: str) -> None:
         self.lines.append(INDENT * self.depth + line)
@@ -226,21 +240,24 @@ def _factor(stride: Length) -> str:
     return f"({text})" if isinstance(stride, Varying) and ("*" in text or "+" in text) else text
 
 
-def collapsed(shape: Shape, views: Sequence[View]) -> tuple[Shape, list[View]]:
-    """Return the same loop with as few axes as the views allow: axes that follow each other everywhere become one."""
+def collapsed(shape: Shape, views: Sequence[View], but_rows: bool = False) -> tuple[Shape, list[View]]:
+    """Return the same loop with as few axes as the views allow: axes that follow each other everywhere become one.
+
+    but_rows: the first one stays as it is.
+    """
     extended = [_extended(view, len(shape)) for view in views]
     lengths: list[Length] = []
     strides: list[list[Length]] = [[] for _ in views]
     for axis, length in enumerate(shape):
         own = [view.strides[axis] for view in extended]
-        joins = bool(lengths) and all(
+        joins = len(lengths) > but_rows and all(
             s[-1] == times(length, stride) for s, stride in zip(strides, own)
         )  # fmt: skip
-        if joins or (lengths and lengths[-1] == 1):
+        if joins or (len(lengths) > but_rows and lengths[-1] == 1):
             lengths[-1] = times(lengths[-1], length)
             for s, stride in zip(strides, own):
                 s[-1] = stride
-        elif length == 1 and lengths:
+        elif length == 1 and len(lengths) > but_rows:
             continue
         else:
             lengths.append(length)

@@ -11,6 +11,7 @@ import numpy as np
 from numba.cuda import types
 from numba.cuda.compiler import _compile_pyfunc_with_fixup
 
+from rsref_fast.cuda import intrinsics
 from rsref_fast.cuda.jit import BASE
 from rsref_fast.cuda.runtime import namespace
 from rsref_fast.cuda.tile import Tile
@@ -57,7 +58,7 @@ def kernel(text: str, entry: str, dtype: np.dtype[Any], tile: Tile, team: str) -
     names = dict(namespace(dtype, tile, team))
     body = "\n".join(line for line in text.splitlines() if not line.startswith("from rsref_fast."))
     exec(compile(body, f"<{entry}>", "exec"), names)  # the text is our own
-    run, words, block = names[entry], names["words"], names["block"]
+    run, words, block = names[entry], names["words"], intrinsics.block
     own = 1 if team == "block" else 0
 
     def shards(P, N, slots, other, first, second):

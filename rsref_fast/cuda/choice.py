@@ -53,7 +53,8 @@ ROWS = 2048
 
 @dataclass(frozen=True)
 class Choice:
-    """strategy: "persistent" or "alternating". team: "grid", or "block" if each has some samples of its own.
+    """strategy: "persistent" or "alternating". team: "grid", "units" if each of its blocks holds weights for a part of
+    the units, or "block" if each has some samples of its own.
 
     shards: among how many parts the samples are dealt. blocks: of a launch on the whole grid. products: who computes
     those of known rows where a product is a launch: "tiles", "cublas", or "auto" for who is reckoned to take less.
@@ -71,22 +72,26 @@ class Choice:
             return f"alternating: a launch for each part of a step, {self.blocks} blocks, products by {by}"
         if self.team == "block":
             return f"persistent: {self.shards} blocks, each with samples of its own; no block waits for another"
-        return f"persistent: one cooperative launch, {self.blocks} blocks that share each step"
+        holding = ", each with weights of its own" if self.team == "units" else ""
+        return f"persistent: one cooperative launch, {self.blocks} blocks that share each step{holding}"
 
 
 def choose(
     program: Program, mixes: bool, batch: int, limits: Limits, tile: Tile, strategy: str = "auto", at_once: int = 1,
-    products: str = "tiles",
+    products: str = "tiles", holding: int = 0,
 ) -> Choice:  # fmt: skip
     """Return how a call of some samples is computed: the one that takes least, of those that may be chosen.
 
     at_once: blocks that a multiprocessor runs at the same time. products: see `Choice`; only a strategy with a launch
-    for each product can leave it to cuBLAS, so "cublas" leaves no other.
+    for each product can leave it to cuBLAS, so "cublas" leaves no other. holding: blocks that can hold a step's
+    weights.
     """
     room = max(1, at_once) * limits.multiprocessors
     choices = []
     if strategy != "alternating" and products != "cublas":
         choices.append(Choice("persistent", "grid", 1, room))
+        if holding:
+            choices.append(Choice("persistent", "units", 1, holding))
         if not mixes:
             choices.append(Choice("persistent", "block", max(1, min(batch, limits.multiprocessors)), room))
     if strategy != "persistent":

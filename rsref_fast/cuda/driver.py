@@ -31,12 +31,16 @@ class DeviceError(RuntimeError):
 
 @dataclass(frozen=True)
 class Limits:
-    """What a device has: multiprocessors, and for each of them threads, registers and bytes of shared memory."""
+    """What a device has: multiprocessors, and for each of them threads, registers and bytes of shared memory.
+
+    shared_block: bytes of it that one block may have.
+    """
 
     multiprocessors: int
     threads: int
     registers: int
     shared: int
+    shared_block: int
 
 
 ATTRIBUTES = {
@@ -44,6 +48,7 @@ ATTRIBUTES = {
     "threads": "MAX_THREADS_PER_MULTIPROCESSOR",
     "registers": "MAX_REGISTERS_PER_MULTIPROCESSOR",
     "shared": "MAX_SHARED_MEMORY_PER_MULTIPROCESSOR",
+    "shared_block": "MAX_SHARED_MEMORY_PER_BLOCK_OPTIN",
 }
 
 
@@ -143,24 +148,28 @@ class Device:
                 self._library = Library(self, self._find())
             return self._library
 
-    def load(self, image: bytes, name: str) -> Any:
-        """Return a function of a compiled module."""
+    def load(self, image: bytes, name: str, shared: int = 0) -> Any:
+        """Return a function of a compiled module. shared: bytes of shared memory that launches will give a block."""
         module = self.call("cuModuleLoadData", image)
         function = self.call("cuModuleGetFunction", module, name.encode())
+        if shared:
+            most = self.api.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+            self.call("cuFuncSetAttribute", function, most, shared)
         self.call("cuFuncLoad", function)  # now, not at its first launch, which may be recorded for a graph
         return function
 
-    def blocks_at_once(self, function: Any, threads: int) -> int:
+    def blocks_at_once(self, function: Any, threads: int, shared: int = 0) -> int:
         """Return how many blocks of a kernel run at the same time: a cooperative launch takes no more."""
-        each = int(self.call("cuOccupancyMaxActiveBlocksPerMultiprocessor", function, threads, 0))
+        each = int(self.call("cuOccupancyMaxActiveBlocksPerMultiprocessor", function, threads, shared))
         return each * self.limits.multiprocessors
 
     def launch(
-        self, function: Any, blocks: int, threads: int, arguments: tuple[int, ...], stream: int, cooperative: bool
+        self, function: Any, blocks: int, threads: int, arguments: tuple[int, ...], stream: int, cooperative: bool,
+        shared: int = 0,
     ) -> None:  # fmt: skip
-        """Run a kernel of 64-bit words."""
+        """Run a kernel of 64-bit words. shared: bytes of shared memory that a block has beside the kernel's own."""
         values = (arguments, (ctypes.c_int64,) * len(arguments))
-        shape = (blocks, 1, 1, threads, 1, 1, 0, stream)
+        shape = (blocks, 1, 1, threads, 1, 1, shared, stream)
         if cooperative:
             self.call("cuLaunchCooperativeKernel", function, *shape, values)
         else:

@@ -25,6 +25,7 @@ from rsref_fast.cuda.arrays import DeviceArray, device_array
 from rsref_fast.cuda.choice import Choice, choose
 from rsref_fast.cuda.driver import Device
 from rsref_fast.cuda.graphs import Graphs
+from rsref_fast.cuda.holding import blocks_for
 from rsref_fast.cuda.inspection import BATCHES, built
 from rsref_fast.cuda.kernels import Helpers, on
 from rsref_fast.cuda.masks import Rows
@@ -34,6 +35,7 @@ from rsref_fast.cuda.passes import Groups, Tape, backward_pass, begin, forward_p
 from rsref_fast.cuda.script import Script
 from rsref_fast.cuda.shares import lines
 from rsref_fast.cuda.stepwise import StepTape, step_by_step, steps_back
+from rsref_fast.cuda.target import CUDA, OWNED
 from rsref_fast.cuda.tile import USUAL, Tile
 from rsref_fast.explain import explain
 from rsref_fast.lengths import sized
@@ -81,13 +83,16 @@ class CudaEngine:
         self.strategy = strategy
         self.tile = tile
         self.products = products
-        self.kernels = on(device, tile, **sizes)
+        self.kernels = on(device, tile, CUDA, **sizes)
+        self.holding = on(device, tile, OWNED, **sizes)
+        """Kernels of programs in whose time loop each block has a part of its own."""
         self.allocate: Callable[[int, int], Any] = device.allocate
         self.reference = ReferenceEngine(recurrence)
         self.choice: Choice | None = None
         """How calls are spread over the device, if that is not to be chosen by their sizes."""
         self.graphs = Graphs()
         self._special: dict[Any, Specialised] = {}
+        self._owned: dict[int, Specialised] = {}
         self._known_of: dict[Any, Any] = {}
         """What was found out about calls, by all that it depends on: checks of shapes, choices, sizes of plans."""
         self._helpers: dict[str, Helpers] = {}
@@ -125,13 +130,15 @@ class CudaEngine:
     def one_step(self) -> CudaEngine:
         """Return an engine for single steps of the same recurrence, with the same compiled code."""
         one = CudaEngine(Recurrence(self.recurrence.graph), self.device, self.strategy, self.tile, self.products)
-        one._special = self._special
+        one._special, one._owned = self._special, self._owned
         self._lend(one)
         return one
 
     def _lend(self, other: CudaEngine) -> None:
         """Let another engine have what is this one's, but for what is compiled."""
-        other.kernels, other.strategy, other.choice = self.kernels, self.strategy, self.choice
+        other.kernels, other.holding, other.strategy, other.choice = (
+            self.kernels, self.holding, self.strategy, self.choice
+        )  # fmt: skip
         other.products = self.products
         other.allocate, other.graphs, other._lock = self.allocate, self.graphs, self._lock
         other._helpers, other._unchecked = self._helpers, self._unchecked
@@ -148,6 +155,14 @@ class CudaEngine:
                 batch, shapes = shapes[0][0], [(1, *shape) for shape in shapes]
             self._special[key] = self.special_of(build(graph, dict(zip(_leaves(graph), shapes))), dtype, batch)
         return self._special[key]
+
+    def of_team(self, special: Specialised, choice: Choice) -> Specialised:
+        """Return the same step with the programs of those who share it."""
+        if choice.team != "units":
+            return special
+        if id(special) not in self._owned:
+            self._owned[id(special)] = replace(special, kernels=self.holding, framed={}, plans={})
+        return self._owned[id(special)]
 
     def special_of(self, compiled: Compiled, dtype: np.dtype[Any], batch: int | None = None) -> Specialised:
         return Specialised(compiled, dtype, self.kernels, self.kernels.panel_width(dtype), batch)
@@ -188,7 +203,7 @@ class CudaEngine:
                     found.append(f"products: our tiles, for {self.lacking}")
                 for n in BATCHES if one.batch is None else [one.batch]:
                     samples = one.samples(n)
-                    choice = self.chosen(one.compiled, samples)
+                    choice = self.chosen(one, samples)
                     found.append(f"a batch of {n}: {choice}")
                     rows = one.block_rows(one.forward, samples)
                     found += lines(sources, samples, choice, self.tile, one.compiled.mixes, rows)
@@ -266,8 +281,9 @@ class CudaEngine:
         shapes = [a.shape[:1] + a.shape[2:] for a in given[0]] + [a.shape for group in given[1:3] for a in group]
         special = self.specialised(shapes, dtype)
         script = Script()
+        choice = self.choice or self.chosen(special, special.samples(batch), own_mask is not None)
+        special = self.of_team(special, choice)
         rows = Rows(self, script, special, stream)
-        choice = self.choice or self.chosen(special.compiled, special.samples(batch), own_mask is not None)
         outputs = [rows.new((batch, length, *s[1:]), special.dtype_of(kind)) for s, kind in specs]
         if own_mask is not None and special.compiled.mixes:
             return self._mixed(rows, given, own_mask, outputs, taped)
@@ -306,18 +322,28 @@ class CudaEngine:
             [_as_bools(s, t.dtype) for s, t in zip(states, graph.states)],
         )
 
-    def chosen(self, compiled: Compiled, batch: int, masked: bool = False) -> Choice:
+    def chosen(self, special: Specialised, batch: int, masked: bool = False) -> Choice:
         """Return how calls of some samples are spread over the device. masked: whether a mask says of how many rows."""
-        key = id(compiled), batch, masked, self.strategy, self.products
-        return self._once(key, lambda: self._choose(compiled, batch, masked))
+        key = id(special), batch, masked, self.strategy, self.products
+        return self._once(key, lambda: self._choose(special, batch, masked))
 
-    def _choose(self, compiled: Compiled, batch: int, masked: bool) -> Choice:
+    def _choose(self, special: Specialised, batch: int, masked: bool) -> Choice:
+        compiled = special.compiled
         strategy = "alternating" if self.products == "cublas" else self.strategy
         about = (compiled.forward, compiled.mixes, batch, self.device.limits, self.tile, strategy)
-        choice = choose(*about, products="tiles" if masked else self.products)
+        holding = 0 if compiled.mixes or special.whole or strategy == "alternating" else self._holding(special)
+        choice = choose(*about, products="tiles" if masked else self.products, holding=holding)
         if choice.products != "tiles" and self.lacking:
-            return choose(*about)
+            return choose(*about, holding=holding)
         return choice
+
+    def _holding(self, special: Specialised) -> int:
+        """Return how many blocks can hold a step's weights; 0 if they cannot."""
+        own = self.of_team(special, Choice("persistent", "units", 1, 0))
+        return blocks_for(
+            [own.forward.held, own.backward.held], self.device.limits, self.tile, special.dtype.itemsize,
+            (self.tile.stage(special.dtype.itemsize) + self.tile.threads) * special.dtype.itemsize,
+        )  # fmt: skip
 
     @cached_property
     def lacking(self) -> str:

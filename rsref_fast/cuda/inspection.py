@@ -23,10 +23,10 @@ from rsref_fast.numbered import as_one_sample, picks_samples
 from rsref_fast.program import Compiled, build
 
 ARCHITECTURES = {
-    "sm_75": Limits(multiprocessors=40, threads=1024, registers=65536, shared=65536),
-    "sm_80": Limits(multiprocessors=108, threads=2048, registers=65536, shared=167936),
-    "sm_90": Limits(multiprocessors=132, threads=2048, registers=65536, shared=233472),
-    "sm_100": Limits(multiprocessors=148, threads=2048, registers=65536, shared=233472),
+    "sm_75": Limits(multiprocessors=40, threads=1024, registers=65536, shared=65536, shared_block=65536),
+    "sm_80": Limits(multiprocessors=108, threads=2048, registers=65536, shared=167936, shared_block=166912),
+    "sm_90": Limits(multiprocessors=132, threads=2048, registers=65536, shared=233472, shared_block=232448),
+    "sm_100": Limits(multiprocessors=148, threads=2048, registers=65536, shared=233472, shared_block=232448),
 }
 """One card of each: T4, A100, H100 SXM, B200."""
 

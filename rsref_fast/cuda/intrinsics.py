@@ -144,6 +144,27 @@ def meet_in_grid(typing_context):
     return types.void(), generate
 
 
+def dynamic_memory(name: str, element: Any) -> Any:
+    """Return an intrinsic: a pointer to elements that the threads of a block share, as many as a launch gives it."""
+    target = types.CPointer(element)
+
+    @intrinsic
+    def place(typing_context):
+        def generate(context, builder, signature, arguments):
+            memory = builder.module.globals.get(name)
+            if memory is None:
+                memory = ir.GlobalVariable(
+                    builder.module, ir.ArrayType(context.get_data_type(element), 0), name, SHARED
+                )
+                memory.linkage = "external"
+                memory.align = 16
+            return builder.addrspacecast(memory, context.get_value_type(target))
+
+        return target(), generate
+
+    return place
+
+
 def shared_memory(name: str, element: Any, count: int) -> Any:
     """Return an intrinsic: a pointer to elements that the threads of a block share, under a name, of one use."""
     target = types.CPointer(element)

@@ -14,6 +14,7 @@ from rsref_fast.cuda import helpers, images
 from rsref_fast.cuda.alternating import Pieces, cut
 from rsref_fast.cuda.choice import ROWS
 from rsref_fast.cuda.driver import Device
+from rsref_fast.cuda.holding import bytes_of
 from rsref_fast.cuda.products import Finder
 from rsref_fast.cuda.script import Loaded
 from rsref_fast.cuda.target import CUDA
@@ -38,11 +39,18 @@ class DeviceKernels(Kernels):
     def panel_width(cls, dtype: np.dtype[Any]) -> int:
         return cls.tile.columns
 
-    def entry(self, name: str, team: str = "grid") -> Loaded:
-        """Return an entry's kernel. team: what shares a shard's memory, the grid or a block."""
-        if (name, team) not in self._loaded:
-            self._loaded[name, team] = load(self.device, self.source.text, name, self.dtype, self.tile, team)
-        return self._loaded[name, team]
+    def entry(self, name: str, team: str = "grid", blocks: int = 0) -> Loaded:
+        """Return an entry's kernel. team: what shares a shard's memory. blocks: how many hold weights, if any do."""
+        team = "grid" if team == "units" else team
+        shared = self.shared_bytes(blocks) if blocks and name == "shard" else 0
+        key = name, f"{team} {shared}"
+        if key not in self._loaded:
+            self._loaded[key] = load(self.device, self.source.text, name, self.dtype, self.tile, team, shared)
+        return self._loaded[key]
+
+    def shared_bytes(self, blocks: int) -> int:
+        """Return how much memory each of so many blocks needs for what it holds."""
+        return bytes_of(self.source.held, self.tile, self.dtype.itemsize, blocks)
 
     @cached_property
     def pieces(self) -> Pieces:
@@ -66,16 +74,20 @@ class DeviceKernels(Kernels):
         return self._loaded[key]
 
 
-def on(device: Device, tile: Tile = USUAL, rows: int = ROWS) -> type[DeviceKernels]:
+def on(device: Device, tile: Tile = USUAL, target: Target = CUDA, rows: int = ROWS) -> type[DeviceKernels]:
     """Return the class of kernels for a device."""
-    return type("DeviceKernels", (DeviceKernels,), {"device": device, "tile": tile, "block_rows": rows})
+    own = {"device": device, "tile": tile, "block_rows": rows, "target": target}
+    return type("DeviceKernels", (DeviceKernels,), own)
 
 
-def load(device: Device, text: str, entry: str, dtype: np.dtype[Any], tile: Tile, team: str = "grid") -> Loaded:
-    """Return an entry of a module, compiled for a device and loaded."""
+def load(
+    device: Device, text: str, entry: str, dtype: np.dtype[Any], tile: Tile, team: str = "grid", shared: int = 0
+) -> Loaded:  # fmt: skip
+    """Return an entry of a module, compiled for a device and loaded. shared: bytes of memory that launches give it."""
     image = images.image_of(text, entry, dtype, tile, team, device.capability)
-    handle = device.load(image.code, image.name)
-    return Loaded(handle, tile.threads, image.cooperative, device.blocks_at_once(handle, tile.threads))
+    handle = device.load(image.code, image.name, shared)
+    at_once = device.blocks_at_once(handle, tile.threads, shared)
+    return Loaded(handle, tile.threads, image.cooperative, at_once, shared)
 
 
 class Helpers:

@@ -58,7 +58,8 @@ def put(engine: CudaEngine, script: Script, plan: Plan, arrays: list[int], tape:
         _run(engine, script, graph, (table, number, slots))
     else:
         blocks = len(plan.shards) if choice.team == "block" else choice.blocks
-        script.launch(kernels.entry("shard", choice.team), blocks, table, number, slots)
+        kernel = kernels.entry("shard", choice.team, blocks if choice.team == "units" else 0)
+        script.launch(kernel, blocks, table, number, slots)
     if plan.kernels.source.backward:
         for i in range(1, len(plan.shards)):
             script.launch(kernels.entry("fold"), choice.blocks, table, number, slots, table + i * slots)

@@ -12,9 +12,13 @@ from rsref.tensor import Tensor
 from rsref_fast.cpu import loops, products
 from rsref_fast.cpu.loops import checked_index, folded_like, folded_over
 from rsref_fast.cpu.text import Function
+from rsref_fast.cuda.text import TeamFunction, unravelled
 from rsref_fast.expressions import cast, literal
-from rsref_fast.lengths import Length, Varying, text_of
+from rsref_fast.lengths import Length, Varying, text_of, times
 from rsref_fast.views import Buffer, View
+
+LONG = 64
+"""Elements of a row that a block of threads adds up; fewer are one thread's."""
 
 
 def _zero(kind: str) -> str:
@@ -66,13 +70,39 @@ def _pad(function: Function, tensor: Tensor, target: View, sources: Sequence[Vie
 
 
 def _add_up(function: Function, source: View, folded: View, axes: Sequence[int], accumulate: bool) -> None:
-    """Sum over axes, each result by one thread, in the order of the elements."""
+    """Sum over axes, each result by one thread, in the order of the elements; long rows by a block of threads."""
     kind = folded.buffer.kind
+    if kind == "float" and _long_rows(source, axes):
+        _add_rows_up(function, source, folded, axes, accumulate)
+        return
     with function.independent(source.shape, [a for a in range(len(source.shape)) if a not in axes]) as outside:
         function.add(f"total = {_zero(kind)}")
         with function.nest(source.shape, axes=axes, prefix="k") as i:
             both = [o if a not in axes else j for a, (o, j) in enumerate(zip(outside, i))]
             function.add(f"total += {cast(function.load(source, both), kind).text}")
+        function.store(folded, outside, "total", accumulate)
+
+
+def _long_rows(source: View, axes: Sequence[int]) -> bool:
+    """Whether axes are the last ones, with elements enough for a block of threads."""
+    rank, length = len(source.shape), times(1, *(source.shape[axis] for axis in axes))
+    return sorted(axes) == [*range(rank - len(axes), rank)] and isinstance(length, int) and length >= LONG
+
+
+def _add_rows_up(function: Function, source: View, folded: View, axes: Sequence[int], accumulate: bool) -> None:
+    assert isinstance(function, TeamFunction)
+    axes = sorted(axes)
+    with function.per_block(source.shape, [a for a in range(len(source.shape)) if a not in axes]) as outside:
+        both = [*outside]
+        function.add("total = F(0)")
+        function.add(f"for k in range(thread(), {text_of(times(1, *(source.shape[a] for a in axes)))}, threads()):")
+        function.depth += 1
+        unravelled(function, both, [a for a in axes if source.shape[a] != 1], source.shape, "k", prefix="k")
+        function.add(f"total += {cast(function.load(source, both), 'float').text}")
+        function.depth -= 1
+        function.add("total = sum_in_block(total)")
+        function.add("if thread() == 0:")
+        function.depth += 1
         function.store(folded, outside, "total", accumulate)
 
 

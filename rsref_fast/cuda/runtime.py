@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numba.cuda import types
 
-from rsref_fast.cuda import intrinsics, tiles
+from rsref_fast.cuda import held, intrinsics, sums, tiles
 from rsref_fast.cuda.functions import functions
 from rsref_fast.cuda.intrinsics import (
     at,
@@ -60,6 +60,11 @@ def meet_all(N):
 
 @device
 def meet_neighbours(N):
+    meet_in_block()
+
+
+@device
+def near(N):
     meet_in_block()
 
 
@@ -131,9 +136,10 @@ def namespace(dtype: np.dtype[Any], tile: Tile, team: str) -> dict[str, Any]:
     unit = unit_decorator()
     element = types.float32 if dtype.itemsize == 4 else types.float64
     return {
-        **functions(dtype), **tiles.products(dtype, tile, first_tile, tile_step),
+        **functions(dtype), **tiles.products(dtype, tile, first_tile, tile_step), **held.products(dtype, tile),
+        **sums.sums(dtype, tile),
         "kernel": unit, "summing": unit, "entry": device, "at": at, "words": intrinsics.words,
-        "block": block,
+        "block": first_tile, "blocks": tile_step, "thread": thread, "threads": threads, "near": near,
         "quotient": quotient, "remainder": remainder, "rank_of": rank_of, "size_of": size_of, "meet": meet,
         "cutting_of": cutting_of,
         "copy_rows": copy_rows, "gather_rows": gather_rows, "gather_previous": gather_previous,

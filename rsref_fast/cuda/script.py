@@ -19,12 +19,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A kernel on a device. cooperative: whether all threads of the grid meet in it. at_once: blocks that then fit."""
+    """A kernel on a device. cooperative: whether all threads of the grid meet in it. at_once: blocks that then fit.
+
+    shared: bytes of shared memory that a launch gives each.
+    """
 
     handle: Any
     threads: int
     cooperative: bool
     at_once: int
+    shared: int = 0
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,7 @@ class Script:
                 other = head.address + 8 * thing.other
                 device.launch(
                     thing.kernel.handle, thing.blocks, thing.kernel.threads,
-                    (*places, thing.slots, other, *thing.steps), stream, thing.kernel.cooperative,
+                    (*places, thing.slots, other, *thing.steps), stream, thing.kernel.cooperative, thing.kernel.shared,
                 )  # fmt: skip
             elif isinstance(thing, Fetch):
                 device.copy(head.address + 8 * thing.numbers, thing.source, 8 * NUMBERS, stream)

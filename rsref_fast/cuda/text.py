@@ -26,15 +26,19 @@ class TeamFunction(Function):
         depth = self.depth
         self.add(f"for e in range(rank, {text_of(times(1, *(shape[axis] for axis in chosen)))}, size):")
         self.depth += 1
-        rest = "e"
-        for axis in reversed(chosen[1:]):
-            length = text_of(shape[axis])
-            indices[axis] = f"i{axis}"
-            self.add(f"i{axis} = remainder({rest}, {length})")
-            self.add(f"e{axis} = quotient({rest}, {length})")
-            rest = f"e{axis}"
-        if chosen:
-            indices[chosen[0]] = rest
+        unravelled(self, indices, chosen, shape, "e")
+        yield indices
+        self.depth = depth
+
+    @contextmanager
+    def per_block(self, shape: Shape, axes: Sequence[int]) -> Iterator[list[str]]:
+        """Open a loop over some axes, of which each block has turns: all its threads take one together."""
+        self.share()
+        chosen = [axis for axis in axes if shape[axis] != 1]
+        indices, depth = ["0"] * len(shape), self.depth
+        self.add(f"for e in range(block(), {text_of(times(1, *(shape[axis] for axis in chosen)))}, blocks()):")
+        self.depth += 1
+        unravelled(self, indices, chosen, shape, "e")
         yield indices
         self.depth = depth
 
@@ -46,6 +50,20 @@ class TeamFunction(Function):
         with self.independent(shape) as i:
             self.add(line(i[0]))
             yield i
+
+
+def unravelled(
+    function: Function, indices: list[str], axes: Sequence[int], shape: Shape, place: str, prefix: str = ""
+) -> None:
+    """Write the indices of some axes, of which a number is the place in row-major order. prefix: of their names."""
+    for axis in reversed(axes[1:]):
+        length, name = text_of(shape[axis]), f"{prefix}{axis}"
+        indices[axis] = f"i{name}"
+        function.add(f"i{name} = remainder({place}, {length})")
+        function.add(f"e{name} = quotient({place}, {length})")
+        place = f"e{name}"
+    if axes:
+        indices[axes[0]] = place
 
 
 def addressed(lines: Sequence[str], pointers: Mapping[str, str]) -> list[str]:

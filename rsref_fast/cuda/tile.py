@@ -38,6 +38,20 @@ class Tile:
     def rows(self) -> int:
         return self.down * self.high
 
+    def layout(self, itemsize: int) -> tuple[int, int, int, int]:
+        """Return the terms in shared memory, how far they are apart for both operands, and where the second one begins.
+
+        Four more than a row: then threads that write neighbours of one row, or of one column, use different banks.
+        """
+        depth = self.depth * 4 // itemsize
+        left, right = self.rows + 4, self.columns + 4
+        return depth, left, right, depth * left
+
+    def stage(self, itemsize: int) -> int:
+        """Return how many elements of shared memory a product needs."""
+        depth, left, right, _ = self.layout(itemsize)
+        return max(depth * (left + right), self.parts * self.rows * self.columns)
+
     @cached_property
     def near(self) -> int:
         """How many neighbours in memory are fetched together where a matrix's columns are: 32 bytes, if that fits."""

@@ -70,7 +70,7 @@ def tiled(rows, columns, depth, a, row_step, depth_step, b, b_tile, b_row, b_col
 def source_of(tile: Tile, itemsize: int) -> str:
     """Return the text of a product, its results one variable each: they must stay in registers."""
     both = [(i, j) for i in range(tile.high) for j in range(tile.wide)]
-    depth, left_pitch, right_pitch, second = _layout(tile, itemsize)
+    depth, left_pitch, right_pitch, second = tile.layout(itemsize)
     left_step, right_step = tile.threads // tile.rows, tile.threads // tile.columns
     lefts, rights = range(depth // left_step), range(depth // right_step)
     near = tile.near
@@ -133,21 +133,12 @@ def _read(name: str, place: str, count: int) -> list[str]:
     ]
 
 
-def _layout(tile: Tile, itemsize: int) -> tuple[int, int, int, int]:
-    """Return the terms in shared memory, how far they are apart for both operands, and where the second one begins.
-
-    Four more than a row: then threads that write neighbours of one row, or of one column, use different banks.
-    """
-    depth = tile.depth * 4 // itemsize
-    left, right = tile.rows + 4, tile.columns + 4
-    return depth, left, right, depth * left
-
-
 def products(dtype: np.dtype[Any], tile: Tile, first_tile: Any, tile_step: Any) -> dict[str, Any]:
     """Return `multiply`, `multiply_packed` and `pack` for a precision and a team."""
     scope = {
         "F": dtype.type, "at": at, "four_at": four_at, "quotient": quotient, "remainder": remainder, "thread": thread,
-        "meet_in_block": meet_in_block, "stage": _stage(dtype, tile), "first_tile": first_tile, "tile_step": tile_step,
+        "meet_in_block": meet_in_block, "stage": stage_of(dtype, tile), "first_tile": first_tile,
+        "tile_step": tile_step,
     }  # fmt: skip
     exec(compile(source_of(tile, dtype.itemsize), "<tiled>", "exec"), scope)  # the text is our own
     tiled, width = device(scope["tiled"], apart=False), tile.columns
@@ -168,11 +159,10 @@ def products(dtype: np.dtype[Any], tile: Tile, first_tile: Any, tile_step: Any) 
 
 
 @cache
-def _stage(dtype: np.dtype[Any], tile: Tile) -> Any:
+def stage_of(dtype: np.dtype[Any], tile: Tile) -> Any:
     """Return the intrinsic for the shared memory, which has the operands, and then the parts' results."""
     element = types.float32 if dtype.itemsize == 4 else types.float64
-    depth, left, right, _ = _layout(tile, dtype.itemsize)
-    return shared_memory("stage", element, max(depth * (left + right), tile.parts * tile.rows * tile.columns))
+    return shared_memory("stage", element, tile.stage(dtype.itemsize))
 
 
 def _pack(dtype: np.dtype[Any], tile: Tile) -> Any:

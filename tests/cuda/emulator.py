@@ -22,6 +22,8 @@ TID, NTID, CTAID, NCTAID, STATE, SHARED, CONTEXT, WORDS = range(8)
 RUNNING, AT_BARRIER, AT_GRID, DONE = range(4)
 CONTEXT_BYTES, STACK_BYTES = 8192, 256 * 1024
 SHARED_BYTES = 228 * 1024
+DYNAMIC_BYTES = 64 * 1024
+"""What a launch gives a kernel that asks for as much as it is given."""
 POISON = 0xFF
 
 REGISTERS = {"tid": TID, "ntid": NTID, "ctaid": CTAID, "nctaid": NCTAID}
@@ -134,11 +136,17 @@ def translated(text, shared):
         name, count, kind = match.groups()
         if name not in shared:
             first = max((offset + size for offset, size in shared.values()), default=0)
-            shared[name] = (first + 63) // 64 * 64, int(count) * {"float": 4, "double": 8}[kind]
+            shared[name] = _above(first), int(count) * {"float": 4, "double": 8}[kind]
         return f"declare ptr @emu_shared_{name}()"
 
     text = re.sub(r'^(target |source_filename|!|@"?llvm\.used).*$', "", text, flags=re.M)
     text = re.sub(r'^@"(\w+)" = internal addrspace\(3\) global \[(\d+) x (\w+)\].*$', declared, text, flags=re.M)
+
+    def given(match):
+        shared[match[1]] = 0, 0  # how much, a launch says
+        return f"declare ptr @emu_shared_{match[1]}()"
+
+    text = re.sub(r'^@"(\w+)" = external addrspace\(3\) global \[0 x \w+\].*$', given, text, flags=re.M)
     text = re.sub(r'addrspacecast ptr addrspace\(3\) @"(\w+)" to ptr', r"call ptr @emu_shared_\1()", text)
     for name in REGISTERS:
         text = text.replace(f'"llvm.nvvm.read.ptx.sreg.{name}.x"', f'"emu_{name}"')
@@ -149,6 +157,10 @@ def translated(text, shared):
     assert "addrspace" not in text, "shared memory that the emulator does not know"
     assert "llvm.nvvm" not in text, "an instruction that the emulator does not know"
     return text
+
+
+def _above(place):
+    return (place + 63) // 64 * 64
 
 
 def _shared(name, offset):
@@ -167,6 +179,8 @@ class Kernel:
         self.shared = {}
         self.meets = code.cooperative
         texts = [translated(text, self.shared) for text in code.modules]
+        if "dynamic" in self.shared:  # behind all others
+            self.shared["dynamic"] = _above(max(offset + size for offset, size in self.shared.values())), 0
         machine = MACHINE + "".join(_shared(name, offset) for name, (offset, _) in self.shared.items())
         module = llvm.parse_assembly(machine)
         for text in texts:
@@ -179,7 +193,13 @@ class Kernel:
         self.start = self.engine.get_function_address("emu_start")
         self.turns = ctypes.PYFUNCTYPE(None, c_void_p, c_void_p, c_int64)(self.engine.get_function_address("emu_turns"))
         self.entry = self.engine.get_function_address(code.name)
-        self.shared_bytes = max((offset + size for offset, size in self.shared.values()), default=0)
+        self.dynamic_bytes = DYNAMIC_BYTES
+
+    @property
+    def shared_bytes(self):
+        """What a block of a launch has."""
+        sizes = {n: self.dynamic_bytes if n == "dynamic" else size for n, (_, size) in self.shared.items()}
+        return max((offset + sizes[name] for name, (offset, _) in self.shared.items()), default=0)
 
     def launch(self, blocks, threads, *arguments, backwards=False):
         """Run the kernel. backwards: whether the last thread is the first to run. Errors: `DivergenceError`."""

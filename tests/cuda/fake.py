@@ -22,6 +22,7 @@ ATTRIBUTES = {
     "MAX_THREADS_PER_MULTIPROCESSOR": 2048,
     "MAX_REGISTERS_PER_MULTIPROCESSOR": 65536,
     "MAX_SHARED_MEMORY_PER_MULTIPROCESSOR": 233472,
+    "MAX_SHARED_MEMORY_PER_BLOCK_OPTIN": 232448,
     "COMPUTE_CAPABILITY_MAJOR": 9,
     "COMPUTE_CAPABILITY_MINOR": 0,
 }
@@ -99,23 +100,32 @@ class Driver:
     def cuFuncLoad(self, function):
         return (0,)
 
+    CUfunction_attribute = SimpleNamespace(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES="dynamic")
+
+    def cuFuncSetAttribute(self, kernel, attribute, value):
+        assert attribute == "dynamic"
+        kernel.may_have = value
+        return (0,)
+
     def cuOccupancyMaxActiveBlocksPerMultiprocessor(self, function, threads, shared):
         return 0, 1
 
     def cuLaunchKernel(self, kernel, x, y, z, threads, ty, tz, shared, stream, values, extra):
-        assert (y, z, ty, tz, shared, extra) == (1, 1, 1, 1, 0, 0)
+        assert (y, z, ty, tz, extra) == (1, 1, 1, 1, 0)
         assert not kernel.meets, "threads of a grid meet in a kernel that was not launched for it"
         if stream == CAPTURING:
             self.recording.append((kernel, x, threads, values))
             return (0,)
-        return self._launch(kernel, x, threads, values)
+        return self._launch(kernel, x, threads, values, shared)
 
     def cuLaunchCooperativeKernel(self, kernel, x, y, z, threads, ty, tz, shared, stream, values):
         assert x <= ATTRIBUTES["MULTIPROCESSOR_COUNT"], "more blocks than run at the same time"
-        return self._launch(kernel, x, threads, values)
+        return self._launch(kernel, x, threads, values, shared)
 
-    def _launch(self, kernel, blocks, threads, values):
+    def _launch(self, kernel, blocks, threads, values, shared=0):
         arguments, types = values
+        assert shared <= getattr(kernel, "may_have", 0), "more memory than the kernel was said to have"
+        kernel.dynamic_bytes = shared
         assert all(t is ctypes.c_int64 for t in types)
         kernel.launch(blocks, threads, *arguments, backwards=self.backwards)
         self.launches.append(kernel)

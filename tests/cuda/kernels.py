@@ -9,7 +9,7 @@ import numpy as np
 
 from rsref_fast.cpu.kernels import Kernels
 from rsref_fast.cuda import build
-from rsref_fast.cuda.target import CUDA
+from rsref_fast.cuda.target import CUDA, OWNED
 from rsref_fast.cuda.tile import Tile
 from rsref_fast.cuda.words import CUTTING, NUMBERS
 from tests.cuda.emulator import POISON, Kernel
@@ -96,6 +96,13 @@ class Emulated(Kernels):
     def _seen(place, arrays):
         whole = arrays[place.array].reshape(-1).view(np.uint8)
         return whole[place.offset : place.offset + place.bytes].view(place.dtype)
+
+
+class EmulatedOwned(Emulated):
+    """Blocks that have parts of their own in the time loop."""
+
+    target = OWNED
+    blocks = 3
 
 
 class EmulatedBlocks(Emulated):

@@ -6,7 +6,7 @@ import pytest
 from rsref.testing.arguments import random_arguments
 from rsref_fast.cpu.engine import FastEngine
 from rsref_fast.cpu.splitting import Split
-from tests.cuda.kernels import Emulated, EmulatedBlocks
+from tests.cuda.kernels import Emulated, EmulatedBlocks, EmulatedOwned
 from tests.cuda.steps import CELLS, MASK, recurrence_of
 from tests.fast.agreement import check
 
@@ -14,17 +14,18 @@ PRECISIONS = pytest.mark.parametrize("dtype", [np.float64, np.float32], ids=["fl
 
 
 @PRECISIONS
+@pytest.mark.parametrize("kind", [Emulated, EmulatedOwned])
 @pytest.mark.parametrize("name", CELLS)
-def test_values_and_gradients(name, dtype):
+def test_values_and_gradients(name, kind, dtype):
     own = recurrence_of(name)
-    engine = FastEngine(own, Emulated)
+    engine = FastEngine(own, kind)
     for mask in (None, None if name == "AttentionDecoderCell" else MASK):
         arguments = random_arguments(own, batch=3, steps=5, mask=mask)
         check(own, arguments, dtype=dtype, engine=engine, split=Split(1, 1))
 
 
 @pytest.mark.parametrize("name", ["LSTMCell", "LayerNormGRUCell"])
-@pytest.mark.parametrize("kind", [Emulated, EmulatedBlocks])
+@pytest.mark.parametrize("kind", [Emulated, EmulatedBlocks, EmulatedOwned])
 def test_features(name, kind):
     """Truncation, zeros where masked, no steps, sizes that fill no tile, more samples than threads."""
     for options in ({"truncate": 2}, {"zero_output_for_mask": True}):
@@ -33,5 +34,5 @@ def test_features(name, kind):
         for batch, steps, mask in ((3, 5, MASK), (3, 5, None), (1, 3, None), (2, 0, None), (17, 2, None)):
             check(
                 own, random_arguments(own, batch=batch, steps=steps, mask=mask), dtype=np.float32, engine=engine,
-                split=Split(1 if kind is Emulated else 2, 1),
+                split=Split(2 if kind is EmulatedBlocks else 1, 1),
             )  # fmt: skip

@@ -178,7 +178,7 @@ def test_who_takes_less_computes_it(device):
     """On an H100: the library large products, tiles those of a few rows; nobody loads it for small cells."""
     device.limits = ARCHITECTURES["sm_90"]
     small = CudaEngine(recurrence_of("LSTMCell", 64, 64), device)
-    assert small.chosen(built(small.recurrence), 16).strategy == "persistent"
+    assert small.chosen(small.special_of(built(small.recurrence), np.dtype("f4")), 16).strategy == "persistent"
     assert device._library is None
     found = CudaEngine(recurrence_of("LSTMCell", 768, 768), device).explain().split("a batch of ")
     one, few, _, many = found[1:]

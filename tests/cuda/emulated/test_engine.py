@@ -20,6 +20,7 @@ from tests.fast.agreement import check
 from tests.fast.steps import recurrence
 
 GRID = Choice("persistent", "grid", 1, 2)
+UNITS = Choice("persistent", "units", 1, 2)
 ALTERNATING = Choice("alternating", "grid", 1, 3)
 
 
@@ -35,7 +36,7 @@ def device(monkeypatch):
 def test_against_the_oracle(device, name, mask, options):
     own = recurrence_of(name, **options)
     engine = ThereAndBack(own, device)
-    for choice in (None, GRID, ALTERNATING):
+    for choice in (None, GRID, UNITS, ALTERNATING):
         engine.engine.choice = choice
         check(own, random_arguments(own, batch=3, steps=5, mask=mask), dtype=np.float32, engine=engine)
 

@@ -6,18 +6,19 @@ import pytest
 from rsref.testing.arguments import random_arguments
 from rsref_fast.cpu.engine import FastEngine
 from rsref_fast.cpu.splitting import Split
-from tests.cuda.kernels import Emulated, EmulatedBlocks
+from tests.cuda.kernels import Emulated, EmulatedBlocks, EmulatedOwned
 from tests.fast.agreement import check
 from tests.fast.steps import STEPS, recurrence
 
 MASK = np.array([[1, 1, 0, 1], [0, 1, 1, 0], [0, 0, 0, 0]], bool)
 
 
+@pytest.mark.parametrize("kind", [Emulated, EmulatedOwned])
 @pytest.mark.parametrize("name", STEPS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
-def test_values_and_gradients(name, dtype):
+def test_values_and_gradients(name, kind, dtype):
     own = recurrence(name)
-    engine = FastEngine(own, Emulated)
+    engine = FastEngine(own, kind)
     for mask in (None, MASK):
         arguments = random_arguments(own, batch=3, steps=4, mask=mask)
         check(own, arguments, dtype=dtype, engine=engine, split=Split(1, 1))

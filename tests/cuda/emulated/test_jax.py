@@ -31,7 +31,12 @@ from tests.fast.attending import attending
 from tests.fast.picking import recurrence_of as recurrence_of_samples
 from tests.fast.steps import recurrence
 
-CHOICES = [None, Choice("persistent", "grid", 1, 2), Choice("alternating", "grid", 1, 3)]
+CHOICES = [
+    None,
+    Choice("persistent", "grid", 1, 2),
+    Choice("persistent", "units", 1, 2),
+    Choice("alternating", "grid", 1, 3),
+]
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from rsref.testing import step_graphs
 from rsref_fast.cpu.engine import FastEngine
 from rsref_fast.cpu.splitting import Split
-from tests.cuda.kernels import Emulated
+from tests.cuda.kernels import Emulated, EmulatedOwned
 from tests.fast.agreement import check
 
 PARTS, EACH = 10, 20
@@ -17,7 +17,7 @@ PARTS, EACH = 10, 20
 
 @pytest.mark.parametrize("part", range(PARTS))
 def test_values_and_gradients(part):
-    """200 graphs in all, half of them in float32: each part has a seed of its own."""
+    """200 graphs in all, half of them in float32, and half by blocks that have parts; each part has its own seed."""
     gc.freeze()  # Hypothesis has all objects looked through, three times a test, and Numba has many
     dtype = np.float64 if part % 2 else np.float32
 
@@ -28,7 +28,7 @@ def test_values_and_gradients(part):
     )  # fmt: skip
     @given(example=step_graphs(max_ops=6))
     def run(example):
-        engine = FastEngine(example.recurrence, Emulated)
+        engine = FastEngine(example.recurrence, EmulatedOwned if part // 2 % 2 else Emulated)
         # without any float the working precision is float32
         floats = any(array.dtype.kind == "f" for array in example.arguments.arrays())
         check(

@@ -1,0 +1,43 @@
+"""Which weights blocks of threads hold in their shared memory for a whole sequence, and how many blocks that takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rsref_fast.cpu.source import Held
+from rsref_fast.cuda.driver import Limits
+from rsref_fast.cuda.tile import Tile
+
+HIGH, WIDE = 8, 4
+"""Rows and columns of a thread's results in a product with weights that are held."""
+
+COLUMNS = 16
+"""Columns that a block has at least: with fewer it would read the other operand for too little work."""
+
+
+def staged(tile: Tile, itemsize: int) -> int:
+    """Return how many elements of a block's memory are for the other operand, and for what groups have computed."""
+    return tile.threads * HIGH * WIDE * 8 // itemsize
+
+
+def bytes_of(held: Sequence[Held], tile: Tile, itemsize: int, blocks: int) -> int:
+    """Return how much memory a block of so many needs."""
+    weights = sum(own.depth * (-(-own.parts * -(-own.units // blocks) // WIDE) * WIDE) for own in held)
+    return (staged(tile, itemsize) + weights) * itemsize
+
+
+def blocks_for(programs: Sequence[Sequence[Held]], limits: Limits, tile: Tile, itemsize: int, own: int) -> int:
+    """Return how many blocks hold the weights of a step's programs; 0 if they cannot, or there is nothing to hold.
+
+    programs: what each holds. own: bytes of shared memory that kernels have themselves.
+    """
+    every = [held for program in programs for held in program]
+    if not every:
+        return 0
+    most = limits.multiprocessors
+    blocks = max(-(-h.units // max(-(-h.units // most), -(-COLUMNS // h.parts))) for h in programs[0] or every)
+
+    def fits(blocks: int) -> bool:
+        return all(own + bytes_of(held, tile, itemsize, blocks) <= limits.shared_block for held in programs)
+
+    return next((n for n in (blocks, most) if fits(n)), 0)

@@ -211,7 +211,8 @@ class Function:
         self.add(f"{place} {'+=' if accumulate else '='} {value}")
 
     def source(self) -> str:
-        decorator = "@summing" if self.reassociates else "@kernel"
+        # what holds weights is taken into its kernel: a function of its own would have registers to save
+        decorator = "@summing" if self.reassociates else "@entry" if self.holds else "@kernel"
         names = ", ".join(["n", *self.parameters.values(), *self.extra])
         body = self.lines or [INDENT + "pass"]
         return "\n".join([decorator, f"def {self.name}({names}):", f'{INDENT}"""{self.comment}"""', *body])

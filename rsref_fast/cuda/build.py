@@ -12,6 +12,7 @@ from numba.cuda import types
 from numba.cuda.compiler import _compile_pyfunc_with_fixup
 
 from rsref_fast.cuda import intrinsics
+from rsref_fast.cuda.gate import NAME as GATE
 from rsref_fast.cuda.jit import BASE
 from rsref_fast.cuda.runtime import namespace
 from rsref_fast.cuda.tile import Tile
@@ -45,7 +46,7 @@ class Code:
     @property
     def cooperative(self) -> bool:
         """Whether all threads of the grid meet in it."""
-        return any("cudaCGSynchronize" in text for text in self.modules)
+        return any(GATE in text for text in self.modules)
 
     def ptx(self, capability: tuple[int, int]) -> str:
         """Return the PTX for a compute capability."""
@@ -58,12 +59,13 @@ def kernel(text: str, entry: str, dtype: np.dtype[Any], tile: Tile, team: str) -
     names = dict(namespace(dtype, tile, team))
     body = "\n".join(line for line in text.splitlines() if not line.startswith("from rsref_fast."))
     exec(compile(body, f"<{entry}>", "exec"), names)  # the text is our own
-    run, words, block = names[entry], names["words"], intrinsics.block
+    run, words, block, near_words = names[entry], names["words"], intrinsics.block, names["near_words"]
     own = 1 if team == "block" else 0
 
     def shards(P, N, slots, other, first, second):
         shard = block() * own
-        run(words(P + shard * slots * 8), words(N + shard * NUMBERS * 8), words(other))
+        P += shard * slots * 8
+        run(near_words(words(P), slots), words(N + shard * NUMBERS * 8), words(other))
 
     def piece(P, N, slots, other, first, second):
         run(words(P), words(N), words(other), first, second)

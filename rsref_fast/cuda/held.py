@@ -19,7 +19,9 @@ from rsref_fast.cuda.intrinsics import (
     blocks,
     dynamic_memory,
     four_at,
+    is_aligned,
     meet_in_block,
+    put_four,
     quotient,
     remainder,
     thread,
@@ -31,98 +33,156 @@ from rsref_fast.cuda.tile import Tile
 TOP = 64
 """Rows that are computed at a time."""
 
-AHEAD = 8
-"""Numbers that a thread asks for before it needs the first."""
+AHEAD = 6
+"""Fours of numbers that a thread asks for before it needs the first."""
 
 TEXT = '''
+def bring(rows, start, depth, a, row_step, depth_step):
+    """Bring rows of the other operand into the block's memory, filled with zeros up to fours."""
+    memory = dynamic()
+    longest, step = stage_of(rows)
+    terms = min(longest, depth - start)
+    lines = min(rows, quotient(threads(), 8))
+    ahead = quotient(quotient(threads(), 8), lines) * 8
+    line = quotient(thread(), 8)
+    near = quotient(line, lines) * 8 + remainder(thread(), 8)
+    if near >= ahead:
+        return
+    a = at(a, start * depth_step)
+    fours = depth_step == 1 and remainder(row_step, 4) == 0 and is_aligned(a) and remainder(terms, 4) == 0
+    for i in range(remainder(line, lines), rows, lines):
+        source = at(a, i * row_step)
+        target = at(memory, i * step)
+        k = near
+        if fours:
+            while k * 4 < terms:
+                {fetch}
+                {put}
+                k += {ahead} * ahead
+        else:
+            while k < quotient(terms + 3, 4) * 4:
+                target[k] = source[k * depth_step] if k < terms else F(0)
+                k += ahead
+
+
+def work(rows, start, depth, held, columns):
+    """Compute what each group finds, and put it down in the block's memory once nobody reads that any more."""
+    memory = dynamic()
+    longest, step = stage_of(rows)
+    terms = min(longest, depth - start)
+    pitch, down, groups = groups_of(rows, columns)
+    team = quotient(pitch, {wide}) * down
+    group = quotient(thread(), team)
+    x = remainder(thread(), quotient(pitch, {wide})) * {wide}
+    y = quotient(remainder(thread(), team), quotient(pitch, {wide}))
+    {clear}
+    if group < groups:
+        left = at(memory, y * step)
+        right = at(memory, {stage} + held + start * pitch + x)
+        k = group * 4
+        while k < terms:
+            {read}
+            {multiply}
+            k += groups * 4
+    meet_in_block()
+    if group < groups:
+        memory = at(memory, (group * down * {high} + y) * pitch + x)
+        {spread}
+
+
+def settle(rows, columns, own, c, c_step, g_step, accumulate):
+    """Add up what the groups have found."""
+    memory = dynamic()
+    pitch, down, groups = groups_of(rows, columns)
+    e = thread()
+    while e < rows * columns:
+        i = quotient(e, columns)
+        j = e - i * columns
+        g = quotient(j, own)
+        place = i * c_step + g * g_step + j - g * own
+        total = c[place] if accumulate else F(0)
+        for m in range(groups):
+            total += memory[(m * down * {high} + i) * pitch + j]
+        c[place] = total
+        e += threads()
+
+
 def multiply_held(n, parts, units, depth, a, row_step, depth_step, held, c, c_step, accumulate):
     """c (+)= a b, of b the block's part, which `hold` has fetched."""
-    memory = dynamic()
     first = part(units, block(), blocks())
     own = part(units, block() + 1, blocks()) - first
-    columns = parts * own
-    if columns == 0:
+    if own == 0:
         return
-    t = thread()
-    pitch = quotient(columns + {last_wide}, {wide}) * {wide}
-    across = quotient(pitch, {wide})
-    most = min({top}, quotient(threads(), across) * {high})
-    weights = at(memory, {stage} + held)
-    near = remainder(t, 8)
-    row = quotient(t, 8)
-    for top in range(0, n, most):
+    most = min({top}, quotient(threads(), quotient(parts * own + {last_wide}, {wide})) * {high})
+    top = 0
+    while top < n:
         rows = min(most, n - top)
-        down = quotient(rows + {last_high}, {high})
-        high = down * {high}
-        step = high + 4
-        team = across * down
-        groups = quotient(threads(), team)
-        group = quotient(t, team)
-        x = remainder(t, across) * {wide}
-        y = quotient(remainder(t, team), across) * {high}
-        longest = quotient({stage}, step * 8) * 8
-        lines = min(high, quotient(threads(), 8))
-        ahead = quotient(quotient(threads(), 8), lines) * 8
-        left_row = remainder(row, lines)
-        left_k = quotient(row, lines) * 8 + near
-        {clear}
-        meet_in_block()
-        for start in range(0, depth, longest):
-            terms = min(longest, depth - start)
-            if left_k < ahead:
-                for i in range(left_row, high, lines):
-                    source = at(a, (top + i) * row_step + start * depth_step)
-                    k = left_k if i < rows else terms
-                    while k < terms:
-                        {fetch}
-                        {put}
-                        k += {ahead} * ahead
-                    if i >= rows:
-                        for k in range(left_k, terms, ahead):
-                            memory[k * step + i] = F(0)
+        start = 0
+        while start < depth:
             meet_in_block()
-            if group < groups:
-                for k in range(group, terms, groups):
-                    {read}
-                    {multiply}
+            bring(rows, start, depth, at(a, top * row_step), row_step, depth_step)
             meet_in_block()
-        if group < groups:
-            {spread}
-        meet_in_block()
-        for e in range(t, rows * columns, threads()):
-            i = quotient(e, columns)
-            j = remainder(e, columns)
-            total = F(0)
-            for m in range(groups):
-                total += memory[(m * high + i) * pitch + j]
-            g = quotient(j, own)
-            place = (top + i) * c_step + g * units + first + j - g * own
-            c[place] = c[place] + total if accumulate else total
+            work(rows, start, depth, held, parts * own)
+            meet_in_block()
+            more = accumulate != 0 or start != 0
+            settle(rows, parts * own, own, at(c, top * c_step + first), c_step, units, more)
+            longest, step = stage_of(rows)
+            start += longest
+        top += rows
+
+
+def stage_of(rows):
+    """How many terms of so many rows are in the block's memory at a time, and how far rows are apart there.
+
+    So far that threads that read neighbouring rows use different banks.
+    """
+    down = quotient(rows + {last_high}, {high})
+    longest = quotient(quotient({stage}, down * {high}) - 28, 8) * 8
+    apart = max(quotient(32, down * 4), 1) * 4
+    return longest, longest + remainder(apart + 32 - remainder(longest, 32), 32)
+
+
+def groups_of(rows, columns):
+    """How far apart rows of results are, how many rows a thread's are apart, and how many groups there are."""
+    pitch = quotient(columns + {last_wide}, {wide}) * {wide}
+    down = quotient(rows + {last_high}, {high})
+    return pitch, down, quotient(threads(), quotient(pitch, {wide}) * down)
 '''
 
 
 def source_of(stage: int) -> str:
     """Return the text of a product, its results one variable each: they must stay in registers."""
-    both = [(i, j) for i in range(HIGH) for j in range(WIDE)]
+    rows, columns, four = range(HIGH), range(WIDE), range(4)
+    both = [(i, j) for i in rows for j in columns]
     names = {
         "wide": WIDE, "high": HIGH, "last_wide": WIDE - 1, "last_high": HIGH - 1, "top": TOP, "stage": stage,
         "ahead": AHEAD,
     }  # fmt: skip
-    far = range(AHEAD)
     blocks_of = {
-        "clear": [f"c{i}_{j} = F(0)" for i, j in both],
-        "fetch": [f"x{m} = source[(k + {m} * ahead) * depth_step] if k + {m} * ahead < terms else F(0)" for m in far],
+        "fetch": [
+            line
+            for m in range(AHEAD)
+            for line in (
+                f"{_names(f'x{m}_')} = F(0), F(0), F(0), F(0)",
+                f"if (k + {m} * ahead) * 4 < terms:",
+                f"    {_names(f'x{m}_')} = four_at(source, (k + {m} * ahead) * 4)",
+            )
+        ],
         "put": [
             line
-            for m in far
-            for line in (f"if k + {m} * ahead < terms:", f"    memory[(k + {m} * ahead) * step + i] = x{m}")
+            for m in range(AHEAD)
+            for line in (
+                f"if (k + {m} * ahead) * 4 < terms:",
+                f"    put_four(target, (k + {m} * ahead) * 4, {_names(f'x{m}_')})",
+            )
         ],
+        "clear": [f"c{i}_{j} = F(0)" for i, j in both],
         "read": [
-            *(f"{_names('a', i)} = four_at(memory, k * step + y + {i})" for i in range(0, HIGH, 4)),
-            f"{_names('b', 0)} = four_at(weights, (start + k) * pitch + x)",
+            *(f"{_names(f'a{i}_')} = four_at(left, {i} * down * step + k)" for i in rows),
+            *(f"{_names(f'b{m}_')} = four_at(right, (k + {m}) * pitch)" for m in four),
         ],
-        "multiply": [f"c{i}_{j} += a{i} * b{j}" for i, j in both],
-        "spread": [f"memory[(group * high + y + {i}) * pitch + x + {j}] = c{i}_{j}" for i, j in both],
+        "multiply": [f"c{i}_{j} += a{i}_{m} * b{m}_{j}" for m in four for i, j in both],
+        "spread": [f"put_four(memory, {i} * down * pitch, {_names(f'c{i}_')})" for i in rows],
     }  # fmt: skip
     lines = []
     for line in TEXT.strip().splitlines():
@@ -135,8 +195,8 @@ def source_of(stage: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _names(name: str, first: int) -> str:
-    return ", ".join(f"{name}{first + i}" for i in range(4))
+def _names(name: str) -> str:
+    return ", ".join(f"{name}{i}" for i in range(4))
 
 
 @device
@@ -149,7 +209,7 @@ def part(count, rank, size):
 def held_size(depth, parts, units):
     """How much memory the largest part needs."""
     most = quotient(units + blocks() - 1, blocks())
-    return depth * quotient(parts * most + 3, 4) * 4
+    return quotient(depth + 3, 4) * 4 * quotient(parts * most + 3, 4) * 4
 
 
 def products(dtype: np.dtype[Any], tile: Tile) -> dict[str, Any]:
@@ -159,26 +219,31 @@ def products(dtype: np.dtype[Any], tile: Tile) -> dict[str, Any]:
     scope = {
         "F": F, "at": at, "four_at": four_at, "quotient": quotient, "remainder": remainder, "thread": thread,
         "threads": threads, "block": block, "blocks": blocks, "meet_in_block": meet_in_block, "dynamic": dynamic,
-        "part": part,
+        "part": part, "put_four": put_four, "is_aligned": is_aligned,
     }  # fmt: skip
     exec(compile(source_of(stage), "<held>", "exec"), scope)  # the text is our own
+    for name in ("stage_of", "groups_of"):
+        scope[name] = device(scope[name])
+    for name in ("bring", "work", "settle"):
+        scope[name] = device(scope[name])
 
     @device
     def hold(depth, parts, units, b, row_step, column_step, held):
-        """Fetch the block's part of weights, each row filled with zeros up to what is read at once."""
+        """Fetch the block's part of weights, filled with zeros up to what is read at once."""
         memory = at(dynamic(), stage + held)
         first = part(units, block(), blocks())
         own = part(units, block() + 1, blocks()) - first
         pitch = quotient(parts * own + 3, 4) * 4
-        for e in range(thread(), depth * pitch, threads()):
+        whole = quotient(depth + 3, 4) * 4
+        for e in range(thread(), whole * pitch, threads()):
             if column_step == 1:
                 k = quotient(e, pitch)
                 j = remainder(e, pitch)
             else:
-                j = quotient(e, depth)
-                k = remainder(e, depth)
+                j = quotient(e, whole)
+                k = remainder(e, whole)
             value = F(0)
-            if j < parts * own:
+            if j < parts * own and k < depth:
                 g = quotient(j, own)
                 value = b[k * row_step + (g * units + first + j - g * own) * column_step]
             memory[k * pitch + j] = value

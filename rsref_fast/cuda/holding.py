@@ -22,7 +22,7 @@ def staged(tile: Tile, itemsize: int) -> int:
 
 def bytes_of(held: Sequence[Held], tile: Tile, itemsize: int, blocks: int) -> int:
     """Return how much memory a block of so many needs."""
-    weights = sum(own.depth * (-(-own.parts * -(-own.units // blocks) // WIDE) * WIDE) for own in held)
+    weights = sum(-(-own.depth // 4) * 4 * (-(-own.parts * -(-own.units // blocks) // WIDE) * WIDE) for own in held)
     return (staged(tile, itemsize) + weights) * itemsize
 
 

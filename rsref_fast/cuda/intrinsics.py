@@ -8,8 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
+from numba.core import cgutils
 from numba.cuda import nvvmutils, types
 from numba.cuda.extending import intrinsic
+
+from rsref_fast.cuda.gate import NAME as GATE
 
 I64 = types.int64
 ADDRESSES = types.CPointer(types.int64)
@@ -67,6 +70,34 @@ def four_at(typing_context, pointer, place):
         return context.make_tuple(builder, signature.return_type, parts)
 
     return types.UniTuple(pointer.dtype, 4)(pointer, I64), generate
+
+
+@intrinsic
+def put_four(typing_context, pointer, place, a, b, c, d):
+    """Write four elements from a place on, which begins at 16 bytes."""
+
+    def generate(context, builder, signature, arguments):
+        element = context.get_data_type(signature.args[0].dtype)
+        place = builder.gep(arguments[0], [arguments[1]], source_etype=element)
+        vector = ir.VectorType(element, 4)
+        four = ir.Constant(vector, ir.Undefined)
+        for i, value in enumerate(arguments[2:]):
+            four = builder.insert_element(four, value, ir.Constant(ir.IntType(32), i))
+        builder.store(four, builder.bitcast(place, vector.as_pointer()), align=16)
+        return context.get_dummy_value()
+
+    return types.void(pointer, I64, *[pointer.dtype] * 4), generate
+
+
+@intrinsic
+def is_aligned(typing_context, pointer):
+    """Whether an address is one of 16 bytes."""
+
+    def generate(context, builder, signature, arguments):
+        rest = builder.and_(builder.ptrtoint(arguments[0], WORD), ir.Constant(WORD, 15))
+        return builder.icmp_unsigned("==", rest, ir.Constant(WORD, 0))
+
+    return types.boolean(pointer), generate
 
 
 def _on_words(name: str) -> Any:
@@ -129,19 +160,17 @@ def meet_in_block(typing_context):
 
 
 @intrinsic
-def meet_in_grid(typing_context):
-    """Wait until all threads of the grid are here; it must have been launched cooperatively."""
+def meet_in_grid(typing_context, place):
+    """Wait until all threads of the grid are here; it must have been launched cooperatively. place: of a word, zero."""
 
     def generate(context, builder, signature, arguments):
-        context.active_code_library.use_cooperative = True
-        handle = nvvmutils.declare_cudaCGGetIntrinsicHandle(builder.module)
-        synchronize = nvvmutils.declare_cudaCGSynchronize(builder.module)
-        synchronize.attributes.add("convergent")
-        one, zero = (context.get_constant(types.int32, n) for n in (1, 0))
-        builder.call(synchronize, [builder.call(handle, [one]), zero])
+        kind = ir.FunctionType(ir.VoidType(), [WORD])
+        gate = cgutils.get_or_insert_function(builder.module, kind, GATE)
+        gate.attributes.add("convergent")
+        builder.call(gate, [builder.ptrtoint(arguments[0], WORD)])
         return context.get_dummy_value()
 
-    return types.void(), generate
+    return types.void(ADDRESSES), generate
 
 
 def dynamic_memory(name: str, element: Any) -> Any:

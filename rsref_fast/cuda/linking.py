@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cache
 
 from cuda.bindings import nvjitlink
-from cuda.pathfinder import find_static_lib
+
+from rsref_fast.cuda import gate
 
 
 @dataclass(frozen=True)
@@ -28,21 +28,13 @@ class Linked:
     report: Report
 
 
-@cache
-def runtime_library() -> str:
-    """Return the path of the device runtime, which grid syncs are part of."""
-    return str(find_static_lib("cudadevrt"))
-
-
 def link(ptx: str, name: str, arch: str, cooperative: bool) -> Linked:
-    """Return a kernel's machine code. arch: "sm_90". cooperative: whether it needs the device runtime."""
+    """Return a kernel's machine code. arch: "sm_90". cooperative: whether blocks wait for each other in it."""
     options = [f"-arch={arch}", "-O3", "-verbose"]
     handle = nvjitlink.create(len(options), options)
     try:
-        text = ptx.encode()
-        nvjitlink.add_data(handle, nvjitlink.InputType.PTX, text, len(text), "kernel.ptx")
-        if cooperative:
-            nvjitlink.add_file(handle, nvjitlink.InputType.LIBRARY, runtime_library())
+        for text, file in [(ptx, "kernel.ptx"), *([(gate.PTX, "gate.ptx")] if cooperative else [])]:
+            nvjitlink.add_data(handle, nvjitlink.InputType.PTX, text.encode(), len(text.encode()), file)
         nvjitlink.complete(handle)
         image = bytearray(nvjitlink.get_linked_cubin_size(handle))
         nvjitlink.get_linked_cubin(handle, image)

@@ -24,7 +24,10 @@ from rsref_fast.cuda.intrinsics import (
 )  # fmt: skip
 from rsref_fast.cuda.jit import device, unit_decorator
 from rsref_fast.cuda.tile import Tile
-from rsref_fast.cuda.words import CUTTING
+from rsref_fast.cuda.words import CUTTING, GATE
+
+SLOTS = 128
+"""Words of P for which a block has room."""
 
 ELEMENTS = {
     "f4": types.float32, "f8": types.float64, "i1": types.int8, "i2": types.int16, "i4": types.int32,
@@ -55,7 +58,7 @@ def size_of_block(N):
 
 @device
 def meet_all(N):
-    meet_in_grid()
+    meet_in_grid(at(N, GATE))
 
 
 @device
@@ -103,6 +106,21 @@ def cutting_of(N, count, cut):
     return N[CUTTING]
 
 
+table = intrinsics.shared_memory("table", types.int64, SLOTS)
+
+
+@device
+def near_words(P, slots):
+    """The words of P, in a block's shared memory if it has room for them."""
+    if slots > SLOTS or slots == 0:
+        return P
+    near = table()
+    for i in range(thread(), slots, threads()):
+        near[i] = P[i]
+    meet_in_block()
+    return near
+
+
 TEAM = {
     "grid": (rank_in_grid, size_of_grid, meet_all, block, blocks),
     "block": (rank_in_block, size_of_block, meet_neighbours, zeroth, one),
@@ -139,6 +157,7 @@ def namespace(dtype: np.dtype[Any], tile: Tile, team: str) -> dict[str, Any]:
         **functions(dtype), **tiles.products(dtype, tile, first_tile, tile_step), **held.products(dtype, tile),
         **sums.sums(dtype, tile),
         "kernel": unit, "summing": unit, "entry": device, "at": at, "words": intrinsics.words,
+        "near_words": near_words,
         "block": first_tile, "blocks": tile_step, "thread": thread, "threads": threads, "near": near,
         "quotient": quotient, "remainder": remainder, "rank_of": rank_of, "size_of": size_of, "meet": meet,
         "cutting_of": cutting_of,

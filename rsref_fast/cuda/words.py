@@ -1,7 +1,7 @@
 """What kernels are told: the words of N for each shard of a program."""
 
 NUMBERS = 16
-"""Samples, steps, rows of a block, whether an index was out of range, whether forward keeps what backward needs; and at
-CUTTING whether any gradient is cut between steps."""
+"""Samples, steps, rows of a block, whether an index was out of range, whether forward keeps what backward needs; at
+CUTTING whether any gradient is cut between steps; and at GATE the word by which blocks wait for each other."""
 
-ERROR, CUTTING = 3, 9
+ERROR, CUTTING, GATE = 3, 9, 10

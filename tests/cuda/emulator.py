@@ -76,11 +76,8 @@ define i32 @emu_{name}() {{
 }
 {_field("emu_shared", SHARED, "ptr")}
 {_stop("emu_barrier", AT_BARRIER)}
-{_stop("emu_grid", AT_GRID, "i32", "i64 %handle, i32 %flags", "i32 0")}
+{_stop("emu_grid", AT_GRID, parameters="i64 %word")}
 {_stop("emu_done", DONE)}
-define i64 @emu_handle(i32 %version) {{
-  ret i64 1
-}}
 define void @emu_start() {{
   %kernel = load ptr, ptr @emu_kernel
   %p1 = getelementptr i64, ptr @emu_arguments, i64 1
@@ -136,7 +133,7 @@ def translated(text, shared):
         name, count, kind = match.groups()
         if name not in shared:
             first = max((offset + size for offset, size in shared.values()), default=0)
-            shared[name] = _above(first), int(count) * {"float": 4, "double": 8}[kind]
+            shared[name] = _above(first), int(count) * {"float": 4, "double": 8, "i64": 8}[kind]
         return f"declare ptr @emu_shared_{name}()"
 
     text = re.sub(r'^(target |source_filename|!|@"?llvm\.used).*$', "", text, flags=re.M)
@@ -151,7 +148,7 @@ def translated(text, shared):
     for name in REGISTERS:
         text = text.replace(f'"llvm.nvvm.read.ptx.sreg.{name}.x"', f'"emu_{name}"')
     text = text.replace('"llvm.nvvm.barrier0"', '"emu_barrier"')
-    text = text.replace('"cudaCGSynchronize"', '"emu_grid"').replace('"cudaCGGetIntrinsicHandle"', '"emu_handle"')
+    text = text.replace('"rsref_gate"', '"emu_grid"')
     text = re.sub(r'"__nv_(\w+)"', r'"\1"', text)
     text = re.sub(r", !\w+ !\d+", "", text)
     assert "addrspace" not in text, "shared memory that the emulator does not know"

@@ -34,17 +34,21 @@ class Piece:
 class Pieces:
     """The launches of a program in their order: before the blocks; of each block, and its steps; after all.
 
+    how: it was cut, by a name.
     products: names of functions that are one product, if each is a piece of its own. unpacked: whether the text has an
-    entry `unpacked`: what `prepare` does besides packing weights for our tiles.
+    entry `unpacked`: what `prepare` does besides packing weights for our tiles. loop: all steps of a block as one
+    piece, in whose middle the grid meets, if they are not pieces themselves.
     """
 
     text: str
     backward: bool
+    how: str
     products: frozenset[str] = frozenset()
     unpacked: bool = False
     start: list[Piece] = field(default_factory=list)
     before: list[Piece] = field(default_factory=list)
     step: list[Piece] = field(default_factory=list)
+    loop: Piece | None = None
     after: list[Piece] = field(default_factory=list)
     end: list[Piece] = field(default_factory=list)
 
@@ -64,6 +68,8 @@ class Pieces:
             for high in range(steps, 0, -block):
                 low = max(0, high - block)
                 yield from chosen(self.before, low, high)
+                if self.loop is not None:
+                    yield self.loop, low, high
                 for s in range(high - 1, low - 1, -1):
                     yield from chosen(self.step, s, low, s == steps - 1)
                 yield from chosen(self.after, low, high)
@@ -71,12 +77,15 @@ class Pieces:
             for low in range(0, steps, block):
                 high = min(steps, low + block)
                 yield from chosen(self.before, low, high)
+                if self.loop is not None:
+                    yield self.loop, low, high
                 for s in range(low, high):
                     yield from chosen(self.step, s, low, s == steps - 1)
                 yield from chosen(self.after, low, high)
         yield from chosen(self.end, 0, 0)
 
 
+MEETINGS = ("meet(N)", "near(N)")
 LEVEL = "<level>"
 LEVELS = {
     (False, "block"): ["k = A", "last = B"],
@@ -87,6 +96,9 @@ LEVELS = {
         "s = A", "first = B", "slot = remainder(steps - 1 - s, 2)",
         "active = off[s + 2] - off[s + 1] if s + 1 < steps else 0",
     ],
+    (True, "loop"): [
+        "first = A", "k = B", "slot = remainder(steps - k, 2)", "active = off[k + 1] - off[k] if k < steps else 0",
+    ],
     (True, "after"): ["first = A", "k = B"],
     (True, "end"): ["slot = remainder(steps, 2)", "active = off[1] - off[0] if steps > 0 else 0"],
 }  # fmt: skip
@@ -96,16 +108,17 @@ CARRIED = re.compile(r"(last|first|slot|active|k) (=|\+=|-=) ")
 """Assignments that make the program's loops go on, which the host does."""
 
 
-def cut(text: str, backward: bool, apart: bool = False) -> Pieces:
+def cut(text: str, backward: bool, apart: bool = False, whole: bool = False) -> Pieces:
     """Return the pieces of a generated program's entry `shard`: calls between which nobody meets are one.
 
-    apart: but each product is one of its own.
+    apart: but each product is one of its own. whole: but a block's steps are one.
     """
     start = text.index("@entry\ndef shard(")
     end = text.index("\n\n\n", start)
     body = [line.removeprefix(INDENT) for line in text[start:end].splitlines()[3:]]
-    found = Pieces("", backward, products_in(text) if apart else frozenset())
-    walk = _Walk(found)
+    how = "looped" if whole else "apart" if apart else "joined"
+    found = Pieces("", backward, how, products_in(text) if apart else frozenset())
+    walk = _Walk(found, whole)
     walk.block([line for line in body if line != "return 0"], [], "start", "always", [])
     parts = [text[:start].rstrip(), *walk.kernels]
     prepare = _unpacked(text)
@@ -127,9 +140,11 @@ def _unpacked(text: str) -> str | None:
 class _Walk:
     """Makes kernels of the calls of a program."""
 
-    def __init__(self, found: Pieces):
+    def __init__(self, found: Pieces, whole: bool):
         self.found = found
+        self.whole = whole
         self.kernels: list[str] = []
+        self.holding: list[str] = []
 
     def block(self, block: Sequence[str], known: list[str], place: str, when: str, guards: list[str]) -> None:
         """Walk through a block. known: the assignments before it. guards: the branches around it."""
@@ -149,13 +164,18 @@ class _Walk:
                 finish()
                 calls.append(line)
                 finish(product=True)
-            elif re.fullmatch(r"\w+\(.*\)", line) and line != "meet(N)":
+            elif line.startswith("hold("):
+                self.holding.append(line)
+            elif re.fullmatch(r"\w+\(.*\)", line) and line not in MEETINGS:
                 calls.append(line)
             else:
                 finish()
             if line.startswith("while k "):
                 self.block(body, [*known, LEVEL], "block", when, guards)
                 place, known = "end", [*known, LEVEL]
+            elif line.startswith("for s in ") and self.whole:
+                self._loop([*self.holding, line, *(INDENT + inner for inner in body)], known)
+                place = "after"
             elif line.startswith("for s in "):
                 self.block(body, known, "step", when, guards)
                 place = "after"
@@ -164,6 +184,11 @@ class _Walk:
             elif re.match(r"\w+ = ", line) and not CARRIED.match(line):
                 known.append(line)
         finish()
+
+    def _loop(self, lines: list[str], known: list[str]) -> None:
+        self.found.loop = Piece("loop", "always")
+        levels = LEVELS.get((self.found.backward, "loop"), LEVELS[False, "block"])
+        self.kernels.append(_kernel("loop", known, levels, [], lines))
 
     def _of(self, place: str) -> list[Piece]:
         found = self.found

@@ -70,8 +70,12 @@ def kernel(text: str, entry: str, dtype: np.dtype[Any], tile: Tile, team: str) -
     def piece(P, N, slots, other, first, second):
         run(words(P), words(N), words(other), first, second)
 
+    def loop(P, N, slots, other, first, second):
+        run(near_words(words(P), slots), words(N), words(other), first, second)
+
     whole = run.py_func.__code__.co_argcount == 3
+    made: Any = shards if whole else loop if entry == "loop" else piece
     library, _ = roomy(_compile_pyfunc_with_fixup)(
-        shards if whole else piece, KERNEL, device=False, cc=BASE, abi="numba", launch_bounds=tile.threads
-    )
+        made, KERNEL, device=False, cc=BASE, abi="numba", launch_bounds=tile.threads
+    )  # fmt: skip
     return Code(library)

@@ -33,6 +33,9 @@ MEETING = 1.5e-6
 LAUNCH = 2.5e-6
 """Seconds from one kernel to the next in a CUDA graph."""
 
+PIECES = 8
+"""Launches of a block whose steps are one launch of their own, beside products of cuBLAS."""
+
 RATE = 0.22e12
 """float32 additions and multiplications a second of one multiprocessor by our tiles, half of what it has: sixteen of
 them take four cycles, and the two reads of four numbers from shared memory that they need take eight."""
@@ -89,9 +92,10 @@ def choose(
     room = max(1, at_once) * limits.multiprocessors
     choices = []
     if strategy != "alternating" and products != "cublas":
-        choices.append(Choice("persistent", "grid", 1, room))
-        if holding:
-            choices.append(Choice("persistent", "units", 1, holding))
+        for who in dict.fromkeys(("tiles", products)):
+            choices.append(Choice("persistent", "grid", 1, room, who))
+            if holding:
+                choices.append(Choice("persistent", "units", 1, holding, who))
         if not mixes:
             choices.append(Choice("persistent", "block", max(1, min(batch, limits.multiprocessors)), room))
     if strategy != "persistent":
@@ -122,7 +126,9 @@ def outside_seconds(program: Program, batch: int, choice: Choice, tile: Tile) ->
     samples, blocks = (-(-batch // choice.shards), 1) if alone else (batch, choice.blocks)
     rows = max(samples, ROWS)
     outside = (Section.BEFORE, Section.AFTER)
-    return _products(program, rows, blocks, tile, choice.products, outside) * samples / max(1, rows)
+    cut = choice.strategy == "persistent" and choice.products != "tiles"
+    launches = PIECES * LAUNCH if cut else 0
+    return (_products(program, rows, blocks, tile, choice.products, outside) + launches) * samples / max(1, rows)
 
 
 def _products(

@@ -31,7 +31,7 @@ from rsref_fast.cuda.jit import device
 from rsref_fast.cuda.tile import Tile
 
 TOP = 64
-"""Rows that are computed at a time."""
+"""Rows that are computed at a time, if the memory allows."""
 
 AHEAD = 6
 """Fours of numbers that a thread asks for before it needs the first."""
@@ -155,7 +155,7 @@ def source_of(stage: int) -> str:
     rows, columns, four = range(HIGH), range(WIDE), range(4)
     both = [(i, j) for i in rows for j in columns]
     names = {
-        "wide": WIDE, "high": HIGH, "last_wide": WIDE - 1, "last_high": HIGH - 1, "top": TOP, "stage": stage,
+        "wide": WIDE, "high": HIGH, "last_wide": WIDE - 1, "last_high": HIGH - 1, "top": _top(stage), "stage": stage,
         "ahead": AHEAD,
     }  # fmt: skip
     blocks_of = {
@@ -193,6 +193,11 @@ def source_of(stage: int) -> str:
         else:
             lines.append(line.format(**names))
     return "\n".join(lines) + "\n"
+
+
+def _top(stage: int) -> int:
+    """Return how many rows are computed at a time: of each at least eight terms must have room, and be well apart."""
+    return min(TOP, stage // 36 // HIGH * HIGH)
 
 
 def _names(name: str) -> str:

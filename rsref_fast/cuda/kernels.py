@@ -63,14 +63,24 @@ class DeviceKernels(Kernels):
         return cut(self.source.text, self.source.backward, apart=True)
 
     @cached_property
+    def looped(self) -> Pieces:
+        """The program cut into launches: a block's steps are one, and each product outside of them."""
+        return cut(self.source.text, self.source.backward, apart=True, whole=True)
+
+    @cached_property
     def finder(self) -> Finder:
         return Finder(self.apart.text)
 
-    def piece(self, pieces: Pieces, name: str) -> Loaded:
-        """Return a piece's kernel, or another entry of its text."""
-        key = name, "apart" if pieces is self.apart else "piece"
+    @cached_property
+    def looped_finder(self) -> Finder:
+        return Finder(self.looped.text)
+
+    def piece(self, pieces: Pieces, name: str, blocks: int = 0) -> Loaded:
+        """Return a piece's kernel, or another entry of its text. blocks: how many hold weights, if any do."""
+        shared = self.shared_bytes(blocks) if blocks and name == "loop" and self.source.held else 0
+        key = name, f"{pieces.how} {shared}"
         if key not in self._loaded:
-            self._loaded[key] = load(self.device, pieces.text, name, self.dtype, self.tile)
+            self._loaded[key] = load(self.device, pieces.text, name, self.dtype, self.tile, shared=shared)
         return self._loaded[key]
 
 

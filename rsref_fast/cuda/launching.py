@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rsref_fast.cpu.plan import Place, Plan
 from rsref_fast.cpu.source import FIRST_SLOT
+from rsref_fast.cuda.choice import Choice
 from rsref_fast.cuda.driver import Constant, Device
-from rsref_fast.cuda.graphs import Graph
+from rsref_fast.cuda.graphs import Call, Graph
+from rsref_fast.cuda.products import Product
 from rsref_fast.cuda.script import Script
-from rsref_fast.cuda.shares import calls_of
+from rsref_fast.cuda.shares import calls_of, segments_of
 from rsref_fast.cuda.words import CUTTING, NUMBERS
 
 if TYPE_CHECKING:
     from rsref_fast.cuda.engine import CudaEngine
     from rsref_fast.cuda.passes import Tape
+
+
+@dataclass(frozen=True)
+class Segments:
+    """The launches of a plan for a choice. packed: whether any reads weights that `prepare` packs."""
+
+    choice: Choice
+    calls: list[Call]
+    packed: bool
 
 
 def put(engine: CudaEngine, script: Script, plan: Plan, arrays: list[int], tape: Tape) -> None:
@@ -47,15 +60,21 @@ def put(engine: CudaEngine, script: Script, plan: Plan, arrays: list[int], tape:
         for i in range(len(plan.shards)):
             script.words[table + i * slots : table + i * slots + FIRST_SLOT] = packed.slots(i)
     kernels: Any = plan.kernels
-    graph = None
+    graph, calls, packs = None, None, plan.prepares
     if choice.strategy == "alternating":
         graph = _graph(engine, script, plan, (table, number, slots), tape)
-    if plan.prepares and (graph is None or graph.packed):
+        packs = plan.prepares and graph.packed
+    elif choice.products != "tiles" and packed is None and choice.team != "block":
+        calls, packs = _segments(engine, script.words[number : number + NUMBERS], plan, choice)
+        packs = plan.prepares and packs
+    if packs:
         script.launch(kernels.entry("prepare"), choice.blocks, table, number, slots)
     elif plan.prepares and kernels.apart.unpacked:
         script.launch(kernels.piece(kernels.apart, "unpacked"), choice.blocks, table, number, slots)
     if graph is not None:
         _run(engine, script, graph, (table, number, slots))
+    elif calls is not None:
+        _launch(engine, script, calls, kernels.dtype, (table, number, slots), stream)
     else:
         blocks = len(plan.shards) if choice.team == "block" else choice.blocks
         kernel = kernels.entry("shard", choice.team, blocks if choice.team == "units" else 0)
@@ -66,6 +85,41 @@ def put(engine: CudaEngine, script: Script, plan: Plan, arrays: list[int], tape:
         script.launch(kernels.entry("finish"), choice.blocks, table, number, slots)
     if engine.gathers:
         script.note(number, len(plan.shards))
+
+
+def _segments(engine: CudaEngine, numbers: list[int], plan: Plan, choice: Choice) -> tuple[list[Call], bool]:
+    """Return the launches of a program whose steps are one launch a block, found out once."""
+    held = next((thing for thing in plan.kept if isinstance(thing, Segments)), None)
+    if held is None or held.choice != choice:
+        held = Segments(choice, *segments_of(plan.kernels, plan, choice, numbers))  # type: ignore[arg-type]
+        plan.kept.append(held)
+    return held.calls, held.packed
+
+
+def _launch(
+    engine: CudaEngine, script: Script, calls: list[Call], dtype: np.dtype[Any], places: tuple[int, int, int],
+    stream: int,
+) -> None:  # fmt: skip
+    """Put launches and a library's products into a script, one after the other."""
+    table, number, slots = places
+    words = script.words
+    for call in calls:
+        if call.kernel is not None:
+            script.launch(call.kernel, call.blocks, table, number, slots, steps=call.numbers)
+        elif call.product is not None:
+            product, library = call.product, engine.device.library
+            matrices = (product.right, product.left, product.target)
+            own = [words[table + m.first.slot] + m.first.elements * dtype.itemsize for m in matrices]
+            workspace = library.workspace(stream)
+            script.keep(workspace)
+            script.add(partial(_multiply, product=product, dtype=dtype, own=own, workspace=workspace))
+
+
+def _multiply(
+    device: Device, stream: int, product: Product, dtype: np.dtype[Any], own: list[int], workspace: Any
+) -> None:
+    with device.library.on(stream, workspace):
+        device.library.multiply_at(product, dtype, own)
 
 
 def _graph(engine: CudaEngine, script: Script, plan: Plan, places: tuple[int, int, int], tape: Tape) -> Graph:

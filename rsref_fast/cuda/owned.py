@@ -24,6 +24,9 @@ from rsref_fast.views import Buffer, Shape, View
 if TYPE_CHECKING:
     from rsref_fast.program import Program
 
+FEW = 4
+"""Columns of a product which are too few for blocks to have parts of."""
+
 REDUCTIONS = ("sum", "max", "min", "argmax", "argmin", "cumsum", "sparsemax", "einsum")
 """Ops that go over what a sample has."""
 
@@ -115,8 +118,10 @@ def product(
 ) -> None:  # fmt: skip
     """Write a matrix product: in the time loop of weights that blocks hold, by their parts of `units` columns each."""
     flat = products.flattened(left, right, target)
-    if not function.inside or panels is None or len(flat[2].shape) != 2:
-        loops.product(function, target, left, right, panels, accumulate)
+    columns = flat[2].shape[-1]
+    many = isinstance(columns, int) and columns >= FEW and len(flat[2].shape) == 2
+    if not function.inside or panels is None or not many:
+        loops.product(function, target, left, right, None if function.inside else panels, accumulate)
         return
     left, right, target = flat
     rows, columns = target.shape

@@ -59,6 +59,27 @@ def calls_of(
     return [ours(kernels.pieces, *launch) for launch in kernels.pieces.launches(*sizes)], True
 
 
+def segments_of(kernels: DeviceKernels, plan: Plan, choice: Choice, numbers: Sequence[int]) -> tuple[list[Call], bool]:
+    """Return the launches of a plan whose steps are one launch a block, and whether any reads what `prepare` packs.
+
+    As many blocks as run at once compute what is outside of the steps. numbers: N.
+    """
+    shard, _ = plan.shards[0]
+    block = max(1, max(plan.limit, shard.count) // max(1, shard.count))
+    pieces, off = kernels.looped, shard.off.tolist()
+    packed = choice.team != "units"  # products of the steps read it too
+    calls = []
+    for piece, a, b in pieces.launches(shard.steps, block, plan.taped, bool(numbers[CUTTING]), False):
+        product = kernels.looped_finder.product(piece.entry, off, numbers, a, b) if piece.product else None
+        if product is not None and by_library(product, choice, kernels.tile):
+            calls.append(Call(product=product))
+            continue
+        packed = packed or (product is not None and product.packed)
+        kernel = kernels.piece(pieces, piece.entry, choice.blocks if choice.team == "units" else 0)
+        calls.append(Call(kernel, choice.blocks if piece is pieces.loop else kernel.at_once, (a, b)))
+    return calls, packed
+
+
 def lines(
     texts: dict[str, str], batch: int, choice: Choice, tile: Tile, mixes: bool, rows: int
 ) -> Iterator[str]:  # fmt: skip

@@ -75,6 +75,20 @@ class Blas:
 
     # --- products -------------------------------------------------------------------------------------------------
 
+    def sgemm(self, *arguments):
+        self._product(np.dtype(np.float32), *self._listed(arguments))
+
+    def dgemm(self, *arguments):
+        self._product(np.dtype(np.float64), *self._listed(arguments))
+
+    def _listed(self, arguments):
+        """Return the arguments of a product with lists of one pointer in place of what they point to."""
+        assert self.driver.recording is None, "arguments would be fixed"
+        *first, a, a_step, b, b_step, beta, c, c_step = arguments
+        lists = self.driver.cuMemAlloc(24)[1]
+        (ctypes.c_int64 * 3).from_address(lists)[:] = a, b, c
+        return *first, lists, a_step, lists + 8, b_step, beta, lists + 16, c_step, 1
+
     def sgemm_batched(self, *arguments):
         self._product(np.dtype(np.float32), *arguments)
 

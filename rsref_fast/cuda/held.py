@@ -40,7 +40,7 @@ TEXT = '''
 def bring(rows, start, depth, a, row_step, depth_step):
     """Bring rows of the other operand into the block's memory, filled with zeros up to fours."""
     memory = dynamic()
-    longest, step = stage_of(rows)
+    longest, step = stage_of(rows, depth)
     terms = min(longest, depth - start)
     lines = min(rows, quotient(threads(), 8))
     ahead = quotient(quotient(threads(), 8), lines) * 8
@@ -68,7 +68,7 @@ def bring(rows, start, depth, a, row_step, depth_step):
 def work(rows, start, depth, held, columns):
     """Compute what each group finds, and put it down in the block's memory once nobody reads that any more."""
     memory = dynamic()
-    longest, step = stage_of(rows)
+    longest, step = stage_of(rows, depth)
     terms = min(longest, depth - start)
     pitch, down, groups = groups_of(rows, columns)
     team = quotient(pitch, {wide}) * down
@@ -126,18 +126,20 @@ def multiply_held(n, parts, units, depth, a, row_step, depth_step, held, c, c_st
             meet_in_block()
             more = accumulate != 0 or start != 0
             settle(rows, parts * own, own, at(c, top * c_step + first), c_step, units, more)
-            longest, step = stage_of(rows)
+            longest, step = stage_of(rows, depth)
             start += longest
         top += rows
 
 
-def stage_of(rows):
+def stage_of(rows, depth):
     """How many terms of so many rows are in the block's memory at a time, and how far rows are apart there.
 
-    So far that threads that read neighbouring rows use different banks.
+    All stages are of about the same length. Rows are so far apart that threads that read neighbouring rows use different banks.
     """
     down = quotient(rows + {last_high}, {high})
     longest = quotient(quotient({stage}, down * {high}) - 28, 8) * 8
+    stages = quotient(depth + longest - 1, longest)
+    longest = quotient(quotient(depth + stages - 1, stages) + 7, 8) * 8
     apart = max(quotient(32, down * 4), 1) * 4
     return longest, longest + remainder(apart + 32 - remainder(longest, 32), 32)
 

@@ -21,6 +21,10 @@ LONG = 64
 """Elements of a row that a block of threads adds up; fewer are one thread's."""
 
 
+ABREAST = 8
+"""Columns that a block adds up at a time: 32 bytes of float32, which memory gives at once."""
+
+
 def _zero(kind: str) -> str:
     return "F(0)" if kind == "float" else "0"
 
@@ -75,6 +79,9 @@ def _add_up(function: Function, source: View, folded: View, axes: Sequence[int],
     if kind == "float" and _long_rows(source, axes):
         _add_rows_up(function, source, folded, axes, accumulate)
         return
+    if kind == "float" and _high_columns(function, source, axes):
+        _add_columns_up(function, source, folded, axes, accumulate)
+        return
     with function.independent(source.shape, [a for a in range(len(source.shape)) if a not in axes]) as outside:
         function.add(f"total = {_zero(kind)}")
         with function.nest(source.shape, axes=axes, prefix="k") as i:
@@ -100,10 +107,44 @@ def _add_rows_up(function: Function, source: View, folded: View, axes: Sequence[
         unravelled(function, both, [a for a in axes if source.shape[a] != 1], source.shape, "k", prefix="k")
         function.add(f"total += {cast(function.load(source, both), 'float').text}")
         function.depth -= 1
-        function.add("total = sum_in_block(total)")
+        function.add("total = sum_in_block(total, 1)")
         function.add("if thread() == 0:")
         function.depth += 1
         function.store(folded, outside, "total", accumulate)
+
+
+def _high_columns(function: Function, source: View, axes: Sequence[int]) -> bool:
+    """Whether axes are the first ones, of what is computed for the rows of many steps, and others are left."""
+    assert isinstance(function, TeamFunction)
+    return function.many_rows and sorted(axes) == [*range(len(axes))] and 0 < len(axes) < len(source.shape)
+
+
+def _add_columns_up(function: Function, source: View, folded: View, axes: Sequence[int], accumulate: bool) -> None:
+    """Sum over rows: a block has eight columns at a time, which are side by side in memory; its threads share rows."""
+    assert isinstance(function, TeamFunction)
+    function.share()
+    shape, axes = source.shape, sorted(axes)
+    left = [a for a in range(len(shape)) if a not in axes and shape[a] != 1]
+    columns, rows = (text_of(times(1, *(shape[a] for a in some))) for some in (left, axes))
+    both, depth = ["0"] * len(shape), function.depth
+    function.add(f"for b in range(block(), quotient({columns} + {ABREAST - 1}, {ABREAST}), blocks()):")
+    function.depth += 1
+    function.add(f"e = b * {ABREAST} + remainder(thread(), {ABREAST})")
+    function.add("total = F(0)")
+    function.add(f"if e < {columns} and thread() < quotient(threads(), {ABREAST}) * {ABREAST}:")
+    function.depth += 1
+    unravelled(function, both, left, shape, "e")
+    function.add(f"for k in range(quotient(thread(), {ABREAST}), {rows}, quotient(threads(), {ABREAST})):")
+    function.depth += 1
+    unravelled(function, both, [a for a in axes if shape[a] != 1], shape, "k", prefix="k")
+    function.add(f"total += {cast(function.load(source, both), 'float').text}")
+    function.depth -= 2
+    function.add(f"total = sum_in_block(total, {ABREAST})")
+    function.add(f"if e < {columns} and thread() < {ABREAST}:")
+    function.depth += 1
+    unravelled(function, both, left, shape, "e")
+    function.store(folded, both, "total", accumulate)
+    function.depth = depth
 
 
 def _sum(function: Function, tensor: Tensor, target: View, sources: Sequence[View], accumulate: bool) -> None:

@@ -41,6 +41,7 @@ class OwnedFunction(TeamFunction):
     by_rows = False
 
     def within(self, program: Program, section: Section) -> None:
+        super().within(program, section)
         self.inside = section is Section.LOOP
         self.by_rows = self.inside and adds_rows_up(program)
 

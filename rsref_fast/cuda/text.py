@@ -9,14 +9,27 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING
 
 from rsref_fast.cpu.text import Function
+from rsref_fast.layout import Section
 from rsref_fast.lengths import text_of, times
 from rsref_fast.views import Shape
 
+if TYPE_CHECKING:
+    from rsref_fast.program import Program
+
 
 class TeamFunction(Function):
-    """A function whose independent loops become one, in strides of the team's size."""
+    """A function whose independent loops become one, in strides of the team's size.
+
+    many_rows: whether it is called for the rows of many steps at once.
+    """
+
+    many_rows = False
+
+    def within(self, program: Program, section: Section) -> None:
+        self.many_rows = section in (Section.BEFORE, Section.AFTER)
 
     @contextmanager
     def independent(self, shape: Shape, axes: Sequence[int] | None = None) -> Iterator[list[str]]:

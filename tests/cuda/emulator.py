@@ -18,7 +18,7 @@ from functools import cache
 import llvmlite.binding as llvm
 import numpy as np
 
-TID, NTID, CTAID, NCTAID, STATE, SHARED, CONTEXT, WORDS = range(8)
+TID, NTID, CTAID, NCTAID, CTAID_Y, NCTAID_Y, STATE, SHARED, CONTEXT, WORDS = range(10)
 RUNNING, AT_BARRIER, AT_GRID, DONE = range(4)
 CONTEXT_BYTES, STACK_BYTES = 8192, 256 * 1024
 SHARED_BYTES = 228 * 1024
@@ -26,7 +26,9 @@ DYNAMIC_BYTES = 64 * 1024
 """What a launch gives a kernel that asks for as much as it is given."""
 POISON = 0xFF
 
-REGISTERS = {"tid": TID, "ntid": NTID, "ctaid": CTAID, "nctaid": NCTAID}
+REGISTERS = {
+    "tid.x": TID, "ntid.x": NTID, "ctaid.x": CTAID, "nctaid.x": NCTAID, "ctaid.y": CTAID_Y, "nctaid.y": NCTAID_Y,
+}  # fmt: skip
 
 
 class DivergenceError(AssertionError):
@@ -62,12 +64,12 @@ MACHINE = f"""
 @emu_kernel = global ptr null
 @emu_arguments = global [6 x i64] zeroinitializer
 declare i32 @swapcontext(ptr, ptr)
-{"".join(_field(f"emu_long_{name}", number) for name, number in REGISTERS.items())}
+{"".join(_field(f"emu_long_{name.replace('.', '_')}", number) for name, number in REGISTERS.items())}
 {
     "".join(
         f'''
-define i32 @emu_{name}() {{
-  %long = call i64 @emu_long_{name}()
+define i32 @emu_{name.replace('.', '_')}() {{
+  %long = call i64 @emu_long_{name.replace('.', '_')}()
   %short = trunc i64 %long to i32
   ret i32 %short
 }}'''
@@ -146,7 +148,7 @@ def translated(text, shared):
     text = re.sub(r'^@"(\w+)" = external addrspace\(3\) global \[0 x \w+\].*$', given, text, flags=re.M)
     text = re.sub(r'addrspacecast ptr addrspace\(3\) @"(\w+)" to ptr', r"call ptr @emu_shared_\1()", text)
     for name in REGISTERS:
-        text = text.replace(f'"llvm.nvvm.read.ptx.sreg.{name}.x"', f'"emu_{name}"')
+        text = text.replace(f'"llvm.nvvm.read.ptx.sreg.{name}"', f'"emu_{name.replace(".", "_")}"')
     text = text.replace('"llvm.nvvm.barrier0"', '"emu_barrier"')
     text = text.replace('"rsref_gate"', '"emu_grid"')
     text = re.sub(r'"__nv_(\w+)"', r'"\1"', text)
@@ -198,8 +200,12 @@ class Kernel:
         sizes = {n: self.dynamic_bytes if n == "dynamic" else size for n, (_, size) in self.shared.items()}
         return max((offset + sizes[name] for name, (offset, _) in self.shared.items()), default=0)
 
-    def launch(self, blocks, threads, *arguments, backwards=False):
-        """Run the kernel. backwards: whether the last thread is the first to run. Errors: `DivergenceError`."""
+    def launch(self, blocks, threads, *arguments, backwards=False, lines=1):
+        """Run the kernel. backwards: whether the last thread is the first to run. lines: of so many blocks each.
+
+        Errors: `DivergenceError`.
+        """
+        across, blocks = blocks, blocks * lines
         assert self.shared_bytes <= SHARED_BYTES
         self._word("emu_kernel")[0] = self.entry
         ctypes.memmove(self.engine.get_global_value_address("emu_arguments"), (c_int64 * 6)(*arguments), 48)
@@ -209,7 +215,8 @@ class Kernel:
         records = np.zeros((total, WORDS), np.int64)
         numbers = np.arange(total)
         records[:, TID], records[:, NTID] = numbers % threads, threads
-        records[:, CTAID], records[:, NCTAID] = numbers // threads, blocks
+        records[:, CTAID], records[:, NCTAID] = numbers // threads % across, across
+        records[:, CTAID_Y], records[:, NCTAID_Y] = numbers // threads // across, lines
         records[:, SHARED] = _aligned(shared) + numbers // threads * ((self.shared_bytes + 63) // 64 * 64)
         records[:, CONTEXT] = _aligned(contexts) + numbers * CONTEXT_BYTES
         for i in range(total):

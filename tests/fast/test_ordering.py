@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from rsref_fast.cpu.ordering import Touch, ordered, spread
+from rsref_fast.cpu.ordering import Touch, ordered, shared_out, spread
 from rsref_fast.cpu.text import Function
 from rsref_fast.lengths import N
 from rsref_fast.views import Buffer, Space, View
@@ -51,6 +51,22 @@ def test_two_calls(first, second, meet):
 def test_threads_that_make_every_call_meet_wherever_memory_is_shared():
     calls = [call("f", a=("written", PART, None)), call("g", a=("read", PART, None))]
     assert meetings(calls, order=spread) == ["f", "meet", "g"]
+
+
+@pytest.mark.parametrize(
+    ("units", "word"), [(PART, ["near"]), (OTHER, ["meet"]), (ALL, ["meet"])], ids=["its own", "another's", "all"]
+)
+def test_threads_of_a_block_meet_where_blocks_need_not(units, word):
+    calls = [call("f", a=("written", PART, None)), call("g", a=("read", units, None)), call("h", b=("read", ALL, None))]
+    found = shared_out([line for line, _ in calls], dict(calls), ("a", "b"))
+    assert [line.split("(")[0] for line in found] == ["f", *word, "g", "h"]
+
+
+def test_blocks_do_not_wait_before_each_step_for_what_is_rarely_done():
+    calls = [call("f", a=("written", PART, None)), call("g", a=("read", ALL, None))]
+    lines = ["for s in range(steps):", f"    {calls[0][0]}", "    if following < n:", f"        {calls[1][0]}"]
+    found = [line.strip().split("(")[0] for line in shared_out(lines, dict(calls), ("a",))]
+    assert found == ["for s in range", "near", "f", "if following < n:", "meet", "g", "meet"]
 
 
 def test_what_takes_no_rank_is_for_one_thread():

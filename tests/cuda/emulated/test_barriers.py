@@ -9,9 +9,9 @@ import pytest
 from rsref.testing.arguments import random_arguments
 from rsref_fast.cpu.engine import FastEngine
 from rsref_fast.cpu.splitting import Split
-from rsref_fast.cuda import build, runtime, tiles
+from rsref_fast.cuda import build, held, runtime, tiles
 from tests.cuda.emulator import DivergenceError
-from tests.cuda.kernels import Emulated, EmulatedBlocks, compiled
+from tests.cuda.kernels import Emulated, EmulatedBlocks, EmulatedOwned, compiled
 from tests.cuda.steps import recurrence_of
 from tests.fast.agreement import check
 
@@ -27,27 +27,36 @@ SPARED = (
 """Calls that meet others for nothing: they touch other rows of the same memory. None of them is made at every step."""
 
 
-def sources():
+KINDS = {"all": Emulated, "own": EmulatedOwned}
+"""Blocks that all share each call, and blocks that have parts of their own."""
+
+
+def sources(kernels):
     """Return the text of the three programs, by kind."""
-    engine = FastEngine(RECURRENCE, Emulated)
+    engine = FastEngine(RECURRENCE, kernels)
     ARGUMENTS.cast(np.float32).forward(engine)
     (special,) = engine._special.values()
     return {"forward": special.forward, "inference": special.inference, "backward": special.backward}
 
 
-PROGRAMS = sources()
+PROGRAMS = {name: sources(kernels) for name, kernels in KINDS.items()}
+MEETINGS = ("meet(N)", "near(N)")
 
 
 def meetings():
-    """Return a program and a line number for each meeting that is needed."""
+    """Return a kind of blocks, a program and a line number for each meeting that is needed."""
     found = []
-    for kind, source in PROGRAMS.items():
-        lines = source.text.splitlines()
-        for i, line in enumerate(lines):
-            after = lines[i + 1].strip() if i + 1 < len(lines) else ""
-            idle = kind == "forward" and "if not taped" in lines[i - 1]
-            if line.strip() == "meet(N)" and not idle and not any(re.match(spared, after) for spared in SPARED):
-                found.append((kind, i))
+    for name, programs in PROGRAMS.items():
+        for kind, source in programs.items():
+            lines = source.text.splitlines()
+            for i, line in enumerate(lines):
+                after = lines[i + 1].strip() if i + 1 < len(lines) else ""
+                idle = kind == "forward" and any("if not taped" in before for before in lines[i - 3 : i])
+                # at the end of what is rarely done: steps need not wait before it, and here not after it either
+                ends = name == "own" and len(after) > 0 and not lines[i + 1].startswith(line[: len(line) - 7])
+                spared = idle or ends or any(re.match(own, after) for own in SPARED)
+                if line.strip() in MEETINGS and not spared:
+                    found.append((name, kind, i))
     return found
 
 
@@ -55,15 +64,15 @@ def run(kernels):
     check(RECURRENCE, ARGUMENTS, dtype=np.float32, engine=FastEngine(RECURRENCE, kernels), split=Split(1, 1))
 
 
-def without(program, number):
+def without(name, program, number):
     """Return kernels of which one program lacks the meeting in a line."""
 
-    class Mutant(Emulated):
+    class Mutant(KINDS[name]):
         def __init__(self, source, dtype):
-            if source.text == PROGRAMS[program].text:
+            if source.text == PROGRAMS[name][program].text:
                 lines = source.text.splitlines()
-                assert lines[number].strip() == "meet(N)"
-                lines[number] = lines[number].replace("meet(N)", "pass")
+                assert lines[number].strip() in MEETINGS
+                lines[number] = lines[number].replace(lines[number].strip(), "pass")
                 source = replace(source, text="\n".join(lines) + "\n")
             super().__init__(source, dtype)
 
@@ -71,12 +80,12 @@ def without(program, number):
 
 
 def test_all_is_well_with_them():
-    assert len(meetings()) >= 14
-    for kernels in (Emulated, EmulatedBlocks):
+    assert len(meetings()) >= 28
+    for kernels in (Emulated, EmulatedBlocks, EmulatedOwned):
         run(kernels)
 
 
-@pytest.mark.parametrize("chosen", meetings(), ids=lambda chosen: f"{chosen[0]}-{chosen[1]}")
+@pytest.mark.parametrize("chosen", meetings(), ids=lambda chosen: "-".join(map(str, chosen)))
 def test_a_missing_meeting_is_noticed(chosen):
     """In at least one of the two orders in which threads may run."""
     kernels = without(*chosen)
@@ -94,22 +103,31 @@ def forget():
         function.cache_clear()
 
 
-@pytest.mark.parametrize("which", range(4))
-def test_a_missing_barrier_in_a_product_is_noticed(monkeypatch, which):
-    original = tiles.source_of
+def leave_out(monkeypatch, module, which, count):
+    """Leave out one of the barriers in the text of a module's products."""
+    original = module.source_of
 
-    def source_of(tile, itemsize):
-        parts = original(tile, itemsize).split("meet_in_block()")
-        assert len(parts) == 5
-        between = ["meet_in_block()"] * 4
+    def source_of(*arguments):
+        parts = original(*arguments).split("meet_in_block()")
+        assert len(parts) == count + 1
+        between = ["meet_in_block()"] * count
         between[which] = "pass"
         return parts[0] + "".join(map(str.__add__, between, parts[1:]))
 
-    monkeypatch.setattr(tiles, "source_of", source_of)
+    monkeypatch.setattr(module, "source_of", source_of)
+
+
+@pytest.mark.parametrize(
+    ("module", "kernels", "which"),
+    [*((tiles, Emulated, i) for i in range(4)), *((held, EmulatedOwned, i) for i in range(4))],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_a_missing_barrier_in_a_product_is_noticed(monkeypatch, module, kernels, which):
+    leave_out(monkeypatch, module, which, 4)
     forget()
     try:
         with pytest.raises(AssertionError):
-            run(Emulated)
+            run(kernels)
     finally:
         forget()
 

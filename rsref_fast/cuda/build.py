@@ -59,7 +59,7 @@ def kernel(text: str, entry: str, dtype: np.dtype[Any], tile: Tile, team: str) -
     names = dict(namespace(dtype, tile, team))
     body = "\n".join(line for line in text.splitlines() if not line.startswith("from rsref_fast."))
     exec(compile(body, f"<{entry}>", "exec"), names)  # the text is our own
-    run, words, block, near_words = names[entry], names["words"], intrinsics.block, names["near_words"]
+    run, words, block, near_words = names[entry], names["words"], intrinsics.block_x, names["near_words"]
     own = 1 if team == "block" else 0
 
     def shards(P, N, slots, other, first, second):

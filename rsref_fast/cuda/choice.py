@@ -61,6 +61,7 @@ class Choice:
 
     shards: among how many parts the samples are dealt. blocks: of a launch on the whole grid. products: who computes
     those of known rows where a product is a launch: "tiles", "cublas", or "auto" for who is reckoned to take less.
+    lines: of how many blocks there are, which share out the samples, where a block has a part of the units.
     """
 
     strategy: str
@@ -68,6 +69,7 @@ class Choice:
     shards: int
     blocks: int
     products: str = "tiles"
+    lines: int = 1
 
     def __str__(self) -> str:
         if self.strategy == "alternating":
@@ -75,27 +77,29 @@ class Choice:
             return f"alternating: a launch for each part of a step, {self.blocks} blocks, products by {by}"
         if self.team == "block":
             return f"persistent: {self.shards} blocks, each with samples of its own; no block waits for another"
-        holding = ", each with weights of its own" if self.team == "units" else ""
-        return f"persistent: one cooperative launch, {self.blocks} blocks that share each step{holding}"
+        if self.team == "units":
+            lines = f" in each of {self.lines} lines" if self.lines > 1 else ""
+            return f"persistent: one cooperative launch, {self.blocks} blocks{lines} that hold weights of their own"
+        return f"persistent: one cooperative launch, {self.blocks} blocks that share each step"
 
 
 def choose(
     program: Program, mixes: bool, batch: int, limits: Limits, tile: Tile, strategy: str = "auto", at_once: int = 1,
-    products: str = "tiles", holding: int = 0,
+    products: str = "tiles", holding: tuple[int, int] = (0, 1),
 ) -> Choice:  # fmt: skip
     """Return how a call of some samples is computed: the one that takes least, of those that may be chosen.
 
     at_once: blocks that a multiprocessor runs at the same time. products: see `Choice`; only a strategy with a launch
     for each product can leave it to cuBLAS, so "cublas" leaves no other. holding: blocks that can hold a step's
-    weights.
+    weights, 0 if none can, and lines of them.
     """
     room = max(1, at_once) * limits.multiprocessors
     choices = []
     if strategy != "alternating" and products != "cublas":
         for who in dict.fromkeys(("tiles", products)):
             choices.append(Choice("persistent", "grid", 1, room, who))
-            if holding:
-                choices.append(Choice("persistent", "units", 1, holding, who))
+            if holding[0]:
+                choices.append(Choice("persistent", "units", 1, holding[0], who, holding[1]))
         if not mixes:
             choices.append(Choice("persistent", "block", max(1, min(batch, limits.multiprocessors)), room))
     if strategy != "persistent":

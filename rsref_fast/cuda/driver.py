@@ -165,11 +165,14 @@ class Device:
 
     def launch(
         self, function: Any, blocks: int, threads: int, arguments: tuple[int, ...], stream: int, cooperative: bool,
-        shared: int = 0,
+        shared: int = 0, lines: int = 1,
     ) -> None:  # fmt: skip
-        """Run a kernel of 64-bit words. shared: bytes of shared memory that a block has beside the kernel's own."""
+        """Run a kernel of 64-bit words. shared: bytes of shared memory that a block has beside the kernel's own.
+
+        lines: how many there are of so many blocks.
+        """
         values = (arguments, (ctypes.c_int64,) * len(arguments))
-        shape = (blocks, 1, 1, threads, 1, 1, shared, stream)
+        shape = (blocks, lines, 1, threads, 1, 1, shared, stream)
         if cooperative:
             self.call("cuLaunchCooperativeKernel", function, *shape, values)
         else:

@@ -331,17 +331,18 @@ class CudaEngine:
         compiled = special.compiled
         strategy = "alternating" if self.products == "cublas" else self.strategy
         about = (compiled.forward, compiled.mixes, batch, self.device.limits, self.tile, strategy)
-        holding = 0 if compiled.mixes or special.whole or strategy == "alternating" else self._holding(special)
+        alone = compiled.mixes or special.whole or strategy == "alternating"
+        holding = (0, 1) if alone else self._holding(special, batch)
         choice = choose(*about, products="tiles" if masked else self.products, holding=holding)
         if choice.products != "tiles" and self.lacking:
             return choose(*about, holding=holding)
         return choice
 
-    def _holding(self, special: Specialised) -> int:
-        """Return how many blocks can hold a step's weights; 0 if they cannot."""
+    def _holding(self, special: Specialised, batch: int) -> tuple[int, int]:
+        """Return how many blocks can hold a step's weights, 0 if they cannot, and in how many lines."""
         own = self.of_team(special, Choice("persistent", "units", 1, 0))
         return blocks_for(
-            [own.forward.held, own.backward.held], self.device.limits, self.tile, special.dtype.itemsize,
+            [own.forward.held, own.backward.held], batch, self.device.limits, self.tile, special.dtype.itemsize,
             (self.tile.stage(special.dtype.itemsize) + self.tile.threads) * special.dtype.itemsize,
         )  # fmt: skip
 

@@ -23,7 +23,11 @@ PTX = f"""
     @%other bra DONE;
     ld.param.b64 %word, [place];
     mov.u32 %own, %ctaid.x;
+    mov.u32 %now, %ctaid.y;
+    or.b32 %own, %own, %now;
     mov.u32 %blocks, %nctaid.x;
+    mov.u32 %now, %nctaid.y;
+    mul.lo.u32 %blocks, %blocks, %now;
     setp.eq.u32 %first, %own, 0;
     sub.u32 %add, 0x80000001, %blocks;
     selp.b32 %add, %add, 1, %first;

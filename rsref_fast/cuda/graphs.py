@@ -26,12 +26,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Call:
-    """A kernel, how many blocks, and its two numbers; or a product that the library computes."""
+    """A kernel, how many blocks in how many lines, and its two numbers; or a product that the library computes."""
 
     kernel: Loaded | None = None
     blocks: int = 1
     numbers: tuple[int, int] = (0, 0)
     product: Product | None = None
+    lines: int = 1
 
 
 KEPT = 32

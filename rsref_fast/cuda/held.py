@@ -1,5 +1,8 @@
 """Products with weights that blocks hold: each has its part of the columns in shared memory for the whole sequence.
 
+Lines of blocks, each of which has all columns, share out the rows: of n rows a line has those whose number modulo the
+lines is its own.
+
 A block computes its columns for some rows at a time. The other operand comes by in stages as long as the memory allows;
 the threads are in groups, every one of which has all results and some of the terms, and at the end the groups are added
 up, always in the same order.
@@ -15,8 +18,10 @@ from numba.cuda import types
 from rsref_fast.cuda.holding import HIGH, WIDE, staged
 from rsref_fast.cuda.intrinsics import (
     at,
-    block,
-    blocks,
+    block_x,
+    block_y,
+    blocks_x,
+    blocks_y,
     dynamic_memory,
     four_at,
     is_aligned,
@@ -108,11 +113,14 @@ def settle(rows, columns, own, c, c_step, g_step, accumulate):
 
 
 def multiply_held(n, parts, units, depth, a, row_step, depth_step, held, c, c_step, accumulate):
-    """c (+)= a b, of b the block's part, which `hold` has fetched."""
-    first = part(units, block(), blocks())
-    own = part(units, block() + 1, blocks()) - first
+    """c (+)= a b, of b the block's part, which `hold` has fetched, and of a the rows of its line of blocks."""
+    first = part(units, block_x(), blocks_x())
+    own = part(units, block_x() + 1, blocks_x()) - first
     if own == 0:
         return
+    n = quotient(n + blocks_y() - 1 - block_y(), blocks_y())
+    a, c = at(a, block_y() * row_step), at(c, block_y() * c_step)
+    row_step, c_step = row_step * blocks_y(), c_step * blocks_y()
     most = min({top}, quotient(threads(), quotient(parts * own + {last_wide}, {wide})) * {high})
     top = 0
     while top < n:
@@ -134,7 +142,8 @@ def multiply_held(n, parts, units, depth, a, row_step, depth_step, held, c, c_st
 def stage_of(rows, depth):
     """How many terms of so many rows are in the block's memory at a time, and how far rows are apart there.
 
-    All stages are of about the same length. Rows are so far apart that threads that read neighbouring rows use different banks.
+    All stages are of about the same length. Rows are so far apart that threads which read neighbouring ones use
+    different banks.
     """
     down = quotient(rows + {last_high}, {high})
     longest = quotient(quotient({stage}, down * {high}) - 28, 8) * 8
@@ -215,7 +224,7 @@ def part(count, rank, size):
 @device
 def held_size(depth, parts, units):
     """How much memory the largest part needs."""
-    most = quotient(units + blocks() - 1, blocks())
+    most = quotient(units + blocks_x() - 1, blocks_x())
     return quotient(depth + 3, 4) * 4 * quotient(parts * most + 3, 4) * 4
 
 
@@ -224,9 +233,9 @@ def products(dtype: np.dtype[Any], tile: Tile) -> dict[str, Any]:
     element = types.float32 if dtype.itemsize == 4 else types.float64
     dynamic, stage, F = dynamic_memory("dynamic", element), staged(tile, dtype.itemsize), dtype.type
     scope = {
-        "F": F, "at": at, "four_at": four_at, "quotient": quotient, "remainder": remainder, "thread": thread,
-        "threads": threads, "block": block, "blocks": blocks, "meet_in_block": meet_in_block, "dynamic": dynamic,
-        "part": part, "put_four": put_four, "is_aligned": is_aligned,
+        "F": F, "at": at, "four_at": four_at, "put_four": put_four, "is_aligned": is_aligned, "quotient": quotient,
+        "remainder": remainder, "thread": thread, "threads": threads, "block_x": block_x, "blocks_x": blocks_x,
+        "block_y": block_y, "blocks_y": blocks_y, "meet_in_block": meet_in_block, "dynamic": dynamic, "part": part,
     }  # fmt: skip
     exec(compile(source_of(stage), "<held>", "exec"), scope)  # the text is our own
     for name in ("stage_of", "groups_of"):
@@ -238,8 +247,8 @@ def products(dtype: np.dtype[Any], tile: Tile) -> dict[str, Any]:
     def hold(depth, parts, units, b, row_step, column_step, held):
         """Fetch the block's part of weights, filled with zeros up to what is read at once."""
         memory = at(dynamic(), stage + held)
-        first = part(units, block(), blocks())
-        own = part(units, block() + 1, blocks()) - first
+        first = part(units, block_x(), blocks_x())
+        own = part(units, block_x() + 1, blocks_x()) - first
         pitch = quotient(parts * own + 3, 4) * 4
         whole = quotient(depth + 3, 4) * 4
         for e in range(thread(), whole * pitch, threads()):

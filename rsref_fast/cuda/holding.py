@@ -11,6 +11,9 @@ from rsref_fast.cuda.tile import Tile
 HIGH, WIDE = 8, 4
 """Rows and columns of a thread's results in a product with weights that are held."""
 
+LINES = 8
+"""Lines of blocks at most."""
+
 COLUMNS = 16
 """Columns that a block has at least: with fewer it would read the other operand for too little work."""
 
@@ -26,18 +29,25 @@ def bytes_of(held: Sequence[Held], tile: Tile, itemsize: int, blocks: int) -> in
     return (staged(tile, itemsize) + weights) * itemsize
 
 
-def blocks_for(programs: Sequence[Sequence[Held]], limits: Limits, tile: Tile, itemsize: int, own: int) -> int:
-    """Return how many blocks hold the weights of a step's programs; 0 if they cannot, or there is nothing to hold.
+def blocks_for(
+    programs: Sequence[Sequence[Held]], batch: int, limits: Limits, tile: Tile, itemsize: int, own: int
+) -> tuple[int, int]:  # fmt: skip
+    """Return how many blocks hold the weights of a step's programs, and in how many lines they share out the samples.
 
-    programs: what each holds. own: bytes of shared memory that kernels have themselves.
+    No blocks if they cannot, or there is nothing to hold. As many lines as find at least HIGH samples each, so that
+    blocks read less of the other operand. programs: what each holds. own: bytes of shared memory that kernels have.
     """
     every = [held for program in programs for held in program]
     if not every:
-        return 0
-    most = limits.multiprocessors
-    blocks = max(-(-h.units // max(-(-h.units // most), -(-COLUMNS // h.parts))) for h in programs[0] or every)
+        return 0, 1
+    most = max(-(-h.units // -(-COLUMNS // h.parts)) for h in programs[0] or every)
 
     def fits(blocks: int) -> bool:
         return all(own + bytes_of(held, tile, itemsize, blocks) <= limits.shared_block for held in programs)
 
-    return next((n for n in (blocks, most) if fits(n)), 0)
+    for lines in range(max(1, min(LINES, -(-batch // HIGH))), 0, -1):
+        blocks = min(most, limits.multiprocessors // lines)
+        if fits(blocks):
+            return blocks, lines
+    blocks = limits.multiprocessors
+    return (blocks, 1) if fits(blocks) else (0, 1)

@@ -143,8 +143,10 @@ def register(name: str) -> Any:
 
 thread = register("tid.x")
 threads = register("ntid.x")
-block = register("ctaid.x")
-blocks = register("nctaid.x")
+block_x = register("ctaid.x")
+blocks_x = register("nctaid.x")
+block_y = register("ctaid.y")
+blocks_y = register("nctaid.y")
 
 
 @intrinsic

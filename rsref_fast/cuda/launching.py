@@ -78,7 +78,7 @@ def put(engine: CudaEngine, script: Script, plan: Plan, arrays: list[int], tape:
     else:
         blocks = len(plan.shards) if choice.team == "block" else choice.blocks
         kernel = kernels.entry("shard", choice.team, blocks if choice.team == "units" else 0)
-        script.launch(kernel, blocks, table, number, slots)
+        script.launch(kernel, blocks, table, number, slots, lines=choice.lines)
     if plan.kernels.source.backward:
         for i in range(1, len(plan.shards)):
             script.launch(kernels.entry("fold"), choice.blocks, table, number, slots, table + i * slots)
@@ -105,7 +105,7 @@ def _launch(
     words = script.words
     for call in calls:
         if call.kernel is not None:
-            script.launch(call.kernel, call.blocks, table, number, slots, steps=call.numbers)
+            script.launch(call.kernel, call.blocks, table, number, slots, steps=call.numbers, lines=call.lines)
         elif call.product is not None:
             product, library = call.product, engine.device.library
             matrices = (product.right, product.left, product.target)

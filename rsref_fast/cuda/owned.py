@@ -1,8 +1,9 @@
 """The text of a function of which each block of threads computes its own part in the time loop.
 
-Either a part of the units (the last axis), for all samples, or, in steps that add up whole rows, all of some samples:
-of n rows those whose number modulo the blocks is the block's. So what one call leaves another finds in the same block,
-and the blocks need not wait for each other in between; see `rsref_fast.cpu.ordering`.
+Either a part of the units (the last axis) of some samples, or, in steps that add up whole rows, all of some samples: of
+n rows those whose number modulo the lines of blocks is the line's, or modulo the blocks the block's. So what one call
+leaves another finds in the same block, and the blocks need not wait for each other in between; see
+`rsref_fast.cpu.ordering`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from rsref_fast.cpu.text import Function
 from rsref_fast.cuda import loops
 from rsref_fast.cuda.text import TeamFunction, unravelled
 from rsref_fast.layout import Section
-from rsref_fast.lengths import Varying, text_of, times
+from rsref_fast.lengths import Length, Varying, text_of, times
 from rsref_fast.views import Buffer, Shape, View
 
 if TYPE_CHECKING:
@@ -48,60 +49,66 @@ class OwnedFunction(TeamFunction):
     @contextmanager
     def independent(self, shape: Shape, axes: Sequence[int] | None = None) -> Iterator[list[str]]:
         chosen = [axis for axis in (range(len(shape)) if axes is None else axes) if shape[axis] != 1]
-        own = self._own_axis(shape, chosen) if self.inside else None
-        if own is None:
+        if not self.inside or not self._has_parts(shape, chosen):
+            self._shared_axis = None
             with super().independent(shape, axes) as indices:
                 yield indices
             return
         self.share()
-        others = [axis for axis in chosen if axis != own]
-        count, depth = text_of(times(1, *(shape[axis] for axis in others))), self.depth
-        if own == 0 and self.by_rows:
-            self.add(f"own = quotient({text_of(shape[0])} + blocks() - 1 - block(), blocks())")
-        else:
-            self.add(f"first = part({shape[own]}, block(), blocks())")
-            self.add(f"own = part({shape[own]}, block() + 1, blocks()) - first")
-        self.add(f"for e in range(thread(), own * {_factor(count)}, threads()):")
+        depth, indices = self.depth, ["0"] * len(shape)
+        unit = None if self.by_rows else chosen[-1]
+        others = [axis for axis in chosen[1:] if axis != unit]
+        count = text_of(times(1, *(shape[axis] for axis in others)))
+        line, lines = ("block()", "blocks()") if self.by_rows else ("block_y()", "blocks_y()")
+        self.add(f"rows = quotient(n + {lines} - 1 - {line}, {lines})")
+        total, rest = f"rows * {count}", "e"
+        if unit is not None:
+            self.add(f"first = part({shape[unit]}, block_x(), blocks_x())")
+            self.add(f"own = part({shape[unit]}, block_x() + 1, blocks_x()) - first")
+            total = f"{total} * own"
+        self.add(f"for e in range(thread(), {total}, threads()):")
         self.depth += 1
-        indices = ["0"] * len(shape)
-        indices[own] = f"i{own}"
-        if own == 0 and self.by_rows:
-            self.add(f"i0 = block() + quotient(e, {count}) * blocks()")
-            if others:
-                self.add(f"other = remainder(e, {count})")
-            unravelled(self, indices, others, shape, "other")
-            self._shared_axis = "i0", ROWS
-        else:
-            self.add(f"i{own} = first + remainder(e, own)")
-            if others:
-                self.add("other = quotient(e, own)")
-            unravelled(self, indices, others, shape, "other")
-            self._shared_axis = f"i{own}", shape[own]
+        if unit is not None:
+            indices[unit] = f"i{unit}"
+            self.add(f"i{unit} = first + remainder(e, own)")
+            self.add("other = quotient(e, own)")
+            rest = "other"
+        indices[0] = "i0"
+        self.add(f"i0 = {line} + quotient({rest}, {count}) * {lines}")
+        if others:
+            self.add(f"inner = remainder({rest}, {count})")
+            unravelled(self, indices, others, shape, "inner")
+        self._shared_axis = ("i0", ROWS) if unit is None else (f"i{unit}", shape[unit])
         yield indices
         self.depth = depth
 
-    def _own_axis(self, shape: Shape, chosen: Sequence[int]) -> int | None:
-        """Return the axis of which blocks have parts; None if there is none such."""
-        if not chosen:
-            return None
-        if self.by_rows:
-            return 0 if chosen[0] == 0 and isinstance(shape[0], Varying) else None
+    def _has_parts(self, shape: Shape, chosen: Sequence[int]) -> bool:
+        """Whether blocks can have parts of a loop: its first axis are the samples, its last one, if need be, units."""
+        if not chosen or chosen[0] != 0 or not _is_rows(shape[0]):
+            return False
         last = max(axis for axis, length in enumerate(shape) if length != 1)
-        return last if chosen[-1] == last and isinstance(shape[last], int) else None
+        return self.by_rows or (last > 0 and chosen[-1] == last and isinstance(shape[last], int))
 
     @contextmanager
     def per_block(self, shape: Shape, axes: Sequence[int]) -> Iterator[list[str]]:
         with super().per_block(shape, axes) as indices:
-            rows = [axis for axis in axes if shape[axis] != 1] == [0] and isinstance(shape[0], Varying)
-            self._shared_axis = (indices[0], ROWS) if self.inside and rows else None
+            rows = [axis for axis in axes if shape[axis] != 1] == [0] and _is_rows(shape[0])
+            self._shared_axis = (indices[0], ROWS) if self.by_rows and rows else None
             yield indices
 
     def _units(self, view: View, indices: Sequence[str]) -> int | None:
-        if self._shared_axis is None or self._shared_axis[1] != ROWS:
-            return super()._units(view, indices)
-        own = indices[len(indices) - len(view.shape) :]
-        rows = bool(own) and own[0] == self._shared_axis[0] and isinstance(view.shape[0], Varying)
-        return ROWS if rows and view.strides[0] != 0 else None
+        """Return whose part an element is in: it must be of a sample's row, in memory that has one for each."""
+        if self._shared_axis is None:
+            return None
+        own, rows = indices[len(indices) - len(view.shape) :], indices[0]
+        if not own or own[0] != rows or len(own) < len(indices) or not _is_rows(view.shape[0]) or view.strides[0] == 0:
+            return None
+        return ROWS if self._shared_axis[1] == ROWS else super()._units(view, indices)
+
+
+def _is_rows(length: Length) -> bool:
+    """Whether a length is the number of samples."""
+    return isinstance(length, Varying) and text_of(length) == "n"
 
 
 def adds_rows_up(program: Program) -> bool:
@@ -140,8 +147,4 @@ def product(
         f"{text_of(target.strides[0])}, {int(accumulate)})"
     )
     own = columns // parts
-    function.units[target.buffer] = own if target.counts(-1, own) else None
-
-
-def _factor(text: str) -> str:
-    return f"({text})" if " " in text or "+" in text else text
+    function.units[target.buffer] = own if _is_rows(rows) and target.counts(-1, own) else None

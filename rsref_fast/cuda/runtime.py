@@ -12,8 +12,10 @@ from rsref_fast.cuda import held, intrinsics, sums, tiles
 from rsref_fast.cuda.functions import functions
 from rsref_fast.cuda.intrinsics import (
     at,
-    block,
-    blocks,
+    block_x,
+    block_y,
+    blocks_x,
+    blocks_y,
     meet_in_block,
     meet_in_grid,
     pointer_to,
@@ -34,6 +36,17 @@ ELEMENTS = {
     "i8": types.int64, "u1": types.uint8, "u2": types.uint16, "u4": types.uint32, "b1": types.uint8,
 }  # fmt: skip
 """What callers' arrays may hold, by NumPy's code."""
+
+
+@device
+def block():
+    """A block's number in the grid."""
+    return block_y() * blocks_x() + block_x()
+
+
+@device
+def blocks():
+    return blocks_x() * blocks_y()
 
 
 @device
@@ -159,6 +172,7 @@ def namespace(dtype: np.dtype[Any], tile: Tile, team: str) -> dict[str, Any]:
         "kernel": unit, "summing": unit, "entry": device, "at": at, "words": intrinsics.words,
         "near_words": near_words,
         "block": first_tile, "blocks": tile_step, "thread": thread, "threads": threads, "near": near,
+        "block_x": block_x, "blocks_x": blocks_x, "block_y": block_y, "blocks_y": blocks_y,
         "quotient": quotient, "remainder": remainder, "rank_of": rank_of, "size_of": size_of, "meet": meet,
         "cutting_of": cutting_of,
         "copy_rows": copy_rows, "gather_rows": gather_rows, "gather_previous": gather_previous,

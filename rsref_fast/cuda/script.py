@@ -33,7 +33,7 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Launch:
-    """A kernel, how many blocks, and its arguments; places of words in the script are still to become addresses."""
+    """A kernel, how many blocks in how many lines, and its arguments; places of words are still to become addresses."""
 
     kernel: Loaded
     blocks: int
@@ -42,6 +42,7 @@ class Launch:
     slots: int
     other: int
     steps: tuple[int, int]
+    lines: int = 1
 
 
 @dataclass(frozen=True)
@@ -69,11 +70,17 @@ class Script:
 
     def launch(
         self, kernel: Loaded, blocks: int, table: int, numbers: int, slots: int = 0, other: int | None = None,
-        steps: tuple[int, int] = (0, 0),
+        steps: tuple[int, int] = (0, 0), lines: int = 1,
     ) -> None:  # fmt: skip
-        """Add a launch. table, numbers, other: places of words. blocks: fewer where that many cannot run at once."""
+        """Add a launch. table, numbers, other: places of words. blocks: fewer where that many cannot run at once.
+
+        lines: of blocks.
+        """
+        if kernel.cooperative:
+            lines = max(1, min(lines, kernel.at_once // max(1, blocks)))
         blocks = max(1, min(blocks, kernel.at_once) if kernel.cooperative else blocks)
-        self.things.append(Launch(kernel, blocks, table, numbers, slots, table if other is None else other, steps))
+        other = table if other is None else other
+        self.things.append(Launch(kernel, blocks, table, numbers, slots, other, steps, lines))
 
     def fill(self, address: int, size: int, value: int = 0) -> None:
         self.things.append(lambda device, stream: device.fill(address, size, stream, value))
@@ -109,6 +116,7 @@ class Script:
                 device.launch(
                     thing.kernel.handle, thing.blocks, thing.kernel.threads,
                     (*places, thing.slots, other, *thing.steps), stream, thing.kernel.cooperative, thing.kernel.shared,
+                    thing.lines,
                 )  # fmt: skip
             elif isinstance(thing, Fetch):
                 device.copy(head.address + 8 * thing.numbers, thing.source, 8 * NUMBERS, stream)

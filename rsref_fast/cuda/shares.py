@@ -76,7 +76,10 @@ def segments_of(kernels: DeviceKernels, plan: Plan, choice: Choice, numbers: Seq
             continue
         packed = packed or (product is not None and product.packed)
         kernel = kernels.piece(pieces, piece.entry, choice.blocks if choice.team == "units" else 0)
-        calls.append(Call(kernel, choice.blocks if piece is pieces.loop else kernel.at_once, (a, b)))
+        if piece is pieces.loop:
+            calls.append(Call(kernel, choice.blocks, (a, b), lines=choice.lines))
+        else:
+            calls.append(Call(kernel, kernel.at_once, (a, b)))
     return calls, packed
 
 

@@ -111,23 +111,23 @@ class Driver:
         return 0, 1
 
     def cuLaunchKernel(self, kernel, x, y, z, threads, ty, tz, shared, stream, values, extra):
-        assert (y, z, ty, tz, extra) == (1, 1, 1, 1, 0)
+        assert (z, ty, tz, extra) == (1, 1, 1, 0)
         assert not kernel.meets, "threads of a grid meet in a kernel that was not launched for it"
         if stream == CAPTURING:
-            self.recording.append((kernel, x, threads, values))
+            self.recording.append((kernel, x, threads, values, shared, y))
             return (0,)
-        return self._launch(kernel, x, threads, values, shared)
+        return self._launch(kernel, x, threads, values, shared, y)
 
     def cuLaunchCooperativeKernel(self, kernel, x, y, z, threads, ty, tz, shared, stream, values):
-        assert x <= ATTRIBUTES["MULTIPROCESSOR_COUNT"], "more blocks than run at the same time"
-        return self._launch(kernel, x, threads, values, shared)
+        assert x * y <= ATTRIBUTES["MULTIPROCESSOR_COUNT"], "more blocks than run at the same time"
+        return self._launch(kernel, x, threads, values, shared, y)
 
-    def _launch(self, kernel, blocks, threads, values, shared=0):
+    def _launch(self, kernel, blocks, threads, values, shared=0, lines=1):
         arguments, types = values
         assert shared <= getattr(kernel, "may_have", 0), "more memory than the kernel was said to have"
         kernel.dynamic_bytes = shared
         assert all(t is ctypes.c_int64 for t in types)
-        kernel.launch(blocks, threads, *arguments, backwards=self.backwards)
+        kernel.launch(blocks, threads, *arguments, backwards=self.backwards, lines=lines)
         self.launches.append(kernel)
         self._check()
         return (0,)

@@ -47,6 +47,7 @@ class Emulated(Kernels):
     target = CUDA
     block_rows = 8
     blocks = 2
+    lines = 1
     team = "grid"
     backwards = False
 
@@ -78,8 +79,9 @@ class Emulated(Kernels):
         def run(entry, blocks, other=0):
             slots = table.shape[1]
             self.kernel(entry).launch(
-                blocks, TILE.threads, table.ctypes.data, numbers.ctypes.data, slots, other, backwards=self.backwards
-            )
+                blocks, TILE.threads, table.ctypes.data, numbers.ctypes.data, slots, other, backwards=self.backwards,
+                lines=self.lines if entry == "shard" else 1,
+            )  # fmt: skip
 
         if plan.prepares:
             run("prepare", self.blocks)
@@ -103,6 +105,7 @@ class EmulatedOwned(Emulated):
 
     target = OWNED
     blocks = 3
+    lines = 2
 
 
 class EmulatedBlocks(Emulated):

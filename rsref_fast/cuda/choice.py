@@ -1,14 +1,17 @@
 """How a call is spread over a GPU: which threads share what, how many blocks there are, and what a step then takes.
 
-The times are reckoned from a program and a few figures of an H100, and serve to choose, not to promise.
+The times are reckoned from a program and a few figures that were measured on an H100, and serve to choose, not to
+promise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import math
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from rsref_fast.cuda.driver import Limits
+from rsref_fast.cuda.holding import HIGH, WIDE, staged
 from rsref_fast.cuda.tile import Tile
 from rsref_fast.explain import flops_of
 from rsref_fast.layout import Section
@@ -17,9 +20,8 @@ from rsref_fast.program import Program
 
 STRATEGIES = ("auto", "persistent", "alternating")
 
-STAGE = 0.35e-6
-"""Seconds in which a block has a tile's operands of one depth from the L2 cache, some 600 cycles: 270 until the first
-number is there, 256 for 16 KiB, and two meetings. It multiplies the ones before meanwhile, which takes 512 at RATE."""
+STAGE = 0.9e-6
+"""Seconds in which a block has a tile's operands of one depth from the L2 cache, and multiplies the ones before."""
 
 START = 0.65e-6
 """Seconds of a tile in which nothing is multiplied: until its first operands are there, and while parts are summed."""
@@ -27,11 +29,23 @@ START = 0.65e-6
 TERM = 2.3e-9
 """Seconds for a term of a tile, four cycles, where nothing else is waited for: in its last stage."""
 
-MEETING = 1.5e-6
-"""Seconds of a grid sync over 132 blocks (published micro-benchmarks: 1.2 to 2 microseconds)."""
+MEETING = 1.1e-6
+"""Seconds in which all blocks wait for each other."""
 
-LAUNCH = 2.5e-6
-"""Seconds from one kernel to the next in a CUDA graph."""
+UNIT = 1.0e-6
+"""Seconds of a part of a step in which little is computed: memory answers twice, one after the other."""
+
+LAUNCH = 1.9e-6
+"""Seconds from one kernel to the next in a CUDA graph, and until memory has answered there."""
+
+HELD_STAGE = 3.0e-6
+"""Seconds of a stage of a product with held weights in which nothing is multiplied, its meeting included."""
+
+HELD_RATE = 90e9
+"""Multiplications a second of one multiprocessor with held weights, where a block of threads has little else."""
+
+BRING = 60e9
+"""Bytes a second of what a block reads that all others read too."""
 
 PIECES = 8
 """Launches of a block whose steps are one launch of their own, beside products of cuBLAS."""
@@ -49,6 +63,10 @@ LIBRARY_TILE = 64
 LIBRARY_START = 4e-6
 """Seconds of a product of cuBLAS in which nothing is multiplied: taken to be more than ours, for it is not written for
 matrices that the cache holds."""
+
+RECORDED_RATE = 6e12
+"""float32 additions and multiplications a second of cuBLAS's product by a list of pointers, the only one that a graph
+of ours can have: what an H100 did for 16 to 128 rows, a tenth of the usual product's."""
 
 ROWS = 2048
 """Rows for which what is not done step by step is done at once, if a call has as many: enough to fill a GPU."""
@@ -84,14 +102,14 @@ class Choice:
 
 
 def choose(
-    program: Program, mixes: bool, batch: int, limits: Limits, tile: Tile, strategy: str = "auto", at_once: int = 1,
-    products: str = "tiles", holding: tuple[int, int] = (0, 1),
+    programs: Sequence[Program], mixes: bool, batch: int, limits: Limits, tile: Tile, strategy: str = "auto",
+    at_once: int = 1, products: str = "tiles", holding: tuple[int, int] = (0, 1),
 ) -> Choice:  # fmt: skip
     """Return how a call of some samples is computed: the one that takes least, of those that may be chosen.
 
-    at_once: blocks that a multiprocessor runs at the same time. products: see `Choice`; only a strategy with a launch
-    for each product can leave it to cuBLAS, so "cublas" leaves no other. holding: blocks that can hold a step's
-    weights, 0 if none can, and lines of them.
+    programs: that are run, one or both. at_once: blocks that a multiprocessor runs at the same time. products: see
+    `Choice`; only a strategy with a launch for each product can leave all to cuBLAS, so "cublas" leaves no other.
+    holding: blocks that can hold a step's weights, 0 if none can, and lines of them.
     """
     room = max(1, at_once) * limits.multiprocessors
     choices = []
@@ -106,22 +124,38 @@ def choose(
         choices.append(Choice("alternating", "grid", 1, room, products))
 
     def seconds(choice: Choice) -> float:
-        return step_seconds(program, batch, choice, tile) + outside_seconds(program, batch, choice, tile)
+        return sum(
+            step_seconds(p, batch, choice, tile) + outside_seconds(p, batch, choice, tile) for p in programs
+        )  # fmt: skip
 
     return min(choices, key=seconds)
 
 
 def step_seconds(program: Program, batch: int, choice: Choice, tile: Tile) -> float:
     """Return about what a step of the time loop takes."""
+    units = len(program.units[Section.LOOP])
     if choice.team == "block":
         rows = -(-batch // choice.shards)
-        return max(_products(program, rows, 1, tile), loop_flops(program) * rows / RATE)
-    waiting = LAUNCH if choice.strategy == "alternating" else MEETING
-    units = len(program.units[Section.LOOP])
-    working = _products(program, batch, choice.blocks, tile, choice.products)
-    if choice.products == "tiles":
+        return max(_products(program, rows, 1, tile), loop_flops(program) * rows / RATE) + units * UNIT
+    if choice.team == "units":
+        held = [held_seconds(sizes, choice, tile) for sizes in _sizes(program, batch, (Section.LOOP,))]
+        return sum(held) + (units - len(held)) * UNIT
+    waiting = LAUNCH if choice.strategy == "alternating" else MEETING + UNIT
+    steps = "tiles" if choice.strategy == "persistent" else choice.products
+    working = _products(program, batch, choice.blocks, tile, steps)
+    if steps == "tiles":
         working = max(working, loop_flops(program) * batch / (RATE * choice.blocks))
     return working + units * waiting
+
+
+def held_seconds(sizes: tuple[int, int, int], choice: Choice, tile: Tile) -> float:
+    """Return about how long a product with weights that blocks hold takes. sizes: rows, columns, terms."""
+    rows, columns, depth = sizes
+    rows, across = -(-rows // choice.lines), -(-columns // (choice.blocks * WIDE))
+    top = max(HIGH, min(rows, 64, tile.threads // max(1, across) * HIGH))
+    longest = max(HIGH, staged(tile, 4) // (-(-top // HIGH) * HIGH) - 28)
+    stages = -(-rows // top) * -(-depth // longest)
+    return stages * HELD_STAGE + rows * across * WIDE * depth / HELD_RATE + rows * depth * 4 / BRING
 
 
 def outside_seconds(program: Program, batch: int, choice: Choice, tile: Tile) -> float:
@@ -140,17 +174,20 @@ def _products(
     sections: Collection[Section] = (Section.LOOP,),
 ) -> float:  # fmt: skip
     """Return about how long the products of some sections take for some rows."""
-    layout, total = program.layout, 0.0
+    total = 0.0
+    for sizes in _sizes(program, rows, sections):
+        ours, theirs = tile_seconds(sizes, blocks, tile), library_seconds(sizes, blocks, Section.LOOP in sections)
+        total += {"tiles": ours, "cublas": theirs, "auto": min(ours, theirs)}[products]
+    return total
+
+
+def _sizes(program: Program, rows: int, sections: Collection[Section]) -> Iterator[tuple[int, int, int]]:
+    """Yield rows, columns and terms of each product of some sections, for so many samples."""
+    layout = program.layout
     for tensor, section in layout.section.items():
         if section in sections and tensor.op is not None and tensor.op.name == "matmul":
-            lengths = [max(1, sized(n, rows)) for n in layout.shapes[tensor]]
-            down = 1
-            for length in lengths[:-1]:
-                down *= length
-            sizes = down, lengths[-1], sized(layout.shapes[tensor.inputs[0]][-1], rows)
-            ours, theirs = tile_seconds(sizes, blocks, tile), library_seconds(sizes, blocks)
-            total += {"tiles": ours, "cublas": theirs, "auto": min(ours, theirs)}[products]
-    return total
+            *down, columns = (max(1, sized(n, rows)) for n in layout.shapes[tensor])
+            yield math.prod(down), columns, sized(layout.shapes[tensor.inputs[0]][-1], rows)
 
 
 def tile_seconds(sizes: tuple[int, int, int], blocks: int, tile: Tile) -> float:
@@ -164,17 +201,22 @@ def tile_seconds(sizes: tuple[int, int, int], blocks: int, tile: Tile) -> float:
     return -(-tiles // blocks) * (START + stages * STAGE + (last + 1) * TERM)
 
 
-def library_seconds(sizes: tuple[int, int, int], multiprocessors: int) -> float:
-    """Return about how long cuBLAS takes for a product. sizes: rows, columns, terms."""
+def library_seconds(sizes: tuple[int, int, int], multiprocessors: int, recorded: bool) -> float:
+    """Return about how long cuBLAS takes for a product.
+
+    sizes: rows, columns, terms. recorded: whether it is part of a graph, and reads a list of pointers.
+    """
     rows, columns, depth = sizes
+    if recorded:
+        return LIBRARY_START + 2 * rows * columns * depth / RECORDED_RATE
     tiles = -(-rows // LIBRARY_TILE) * -(-columns // LIBRARY_TILE)
     high = min(LIBRARY_TILE, -(-rows // 16) * 16)
     return LIBRARY_START + -(-tiles // multiprocessors) * 2 * high * LIBRARY_TILE * depth / LIBRARY_RATE
 
 
-def pays(sizes: tuple[int, int, int], blocks: int, tile: Tile) -> bool:
-    """Return whether cuBLAS is reckoned to take less for a product than our tiles. sizes: rows, columns, terms."""
-    return library_seconds(sizes, blocks) < tile_seconds(sizes, blocks, tile)
+def pays(sizes: tuple[int, int, int], blocks: int, tile: Tile, recorded: bool) -> bool:
+    """Return whether cuBLAS is reckoned to take less for a product than our tiles; see `library_seconds`."""
+    return library_seconds(sizes, blocks, recorded) < tile_seconds(sizes, blocks, tile)
 
 
 def loop_flops(program: Program) -> int:

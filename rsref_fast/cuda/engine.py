@@ -281,7 +281,7 @@ class CudaEngine:
         shapes = [a.shape[:1] + a.shape[2:] for a in given[0]] + [a.shape for group in given[1:3] for a in group]
         special = self.specialised(shapes, dtype)
         script = Script()
-        choice = self.choice or self.chosen(special, special.samples(batch), own_mask is not None)
+        choice = self.choice or self.chosen(special, special.samples(batch), own_mask is not None, taped)
         special = self.of_team(special, choice)
         rows = Rows(self, script, special, stream)
         outputs = [rows.new((batch, length, *s[1:]), special.dtype_of(kind)) for s, kind in specs]
@@ -322,15 +322,19 @@ class CudaEngine:
             [_as_bools(s, t.dtype) for s, t in zip(states, graph.states)],
         )
 
-    def chosen(self, special: Specialised, batch: int, masked: bool = False) -> Choice:
-        """Return how calls of some samples are spread over the device. masked: whether a mask says of how many rows."""
-        key = id(special), batch, masked, self.strategy, self.products
-        return self._once(key, lambda: self._choose(special, batch, masked))
+    def chosen(self, special: Specialised, batch: int, masked: bool = False, taped: bool = True) -> Choice:
+        """Return how calls of some samples are spread over the device.
 
-    def _choose(self, special: Specialised, batch: int, masked: bool) -> Choice:
+        masked: whether a mask says of how many rows. taped: whether backward will follow.
+        """
+        key = id(special), batch, masked, taped, self.strategy, self.products
+        return self._once(key, lambda: self._choose(special, batch, masked, taped))
+
+    def _choose(self, special: Specialised, batch: int, masked: bool, taped: bool) -> Choice:
         compiled = special.compiled
         strategy = "alternating" if self.products == "cublas" else self.strategy
-        about = (compiled.forward, compiled.mixes, batch, self.device.limits, self.tile, strategy)
+        programs = [compiled.forward, compiled.backward] if taped else [compiled.inference]
+        about = (programs, compiled.mixes, batch, self.device.limits, self.tile, strategy)
         alone = compiled.mixes or special.whole or strategy == "alternating"
         holding = (0, 1) if alone else self._holding(special, batch)
         choice = choose(*about, products="tiles" if masked else self.products, holding=holding)

@@ -26,16 +26,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Call:
-    """A kernel, how many blocks in how many lines, and its two numbers; or a product that the library computes."""
+    """A kernel, how many blocks in how many lines, and its two numbers; or a product that the library computes.
+
+    recorded: or some of these, to be recorded together.
+    """
 
     kernel: Loaded | None = None
     blocks: int = 1
     numbers: tuple[int, int] = (0, 0)
     product: Product | None = None
     lines: int = 1
+    recorded: tuple[Call, ...] = ()
 
 
-KEPT = 32
+KEPT = 64
 
 
 class Graph:

@@ -34,8 +34,8 @@ def blocks_for(
 ) -> tuple[int, int]:  # fmt: skip
     """Return how many blocks hold the weights of a step's programs, and in how many lines they share out the samples.
 
-    No blocks if they cannot, or there is nothing to hold. As many lines as find at least HIGH samples each, so that
-    blocks read less of the other operand. programs: what each holds. own: bytes of shared memory that kernels have.
+    No blocks if they cannot, or there is nothing to hold. As many lines as find HIGH samples each, if samples are many,
+    so that blocks read less of the other operand. programs: what each holds. own: bytes of shared memory of kernels'.
     """
     every = [held for program in programs for held in program]
     if not every:
@@ -45,7 +45,8 @@ def blocks_for(
     def fits(blocks: int) -> bool:
         return all(own + bytes_of(held, tile, itemsize, blocks) <= limits.shared_block for held in programs)
 
-    for lines in range(max(1, min(LINES, -(-batch // HIGH))), 0, -1):
+    many = min(LINES, -(-batch // HIGH), limits.multiprocessors) if batch > 2 * HIGH else 1
+    for lines in range(many, 0, -1):
         blocks = min(most, limits.multiprocessors // lines)
         if fits(blocks):
             return blocks, lines

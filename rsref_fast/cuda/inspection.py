@@ -86,8 +86,8 @@ class Inspection:
         samples = 1 if self.batch is not None else batch
         at_once = min((k.blocks for k in self.kernels if k.entry == "shard" and k.team == "grid"), default=1)
         return choose(
-            self.compiled.forward, self.compiled.mixes, samples, self.limits, self.tile, strategy, at_once,
-            self.products,
+            [self.compiled.forward, self.compiled.backward], self.compiled.mixes, samples, self.limits, self.tile,
+            strategy, at_once, self.products,
         )  # fmt: skip
 
     def __str__(self) -> str:

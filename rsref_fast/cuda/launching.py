@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -60,59 +61,83 @@ def put(engine: CudaEngine, script: Script, plan: Plan, arrays: list[int], tape:
         for i in range(len(plan.shards)):
             script.words[table + i * slots : table + i * slots + FIRST_SLOT] = packed.slots(i)
     kernels: Any = plan.kernels
-    graph, calls, packs = None, None, plan.prepares
-    if choice.strategy == "alternating":
-        graph = _graph(engine, script, plan, (table, number, slots), tape)
-        packs = plan.prepares and graph.packed
-    elif choice.products != "tiles" and packed is None and choice.team != "block":
-        calls, packs = _segments(engine, script.words[number : number + NUMBERS], plan, choice)
-        packs = plan.prepares and packs
-    if packs:
-        script.launch(kernels.entry("prepare"), choice.blocks, table, number, slots)
-    elif plan.prepares and kernels.apart.unpacked:
-        script.launch(kernels.piece(kernels.apart, "unpacked"), choice.blocks, table, number, slots)
+    spots = table, number, slots
+    graph, segments, packs = None, None, plan.prepares
+    apart = choice.products != "tiles" and packed is None and choice.team != "block"
+    if apart and not (choice.strategy == "alternating" and engine.gathers):  # a graph says where an index is wrong
+        segments = _segments(script.words[number : number + NUMBERS], plan, choice)
+        packs = packs and segments.packed
+    elif choice.strategy == "alternating":
+        graph = _graph(engine, script, plan, spots, tape)
+        packs = packs and graph.packed
+    _all_over(script, kernels, "prepare" if packs else "unpacked" if plan.prepares else "", spots)
     if graph is not None:
-        _run(engine, script, graph, (table, number, slots))
-    elif calls is not None:
-        _launch(engine, script, calls, kernels.dtype, (table, number, slots), stream)
+        _run(engine, script, graph, spots)
+    elif segments is not None:
+        _launch(engine, script, plan, segments, spots, stream)
     else:
         blocks = len(plan.shards) if choice.team == "block" else choice.blocks
         kernel = kernels.entry("shard", choice.team, blocks if choice.team == "units" else 0)
         script.launch(kernel, blocks, table, number, slots, lines=choice.lines)
     if plan.kernels.source.backward:
         for i in range(1, len(plan.shards)):
-            script.launch(kernels.entry("fold"), choice.blocks, table, number, slots, table + i * slots)
-        script.launch(kernels.entry("finish"), choice.blocks, table, number, slots)
+            _all_over(script, kernels, "fold", spots, table + i * slots)
+        _all_over(script, kernels, "finish", spots)
     if engine.gathers:
         script.note(number, len(plan.shards))
 
 
-def _segments(engine: CudaEngine, numbers: list[int], plan: Plan, choice: Choice) -> tuple[list[Call], bool]:
-    """Return the launches of a program whose steps are one launch a block, found out once."""
-    held = next((thing for thing in plan.kept if isinstance(thing, Segments)), None)
-    if held is None or held.choice != choice:
-        held = Segments(choice, *segments_of(plan.kernels, plan, choice, numbers))  # type: ignore[arg-type]
-        plan.kept.append(held)
-    return held.calls, held.packed
+def _all_over(
+    script: Script, kernels: Any, name: str, spots: tuple[int, int, int], other: int | None = None
+) -> None:  # fmt: skip
+    """Put an entry, if there is one of this name, into a script, by as many blocks as run at once.
+
+    other: the place of Q.
+    """
+    if name == "unpacked":
+        name = name if kernels.apart.unpacked else ""
+    if name:
+        kernel = kernels.piece(kernels.apart, name) if name == "unpacked" else kernels.entry(name)
+        script.launch(kernel, kernel.at_once, *spots, other)
+
+
+def _segments(numbers: list[int], plan: Plan, choice: Choice) -> Segments:
+    """Return the launches of a program that are not recorded, found out once."""
+    for thing in plan.kept:
+        if isinstance(thing, Segments) and thing.choice == choice:
+            return thing
+    found = Segments(choice, *segments_of(plan.kernels, plan, choice, numbers))  # type: ignore[arg-type]
+    plan.kept.append(found)
+    return found
 
 
 def _launch(
-    engine: CudaEngine, script: Script, calls: list[Call], dtype: np.dtype[Any], places: tuple[int, int, int],
-    stream: int,
+    engine: CudaEngine, script: Script, plan: Plan, segments: Segments, spots: tuple[int, int, int], stream: int
 ) -> None:  # fmt: skip
-    """Put launches and a library's products into a script, one after the other."""
-    table, number, slots = places
-    words = script.words
-    for call in calls:
+    """Put launches, a library's products and graphs of steps into a script, one after the other."""
+    kernels: Any = plan.kernels
+    table, _, slots = spots
+    words, library = script.words, engine.device.library
+    for i, call in enumerate(segments.calls):
         if call.kernel is not None:
-            script.launch(call.kernel, call.blocks, table, number, slots, steps=call.numbers, lines=call.lines)
+            script.launch(call.kernel, call.blocks, *spots, steps=call.numbers, lines=call.lines)
         elif call.product is not None:
-            product, library = call.product, engine.device.library
-            matrices = (product.right, product.left, product.target)
-            own = [words[table + m.first.slot] + m.first.elements * dtype.itemsize for m in matrices]
+            product, matrices = call.product, (call.product.right, call.product.left, call.product.target)
+            own = [words[table + m.first.slot] + m.first.elements * kernels.dtype.itemsize for m in matrices]
             workspace = library.workspace(stream)
             script.keep(workspace)
-            script.add(partial(_multiply, product=product, dtype=dtype, own=own, workspace=workspace))
+            script.add(partial(_multiply, product=product, dtype=kernels.dtype, own=own, workspace=workspace))
+        else:
+            make = partial(_recorded, engine, plan, call.recorded, slots, stream)
+            _run(engine, script, engine.graphs.get((id(plan), i, stream, segments.choice), make), spots)
+
+
+def _recorded(engine: CudaEngine, plan: Plan, calls: Sequence[Call], slots: int, stream: int) -> Graph:
+    """Return some calls of a program as a graph."""
+    kernels: Any = plan.kernels
+    products = any(call.product is not None for call in calls)
+    pointing = engine.helpers(kernels.dtype).pointing() if products else None
+    return Graph(engine.device, calls, plan, slots, NUMBERS, stream, kernels.dtype, pointing)
 
 
 def _multiply(

@@ -25,9 +25,13 @@ NAMED = re.compile(r'@kernel\ndef (\w+)\(.*\):\n    """((?:matmul|einsum)\b.*)""
 PLACES = {"start": "once a call", "before": "hoisted", "step": "step by step", "after": "sunk", "end": "once a call"}
 
 
-def by_library(product: Product, choice: Choice, tile: Tile) -> bool:
-    """Return whether cuBLAS computes a product: where that is asked for whenever it can, else if it takes less."""
-    wanted = choice.products == "cublas" or (choice.products == "auto" and pays(product.sizes, choice.blocks, tile))
+def by_library(product: Product, choice: Choice, tile: Tile, recorded: bool) -> bool:
+    """Return whether cuBLAS computes a product: where that is asked for whenever it can, else if it takes less.
+
+    recorded: whether the product is part of a graph.
+    """
+    less = choice.products == "auto" and pays(product.sizes, choice.blocks, tile, recorded)
+    wanted = choice.products == "cublas" or less
     return wanted and can(product)
 
 
@@ -49,7 +53,7 @@ def calls_of(
         pieces, off = kernels.apart, shard.off.tolist()
         launches = [*pieces.launches(*sizes)]
         products = [kernels.finder.product(p.entry, off, numbers, a, b) if p.product else None for p, a, b in launches]
-        theirs = [product is not None and by_library(product, choice, kernels.tile) for product in products]
+        theirs = [product is not None and by_library(product, choice, kernels.tile, True) for product in products]
         if any(theirs):
             packed = any(p is not None and p.packed and not library for p, library in zip(products, theirs))
             return [
@@ -60,27 +64,38 @@ def calls_of(
 
 
 def segments_of(kernels: DeviceKernels, plan: Plan, choice: Choice, numbers: Sequence[int]) -> tuple[list[Call], bool]:
-    """Return the launches of a plan whose steps are one launch a block, and whether any reads what `prepare` packs.
+    """Return the launches of a plan that are not recorded, but for a block's steps, and whether `prepare` must pack.
 
-    As many blocks as run at once compute what is outside of the steps. numbers: N.
+    The steps of a block are one launch, or, if the strategy is "alternating", several that are recorded together. As
+    many blocks as run at once compute what is outside of the steps. numbers: N.
     """
     shard, _ = plan.shards[0]
     block = max(1, max(plan.limit, shard.count) // max(1, shard.count))
-    pieces, off = kernels.looped, shard.off.tolist()
-    packed = choice.team != "units"  # products of the steps read it too
-    calls = []
+    alternating = choice.strategy == "alternating"
+    pieces, finder = (kernels.apart, kernels.finder) if alternating else (kernels.looped, kernels.looped_finder)
+    packed = not alternating and choice.team != "units"  # products of the steps read it too
+    stepwise, off = frozenset(pieces.step), shard.off.tolist()
+    calls: list[Call] = []
+    steps: list[Call] = []
     for piece, a, b in pieces.launches(shard.steps, block, plan.taped, bool(numbers[CUTTING]), False):
-        product = kernels.looped_finder.product(piece.entry, off, numbers, a, b) if piece.product else None
-        if product is not None and by_library(product, choice, kernels.tile):
-            calls.append(Call(product=product))
-            continue
-        packed = packed or (product is not None and product.packed)
-        kernel = kernels.piece(pieces, piece.entry, choice.blocks if choice.team == "units" else 0)
-        if piece is pieces.loop:
-            calls.append(Call(kernel, choice.blocks, (a, b), lines=choice.lines))
+        product = finder.product(piece.entry, off, numbers, a, b) if piece.product else None
+        if product is not None and by_library(product, choice, kernels.tile, piece in stepwise):
+            call = Call(product=product)
         else:
-            calls.append(Call(kernel, kernel.at_once, (a, b)))
-    return calls, packed
+            packed = packed or (product is not None and product.packed)
+            kernel = kernels.piece(pieces, piece.entry, choice.blocks if choice.team == "units" else 0)
+            within = piece is pieces.loop or piece in stepwise
+            call = Call(
+                kernel, choice.blocks if within else kernel.at_once, (a, b), lines=choice.lines if within else 1
+            )
+        if piece in stepwise:
+            steps.append(call)
+            continue
+        if steps:
+            calls.append(Call(recorded=tuple(steps)))
+            steps.clear()
+        calls.append(call)
+    return [*calls, *([Call(recorded=tuple(steps))] if steps else [])], packed
 
 
 def lines(
@@ -123,6 +138,6 @@ def _shares(
                 continue
             product = finder.product(piece.entry, off, numbers, 0, 0 if place == "step" else len(off) - 1)
             what = "rows x columns x terms " + " x ".join(f"{n:,}" for n in product.sizes)
-            yield title, what, "cuBLAS" if by_library(product, choice, tile) else "our tiles"
+            yield title, what, "cuBLAS" if by_library(product, choice, tile, place == "step") else "our tiles"
     for entry in ("prepare", "finish"):
         yield from ours(text, entry, "once a call")

@@ -184,23 +184,26 @@ def test_nothing_is_packed_that_only_the_library_reads(device):
         before = len(device.api.launches)
         arguments.forward(engine)
         launched[products] = len(device.api.launches) - before
-    # the hoisted products and those of the steps are not launches of ours, nor is packing; one makes the pointers
-    assert launched["cublas"] == launched["tiles"] - 3 - 5 - 1 + 1
+    # the hoisted products of three blocks and those of the steps are not launches of ours, nor is packing; one a block
+    # makes the pointers for its steps
+    assert launched["cublas"] == launched["tiles"] - 3 - 5 - 1 + 3
 
 
 def test_who_takes_less_computes_it(device):
-    """On an H100: the library large products, tiles those of a few rows; nobody loads it for small cells."""
+    """On an H100: the library large products outside of the steps; nobody loads it for the smallest cells."""
     device.limits = ARCHITECTURES["sm_90"]
-    small = CudaEngine(recurrence_of("LSTMCell", 64, 64), device)
-    assert small.chosen(small.special_of(built(small.recurrence), np.dtype("f4")), 16).strategy == "persistent"
+    small = CudaEngine(recurrence_of("LSTMCell", 8, 8), device)
+    assert small.chosen(small.special_of(built(small.recurrence), np.dtype("f4")), 1).products == "tiles"
     assert device._library is None
     found = CudaEngine(recurrence_of("LSTMCell", 768, 768), device).explain().split("a batch of ")
     one, few, _, many = found[1:]
-    assert "persistent" in one
+    for text in (one, few):
+        assert "persistent: one cooperative launch, 132 blocks that hold weights of their own" in text
+        assert "step by step" not in text
     by = "alternating: a launch for each part of a step, 132 blocks, products by cuBLAS where that takes less"
-    for text, rows, who in ((few, 16, "our tiles"), (many, 256, "cuBLAS")):
-        assert by in text
-        assert f"forward, step by step, rows x columns x terms {rows} x 3,072 x 768: {who}\n" in text
+    assert by in many
+    assert "forward, step by step, rows x columns x terms 256 x 3,072 x 768: our tiles\n" in many
+    for text in (few, many):
         assert "forward, hoisted, rows x columns x terms 2,048 x 3,072 x 768: cuBLAS\n" in text
         assert "backward, sunk, rows x columns x terms 768 x 3,072 x 2,048: cuBLAS" in text
 
@@ -262,8 +265,8 @@ def test_results_are_the_same_bit_by_bit(device):
 def test_nothing_is_copied_that_need_not_be_and_nobody_waits(device):
     own = recurrence_of("LSTMCell")
     arguments = random_arguments(own, batch=3, steps=5).cast(np.float32)
-    # for each pass the words of the call, and the graph's own
-    assert forced(own, device).uploads(arguments) == 4
+    # for each pass the words of the call, and those of the graphs of three blocks
+    assert forced(own, device).uploads(arguments) == 2 * (1 + 3)
     assert len(device.library.api.handles) == 1
 
 

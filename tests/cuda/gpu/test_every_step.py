@@ -9,19 +9,27 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from rsref.testing import step_graphs
 from rsref.testing.arguments import random_arguments
 from rsref_fast.cuda import driver
+from rsref_fast.cuda.choice import Choice
 from rsref_fast.cuda.tile import USUAL
 from tests.cuda.on_device import ThereAndBack
 from tests.cuda.steps import CELLS, MASK, recurrence_of
 from tests.fast.agreement import check
 from tests.fast.steps import STEPS, recurrence
 
-PARTS, EACH = 20, 10
+PARTS, EACH = 24, 10
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
-STRATEGIES = pytest.mark.parametrize("strategy", ["persistent", "alternating"])
+CHOICES = {
+    "grid": Choice("persistent", "grid", 1, 132),
+    "units": Choice("persistent", "units", 1, 3, "tiles", 2),
+    "alternating": Choice("alternating", "grid", 1, 132),
+}
+STRATEGIES = pytest.mark.parametrize("strategy", CHOICES)
 
 
 def engine_of(own, strategy):
-    return ThereAndBack(own, driver.current(), strategy=strategy, tile=USUAL, rows=64)
+    engine = ThereAndBack(own, driver.current(), tile=USUAL, rows=64)
+    engine.engine.choice = CHOICES[strategy]
+    return engine
 
 
 @DTYPES
@@ -49,7 +57,7 @@ def test_cells(name, strategy, dtype):
 def test_random_steps(part):
     gc.freeze()  # Hypothesis has all objects looked through, three times a test, and Numba has many
     dtype = np.float64 if part % 2 else np.float32
-    strategy = ("persistent", "alternating")[part // 2 % 2]
+    strategy = [*CHOICES][part // 2 % 3]
 
     @seed(part)
     @settings(

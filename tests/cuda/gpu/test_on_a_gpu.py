@@ -5,6 +5,7 @@ import pytest
 
 from rsref.testing.arguments import random_arguments
 from rsref_fast.cuda import driver
+from rsref_fast.cuda.choice import Choice
 from rsref_fast.cuda.options import lacking
 from rsref_fast.cuda.tile import USUAL
 from tests.cuda.on_device import ThereAndBack
@@ -12,16 +13,22 @@ from tests.cuda.steps import MASK, recurrence_of
 from tests.fast.agreement import check
 
 DEVICE = driver.current()
+LIBRARY = [] if lacking(DEVICE) else ["cublas"]
 WAYS = {
-    "persistent": {"strategy": "persistent"},
-    "tiles": {"strategy": "alternating", "products": "tiles"},
-    **({} if lacking(DEVICE) else {"cublas": {"products": "cublas"}}),
+    "grid": Choice("persistent", "grid", 1, 132),
+    "units": Choice("persistent", "units", 1, 6, "tiles", 2),
+    "block": Choice("persistent", "block", 3, 132),
+    "tiles": Choice("alternating", "grid", 1, 132),
+    **{f"{name}, {by}": Choice("persistent", name, 1, 6, by) for name in ("grid", "units") for by in LIBRARY},
+    **{by: Choice("alternating", "grid", 1, 132, by) for by in LIBRARY},
 }
 CELLS = ["LSTMCell", "GRUCell", "RHNCell", "LayerNormLSTMCell", "AttentionDecoderCell"]
 
 
 def engine_of(own, way):
-    return ThereAndBack(own, DEVICE, tile=USUAL, rows=64, **WAYS[way])
+    engine = ThereAndBack(own, DEVICE, tile=USUAL, rows=64)
+    engine.engine.choice = WAYS[way]
+    return engine
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +12,14 @@ import numpy as np
 from rsref.recurrence import Recurrence
 from rsref.tensor import Tensor
 from rsref_fast.cpu.programs import backward_source, forward_source
+from rsref_fast.cpu.source import Held, Source
+from rsref_fast.cpu.target import Target
 from rsref_fast.cuda.choice import ROWS, Choice, choose
 from rsref_fast.cuda.driver import Limits
+from rsref_fast.cuda.holding import blocks_for
 from rsref_fast.cuda.options import check_options
 from rsref_fast.cuda.shares import lines
-from rsref_fast.cuda.target import CUDA
+from rsref_fast.cuda.target import CUDA, OWNED
 from rsref_fast.cuda.tile import USUAL, Tile
 from rsref_fast.explain import explain
 from rsref_fast.numbered import as_one_sample, picks_samples
@@ -42,7 +45,8 @@ BATCHES = (1, 16, 64, 256)
 class KernelFacts:
     """A kernel on an architecture: what it needs, and how much of it a multiprocessor holds.
 
-    team: what shares memory, the grid or a block. doubles: instructions on float64. syncs: places where the team meets.
+    team: what shares memory, the grid, the grid with parts for each block ("units"), or a block. shared: bytes of
+    shared memory beside what blocks hold. doubles: instructions on float64. syncs: places where the team meets.
     blocks: that a multiprocessor runs at once. image: the machine code.
     """
 
@@ -65,7 +69,8 @@ class KernelFacts:
 class Inspection:
     """A compiled step on an architecture; as text with `str`. batch: the only one, if samples are picked by number.
 
-    products: who computes those that are launches of their own; see `Choice`.
+    products: who computes those that are launches of their own; see `Choice`. held: weights that blocks can hold, of
+    forward and backward.
     """
 
     compiled: Compiled
@@ -76,6 +81,7 @@ class Inspection:
     sources: dict[str, str]
     batch: int | None = None
     products: str = "auto"
+    held: tuple[Sequence[Held], ...] = ()
 
     @property
     def limits(self) -> Limits:
@@ -85,9 +91,13 @@ class Inspection:
         """Return how a call of some samples would be computed."""
         samples = 1 if self.batch is not None else batch
         at_once = min((k.blocks for k in self.kernels if k.entry == "shard" and k.team == "grid"), default=1)
+        own = (self.tile.stage(self.dtype.itemsize) + self.tile.threads) * self.dtype.itemsize
+        alone = self.compiled.mixes or self.batch is not None
+        about = (samples, self.limits, self.tile, self.dtype.itemsize, own)
+        holding = (0, 1) if alone else blocks_for(self.held, *about)
         return choose(
             [self.compiled.forward, self.compiled.backward], self.compiled.mixes, samples, self.limits, self.tile,
-            strategy, at_once, self.products,
+            strategy, at_once, self.products, holding,
         )  # fmt: skip
 
     def __str__(self) -> str:
@@ -133,21 +143,27 @@ def inspect(
     dtype = np.dtype(dtype)
     batch = batch if picks_samples(recurrence.graph) else None
     compiled = built(recurrence, batch)
-    sources = {
-        "forward": lambda: forward_source(compiled, tile.columns, True, CUDA),
-        "inference": lambda: forward_source(compiled, tile.columns, False, CUDA),
-        "backward": lambda: backward_source(compiled, tile.columns, CUDA),
-    }
+
+    def source_of(program: str, target: Target) -> Source:
+        if program == "backward":
+            return backward_source(compiled, tile.columns, target)
+        return forward_source(compiled, tile.columns, program == "forward", target)
+
     facts, texts = [], {}
     for program in programs:
-        source = sources[program]()
+        source = source_of(program, CUDA)
         texts[program] = source.text
         for entry in source.entries:
             if entry not in entries:
                 continue
             for team in ("grid", "block") if entry == "shard" and not compiled.mixes else ("grid",):
-                facts.append(_facts(program, source.text, entry, team, dtype, tile, arch))
-    return Inspection(compiled, arch, dtype, tile, facts, texts, batch, products)
+                facts.append(_facts(program, source, entry, team, dtype, tile, arch))
+        if "shard" in entries and not compiled.mixes:
+            own = source_of(program, OWNED)
+            if own.held:
+                facts.append(_facts(program, own, "shard", "units", dtype, tile, arch))
+    held = tuple(source_of(program, OWNED).held for program in ("forward", "backward"))
+    return Inspection(compiled, arch, dtype, tile, facts, texts, batch, products, held)
 
 
 def _some(name: str, given: Iterable[str], known: tuple[str, ...]) -> tuple[str, ...]:
@@ -181,14 +197,15 @@ def _known(leaf: Tensor) -> list[int]:
 
 
 def _facts(
-    program: str, text: str, entry: str, team: str, dtype: np.dtype[Any], tile: Tile, arch: str
+    program: str, source: Source, entry: str, team: str, dtype: np.dtype[Any], tile: Tile, arch: str
 ) -> KernelFacts:  # fmt: skip
     try:
         from rsref_fast.cuda.build import kernel
         from rsref_fast.cuda.linking import link
     except ImportError as error:
         raise ImportError('kernels for CUDA need numba-cuda: pip install "rsref[fast,cuda]"') from error
-    code = kernel(text, entry, dtype, tile, team)
+    text = source.text
+    code = kernel(text, entry, dtype, tile, "grid" if team == "units" else team)
     number = int(arch.removeprefix("sm_"))
     ptx = code.ptx((number // 10, number % 10))
     linked = link(ptx, code.name, arch, code.cooperative)

@@ -106,7 +106,7 @@ def lines(
     batch: samples of a call, without a mask, and with steps enough for one block. mixes: whether samples are mixed;
     then a mask is read on the host. rows: of a block.
     """
-    if choice.strategy != "alternating" or choice.products == "tiles":
+    if choice.products == "tiles":
         return
     if not mixes:
         yield "  with a mask, which only the device reads: our tiles, all of them"
@@ -132,6 +132,8 @@ def _shares(
                 yield title, comment, "our tiles" if function in pieces.products else "loops of our own"
 
     for place, title in PLACES.items():
+        if place == "step" and choice.strategy == "persistent":  # parts of one launch, in which no library computes
+            continue
         for piece in getattr(pieces, place):
             if not piece.product:
                 yield from ours(pieces.text, piece.entry, title)

@@ -10,11 +10,10 @@ from tests.cuda.kernels import Emulated, EmulatedBlocks, EmulatedOwned
 from tests.cuda.steps import CELLS, MASK, recurrence_of
 from tests.fast.agreement import check
 
-PRECISIONS = pytest.mark.parametrize("dtype", [np.float64, np.float32], ids=["float64", "float32"])
+WAYS = [(Emulated, np.float64), (Emulated, np.float32), (EmulatedOwned, np.float64)]
 
 
-@PRECISIONS
-@pytest.mark.parametrize("kind", [Emulated, EmulatedOwned])
+@pytest.mark.parametrize(("kind", "dtype"), WAYS, ids=lambda value: value.__name__)
 @pytest.mark.parametrize("name", CELLS)
 def test_values_and_gradients(name, kind, dtype):
     own = recurrence_of(name)

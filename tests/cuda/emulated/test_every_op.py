@@ -13,9 +13,11 @@ from tests.fast.steps import STEPS, recurrence
 MASK = np.array([[1, 1, 0, 1], [0, 1, 1, 0], [0, 0, 0, 0]], bool)
 
 
-@pytest.mark.parametrize("kind", [Emulated, EmulatedOwned])
+WAYS = [(Emulated, np.float64), (Emulated, np.float32), (EmulatedOwned, np.float32)]
+
+
+@pytest.mark.parametrize(("kind", "dtype"), WAYS, ids=lambda value: value.__name__)
 @pytest.mark.parametrize("name", STEPS)
-@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
 def test_values_and_gradients(name, kind, dtype):
     own = recurrence(name)
     engine = FastEngine(own, kind)

@@ -22,6 +22,7 @@ def test_kernels_fit(name):
     for arch in ARCHITECTURES:
         found = inspect(recurrence_of(name, 64, 64), arch, programs=("forward", "backward"))
         assert {k.entry for k in found.kernels} == {"prepare", "shard", "fold", "finish"}
+        assert {k.team for k in found.kernels} == {"grid", "units", "block"}
         fit(found)
 
 
@@ -45,7 +46,7 @@ def test_kernels_of_a_step_that_picks_samples_fit():
     found = inspect(own, programs=("forward", "backward"), batch=5)
     fit(found)
     assert {k.team for k in found.kernels} == {"grid"}
-    assert "a batch of 5: persistent" in str(found)
+    assert "a batch of 5: alternating" in str(found)
 
 
 def test_kernels_of_a_step_in_parts_fit():
@@ -75,8 +76,9 @@ def test_who_computes_products_is_told():
     every = inspect(own, entries=(), products="cublas")
     assert str(every).count("step by step, rows x columns x terms 16 x 4,096 x 1,024: cuBLAS") == 2  # with and without
     some = str(inspect(own, entries=(), programs=["forward"]))
-    assert "forward, step by step, rows x columns x terms 16 x 4,096 x 1,024: our tiles" in some
-    assert "forward, hoisted, rows x columns x terms 2,048 x 4,096 x 1,024: cuBLAS" in some
+    assert "a batch of 16: persistent: one cooperative launch, 132 blocks that hold weights of their own" in some
+    assert "forward, step by step, rows x columns x terms 256 x 4,096 x 1,024: our tiles" in some
+    assert some.count("forward, hoisted, rows x columns x terms 2,048 x 4,096 x 1,024: cuBLAS") == 4
     assert "cuBLAS" not in str(inspect(own, entries=(), products="tiles"))
 
 

@@ -237,6 +237,24 @@ def rows_of(engine: str, cases: list[Case], device: str, folder: str, seconds: f
     return rows
 
 
+def shown(rows: list[dict[str, Any]]) -> str:
+    """Return tables of rows: milliseconds, and in brackets how many times as long a peer takes as we do."""
+    lines = []
+    for title, peers in (("forward", STOCK), ("training", STOCK), ("custom", DRAWN)):
+        cases: dict[str, dict[str, float]] = {}
+        for row in rows:
+            if row["suite"] == title:
+                cases.setdefault(row["case"], {})[row["engine"]] = 1e3 * row["seconds"]
+        present = [peer for peer in peers if any(peer in times for times in cases.values())]
+        lines += [f"| {title}, ms | rsref_fast | {' | '.join(present)} |", "| --- " * (len(present) + 2) + "|"]
+        for case, times in cases.items():
+            own = times["rsref_fast"]
+            others = (f"{times[p]:.2f} ({times[p] / own:.2g})" if p in times else "" for p in present)
+            lines.append(f"| {case} | {own:.2f} | {' | '.join(others)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small sizes only")
@@ -245,8 +263,12 @@ def main() -> None:
     parser.add_argument("--only", default="", help="cases whose suite and name contain this")
     parser.add_argument("--seconds", type=float, default=1200, help="the most that an engine may take")
     parser.add_argument("--json", default=str(RESULTS), help="where rows are kept; those of the same GPU are replaced")
+    parser.add_argument("--show", action="store_true", help="print what is kept as docs/cuda.md has it")
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.show:
+        print(shown(json.loads(Path(options.json).read_text())["rows"]))
+        return
     if options.child:
         engine, given, folder = options.child
         child(engine, [Case(**case) for case in json.loads(given)], options.device, folder)

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,13 +19,12 @@ from rsref.graph import StepGraph
 from rsref.recurrence import Recurrence
 from rsref.tensor import Tensor
 from rsref_fast.cpu.plan import Plan
-from rsref_fast.cpu.source import Source
 from rsref_fast.cpu.specialised import Specialised
 from rsref_fast.cuda.arrays import DeviceArray, device_array
-from rsref_fast.cuda.choice import Choice, choose
+from rsref_fast.cuda.choice import Choice
+from rsref_fast.cuda.deciding import check_sizes, decided, most_rows
 from rsref_fast.cuda.driver import Device
 from rsref_fast.cuda.graphs import Graphs
-from rsref_fast.cuda.holding import blocks_for
 from rsref_fast.cuda.inspection import BATCHES, built
 from rsref_fast.cuda.kernels import Helpers, on
 from rsref_fast.cuda.masks import Rows
@@ -38,9 +37,8 @@ from rsref_fast.cuda.stepwise import StepTape, step_by_step, steps_back
 from rsref_fast.cuda.target import CUDA, OWNED
 from rsref_fast.cuda.tile import USUAL, Tile
 from rsref_fast.explain import explain
-from rsref_fast.lengths import sized
 from rsref_fast.numbered import as_one_sample, picks_samples
-from rsref_fast.packing import Shard, masked_batch, whole_batch
+from rsref_fast.packing import whole_batch
 from rsref_fast.program import Compiled, build
 from rsref_fast.prologue import parted
 
@@ -53,9 +51,6 @@ REMEMBERED = 16
 
 KNOWN = 256
 """Calls about which what was found out is remembered."""
-
-MOST = 2**32
-"""Elements that one loop goes over: places are divided as 32-bit numbers."""
 
 
 class CudaEngine:
@@ -328,27 +323,7 @@ class CudaEngine:
         masked: whether a mask says of how many rows. taped: whether backward will follow.
         """
         key = id(special), batch, masked, taped, self.strategy, self.products
-        return self._once(key, lambda: self._choose(special, batch, masked, taped))
-
-    def _choose(self, special: Specialised, batch: int, masked: bool, taped: bool) -> Choice:
-        compiled = special.compiled
-        strategy = "alternating" if self.products == "cublas" else self.strategy
-        programs = [compiled.forward, compiled.backward] if taped else [compiled.inference]
-        about = (programs, compiled.mixes, batch, self.device.limits, self.tile, strategy)
-        alone = compiled.mixes or special.whole or strategy == "alternating"
-        holding = (0, 1) if alone else self._holding(special, batch)
-        choice = choose(*about, products="tiles" if masked else self.products, holding=holding)
-        if choice.products != "tiles" and self.lacking:
-            return choose(*about, holding=holding)
-        return choice
-
-    def _holding(self, special: Specialised, batch: int) -> tuple[int, int]:
-        """Return how many blocks can hold a step's weights, 0 if they cannot, and in how many lines."""
-        own = self.of_team(special, Choice("persistent", "units", 1, 0))
-        return blocks_for(
-            [own.forward.held, own.backward.held], batch, self.device.limits, self.tile, special.dtype.itemsize,
-            (self.tile.stage(special.dtype.itemsize) + self.tile.threads) * special.dtype.itemsize,
-        )  # fmt: skip
+        return self._once(key, lambda: decided(self, special, batch, masked, taped))
 
     @cached_property
     def lacking(self) -> str:
@@ -426,21 +401,6 @@ class CudaEngine:
 
 def _leaves(graph: StepGraph) -> tuple[Tensor, ...]:
     return (*graph.sequences, *graph.constants, *graph.states)
-
-
-@lru_cache(maxsize=64)
-def most_rows(batch: int, time: int, shards: int, truncate: int | None) -> tuple[Shard, ...]:
-    """Return shards as a mask deals them, for the most rows that it may leave: what memory must be there."""
-    return masked_batch(np.ones((batch, time), bool), shards, truncate)[0]
-
-
-def check_sizes(source: Source, rows: int) -> None:
-    """See that places of a program's loops are 32-bit numbers. rows: the most that one goes over."""
-    for memory in source.memory:
-        if sized(memory.size, rows) >= MOST:
-            raise ValueError(
-                f"{rows} rows of {memory.name} are {sized(memory.size, rows):,} numbers; at most {MOST - 1:,}"
-            )
 
 
 def _as_bools(array: DeviceArray, kind: str) -> DeviceArray:

@@ -1,4 +1,4 @@
-"""What is decided about a call by its sizes: how it is spread over the device, and for how many rows memory is there."""
+"""What is decided about a call by its sizes: how it is spread over the device, and for how many rows there is room."""
 
 from __future__ import annotations
 

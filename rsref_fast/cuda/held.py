@@ -33,6 +33,7 @@ from rsref_fast.cuda.intrinsics import (
     threads,
 )  # fmt: skip
 from rsref_fast.cuda.jit import device
+from rsref_fast.cuda.templates import filled
 from rsref_fast.cuda.tile import Tile
 
 TOP = 64
@@ -195,15 +196,7 @@ def source_of(stage: int) -> str:
         "multiply": [f"c{i}_{j} += a{i}_{m} * b{m}_{j}" for m in four for i, j in both],
         "spread": [f"put_four(memory, {i} * down * pitch, {_names(f'c{i}_')})" for i in rows],
     }  # fmt: skip
-    lines = []
-    for line in TEXT.strip().splitlines():
-        stripped = line.strip()
-        if stripped.strip("{}") in blocks_of:
-            indent = line[: len(line) - len(line.lstrip())]
-            lines += [indent + inner for inner in blocks_of[stripped.strip("{}")]]
-        else:
-            lines.append(line.format(**names))
-    return "\n".join(lines) + "\n"
+    return filled(TEXT, blocks_of, names)
 
 
 def _top(stage: int) -> int:

@@ -15,6 +15,7 @@ from numba.cuda import types
 
 from rsref_fast.cuda.intrinsics import at, four_at, meet_in_block, quotient, remainder, shared_memory, thread
 from rsref_fast.cuda.jit import device
+from rsref_fast.cuda.templates import filled
 from rsref_fast.cuda.tile import Tile
 
 TEXT = '''
@@ -103,15 +104,7 @@ def source_of(tile: Tile, itemsize: int) -> str:
         ],
         "total": [f"total += memory[e + {m * tile.rows * tile.columns}]" for m in range(1, tile.parts)],
     }  # fmt: skip
-    lines = []
-    for line in TEXT.strip().splitlines():
-        stripped = line.strip()
-        if stripped.strip("{}") in blocks:
-            indent = line[: len(line) - len(line.lstrip())]
-            lines += [indent + inner for inner in blocks[stripped.strip("{}")]]
-        else:
-            lines.append(line.format(**names))
-    return "\n".join(lines) + "\n"
+    return filled(TEXT, blocks, names)
 
 
 def _fetch(side: str, numbers: range, step: int) -> list[str]:

@@ -20,8 +20,8 @@ class KerasRecurrence:
 
     model: [sequences' slices, constants, states] -> [outputs, new states].
     sequences, constants, states, outputs: how many of each. Further options as `rsref.Recurrence`.
-    traces: what engines keep about this step. held_back: for each engine, and each
-    place of tensors, what keeps it from running the step.
+    traces: what engines keep about this step. held_back: for each engine, and each place of tensors, what keeps it from
+    running the step.
     calls: what is kept about calls, see `keras_bridge.direct`.
     """
 

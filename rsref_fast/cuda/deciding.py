@@ -37,11 +37,9 @@ def decided(engine: CudaEngine, special: Specialised, batch: int, masked: bool, 
 
 def _holding(engine: CudaEngine, special: Specialised, batch: int) -> tuple[int, int]:
     """Return how many blocks can hold a step's weights, 0 if they cannot, and in how many lines."""
-    own, itemsize = engine.of_team(special, Choice("persistent", "units", 1, 0)), special.dtype.itemsize
-    return blocks_for(
-        [own.forward.held, own.backward.held], batch, engine.device.limits, engine.tile, itemsize,
-        (engine.tile.stage(itemsize) + engine.tile.threads) * itemsize,
-    )  # fmt: skip
+    own = engine.of_team(special, Choice("persistent", "units", 1, 0))
+    programs = [own.forward.held, own.backward.held]
+    return blocks_for(programs, batch, engine.device.limits, engine.tile, special.dtype.itemsize)
 
 
 @lru_cache(maxsize=64)

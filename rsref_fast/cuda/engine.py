@@ -87,7 +87,8 @@ class CudaEngine:
         """How calls are spread over the device, if that is not to be chosen by their sizes."""
         self.graphs = Graphs()
         self._special: dict[Any, Specialised] = {}
-        self._owned: dict[int, Specialised] = {}
+        self._owned: dict[int, tuple[Specialised, Specialised]] = {}
+        """By identity, so the first one, whose identity it is, is kept."""
         self._known_of: dict[Any, Any] = {}
         """What was found out about calls, by all that it depends on: checks of shapes, choices, sizes of plans."""
         self._helpers: dict[str, Helpers] = {}
@@ -156,8 +157,8 @@ class CudaEngine:
         if choice.team != "units":
             return special
         if id(special) not in self._owned:
-            self._owned[id(special)] = replace(special, kernels=self.holding, framed={}, plans={})
-        return self._owned[id(special)]
+            self._owned[id(special)] = special, replace(special, kernels=self.holding, framed={}, plans={})
+        return self._owned[id(special)][1]
 
     def special_of(self, compiled: Compiled, dtype: np.dtype[Any], batch: int | None = None) -> Specialised:
         return Specialised(compiled, dtype, self.kernels, self.kernels.panel_width(dtype), batch)
@@ -323,7 +324,8 @@ class CudaEngine:
         masked: whether a mask says of how many rows. taped: whether backward will follow.
         """
         key = id(special), batch, masked, taped, self.strategy, self.products
-        return self._once(key, lambda: decided(self, special, batch, masked, taped))
+        found: Choice = self._once(key, lambda: (decided(self, special, batch, masked, taped), special))[0]
+        return found  # and the step is kept as long as its identity stands for it
 
     @cached_property
     def lacking(self) -> str:

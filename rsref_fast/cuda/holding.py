@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rsref_fast.cpu.source import Held
 from rsref_fast.cuda.driver import Limits
 from rsref_fast.cuda.tile import Tile
+from rsref_fast.cuda.words import SLOTS
 
 HIGH, WIDE = 8, 4
 """Rows and columns of a thread's results in a product with weights that are held."""
@@ -29,13 +30,18 @@ def bytes_of(held: Sequence[Held], tile: Tile, itemsize: int, blocks: int) -> in
     return (staged(tile, itemsize) + weights) * itemsize
 
 
+def own_bytes(tile: Tile, itemsize: int) -> int:
+    """Return how much shared memory kernels have themselves: for tiles, for sums, and for addresses."""
+    return (tile.stage(itemsize) + tile.threads) * itemsize + 8 * SLOTS
+
+
 def blocks_for(
-    programs: Sequence[Sequence[Held]], batch: int, limits: Limits, tile: Tile, itemsize: int, own: int
-) -> tuple[int, int]:  # fmt: skip
+    programs: Sequence[Sequence[Held]], batch: int, limits: Limits, tile: Tile, itemsize: int
+) -> tuple[int, int]:
     """Return how many blocks hold the weights of a step's programs, and in how many lines they share out the samples.
 
     No blocks if they cannot, or there is nothing to hold. As many lines as find HIGH samples each, if samples are many,
-    so that blocks read less of the other operand. programs: what each holds. own: bytes of shared memory of kernels'.
+    so that blocks read less of the other operand. programs: what each holds.
     """
     every = [held for program in programs for held in program]
     if not every:
@@ -43,7 +49,10 @@ def blocks_for(
     most = max(-(-h.units // -(-COLUMNS // h.parts)) for h in programs[0] or every)
 
     def fits(blocks: int) -> bool:
-        return all(own + bytes_of(held, tile, itemsize, blocks) <= limits.shared_block for held in programs)
+        return all(
+            own_bytes(tile, itemsize) + bytes_of(held, tile, itemsize, blocks) <= limits.shared_block
+            for held in programs
+        )
 
     many = min(LINES, -(-batch // HIGH), limits.multiprocessors) if batch > 2 * HIGH else 1
     for lines in range(many, 0, -1):

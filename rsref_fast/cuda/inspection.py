@@ -91,9 +91,8 @@ class Inspection:
         """Return how a call of some samples would be computed."""
         samples = 1 if self.batch is not None else batch
         at_once = min((k.blocks for k in self.kernels if k.entry == "shard" and k.team == "grid"), default=1)
-        own = (self.tile.stage(self.dtype.itemsize) + self.tile.threads) * self.dtype.itemsize
         alone = self.compiled.mixes or self.batch is not None
-        about = (samples, self.limits, self.tile, self.dtype.itemsize, own)
+        about = (samples, self.limits, self.tile, self.dtype.itemsize)
         holding = (0, 1) if alone else blocks_for(self.held, *about)
         return choose(
             [self.compiled.forward, self.compiled.backward], self.compiled.mixes, samples, self.limits, self.tile,

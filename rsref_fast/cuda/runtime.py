@@ -26,10 +26,7 @@ from rsref_fast.cuda.intrinsics import (
 )  # fmt: skip
 from rsref_fast.cuda.jit import device, unit_decorator
 from rsref_fast.cuda.tile import Tile
-from rsref_fast.cuda.words import CUTTING, GATE
-
-SLOTS = 128
-"""Words of P for which a block has room."""
+from rsref_fast.cuda.words import CUTTING, GATE, SLOTS
 
 ELEMENTS = {
     "f4": types.float32, "f8": types.float64, "i1": types.int8, "i2": types.int16, "i4": types.int32,

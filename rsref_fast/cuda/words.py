@@ -5,3 +5,6 @@ NUMBERS = 16
 CUTTING whether any gradient is cut between steps; and at GATE the word by which blocks wait for each other."""
 
 ERROR, CUTTING, GATE = 3, 9, 10
+
+SLOTS = 128
+"""Words of P for which a block has room in its shared memory."""

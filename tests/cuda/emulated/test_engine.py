@@ -2,6 +2,7 @@
 
 import gc
 import sys
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -13,6 +14,8 @@ from rsref.testing.arguments import random_arguments
 from rsref_fast.cuda import kernels
 from rsref_fast.cuda.arrays import DeviceArray, device_array
 from rsref_fast.cuda.choice import Choice
+from rsref_fast.cuda.engine import CudaEngine
+from rsref_fast.cuda.inspection import built
 from tests.cuda import fake
 from tests.cuda.on_device import ThereAndBack
 from tests.cuda.steps import MASK, recurrence_of
@@ -56,6 +59,18 @@ def test_samples_that_mix_with_a_mask(device, options):
     own = Recurrence(graph, options.get("zero_output_for_mask", False), options.get("truncate"))
     mask = np.array([[1, 1, 0, 1], [0, 1, 1, 0], [0, 0, 0, 0]], bool)
     check(own, random_arguments(own, batch=3, steps=4, mask=mask), dtype=np.float64, engine=ThereAndBack(own, device))
+
+
+def test_what_is_found_by_identity_is_kept(device):
+    """What `explain` has looked at must not be taken for another step that comes to be at its place."""
+    engine = CudaEngine(recurrence_of("LSTMCell"), device)
+    special = engine.special_of(built(engine.recurrence), np.dtype("f4"))
+    engine.of_team(special, UNITS)
+    engine.chosen(special, 3)
+    seen = weakref.ref(special)
+    del special
+    gc.collect()
+    assert seen() is not None
 
 
 def test_shards_of_masked_samples(device):

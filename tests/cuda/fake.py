@@ -5,6 +5,7 @@ given back. Work is done at once, so a stream keeps its order.
 """
 
 import ctypes
+import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -55,8 +56,13 @@ class Driver:
         self.launches = []
         self.backwards = False
         self.recording = None
-        self.bound = 0
+        self._contexts = threading.local()
         self.waiting = []
+
+    @property
+    def bound(self):
+        """How many contexts this thread has bound: each has its own."""
+        return getattr(self._contexts, "count", 0)
 
     def __getattribute__(self, name):
         if name.startswith("cu"):
@@ -78,11 +84,11 @@ class Driver:
         return 0, 1
 
     def cuCtxPushCurrent(self, context):
-        self.bound += 1
+        self._contexts.count = self.bound + 1
         return (0,)
 
     def cuCtxPopCurrent(self):
-        self.bound -= 1
+        self._contexts.count = self.bound - 1
         return 0, 1
 
     def cuCtxGetDevice(self):

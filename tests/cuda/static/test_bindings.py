@@ -10,12 +10,10 @@ from tests.cuda.fake_blas import Blas
 
 CALLED = [
     "create", "destroy", "get_property", "set_stream", "set_workspace", "set_math_mode", "set_pointer_mode",
-    "set_atomics_mode", "sgemm_batched", "dgemm_batched",
+    "set_atomics_mode", "sgemm", "dgemm", "sgemm_batched", "dgemm_batched",
 ]  # fmt: skip
-PRODUCT = [
-    "handle", "transa", "transb", "m", "n", "k", "alpha", "aarray", "lda", "barray", "ldb", "beta", "carray", "ldc",
-    "batch_count",
-]  # fmt: skip
+PRODUCT = ["handle", "transa", "transb", "m", "n", "k", "alpha", "a", "lda", "b", "ldb", "beta", "c", "ldc"]
+BATCH = [{"a": "aarray", "b": "barray", "c": "carray"}.get(name, name) for name in PRODUCT] + ["batch_count"]
 
 
 def names_of(function):
@@ -27,8 +25,8 @@ def names_of(function):
 @pytest.mark.parametrize("name", CALLED)
 def test_functions_take_what_the_fake_takes(name):
     names = names_of(getattr(cublas, name))
-    if name.endswith("gemm_batched"):
-        assert names == PRODUCT
+    if "gemm" in name:
+        assert names == (BATCH if name.endswith("batched") else PRODUCT)
     else:
         assert len(names) == len(inspect.signature(getattr(Blas, name)).parameters) - 1
 

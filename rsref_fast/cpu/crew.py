@@ -19,7 +19,7 @@ from rsref_fast.cpu import cache as disk
 from rsref_fast.cpu import objects
 from rsref_fast.cpu.indices import refusal
 from rsref_fast.cpu.machine import versions
-from rsref_fast.cpu.memory import address_of
+from rsref_fast.cpu.memory import ADDRESS, address_of
 from rsref_fast.cpu.plan import NUMBERS, Plan
 
 Array = np.ndarray
@@ -53,18 +53,6 @@ def _answered(status: int) -> None:
         raise RuntimeError("no more threads can be started")
 
 
-def _place_of_address() -> int:
-    """Return where in an array's object NumPy keeps the address of its data: found by looking for it.
-
-    Asking each array of a call for its address would take longer than a small call's arithmetic.
-    """
-    probes = np.zeros(3), np.zeros(5, np.int8)[1:]
-    for place in range(8, 128, 8):
-        if all(ctypes.c_int64.from_address(id(a) + place).value == address_of(a) for a in probes):
-            return place
-    raise RuntimeError("this NumPy does not keep an array's address in its object")
-
-
 Runner = Callable[[int, Any], int]
 
 
@@ -75,7 +63,7 @@ def _runners() -> tuple[Runner, Runner]:
     control = _control.__array_interface__["data"][0]
     _control[17] = objects.c_entry(address, "i64 0, i64 %0, i64 0, i64 0")
     entry, of_objects = (
-        objects.c_entry(address, f"i64 %0, i64 %1, i64 {control}, i64 {place}") for place in (0, _place_of_address())
+        objects.c_entry(address, f"i64 %0, i64 %1, i64 {control}, i64 {place}") for place in (0, ADDRESS)
     )
     objects.publish("rsref_crew", entry)
     forget = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)(

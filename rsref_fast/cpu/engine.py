@@ -208,7 +208,7 @@ class FastEngine:
             self.parted.first.split = self.parted.step.split = self.split
             return self.parted.forward(sequences, constants, states, parameters, mask, steps, dtype)
         special = self.specialised_for(groups, known)
-        arguments = [[special.plain(a) for a in group] for group in groups]
+        arguments = [[*map(special.plain, group)] for group in groups]
         turned = special.whole and mask is None
         shapes = [((length, batch, *s[1:]) if turned else (batch, length, *s[1:]), kind) for s, kind in known.outputs]
         make = memory.empty if mask is None else memory.zeros
@@ -225,9 +225,7 @@ class FastEngine:
             for y in outputs:
                 hold(y, mask)
         graph = self.recurrence.graph
-        answers = [y.astype(bool) if t.dtype == "bool" else y for y, t in zip(tape.outputs, graph.outputs)]
-        finals = [s.astype(bool) if t.dtype == "bool" else s for s, t in zip(finals, graph.states)]
-        return answers, finals, tape if taped else None
+        return _as_bools(tape.outputs, graph.outputs), _as_bools(finals, graph.states), tape if taped else None
 
     def specialised_for(self, groups: Sequence[Sequence[Array]], known: Known) -> Specialised:
         """Return the step compiled for the arrays of a call."""
@@ -291,15 +289,12 @@ class FastEngine:
         special = tape.special
         d_outputs = checked_gradients("output", d_outputs, tape.outputs, special.dtype)
         d_states = checked_gradients("final state", d_states, tape.arguments[2], special.dtype)
-        d_outputs = [None if d is None else np.ascontiguousarray(d, special.dtype) for d in d_outputs]
         if tape.mask is not None and not self.recurrence.zero_output_for_mask:
             d_outputs = [None if d is None else gathered_back(d, tape.mask) for d in d_outputs]
-        given = [np.zeros(y.shape, special.dtype) if d is None else d for y, d in zip(tape.outputs, d_outputs)]
-        states = tape.arguments[2]
-        ends = [
-            np.zeros(s.shape, s.dtype) if d is None else np.ascontiguousarray(d, special.dtype)
-            for d, s in zip(d_states, states)
-        ]
+        given, ends = (
+            [np.zeros(a.shape, special.dtype) if d is None else special.plain(d) for a, d in zip(arrays, group)]
+            for arrays, group in ((tape.outputs, d_outputs), (tape.arguments[2], d_states))
+        )
         if tape.turned:
             given = [time_first(d) for d in given]
         found = self._walk_back(tape, given, ends)
@@ -349,6 +344,11 @@ class FastEngine:
 
 def _leaves(graph: StepGraph) -> tuple[Tensor, ...]:
     return (*graph.sequences, *graph.constants, *graph.states)
+
+
+def _as_bools(arrays: list[Array], tensors: Sequence[Tensor]) -> list[Array]:
+    """Return arrays as callers know them: kernels have bytes for bools."""
+    return [a.astype(bool) if t.dtype == "bool" else a for a, t in zip(arrays, tensors)]
 
 
 def time_first(values: Array) -> Array:

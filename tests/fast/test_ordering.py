@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 
+from rsref_fast.cpu import products
 from rsref_fast.cpu.ordering import Touch, ordered, shared_out, spread
 from rsref_fast.cpu.text import Function
 from rsref_fast.lengths import N
@@ -161,3 +162,17 @@ def test_a_buffer_is_touched_by_parts_only_if_every_element_of_it_is():
     assert function.units == {first: None, second: 6}
     function.pointer(second)
     assert function.units == {first: None, second: None}
+
+
+@pytest.mark.parametrize(
+    ("columns", "offset", "width", "units"),
+    [(24, 0, 24, 24), (24, 24, 48, 24), (24, 12, 48, None), (24, 0, 36, None), (12, 12, 24, 12)],
+)
+def test_a_product_is_by_parts_where_its_columns_are(columns, offset, width, units):
+    """Elsewhere in a joined row a thread's part of the columns is not its part of what reads the row."""
+    left = View(Buffer("a", "float", Space.BLOCK, (N, 5)), (N, 5), (5, 1))
+    right = View(Buffer("b", "float", Space.FIXED, (5, columns)), (5, columns), (columns, 1))
+    target = View(Buffer("c", "float", Space.BLOCK, (N, width)), (N, columns), (width, 1), offset)
+    function = Function("f", "", {})
+    products.product(function, target, left, right, products.panels_of("p", right, 4), turning=True)
+    assert function.units[target.buffer] == units

@@ -16,10 +16,12 @@ from tests.fast.attending import attending
 from tests.fast.picking import integers_and_bools
 
 
-@pytest.mark.parametrize("name", ["LSTMCell", "LayerNormGRUCell"])
-def test_kernels_fit(name):
-    """On all architectures in one test: what Numba makes of a kernel is the same for all of them."""
-    for arch in ARCHITECTURES:
+@pytest.mark.parametrize(
+    ("name", "architectures"), [("LSTMCell", ARCHITECTURES), ("LayerNormGRUCell", [*ARCHITECTURES][::3])]
+)
+def test_kernels_fit(name, architectures):
+    """On all of them in one test: what Numba makes of a kernel is the same. `benchmarks.cuda_static` has every cell."""
+    for arch in architectures:
         found = inspect(recurrence_of(name, 64, 64), arch, programs=("forward", "backward"))
         assert {k.entry for k in found.kernels} == {"prepare", "shard", "fold", "finish"}
         assert {k.team for k in found.kernels} == {"grid", "units", "block"}

@@ -292,7 +292,7 @@ class FastEngine:
         if tape.mask is not None and not self.recurrence.zero_output_for_mask:
             d_outputs = [None if d is None else gathered_back(d, tape.mask) for d in d_outputs]
         given, ends = (
-            [np.zeros(a.shape, special.dtype) if d is None else special.plain(d) for a, d in zip(arrays, group)]
+            [np.zeros(a.shape, a.dtype) if d is None else special.plain(d) for a, d in zip(arrays, group)]
             for arrays, group in ((tape.outputs, d_outputs), (tape.arguments[2], d_states))
         )
         if tape.turned:

@@ -1,7 +1,8 @@
 """Functions of one number that LLVM can turn into vector code: no branches, no calls, no tables.
 
-float32: range reduction and polynomials after Cephes (S. Moshier, netlib) and N. Juffa's erf, each within 4 units in
-the last place over the whole range, NaN and infinities included. float64: the C library's.
+float32: range reduction and log after Cephes (S. Moshier, netlib), N. Juffa's erf, and exp(r) - 1 by the polynomial of
+least relative error for r up to log(2) / 2; each within 4 units in the last place over the whole range, NaN and
+infinities included. float64: the C library's.
 """
 
 from __future__ import annotations
@@ -33,12 +34,15 @@ def _first_half(builder: Any, bits: Any, number: Any) -> Any:
     return builder.ashr(_whole(builder, bits, number), number(1))
 
 
-two_to = on_bits(lambda b, x, c: _power(b, _whole(b, x, c), c))
-"""2**n, where n is the rounded number that its argument holds; n from -126 to 127."""
+half_of_two_to = on_bits(lambda b, x, c: _power(b, b.sub(_whole(b, x, c), c(1)), c))
+"""2**(n - 1), where n is the rounded number that its argument holds; n from -125 to 128."""
 
 two_to_half = on_bits(lambda b, x, c: _power(b, _first_half(b, x, c), c))
 two_to_rest = on_bits(lambda b, x, c: _power(b, b.sub(_whole(b, x, c), _first_half(b, x, c)), c))
 """Their product is 2**n for any n, through the denormals to infinity."""
+
+two_to_less_half = on_bits(lambda b, x, c: _power(b, b.neg(_first_half(b, x, c)), c))
+"""What `two_to_rest` is to be divided by for 2**n."""
 
 exponent = on_bits(lambda b, x, c: b.sub(b.lshr(x, c(23)), c(126)), to_float=False)
 mantissa = on_bits(lambda b, x, c: b.or_(b.and_(x, c(0x007FFFFF)), c(0x3F000000)))
@@ -46,33 +50,45 @@ mantissa = on_bits(lambda b, x, c: b.or_(b.and_(x, c(0x007FFFFF)), c(0x3F000000)
 
 
 @exactly
-def _reduced(x, shifted):
-    """exp of what is left of x when the multiple of log(2) that `shifted` holds is taken off."""
+def _shifted(x):
+    """A number that holds the multiple of log(2) that is nearest to x."""
+    return x * f32(1.44269504088896341) + f32(12582912.0)
+
+
+@exactly
+def _grown(x, shifted):
+    """exp(r) - 1 of what is left of x when the multiple of log(2) that `shifted` holds is taken off."""
     whole = shifted - f32(12582912.0)
     r = x - whole * f32(0.693359375)
     r = r - whole * f32(-2.12194440e-4)
-    p = f32(1.9875691500e-4)
-    p = p * r + f32(1.3981999507e-3)
-    p = p * r + f32(8.3334519073e-3)
-    p = p * r + f32(4.1665795894e-2)
-    p = p * r + f32(1.6666665459e-1)
-    p = p * r + f32(5.0000001201e-1)
-    return p * (r * r) + r + f32(1)
+    p = f32(1.38825075828e-3)
+    p = p * r + f32(8.36658047542e-3)
+    p = p * r + f32(4.16672018164e-2)
+    p = p * r + f32(1.66665431766e-1)
+    p = p * r + f32(4.9999998144e-1)
+    return p * (r * r) + r
+
+
+@exactly
+def _clipped(x, least, most):
+    """x between two bounds; NaN stays what it is."""
+    x = most if x > most else x
+    return least if x < least else x
 
 
 @exactly
 def _exp(x):
-    clean = f32(89) if x > f32(89) else x
-    clean = f32(-104) if clean < f32(-104) else clean
-    shifted = clean * f32(1.44269504088896341) + f32(12582912.0)
-    return _reduced(clean, shifted) * two_to_half(shifted) * two_to_rest(shifted)
+    x = _clipped(x, f32(-104), f32(89))
+    shifted = _shifted(x)
+    return (_grown(x, shifted) + f32(1)) * two_to_half(shifted) * two_to_rest(shifted)
 
 
 @exactly
-def _exp_inside(x):
-    """exp for numbers whose result is neither infinite nor denormal."""
-    shifted = x * f32(1.44269504088896341) + f32(12582912.0)
-    return _reduced(x, shifted) * two_to(shifted)
+def _half_expm1(x):
+    """(exp(x) - 1) / 2 as one formula for small and large x; x from -80 to 89."""
+    shifted = _shifted(x)
+    half = half_of_two_to(shifted)
+    return _grown(x, shifted) * half + (half - f32(0.5))
 
 
 @exactly
@@ -102,25 +118,24 @@ def _log(x):
 
 
 @exactly
+def _expm1(x):
+    half = _half_expm1(_clipped(x, f32(-20), f32(89)))
+    return half + half
+
+
+@exactly
 def _tanh(x):
-    a = abs(x)
-    z = x * x
-    p = f32(-5.70498872745e-3)
-    p = p * z + f32(2.06390887954e-2)
-    p = p * z + f32(-5.37397155531e-2)
-    p = p * z + f32(1.33314422036e-1)
-    p = p * z + f32(-3.33332819422e-1)
-    near = p * z * x + x
-    e = _exp_inside(f32(-20) if a > f32(10) else f32(-2) * a)
-    far = (f32(1) - e) / (f32(1) + e)
-    far = -far if x < f32(0) else far
-    return near if a < f32(0.625) else far
+    half = _half_expm1(_clipped(x + x, f32(-20), f32(20)))
+    return half / (half + f32(1))
 
 
 @exactly
 def _sigmoid(x):
-    e = _exp(-abs(x))
-    return (f32(1) if x >= f32(0) else e) / (f32(1) + e)
+    """1 / (1 + exp(-x)), both parts of the fraction times a power of two that keeps them from infinity."""
+    x = _clipped(-x, f32(-104), f32(104))
+    shifted = _shifted(x)
+    one = two_to_less_half(shifted)
+    return one / ((_grown(x, shifted) + f32(1)) * two_to_rest(shifted) + one)
 
 
 @exactly
@@ -130,20 +145,6 @@ def _log1p(x):
     y = _log(u) * (x / (d if d != f32(0) else f32(1)))
     y = x if d == f32(0) else y
     return x if x == f32(math.inf) else y
-
-
-@exactly
-def _expm1(x):
-    """exp(x) - 1 by its series where that is small, else by subtraction."""
-    p = f32(1.9841270e-4)
-    p = p * x + f32(1.3888889e-3)
-    p = p * x + f32(8.3333333e-3)
-    p = p * x + f32(4.1666667e-2)
-    p = p * x + f32(1.6666667e-1)
-    p = p * x + f32(0.5)
-    near = p * (x * x) + x
-    far = _exp(x) - f32(1)
-    return near if abs(x) < f32(0.4) else far
 
 
 @exactly

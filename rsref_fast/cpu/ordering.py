@@ -9,8 +9,9 @@ and its states from them, by the same thread. Nor do two that one thread makes a
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rsref_fast.cpu.text import INDENT, nested
@@ -159,10 +160,9 @@ def ordered(
                     inside, after = [*inside, word], {}
                 elif line.startswith(("for ", "while ")):
                     again = _a_step_later if line.startswith("for s ") else anywhere
-                    inside, after = walk(body, _both(before, again(after)))
-                    inside, after = walk(body, _both(before, again(after)))
-                    alike, later = walk(body, again(after))
-                    if sparing and alike != inside:  # only what comes before the loop must be waited for
+                    inside, after = turns(body, before, again)
+                    alike, later = turns(body, {}, again) if sparing else (inside, after)
+                    if alike != inside:  # only what comes before the loop must be waited for
                         found.append(word)
                         before, inside, after = {}, alike, later
                     after = anywhere(after)
@@ -178,6 +178,22 @@ def ordered(
             found.append(INDENT + line if only else line)
             before, aside = _both(before, now), only
         return found, before
+
+    def turns(body: Sequence[str], before: Touched, again: Callable[[Touched], Touched]) -> tuple[list[str], Touched]:
+        """Return a loop's body with its meetings, the same at each turn, and what is touched after one.
+
+        A meeting that is found missing may make another one needless, which was all that kept what is touched before it
+        from the next turn. So a body is right only if what it leaves is what it was made for; where that takes too
+        long, it is made for all that any of them left.
+        """
+        known = before
+        for attempt in itertools.count():
+            inside, after = walk(body, known)
+            left = _both(before, again(after))
+            if _both(known, left) == known:
+                break
+            known = left if attempt < 3 else _both(known, left)
+        return inside, after
 
     return walk(lines, {})[0]
 

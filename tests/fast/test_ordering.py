@@ -3,10 +3,12 @@
 import itertools
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from rsref_fast.cpu import products
 from rsref_fast.cpu.ordering import Touch, ordered, shared_out, spread
-from rsref_fast.cpu.text import Function
+from rsref_fast.cpu.text import Function, nested
 from rsref_fast.lengths import N
 from rsref_fast.views import Buffer, Space, View
 
@@ -115,6 +117,66 @@ def test_gates_and_states_of_a_step_need_one_meeting():
     product = call("f", a=("read", ALL, Space.PREVIOUS), b=("written", PART, Space.BLOCK))
     loop = call("g", b=("read", PART, Space.BLOCK), a=("written", PART, Space.CURRENT))
     assert in_a_loop(product, loop) == ["meet", "f", "g"]
+
+
+TOUCHES = st.tuples(st.sampled_from(["read", "written"]), st.sampled_from([PART, OTHER, ALL]), st.just(None))
+CALLS = st.dictionaries(st.sampled_from("abcd"), TOUCHES, min_size=1, max_size=2)
+SOME = st.lists(CALLS, max_size=3)
+
+
+def block(head, *inside):
+    """Draw a loop or a branch of calls, and of what is inside, among them."""
+    around = st.tuples(SOME, *inside, SOME)
+    return st.builds(lambda parts: (head, [*parts[0], *parts[1:-1], *parts[-1]]), around)
+
+
+STEPS = block("for s in range(steps):", block("if active < n:"), block("for c in range(n):"), block("if cutting != 0:"))
+PROGRAMS = st.builds(lambda a, b, c: [*a, b, *c], SOME, block("while k > 0:", STEPS), SOME)
+"""As those of a cell: blocks of steps, in a step pieces, and what is rarely done."""
+
+
+def written_out(program, calls):
+    """Return a program's lines; calls: receives what each call touches."""
+    lines = []
+    for part in program:
+        if isinstance(part, dict):
+            line, touched = call(f"f{len(calls)}", **part)
+            calls[line] = touched
+            lines.append(line)
+        else:
+            body = written_out(part[1], calls)
+            lines += [part[0], *("    " + line for line in body)] if body else []
+    return lines
+
+
+def run_through(lines, calls, turns, waiting):
+    """Go through lines as a thread does. waiting: what all threads have touched since they met, which no call spoils."""
+    for line, body in nested(lines):
+        if body:
+            for _ in range(next(turns) % (2 if line.startswith("if ") else 4)):
+                run_through(body, calls, turns, waiting)
+        elif line == "meet(N)":
+            waiting.clear()
+        elif line == "near(N)":
+            continue
+        else:
+            now = [(memory, touch) for (memory, _), touch in calls[line].items()]
+            for memory, touch in now:
+                spoiling = [other for same, other in waiting if same == memory and touch.disturbs(other)]
+                assert not spoiling, f"{line} does not wait for {spoiling}"
+            waiting += now
+
+
+@pytest.mark.parametrize("order", [ordered, spread, shared_out])
+@settings(max_examples=200, deadline=None)
+@given(program=PROGRAMS, turns=st.lists(st.integers(0, 3), min_size=1, max_size=30))
+def test_whatever_the_turns_nobody_is_disturbed(order, program, turns):
+    """Drawn programs, gone through with drawn numbers of turns and branches."""
+    calls = {}
+    lines = written_out(program, calls)
+    found = order(lines, calls, "abcd")
+    assert [line for line in found if line.strip() not in ("meet(N)", "near(N)")] == lines
+    run_through(found, calls, itertools.cycle(turns), [])
 
 
 def test_who_passes_a_branch_does_not_wait_for_those_who_take_it():

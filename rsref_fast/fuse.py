@@ -48,8 +48,9 @@ def pointwise(tensor: Tensor) -> bool:
 
 
 def added_as_computed(layout: Layout, tensor: Tensor) -> bool:
-    """Whether the nest that computes a tensor of the time loop can also add it to a sum over the steps."""
-    own = tensor not in layout.moved and tensor not in layout.sums and layout.section.get(tensor) is Section.LOOP
+    """Whether the nest that computes a tensor can also add it to a sum over the steps."""
+    stepped = layout.section.get(tensor) is Section.LOOP or tensor in layout.later
+    own = tensor not in layout.moved and tensor not in layout.sums and stepped
     return own and pointwise(tensor) and tensor.op.name not in MOVING and tensor not in layout.parts  # type: ignore[union-attr]
 
 

@@ -6,7 +6,7 @@ place: a new state is computed where the next step reads it, the parts of a conc
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
@@ -47,6 +47,7 @@ class Layout:
     views of others, or parts' joint memory: nothing is done for them. parts: tensors computed in place inside a
     concatenation. constants: the parameter or fixed array that a buffer holds.
     sums: of sums of a tensor and a product in the time loop, both: the product adds to the tensor's memory.
+    later: gradients of constants that are computed where they are added up, for all steps of a block (`later`).
     """
 
     order: list[Tensor]
@@ -58,6 +59,7 @@ class Layout:
     parts: dict[Tensor, tuple[Tensor, int]] = field(default_factory=dict)
     constants: dict[Buffer, Tensor] = field(default_factory=dict)
     sums: dict[Tensor, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    later: Set[Tensor] = frozenset()
 
     @property
     def products_in_sums(self) -> set[Tensor]:
@@ -96,17 +98,18 @@ def lay_out(
     places: Mapping[Tensor, Buffer],
     packed: Iterable[Tensor] = (),
     blockwise: Iterable[Tensor] = (),
+    later: Set[Tensor] = frozenset(),
     prefix: str = "b",
 ) -> Layout:
     """Return where every tensor behind the results lies.
 
     leaves: the views of sequences, constants, states and other inputs; parameters and fixed arrays get their own.
     places: the memory into which some computed tensors are to be written.
-    packed: tensors that backward reads. blockwise: tensors that are read for all rows of a block.
+    packed: tensors that backward reads. blockwise: tensors that are read for all rows of a block. later: see `Layout`.
     """
     order = topological_order(results)
     shapes = shapes_of(results, {leaf: view.shape for leaf, view in leaves.items()})
-    layout = Layout(order, shapes, rows, sections_of(plan, rows), dict(leaves))
+    layout = Layout(order, shapes, rows, sections_of(plan, rows), dict(leaves), later=later)
     for tensor in order:
         if tensor.op is None and tensor not in layout.views:
             _leaf(layout, tensor)

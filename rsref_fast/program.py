@@ -15,6 +15,7 @@ from rsref.tensor import Tensor
 from rsref_fast.concrete import Shape, concrete, shapes_of
 from rsref_fast.derivative import Derivative, differentiate
 from rsref_fast.fuse import Unit, added_as_computed, fuse
+from rsref_fast.later import added_later
 from rsref_fast.layout import Layout, Section, lay_out
 from rsref_fast.lengths import per_row
 from rsref_fast.merge import merge
@@ -69,8 +70,10 @@ class Compiled:
     derivative: Derivative
 
 
-def build(graph: StepGraph, shapes: Mapping[Tensor, Sequence[int]]) -> Compiled:
+def build(graph: StepGraph, shapes: Mapping[Tensor, Sequence[int]], blocks: bool = True) -> Compiled:
     """Return the programs of a step for inputs of the given shapes (for one step, the batch first).
+
+    blocks: whether gradients of constants had better be added up for all steps of a block (`later`).
 
     Errors: NotImplementedError, naming it, for what cannot be compiled.
     """
@@ -92,7 +95,7 @@ def build(graph: StepGraph, shapes: Mapping[Tensor, Sequence[int]]) -> Compiled:
     lengths = shapes_of([*step.outputs, *step.new_states])
     for leaf, tensor in zip(derivative.shape_leaves, derivative.shaped):
         tape[leaf] = whole(Buffer("shape", leaf.dtype, Space.STEP, lengths[tensor]))
-    return _with_backward(step, derivative, mixes, states, (forward, inference), {**leaves, **tape}, gathered)
+    return _with_backward(step, derivative, mixes, states, (forward, inference), {**leaves, **tape}, gathered, blocks)
 
 
 def _shape(tensor: Tensor) -> Shape:
@@ -219,6 +222,7 @@ def _with_backward(
     programs: tuple[Program, Program],
     leaves: dict[Tensor, View],
     gathered: Mapping[str, Buffer],
+    blocks: bool,
 ) -> Compiled:
     gathered = dict(gathered)
     for i, leaf in enumerate(derivative.d_outputs):
@@ -246,7 +250,8 @@ def _with_backward(
     rows = _known_rows(
         results, {leaf: forward_rows[t] for leaf, t in zip(derivative.shape_leaves, derivative.shaped)}, leaves
     )
-    needed = {t for t in (*d_states, *d_constants) if t is not None}
+    later = added_later(results, rows, [t for t in d_constants if t is not None]) if blocks and not mixes else set()
+    needed = {t for t in (*d_states, *d_constants) if t is not None} - later
     plan = _settled(results, rows, stepped, carried, needed)
     inside = set(plan.loop)
     places: dict[Tensor, Buffer] = {}
@@ -256,7 +261,7 @@ def _with_backward(
         if tensor.op is not None and tensor.op.name not in MOVING_OPS:
             places[tensor] = flow[1]
     blockwise = [t for t in d_sequences if t is not None]
-    layout = lay_out(results, rows, plan, leaves, places=places, blockwise=blockwise, prefix="g")
+    layout = lay_out(results, rows, plan, leaves, places=places, blockwise=blockwise, later=later, prefix="g")
     others = {t for group in (d_sequences, d_states, d_parameters) for t in group}
     read = [t for t in results if t in others or not added_as_computed(layout, t)]
     added = set(results) - set(read)

@@ -26,7 +26,7 @@ Rule = Callable[[Tensor], Tensor | None]
 def simplify(results: Sequence[Tensor]) -> list[Tensor]:
     """Return tensors that compute the same with fewer kinds of ops, each computed once, and numbers worked out."""
     results = list(results)
-    for rule in (_joined, _decomposed, _outer, _Shared(), _known):
+    for rule in (_joined, _decomposed, _outer, _column, _Shared(), _known):
         replaced: dict[Tensor, Tensor] = {}
         for tensor in topological_order(results):
             if tensor.op is None:
@@ -176,3 +176,19 @@ def _outer(tensor: Tensor) -> Tensor | None:
     missing = [[axis for axis, letter in enumerate(result) if letter not in term] for term in terms]
     a, b = (ops.expand_dims(x, axes) for x, axes in zip(tensor.inputs, missing))
     return ops.multiply(a, b)
+
+
+def _column(tensor: Tensor) -> Tensor | None:
+    """The gradient of a vector that weighs places of each sample is a sum, added up where the places are computed.
+
+    Drawn as a product of all of them, transposed, and of one column.
+    """
+    if tensor.op is None or tensor.op.name != "matmul" or tensor.shape[1:] != (1,):
+        return None
+    left, right = tensor.inputs
+    if left.op is None or left.op.name != "transpose" or left.ndim != 2:
+        return None
+    x, g = (i.inputs[0] if i.op is not None and i.op.name == "reshape" else i for i in (left.inputs[0], right))
+    if x.ndim < 3 or g.shape != (*x.shape[:-1], 1) or x.shape[-1] != tensor.shape[0]:
+        return None
+    return ops.expand_dims(ops.sum(ops.multiply(x, g), tuple(range(x.ndim - 1))), 1)

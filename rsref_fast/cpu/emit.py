@@ -49,6 +49,7 @@ class Writer:
         self.held: list[Held] = []
         self.touched: dict[str, Touched] = {}
         self.added: dict[Tensor | None, list[tuple[View, Buffer]]] = {}
+        self.totals: set[Buffer] = set()
         self.run = Run(())
         self.values: dict[Buffer, Any] = {
             buffer: leaf.source.value.reshape(())[()]
@@ -97,7 +98,7 @@ class Writer:
     def _seen(self, buffer: Buffer, section: Section) -> Buffer:
         """Return the memory that stands for a buffer in a section."""
         shadowed = section in BLOCKWISE and buffer.space in (Space.ROW, Space.PREVIOUS, Space.FLOW_IN)
-        return self.shadow(buffer) if shadowed else buffer
+        return self.shadow(buffer) if shadowed and buffer not in self.totals else buffer
 
     def shadow(self, buffer: Buffer) -> Buffer:
         """Return memory for a block's rows of what otherwise has one row a sample, or is there for one step."""
@@ -111,9 +112,9 @@ class Writer:
         """Return the call of a function on the rows of a section; functions of one text are one."""
         function.name = self._shared(function)
         pointers = {b: self.pointer(b, section) for b in function.parameters}
-        turn = "s" if section is Section.LOOP else "0"
-        held = "" if function.holds is None else self._held(function.holds)
-        extra = [{"turn": turn, "held": held}.get(name, name) for name in function.extra]
+        known = {"turn": "s" if section is Section.LOOP else "0", "start": "first", "end": "k"}
+        known["held"] = "" if function.holds is None else self._held(function.holds)
+        extra = [known.get(name, name) for name in function.extra]
         line = f"{function.name}({', '.join([rows, *pointers.values(), *extra])})"
         units = {self._seen(b, section): own for b, own in function.units.items()}
         touched = touched_by(units, [self._seen(b, section) for b in function.written])
@@ -163,6 +164,9 @@ class Writer:
         add = unit.tensors[-1] in self.layout.sums or self.over_blocks(unit.tensors[-1], section)
         if isinstance(unit, Joined):
             nests.joined(self, function, unit, section)
+        elif not self.layout.later.isdisjoint(unit.tensors):
+            nests.over_steps(self, function, unit)
+            rows = "n0"
         elif unit.fused and tensor.op is not None and tensor.op.name not in loops.RULES:
             nests.fused(self, function, unit)
         elif tensor.op is not None and tensor.op.name == "matmul":
@@ -264,7 +268,8 @@ class Writer:
     def add_up(self, tensor: Tensor, total: Buffer) -> None:
         """Let the loop add a tensor to a sum over the steps."""
         root = self.layout.root(tensor)
-        computed = root if self.layout.section.get(root) is Section.LOOP else None
+        computed = root if self.layout.section.get(root) is Section.LOOP or root in self.layout.later else None
+        self.totals.add(total)
         self.added.setdefault(computed, []).append((self.layout.views[tensor], total))
 
     def _summed(self, unit: Unit, section: Section, rows: str) -> Iterable[str]:

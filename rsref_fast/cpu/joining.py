@@ -119,7 +119,8 @@ def _shape(layout: Layout, unit: Unit) -> Shape | None:
     if any(t.op is None or t.op.name in (*MOVING, "count") or layout.shapes[t] != shape for t in elements):
         return None
     if total is None:
-        return shape if unit.fused and not layout.sums.keys() & set(elements) else None
+        apart = layout.sums.keys() & set(elements) or not layout.later.isdisjoint(elements)
+        return shape if unit.fused and not apart else None
     strides = folded_view(layout, total, layout.views[total]).strides
     folds = any(stride == 0 and length != 1 for stride, length in zip(strides, shape))
     return shape if folds and shape[-1] != 1 and strides[-1] != 0 else None

@@ -50,6 +50,18 @@ def joined(writer: Writer, function: Function, unit: Joined, section: Section) -
                 function.store(view, index, text, accumulate=True)
 
 
+def over_steps(writer: Writer, function: Function, unit: Unit) -> None:
+    """Write a loop over the samples of a block of steps that adds up elements of all steps of each."""
+    shape, place, totals = _collapsed(writer, unit, {}, True)
+    for sample, rows in function.steps_by_fours(shape):
+        found = [
+            _elements(writer, function, unit.tensors, unit.stored, place, index, f"_{k}")
+            for k, index in enumerate(rows)
+        ]
+        for element, view in totals:
+            function.store(view, sample, " + ".join(values[element].text for values in found), accumulate=True)
+
+
 def _collapsed(
     writer: Writer, unit: Unit, folded: Mapping[Tensor, View], but_rows: bool = False
 ) -> tuple[Shape, dict[Tensor, View], list[tuple[Tensor, View]]]:

@@ -76,7 +76,7 @@ def _by_samples(layout: Layout, unit: Unit) -> bool:
         readers = (reader for reader in layout.order if reader not in layout.moved)
         read = any(layout.root(i) in sums for reader in readers for i in reader.inputs)
         return not read and all(layout.rows[i] is not Rows.SUM for t in unit.tensors for i in t.inputs)
-    if any(layout.rows[t] is not Rows.FIRST for t in unit.tensors):
+    if any(layout.rows[t] is not Rows.FIRST or t in layout.later for t in unit.tensors):
         return False
     tensor = unit.tensors[0]
     product = tensor.op is not None and tensor.op.name == "matmul"

@@ -81,12 +81,12 @@ class Function:
         yield
         self.depth -= 1
 
-    def by_fours(self, variable: str, length: Length) -> Iterator[list[str]]:
+    def by_fours(self, variable: str, length: Length | str) -> Iterator[list[str]]:
         """Open a loop whose turns are four indices at once, then one for those that are left.
 
         What sums rows upon rows so reads and writes the sum once for four of them.
         """
-        text = text_of(length)
+        text = length if isinstance(length, str) else text_of(length)
         left = length % 4 if isinstance(length, int) else 1
         fours = length - left if isinstance(length, int) else f"({text}) // 4 * 4"
         if fours:
@@ -148,6 +148,29 @@ class Function:
                 self.depth += 1
                 yield [[*indices[:row], place, *indices[row + 1 :]] for place in places]
                 self.depth -= 1
+
+    def steps_by_fours(self, shape: Shape) -> Iterator[tuple[list[str], list[list[str]]]]:
+        """Open loops over samples, all axes of one, and its steps in a block: four at a time, then one by one.
+
+        The answer holds an element's index among the samples, and its index among the block's rows for each step. The
+        innermost axis is split among the threads of a team.
+        """
+        self.extra += ["off", "start", "end"]
+        *outer, inner = [axis for axis, length in enumerate(shape) if axis and length != 1]
+        self._split(f"i{inner}", shape[inner])
+        with self.nest(shape, axes=[0]) as samples:
+            self.add("count = 0")
+            self.add("while start + count < end and off[start + count + 1] - off[start + count] > i0:")
+            self.add(INDENT + "count += 1")
+            with self.nest(shape, axes=outer) as indices:
+                indices[inner] = f"i{inner}"
+                for places in self.by_fours("s", "count"):
+                    for k, place in enumerate(places):
+                        self.add(f"r{k} = off[start + {place}] - off[start] + i0")
+                    self.add(f"for i{inner} in range(first, last):")
+                    self.depth += 1
+                    yield [samples[0], *indices[1:]], [[f"r{k}", *indices[1:]] for k in range(len(places))]
+                    self.depth -= 1
 
     def _split(self, index: str, length: Length) -> None:
         """Write, once, where the part of a thread of a team begins and ends."""

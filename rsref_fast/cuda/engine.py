@@ -149,7 +149,9 @@ class CudaEngine:
             if self.picks:
                 graph = as_one_sample(graph, dict(zip(_leaves(graph), shapes)))
                 batch, shapes = shapes[0][0], [(1, *shape) for shape in shapes]
-            self._special[key] = self.special_of(build(graph, dict(zip(_leaves(graph), shapes))), dtype, batch)
+            self._special[key] = self.special_of(
+                build(graph, dict(zip(_leaves(graph), shapes)), blocks=False), dtype, batch
+            )
         return self._special[key]
 
     def of_team(self, special: Specialised, choice: Choice) -> Specialised:

@@ -184,7 +184,8 @@ def built(recurrence: Recurrence, batch: int | None = None) -> Compiled:
     if batch is not None:
         leaves = (*graph.sequences, *graph.constants, *graph.states)
         graph = as_one_sample(graph, {leaf: (batch, *_known(leaf)) for leaf in leaves})
-    return build(graph, {leaf: (1, *_known(leaf)) for leaf in (*graph.sequences, *graph.constants, *graph.states)})
+    leaves = (*graph.sequences, *graph.constants, *graph.states)
+    return build(graph, {leaf: (1, *_known(leaf)) for leaf in leaves}, blocks=False)
 
 
 def _known(leaf: Tensor) -> list[int]:

@@ -150,7 +150,7 @@ def written_out(program, calls):
 
 
 def run_through(lines, calls, turns, waiting):
-    """Go through lines as a thread does. waiting: what all threads have touched since they met, which no call spoils."""
+    """Go through lines as a thread does. waiting: what threads have touched since they met, which no call spoils."""
     for line, body in nested(lines):
         if body:
             for _ in range(next(turns) % (2 if line.startswith("if ") else 4)):

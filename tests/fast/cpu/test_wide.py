@@ -56,6 +56,13 @@ def test_what_is_wide_is_not_kept_for_a_block_of_steps():
     assert int(block.split()[0].replace(",", "")) < 4 * PLACES * UNITS
 
 
+def test_the_gradient_of_the_attentions_vector_is_added_up_where_its_places_are_computed():
+    engine = rsref_fast.compile(attention())
+    engine.check()
+    assert f"matmul ({UNITS} x 1" not in engine.explain().replace("training", "")
+    assert f"    sum ({UNITS})" in engine.explain()
+
+
 def test_gradients_of_a_constant_that_is_only_spread():
     """What is added up has fewer values than the constant: it cannot be added where it is computed."""
     x, h, c = Input((3,)), Input((3,)), Input((wide.WIDE, 3))

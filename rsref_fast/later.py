@@ -1,0 +1,54 @@
+"""Gradients of constants that are added up for all steps of a block at once, not step by step.
+
+What an attention reads at every step, say, is large, and so is its gradient: of each step an outer product of few
+numbers. Added up step by step, all of it is read and written at every step; after the block, once for all of its steps,
+if those few numbers are kept for so long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from math import prod
+
+from rsref.graph import topological_order
+from rsref.ops.pointwise import Pointwise
+from rsref.tensor import Tensor
+from rsref_fast.rows import Rows
+from rsref_fast.views import RULES as MOVING
+from rsref_fast.wide import is_wide
+
+FEW = 8
+"""How many times fewer the numbers must be that are kept."""
+
+
+def added_later(results: Sequence[Tensor], rows: Mapping[Tensor, Rows], totals: Collection[Tensor]) -> set[Tensor]:
+    """Return those of some results, to be summed over the steps, that are wide and computed of few numbers alone.
+
+    results: all tensors that a step computes for somebody else.
+    """
+    readers: dict[Tensor, list[Tensor]] = {}
+    for tensor in topological_order(results):
+        for operand in tensor.inputs:
+            readers.setdefault(operand, []).append(tensor)
+
+    def of_few(tensor: Tensor, most: int) -> bool:
+        if rows[tensor] is Rows.NONE or (rows[tensor] is Rows.FIRST and _width(tensor) <= most):
+            return True
+        shown = tensor.op is not None and tensor.op.name in MOVING
+        own = isinstance(tensor.op, Pointwise) and rows[tensor] is Rows.FIRST
+        return (
+            (shown or own)
+            and len(readers.get(tensor, ())) <= 1
+            and all(of_few(i, most) for i in tensor.inputs[: 1 if shown else None])
+        )
+
+    return {
+        t for t in totals
+        if isinstance(t.op, Pointwise) and is_wide(_width(t)) and not readers.get(t) and results.count(t) == 1
+        and of_few(t, _width(t) // FEW)
+    }  # fmt: skip
+
+
+def _width(tensor: Tensor) -> int:
+    """Return how many values a sample has in a tensor."""
+    return prod(n or 0 for n in tensor.shape[1:])

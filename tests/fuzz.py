@@ -7,7 +7,10 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 
 import rsref_fast
 from rsref.testing import step_graphs
-from rsref_fast.cpu import checkpoint
+from rsref_fast import wide
+from rsref_fast.cpu import checkpoint, interpreted
+from rsref_fast.cpu.kernels import Interpreted
+from rsref_fast.cpu.splitting import Split
 from tests.fast.agreement import check
 
 
@@ -20,9 +23,16 @@ def main():
     parser.add_argument("--float32", action="store_true", help="instead of float64")
     parser.add_argument("--mixing", action="store_true", help="steps that work across the samples of a batch, too")
     parser.add_argument("--checkpoint", action="store_true", help="with checkpoints, of stretches as short as can be")
+    parser.add_argument("--team", type=int, default=0, help="threads that share each step, of panels of one column")
+    parser.add_argument("--rows", type=int, help="of a block of steps, instead of a hundred or more")
+    parser.add_argument("--wide", type=int, default=wide.WIDE, help="values of a sample that make a tensor wide")
     options = parser.parse_args()
     if options.checkpoint:
         checkpoint.ROOTS = 1
+    if options.team:
+        interpreted.WIDTH = 1
+    Interpreted.block_rows, wide.WIDE = options.rows, options.wide
+    split = Split(1, options.team) if options.team else None
     dtype = np.float32 if options.float32 else np.float64
     done = 0
 
@@ -36,7 +46,7 @@ def main():
         nonlocal done
         own = {"target": options.target, "threads": options.threads}
         engine = rsref_fast.compile(example.recurrence, checkpoint=True, **own) if options.checkpoint else None
-        check(example.recurrence, example.arguments, engine=engine, dtype=dtype, **own)
+        check(example.recurrence, example.arguments, engine=engine, dtype=dtype, split=split, **own)
         done += 1
         if done % 500 == 0:
             print(f"{done} graphs agree with the oracle", flush=True)

@@ -8,11 +8,12 @@ if those few numbers are kept for so long.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from math import prod
 
 from rsref.graph import topological_order
 from rsref.ops.pointwise import Pointwise
 from rsref.tensor import Tensor
+from rsref_fast.concrete import Shape
+from rsref_fast.lengths import per_row, times
 from rsref_fast.rows import Rows
 from rsref_fast.views import RULES as MOVING
 from rsref_fast.wide import is_wide
@@ -21,34 +22,32 @@ FEW = 8
 """How many times fewer the numbers must be that are kept."""
 
 
-def added_later(results: Sequence[Tensor], rows: Mapping[Tensor, Rows], totals: Collection[Tensor]) -> set[Tensor]:
+def added_later(
+    results: Sequence[Tensor], rows: Mapping[Tensor, Rows], shapes: Mapping[Tensor, Shape], totals: Collection[Tensor]
+) -> set[Tensor]:
     """Return those of some results, to be summed over the steps, that are wide and computed of few numbers alone.
 
-    results: all tensors that a step computes for somebody else.
+    results: all tensors that a step computes for somebody else. shapes: of these, and of all behind them.
     """
     readers: dict[Tensor, list[Tensor]] = {}
     for tensor in topological_order(results):
         for operand in tensor.inputs:
             readers.setdefault(operand, []).append(tensor)
 
+    def width(tensor: Tensor) -> int:
+        """Return how many values a sample has in a tensor."""
+        return per_row(times(1, *shapes[tensor])) or 0
+
     def of_few(tensor: Tensor, most: int) -> bool:
-        if rows[tensor] is Rows.NONE or (rows[tensor] is Rows.FIRST and _width(tensor) <= most):
+        if rows[tensor] is Rows.NONE or (rows[tensor] is Rows.FIRST and width(tensor) <= most):
             return True
-        shown = tensor.op is not None and tensor.op.name in MOVING
-        own = isinstance(tensor.op, Pointwise) and rows[tensor] is Rows.FIRST
-        return (
-            (shown or own)
-            and len(readers.get(tensor, ())) <= 1
-            and all(of_few(i, most) for i in tensor.inputs[: 1 if shown else None])
-        )
+        moved = tensor.op is not None and tensor.op.name in MOVING
+        if not (moved or (isinstance(tensor.op, Pointwise) and rows[tensor] is Rows.FIRST)):
+            return False
+        return len(readers.get(tensor, ())) <= 1 and all(of_few(i, most) for i in tensor.inputs[: 1 if moved else None])
 
     return {
         t for t in totals
-        if isinstance(t.op, Pointwise) and is_wide(_width(t)) and not readers.get(t) and results.count(t) == 1
-        and of_few(t, _width(t) // FEW)
+        if isinstance(t.op, Pointwise) and rows[t] is Rows.FIRST and is_wide(width(t)) and not readers.get(t)
+        and results.count(t) == 1 and of_few(t, width(t) // FEW)
     }  # fmt: skip
-
-
-def _width(tensor: Tensor) -> int:
-    """Return how many values a sample has in a tensor."""
-    return prod(n or 0 for n in tensor.shape[1:])

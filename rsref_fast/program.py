@@ -74,7 +74,6 @@ def build(graph: StepGraph, shapes: Mapping[Tensor, Sequence[int]], blocks: bool
     """Return the programs of a step for inputs of the given shapes (for one step, the batch first).
 
     blocks: whether gradients of constants had better be added up for all steps of a block (`later`).
-
     Errors: NotImplementedError, naming it, for what cannot be compiled.
     """
     step = reorder(slice_first(reorder(merge(concrete(graph, shapes)))))
@@ -250,7 +249,10 @@ def _with_backward(
     rows = _known_rows(
         results, {leaf: forward_rows[t] for leaf, t in zip(derivative.shape_leaves, derivative.shaped)}, leaves
     )
-    later = added_later(results, rows, [t for t in d_constants if t is not None]) if blocks and not mixes else set()
+    later: set[Tensor] = set()
+    if blocks and not mixes:
+        lengths = shapes_of(results, {leaf: view.shape for leaf, view in leaves.items()})
+        later = added_later(results, rows, lengths, [t for t in d_constants if t is not None])
     needed = {t for t in (*d_states, *d_constants) if t is not None} - later
     plan = _settled(results, rows, stepped, carried, needed)
     inside = set(plan.loop)

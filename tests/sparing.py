@@ -5,6 +5,7 @@ remembered. The test processes of one run share a folder for what they have comp
 """
 
 import os
+from pathlib import Path
 
 from numba.core.errors import NumbaError
 from numba.core.target_extension import get_local_target
@@ -77,6 +78,8 @@ def spare(context, dispatchers):
 
 
 def kernel_folder(tmp_path_factory):
-    """Return the folder for compiled kernels that all test processes of one run share."""
+    """Return the folder for compiled kernels that all test processes of one run share, or of one run of tox."""
+    if "RSREF_FAST_CACHE" in os.environ:
+        return Path(os.environ["RSREF_FAST_CACHE"])
     root = tmp_path_factory.getbasetemp()
     return (root.parent if os.environ.get("PYTEST_XDIST_WORKER") else root) / "kernels"

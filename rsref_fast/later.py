@@ -7,6 +7,7 @@ if those few numbers are kept for so long.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
 from rsref.graph import topological_order
@@ -29,10 +30,7 @@ def added_later(
 
     results: all tensors that a step computes for somebody else. shapes: of these, and of all behind them.
     """
-    readers: dict[Tensor, list[Tensor]] = {}
-    for tensor in topological_order(results):
-        for operand in tensor.inputs:
-            readers.setdefault(operand, []).append(tensor)
+    readers = Counter(operand for tensor in topological_order(results) for operand in tensor.inputs)
 
     def width(tensor: Tensor) -> int:
         """Return how many values a sample has in a tensor."""
@@ -44,10 +42,10 @@ def added_later(
         moved = tensor.op is not None and tensor.op.name in MOVING
         if not (moved or (isinstance(tensor.op, Pointwise) and rows[tensor] is Rows.FIRST)):
             return False
-        return len(readers.get(tensor, ())) <= 1 and all(of_few(i, most) for i in tensor.inputs[: 1 if moved else None])
+        return readers[tensor] <= 1 and all(of_few(i, most) for i in tensor.inputs[: 1 if moved else None])
 
     return {
         t for t in totals
-        if isinstance(t.op, Pointwise) and rows[t] is Rows.FIRST and is_wide(width(t)) and not readers.get(t)
+        if isinstance(t.op, Pointwise) and rows[t] is Rows.FIRST and is_wide(width(t)) and not readers[t]
         and results.count(t) == 1 and of_few(t, width(t) // FEW)
     }  # fmt: skip

@@ -149,34 +149,54 @@ def written_out(program, calls):
     return lines
 
 
-def run_through(lines, calls, turns, waiting):
-    """Go through lines as a thread does. waiting: what threads have touched since they met, which no call spoils."""
+def run_through(lines, calls, turns, waiting, words, disturbs):
+    """Go through lines as a thread does. waiting: what threads have touched since they met, which no call spoils.
+
+    words: where they meet. disturbs: whether a touch spoils another one.
+    """
     for line, body in nested(lines):
         if body:
             for _ in range(next(turns) % (2 if line.startswith("if ") else 4)):
-                run_through(body, calls, turns, waiting)
-        elif line == "meet(N)":
-            waiting.clear()
-        elif line == "near(N)":
-            continue
+                run_through(body, calls, turns, waiting, words, disturbs)
+        elif line in ("meet(N)", "near(N)"):
+            if line in words:
+                waiting.clear()
         else:
             now = [(memory, touch) for (memory, _), touch in calls[line].items()]
             for memory, touch in now:
-                spoiling = [other for same, other in waiting if same == memory and touch.disturbs(other)]
+                spoiling = [other for same, other in waiting if same == memory and disturbs(touch, other)]
                 assert not spoiling, f"{line} does not wait for {spoiling}"
             waiting += now
 
 
-@pytest.mark.parametrize("order", [ordered, spread, shared_out])
+def by_parts(touch, other):
+    return touch.disturbs(other)
+
+
+def anywhere(touch, other):
+    """Between threads of which nothing is known who touches what."""
+    return touch.written or other.written
+
+
+@pytest.mark.parametrize(
+    ("order", "words", "disturbs"),
+    [
+        (ordered, ["meet(N)"], by_parts),
+        (spread, ["meet(N)"], anywhere),
+        (shared_out, ["meet(N)"], by_parts),
+        (shared_out, ["meet(N)", "near(N)"], anywhere),
+    ],
+    ids=["CPU", "CUDA", "between blocks", "within blocks"],
+)
 @settings(max_examples=200, deadline=None)
 @given(program=PROGRAMS, turns=st.lists(st.integers(0, 3), min_size=1, max_size=30))
-def test_whatever_the_turns_nobody_is_disturbed(order, program, turns):
+def test_whatever_the_turns_nobody_is_disturbed(order, words, disturbs, program, turns):
     """Drawn programs, gone through with drawn numbers of turns and branches."""
     calls = {}
     lines = written_out(program, calls)
     found = order(lines, calls, "abcd")
     assert [line for line in found if line.strip() not in ("meet(N)", "near(N)")] == lines
-    run_through(found, calls, itertools.cycle(turns), [])
+    run_through(found, calls, itertools.cycle(turns), [], words, disturbs)
 
 
 def test_who_passes_a_branch_does_not_wait_for_those_who_take_it():

@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rsref_fast.cpu import products
@@ -135,6 +135,17 @@ PROGRAMS = st.builds(lambda a, b, c: [*a, b, *c], SOME, block("while k > 0:", ST
 """As those of a cell: blocks of steps, in a step pieces, and what is rarely done."""
 
 
+NEEDLESS = [
+    ("while k > 0:", [
+        ("for s in range(steps):", [
+            ("for c in range(n):", [{"a": ("written", ALL, None)}, {"b": ("written", OTHER, None)}]),
+            {"b": ("read", PART, None)},
+        ]),
+    ]),
+]  # fmt: skip
+"""A meeting before `a` makes one needless that a first pass needs, and that hides what the next turn spoils."""
+
+
 def written_out(program, calls):
     """Return a program's lines; calls: receives what each call touches."""
     lines = []
@@ -188,7 +199,8 @@ def anywhere(touch, other):
     ],
     ids=["CPU", "CUDA", "between blocks", "within blocks"],
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=400, deadline=None)
+@example(program=NEEDLESS, turns=[2])
 @given(program=PROGRAMS, turns=st.lists(st.integers(0, 3), min_size=1, max_size=30))
 def test_whatever_the_turns_nobody_is_disturbed(order, words, disturbs, program, turns):
     """Drawn programs, gone through with drawn numbers of turns and branches."""

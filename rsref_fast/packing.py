@@ -111,20 +111,27 @@ def _shard(rows: Array, lengths: Array, times: Array, first: Array, truncate: in
 
 def hold(values: Array, mask: Array) -> None:
     """Repeat in outputs (batch, time, ...), zero at masked steps, the last valid one there, if there was one."""
-    batch, time = mask.shape
-    last = np.maximum.accumulate(np.where(mask, np.arange(time), -1), axis=1)
-    where = ~mask & (last >= 0)
-    rows = values.reshape(batch * time, *values.shape[2:])
-    rows[where.ravel()] = rows[(np.arange(batch)[:, None] * time + last)[where]]
+    masked, last = _repeated(mask)
+    rows = values.reshape(mask.size, *values.shape[2:])
+    rows[masked] = rows[last]
 
 
 def gathered_back(d: Array, mask: Array) -> Array:
-    """Return the gradient of `hold`: each valid step gets its own and that of the masked ones that repeat it."""
-    total = np.zeros_like(d)
-    waiting = np.zeros((len(d), *d.shape[2:]), d.dtype)
-    for t in range(d.shape[1] - 1, -1, -1):
-        waiting += d[:, t]
-        now = mask[:, t]
-        total[now, t] = waiting[now]
-        waiting[now] = 0
-    return total
+    """Return the gradient of `hold` at valid steps: their own and that of the masked ones that repeat them."""
+    masked, last = _repeated(mask)
+    rows = d.reshape(mask.size, *d.shape[2:])
+    own = rows[masked]
+    if not own.any():  # as a loss leaves it that has the same mask
+        return d
+    total = rows.copy()
+    first = np.flatnonzero(np.diff(last, prepend=-1))
+    total[last[first]] += np.add.reduceat(own, first, axis=0)
+    return total.reshape(d.shape)
+
+
+def _repeated(mask: Array) -> tuple[Array, Array]:
+    """Return the places of masked steps that repeat a valid one, and of that, among all steps of all samples."""
+    batch, time = mask.shape
+    last = np.maximum.accumulate(np.where(mask, np.arange(time), -1), axis=1)
+    where = ~mask & (last >= 0)
+    return np.flatnonzero(where), (np.arange(batch)[:, None] * time + last)[where]

@@ -75,6 +75,11 @@ class View:
     def contiguous(self) -> bool:
         return self.offset == 0 and _same_place(self.shape, self.strides, row_major(self.shape))
 
+    @property
+    def covers(self) -> bool:
+        """Whether these are all elements of the buffer, in their order."""
+        return self.contiguous and times(1, *self.shape) == self.buffer.size
+
     def counts(self, axis: int, length: int) -> bool:
         """Whether an element's index along an axis is its place in the memory, both modulo a length."""
         size = self.buffer.size

@@ -32,34 +32,6 @@ ENTRY = types.int64(ADDRESSES, ADDRESSES, ADDRESSES)
 
 
 @plain
-def copy_rows(count, width, source, target):
-    for i in range(count * width):
-        target[i] = source[i]
-
-
-@plain
-def gather_rows(count, width, source, index, target):
-    """Rows of a sequence, far from each other: those that come soon are fetched while one is copied."""
-    for i in range(count):
-        first = index[i] * width
-        ahead = index[min(i + AHEAD, count - 1)] * width
-        for j in range(0, width, 16):
-            fetch(source, ahead + j)
-        for j in range(width):
-            target[i * width + j] = source[first + j]
-
-
-@plain
-def gather_previous(first, last, width, n0, off, source, target):
-    """The rows before those of some steps: source has those of step s from row n0 + off[s] on, before it the first."""
-    for s in range(first, last):
-        before = 0 if s == 0 else n0 + off[s - 1]
-        place = (off[s] - off[first]) * width
-        for i in range((off[s + 1] - off[s]) * width):
-            target[place + i] = source[before * width + i]
-
-
-@plain
 def cutting_of(N, count, cut):
     """Whether gradients are cut between any two steps."""
     found = 0
@@ -81,9 +53,11 @@ def sharing(width: int) -> dict[str, Any]:
         return min(length, (length + width - 1) // width * rank // size * width)
 
     @plain
-    def zero(count, target, rank, size):
-        for i in range(part(count, rank, size), part(count, rank + 1, size)):
-            target[i] = 0
+    def zero_rows(count, columns, target, rank, size):
+        first, last = part(columns, rank, size), part(columns, rank + 1, size)
+        for i in range(count):
+            for j in range(first, last):
+                target[i * columns + j] = 0
 
     @plain
     def add_part(count, source, target, rank, size):
@@ -97,7 +71,36 @@ def sharing(width: int) -> dict[str, Any]:
                 for j in range(part(columns, rank, size), part(columns, rank + 1, size)):
                     target[i * columns + j] = 0
 
-    return {"part": part, "zero": zero, "add_part": add_part, "cut_rows": cut_rows}
+    @plain
+    def copy_rows(count, columns, source, target, rank, size):
+        first, last = part(columns, rank, size), part(columns, rank + 1, size)
+        for i in range(count):
+            for j in range(first, last):
+                target[i * columns + j] = source[i * columns + j]
+
+    @plain
+    def gather_rows(count, columns, source, index, target, rank, size):
+        """Rows of a sequence, far from each other: those that come soon are fetched while one is copied."""
+        first, last = part(columns, rank, size), part(columns, rank + 1, size)
+        for i in range(count):
+            row, ahead = index[i] * columns, index[min(i + AHEAD, count - 1)] * columns
+            for j in range(first, last, 16):
+                fetch(source, ahead + j)
+            for j in range(first, last):
+                target[i * columns + j] = source[row + j]
+
+    @plain
+    def gather_previous(first, last, columns, n0, off, source, target, rank, size):
+        """The rows before those of some steps: source has those of step s from row n0 + off[s] on, before it others."""
+        for s in range(first, last):
+            before = at(source, 0 if s == 0 else (n0 + off[s - 1]) * columns)
+            now = at(target, (off[s] - off[first]) * columns)
+            copy_rows(off[s + 1] - off[s], columns, before, now, rank, size)
+
+    return {
+        "part": part, "zero_rows": zero_rows, "add_part": add_part, "cut_rows": cut_rows, "copy_rows": copy_rows,
+        "gather_rows": gather_rows, "gather_previous": gather_previous,
+    }  # fmt: skip
 
 
 def element_of(dtype: np.dtype[Any]) -> Any:
@@ -156,7 +159,6 @@ def namespace(dtype: np.dtype[Any], shape: Shape) -> dict[str, Any]:
     return {
         **vector_math.functions(element), **gemm.declared(element, shape),
         "kernel": once(kernel), "summing": once(summing), "entry": plain, "at": at,
-        "copy_rows": copy_rows, "gather_rows": gather_rows, "gather_previous": gather_previous,
         **sharing(shape.width), "meet": meet, "rank_of": rank_of, "size_of": size_of, "cutting_of": cutting_of,
         "floats": pointer_to(element), "ints": pointer_to(types.int64), "bytes_": pointer_to(types.uint8),
         "F": dtype.type, "I": np.int64, "U": np.uint8, "NAN": dtype.type("nan"), "INFINITY": dtype.type("inf"),

@@ -50,6 +50,7 @@ class Writer:
         self.touched: dict[str, Touched] = {}
         self.added: dict[Tensor | None, list[tuple[View, Buffer]]] = {}
         self.totals: set[Buffer] = set()
+        self.anew: set[Buffer] = set()
         self.run = Run(())
         self.values: dict[Buffer, Any] = {
             buffer: leaf.source.value.reshape(())[()]
@@ -112,7 +113,8 @@ class Writer:
         """Return the call of a function on the rows of a section; functions of one text are one."""
         function.name = self._shared(function)
         pointers = {b: self.pointer(b, section) for b in function.parameters}
-        known = {"turn": "s" if section is Section.LOOP else "0", "start": "first", "end": "k"}
+        known = {"turn": "s" if section is Section.LOOP else "0", "start": "first", "end": "k", "add": "again"}
+        known["index"] = "at(pos, r0)"
         known["held"] = "" if function.holds is None else self._held(function.holds)
         extra = [known.get(name, name) for name in function.extra]
         line = f"{function.name}({', '.join([rows, *pointers.values(), *extra])})"
@@ -197,7 +199,17 @@ class Writer:
                 products.pack(packing, right, self.panels[key])
                 self.packing.append(self.call(packing, Section.PREPARE, "0"))
             panels = self.panels[key]
-        self.target.product(function, self.layout.views[tensor], left, right, panels, add, self._parts(tensor, section))
+        target = self.layout.views[tensor]
+        if self._begins(tensor, section):
+            self.anew.add(target.buffer)
+            function.extra.append("add")
+        self.target.product(function, target, left, right, panels, add, self._parts(tensor, section))
+
+    def _begins(self, tensor: Tensor, section: Section) -> bool:
+        """Whether a product is a sum over blocks that begins with that of the first one: else it begins with zeros."""
+        target = self.layout.views[tensor]
+        once = self.target.pieces and self.over_blocks(tensor, section) and not self.run.samples and target.covers
+        return once and len(target.shape) == 2 and target.shape[-1] != 1 and tensor not in self.layout.sums
 
     def _parts(self, tensor: Tensor, section: Section) -> int | None:
         """Return the length of which threads share what is computed from a tensor, if all of that is loops of one."""
@@ -226,17 +238,12 @@ class Writer:
         function.extra.append("index")
         with function.per_row(source.shape, lambda row: f"o = index[{row}]*{width}") as i:
             inner = source.shape[1:]
-            place = function.place(View(target, inner, row_major(inner)), i[1:])
             value = function.load(source, i)
             text = f"U({value.text})" if kind == "bool" else cast(value, kind).text
-            function.add(f"{function.pointer(target)}[o + {place}] = {text}")
-        function.name = self._shared(function)
-        arguments = [name if buffer is target else self.pointer(buffer, section) for buffer in function.parameters]
+            function.add(f"{function.element(View(target, inner, row_major(inner)), i[1:], 'o + ')} = {text}")
+        function.written.add(target)
         self.external(name, kind, Space.FIXED, width)
-        arguments += ["at(pos, r0)", *function.extra[1:]]
-        line = f"{function.name}(rows, {', '.join(arguments)})"
-        self.touched[line] = anywhere(touched_by(function.units, [target]))
-        return line
+        return self.call(function, section, "rows")
 
     # --- the module ----------------------------------------------------------------------------------------------
 

@@ -32,7 +32,7 @@ def namespace(dtype: Any) -> dict[str, Any]:
         copy_rows,
         gather_rows,
         gather_previous,
-        zero,
+        zero_rows,
         add_part,
         cutting_of,
         cut_rows,
@@ -84,21 +84,6 @@ def softplus(x: Any) -> Any:
     return np.where(x > 0, x, 0) + np.log1p(np.exp(np.where(x > 0, -x, x)))
 
 
-def copy_rows(count: int, width: int, source: Any, target: Any) -> None:
-    target[: count * width] = source[: count * width]
-
-
-def gather_rows(count: int, width: int, source: Any, index: Any, target: Any) -> None:
-    for i in range(count):
-        target[i * width : (i + 1) * width] = source[index[i] * width : (index[i] + 1) * width]
-
-
-def gather_previous(first: int, last: int, width: int, n0: int, off: Any, source: Any, target: Any) -> None:
-    for s in range(first, last):
-        before = 0 if s == 0 else n0 + off[s - 1]
-        copy_rows(off[s + 1] - off[s], width, source[before * width :], target[(off[s] - off[first]) * width :])
-
-
 def part(length: int, rank: int, size: int) -> int:
     return min(length, -(-length // WIDTH) * rank // size * WIDTH)
 
@@ -115,8 +100,8 @@ def meet(numbers: Any) -> None:
     turns.meet(int(numbers[8]), int(numbers[7]))
 
 
-def zero(count: int, target: Any, rank: int, size: int) -> None:
-    target[part(count, rank, size) : part(count, rank + 1, size)] = 0
+def zero_rows(count: int, width: int, target: Any, rank: int, size: int) -> None:
+    target[: count * width].reshape(count, width)[:, part(width, rank, size) : part(width, rank + 1, size)] = 0
 
 
 def add_part(count: int, source: Any, target: Any, rank: int, size: int) -> None:
@@ -132,6 +117,24 @@ def cut_rows(count: int, width: int, cut: Any, target: Any, rank: int, size: int
     for i in range(count):
         if cut[i]:
             target[i * width + part(width, rank, size) : i * width + part(width, rank + 1, size)] = 0
+
+
+def copy_rows(count: int, width: int, source: Any, target: Any, rank: int, size: int) -> None:
+    gather_rows(count, width, source, range(count), target, rank, size)
+
+
+def gather_rows(count: int, width: int, source: Any, index: Any, target: Any, rank: int, size: int) -> None:
+    first, last = part(width, rank, size), part(width, rank + 1, size)
+    for i in range(count):
+        target[i * width + first : i * width + last] = source[index[i] * width + first : index[i] * width + last]
+
+
+def gather_previous(
+    first: int, last: int, width: int, n0: int, off: Any, source: Any, target: Any, rank: int, size: int
+) -> None:
+    for s in range(first, last):
+        before, place = 0 if s == 0 else n0 + off[s - 1], off[s] - off[first]
+        copy_rows(off[s + 1] - off[s], width, source[before * width :], target[place * width :], rank, size)
 
 
 def _matrix(pointer: Any, rows: int, columns: int, row_step: int, column_step: int) -> Any:

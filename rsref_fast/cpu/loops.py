@@ -74,10 +74,12 @@ def _moved(function: Function, tensor: Tensor, target: View, sources: Sequence[V
 def _concatenate(function: Function, tensor: Tensor, target: View, sources: Sequence[View], accumulate: bool) -> None:
     axis, start = tensor.attrs["axis"], 0
     text = ""
+    shared = all(any(length != 1 for length in source.shape) for source in sources)
+    nest = function.shared_nest if shared else function.independent
     for source in sources:
         length = source.shape[axis]
         if not _in_place(source, target, axis, start):
-            with function.independent(source.shape) as i:
+            with nest(source.shape) as i:
                 moved = list(i)
                 begin = f"{text} + {start}" if text else str(start)
                 moved[axis] = f"({i[axis]} + {begin})" if begin != "0" else i[axis]
@@ -173,19 +175,14 @@ def _add_up(
                 function.add(f"total += {cast(function.load(source, both), kind).text}")
             function.store(folded, outside, "total", accumulate)
         return
-    if not accumulate:
-        fill(function, target, zero)
     *_, rows = inner
-    with function.nest(source.shape, axes=range(rows)) as outside:
-        for places in function.by_fours(f"i{rows}", source.shape[rows]):
-            with function.nest(source.shape, axes=range(rows + 1, rank)) as inside:
-                index = [*outside[:rows], places[0], *inside[rows + 1 :]]
-                values = [cast(function.load(source, _put(index, rows, k)), kind).text for k in places]
-                function.store(folded, index, " + ".join(values), accumulate=True)
-
-
-def _put(index: Sequence[str], axis: int, value: str) -> list[str]:
-    return [*index[:axis], value, *index[axis + 1 :]]
+    nest = function.shared_nest if any(length != 1 for length in source.shape[rows + 1 :]) else function.nest
+    if not accumulate:
+        with nest(target.shape) as i:
+            function.store(target, i, zero)
+    for places in function.shared_fours(source.shape, rows):
+        values = [cast(function.load(source, index), kind).text for index in places]
+        function.store(folded, places[0], " + ".join(values), accumulate=True)
 
 
 def _extreme(function: Function, tensor: Tensor, target: View, sources: Sequence[View], accumulate: bool) -> None:

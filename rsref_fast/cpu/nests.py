@@ -40,7 +40,7 @@ def joined(writer: Writer, function: Function, unit: Joined, section: Section) -
             with function.shared_nest(tuple(1 if s == 0 else n for n, s in zip(shape, view.strides))) as index:
                 function.store(view, index, "F(0)" if tensor.dtype == "float" else "0")
     row = [axis for axis, length in enumerate(shape) if length != 1][-2]
-    for rows in function.shared_fours(shape):
+    for rows in function.shared_fours(shape, row):
         found = [
             _elements(writer, function, elements, unit.stored, place, index, f"_{k}") for k, index in enumerate(rows)
         ]

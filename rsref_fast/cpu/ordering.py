@@ -12,13 +12,16 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rsref_fast.cpu.text import INDENT, nested
 from rsref_fast.views import Buffer, Space
 
-TARGETS = {"copy_rows": 3, "gather_rows": 4, "gather_previous": 6, "zero": 1, "cut_rows": 3, "add_part": 2}
+TARGETS = {"copy_rows": 3, "gather_rows": 4, "gather_previous": 6, "zero_rows": 2, "cut_rows": 3, "add_part": 2}
 """Which argument of the runtime's own functions is written."""
+
+WIDTHS = {"copy_rows": 1, "gather_rows": 1, "gather_previous": 2, "zero_rows": 1, "cut_rows": 1}
+"""Which one says of how many elements the rows are, of which threads have parts."""
 
 ALONE = 0
 """In place of units: what one thread touches that makes a call alone."""
@@ -39,58 +42,56 @@ MOVING: dict[Space | None, tuple[Space | None, ...]] = {
 
 @dataclass(frozen=True)
 class Touch:
-    """How calls touch rows of a memory. units: see above; None if a thread touches more than its part."""
+    """How a call touches a memory.
+
+    units: see above; None if a thread touches more than its part. rows: which ones, as a step sees them; None for any.
+    """
 
     units: int | None
     written: bool
-
-    def __or__(self, other: Touch) -> Touch:
-        return Touch(self.units if self.units == other.units else None, self.written or other.written)
+    rows: Space | None = None
 
     def disturbs(self, other: Touch) -> bool:
-        return (self.written or other.written) and (self.units is None or self.units != other.units)
+        apart = self.rows is not None and other.rows is not None and self.rows is not other.rows
+        return not apart and (self.written or other.written) and (self.units is None or self.units != other.units)
 
 
-Touched = Mapping[tuple[str, Space | None], Touch]
-"""By the name of a memory, and which of its rows, as a step sees them; None for any."""
-
-
-def joined(pairs: Iterable[tuple[tuple[str, Space | None], Touch]]) -> Touched:
-    """Return everything that is touched, of memories and how."""
-    found: dict[tuple[str, Space | None], Touch] = {}
-    for key, touch in pairs:
-        found[key] = touch | found.get(key, touch)
-    return found
+Touched = Mapping[str, frozenset[Touch]]
+"""By the name of a memory."""
 
 
 def touched_by(units: Mapping[Buffer, int | None], written: Collection[Buffer]) -> Touched:
     """Return how a step's call touches memory, from the buffers that a function is given."""
-    return joined(((b.memory or b.name, b.space), Touch(own, b in written)) for b, own in units.items())
+    return _joined((b.memory or b.name, Touch(own, b in written, b.space)) for b, own in units.items())
 
 
 def anywhere(touched: Touched) -> Touched:
     """Return the same, whichever rows it is."""
-    return joined(((name, None), touch) for (name, _), touch in touched.items())
+    return {name: frozenset(replace(touch, rows=None) for touch in own) for name, own in touched.items()}
 
 
 def _a_step_later(touched: Touched) -> Touched:
-    return joined(
-        ((name, later), touch) for (name, rows), touch in touched.items() for later in MOVING.get(rows, (rows,))
-    )
+    return {
+        name: frozenset(replace(t, rows=rows) for t in own for rows in MOVING.get(t.rows, (t.rows,)))
+        for name, own in touched.items()
+    }
+
+
+def _joined(pairs: Iterable[tuple[str, Touch]]) -> Touched:
+    found: dict[str, frozenset[Touch]] = {}
+    for name, touch in pairs:
+        found[name] = found.get(name, frozenset()) | {touch}
+    return found
 
 
 def _both(one: Touched, other: Touched) -> Touched:
-    return joined([*one.items(), *other.items()])
+    nothing: frozenset[Touch] = frozenset()
+    return {name: one.get(name, nothing) | other.get(name, nothing) for name in (*one, *other)}
 
 
 def _conflict(earlier: Touched, later: Touched) -> bool:
     """Whether threads must meet between calls that have touched memory and others that will."""
-    return any(
-        touch.disturbs(other)
-        for (name, rows), touch in later.items()
-        for (same, others), other in earlier.items()
-        if name == same and (rows is None or others is None or rows is others)
-    )
+    return any(touch.disturbs(other) for name, own in later.items() for other in earlier.get(name, ()) for touch in own)
 
 
 def spread(lines: Sequence[str], known: Mapping[str, Touched], memory: Collection[str]) -> list[str]:
@@ -110,7 +111,7 @@ def shared_out(lines: Sequence[str], known: Mapping[str, Touched], memory: Colle
 
 def _everywhere(known: Mapping[str, Touched]) -> dict[str, Touched]:
     return {
-        line: joined(((name, None), Touch(None, touch.written)) for (name, _), touch in touched.items())
+        line: {name: frozenset(Touch(None, touch.written) for touch in own) for name, own in touched.items()}
         for line, touched in known.items()
     }
 
@@ -137,13 +138,13 @@ def ordered(
         if function in TARGETS:
             arguments = _arguments(line)
             written = words_of(arguments[TARGETS[function]])
-            units = int(arguments[1]) if alone and function == "cut_rows" else None
+            units = int(arguments[WIDTHS[function]]) if alone and function in WIDTHS else None
         else:
             written, units = words, None
-        found = known.get(line, {(name, None): Touch(units, name in written) for name in words})
+        found = known.get(line) or {name: frozenset([Touch(units, name in written)]) for name in words}
         if only:
-            found = joined(((name, None), Touch(ALONE, touch.written)) for (name, _), touch in found.items())
-        return {(name, rows): touch for (name, rows), touch in found.items() if name in own}, only
+            found = {name: frozenset(Touch(ALONE, touch.written) for touch in all_) for name, all_ in found.items()}
+        return {name: touches for name, touches in found.items() if name in own}, only
 
     def walk(block: Sequence[str], before: Touched) -> tuple[list[str], Touched]:
         """Return a block with its meetings, and what is touched after it."""
@@ -166,6 +167,8 @@ def ordered(
                         found.append(word)
                         before, inside, after = {}, alike, later
                     after = anywhere(after)
+                    if line.startswith("for s "):  # a block has at least one step: what threads waited for is over
+                        before = {}
                 found += [line, *(INDENT + inner for inner in inside)]
                 before, aside = _both(before, after), False
                 continue

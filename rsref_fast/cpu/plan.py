@@ -184,7 +184,8 @@ def backward_plan(special: Specialised, shards: Sequence[Shard], steps: int, tea
     batch = sum(shard.count for shard in shards)
     tape = Cutter(given[4])
     call = _Layout(special, source, kernels, given[3], starts[4] + 1, tables, shards)
-    found, first = [], 0
+    found: list[tuple[Shard, list[Place]]] = []
+    first = 0
     for shard in shards:
         kept, _ = special.frames(special.forward, shard, True, call.limit)
         own = tape.cut(kept)
@@ -201,6 +202,8 @@ def backward_plan(special: Specialised, shards: Sequence[Shard], steps: int, tea
             own[f"d_state{i}"] = call.rows(starts[2] + i, leaf, first, shard.count)
         for i, parameter in enumerate(graph.parameters):
             own[f"d_parameter{i}"] = Place(starts[3] + i, 0, math.prod(parameter.shape), special.dtype)
+        if not found:  # what the others have summed is added to what the first one has
+            own |= {name: own[f"d_parameter{i}"] for name, i in source.results.items()}
         found.append((shard, call.places(own, shard, True)))
         first += shard.count
     clears = []
@@ -303,7 +306,8 @@ class _Layout:
 
     def places(self, own: dict[str, Place], shard: Shard, taped: bool) -> list[Place]:
         """Return the places of P for a shard."""
-        _, scratch = self.special.frames(self.source, shard, taped, self.limit)
+        elsewhere = frozenset(own.keys() & self.source.results)
+        _, scratch = self.special.frames(self.source, shard, taped, self.limit, elsewhere)
         found = {**self.shared, **own, **self.scratch.cut(scratch)}
         own_rows = (shard.off, shard.pos, shard.rid, shard.cut)
         first = self.tables.places(shard) if self.tables else [self.fixed(a) for a in own_rows]

@@ -46,7 +46,7 @@ def product(
     a, b = _leading(left, leading), _leading(right, leading)
     (rows, columns), depth = target.shape[-2:], left.shape[-1]
     parts = _parts(columns, units, panels) if turning else 1
-    add = "1" if accumulate else "0"
+    add = "add" if "add" in function.extra else "1" if accumulate else "0"
     function.share()
     function.written.add(target.buffer)
     with function.nest(leading) as i:

@@ -14,6 +14,7 @@ from rsref_fast.cpu.source import FIRST_SLOT, Source
 from rsref_fast.cpu.target import CPU, Target
 from rsref_fast.cpu.text import INDENT
 from rsref_fast.layout import Section
+from rsref_fast.lengths import number
 from rsref_fast.program import Compiled, Program
 from rsref_fast.rows import Rows
 from rsref_fast.views import Buffer, Space, View, whole
@@ -45,7 +46,8 @@ def forward_source(compiled: Compiled, width: int, taped: bool, target: Target =
         scatters.append(w.scattered(Section.AFTER, layout.views[tensor], f"output{i}", tensor.dtype))
     finals = [_final(w, i, after) for i, (_, after) in enumerate(compiled.states)]
     keep = [
-        f"copy_rows(n, {b.width}, at({w.variable(b)}, (n0 + off[last - 1] - q) * {b.width}), {w.variable(b)})"
+        f"copy_rows(n, {b.width}, at({w.variable(b)}, (n0 + off[last - 1] - q) * {b.width}), {w.variable(b)}, "
+        "rank, size)"
         for _, b in compiled.states
     ]
     lines = [
@@ -53,7 +55,7 @@ def forward_source(compiled: Compiled, width: int, taped: bool, target: Target =
         "n = off[1] - off[0] if steps > 0 else 0",
         "following = n",
         *(
-            f"copy_rows(n0 - n, {b.width}, at({w.variable(b)}, n * {b.width}), at(final{i}, n * {b.width}))"
+            f"copy_rows(n0 - n, {b.width}, at({w.variable(b)}, n * {b.width}), at(final{i}, n * {b.width}), rank, size)"
             for i, (_, b) in enumerate(compiled.states)
         ),
         "k = 0",
@@ -114,17 +116,17 @@ def backward_source(compiled: Compiled, width: int, target: Target = CPU) -> Sou
         w.external(f"d_state{i}", "float", Space.ROW, into.size)
         entering.append(
             f"copy_rows(n - active, {width_of}, at(d_final{i}, active * {width_of}), "
-            f"at({name}, (slot * n0 + active) * {width_of}))"
+            f"at({name}, (slot * n0 + active) * {width_of}), rank, size)"
         )
         if tensor is None:
-            loop.append(f"zero(n * {width_of}, {w.pointer(out, Section.LOOP)}, rank, size)")
+            loop.append(f"zero_rows(n, {width_of}, {w.pointer(out, Section.LOOP)}, rank, size)")
         elif layout.views[tensor].buffer is not out or not layout.views[tensor].contiguous:
             loop.append(w.copied(Section.LOOP, layout.views[tensor], out, "n"))
         cuts.append(f"cut_rows(n, {width_of}, at(cut, off[s]), {w.pointer(out, Section.LOOP)}, rank, size)")
         ending += [
-            f"copy_rows(active, {width_of}, at({name}, slot * n0 * {width_of}), d_state{i})",
+            f"copy_rows(active, {width_of}, at({name}, slot * n0 * {width_of}), d_state{i}, rank, size)",
             f"copy_rows(n0 - active, {width_of}, at(d_final{i}, active * {width_of}), "
-            f"at(d_state{i}, active * {width_of}))",
+            f"at(d_state{i}, active * {width_of}), rank, size)",
         ]
     after_loop = w.section(Section.AFTER, "rows", kept)
     for tensor, section in layout.section.items():
@@ -135,14 +137,20 @@ def backward_source(compiled: Compiled, width: int, target: Target = CPU) -> Sou
         for i, tensor in enumerate(compiled.d_sequences)
         if tensor is not None
     ]
-    finish = w.section(Section.FINISH, "0")
-    for i, tensor in enumerate(compiled.d_parameters):
-        if tensor is not None:
-            gradient = Buffer(f"d_parameter{i}", "float", Space.FIXED, compiled.graph.parameters[i].shape)
-            finish.append(w.copied(Section.FINISH, totals.get(i, layout.views[tensor]), gradient, "0"))
     folds = list(dict.fromkeys(folds))
-    zeros = [f"zero({b.width}, {w.variable(b)}, rank, size)" for b in folds]
-    zeros += [f"zero(n0 * {b.width}, {w.variable(b)}, rank, size)" for b in accumulators]
+    finish = w.section(Section.FINISH, "0")
+    results: dict[str, int] = {}
+    for i, tensor in enumerate(compiled.d_parameters):
+        if tensor is None:
+            continue
+        gradient, view = compiled.graph.parameters[i], totals.get(i) or layout.views[tensor]
+        if view.buffer in folds and view.covers and w.variable(view.buffer) not in results:
+            results[w.variable(view.buffer)] = i
+        else:
+            answer = Buffer(f"d_parameter{i}", "float", Space.FIXED, gradient.shape)
+            finish.append(w.copied(Section.FINISH, view, answer, "0"))
+    zeros = [_zeros(w, b, "0 if steps > 0 else " if b in w.anew else "") for b in folds]
+    zeros += [f"zero_rows(n0, {b.width}, {w.variable(b)}, rank, size)" for b in accumulators]
     lines = [
         *SHARD, "cut = bytes_(P, 3)", "cutting = cutting_of(N, off[steps], cut)",
         *once, *zeros,
@@ -156,6 +164,7 @@ def backward_source(compiled: Compiled, width: int, target: Target = CPU) -> Sou
         "        first -= 1",
         "    r0 = off[first]",
         "    rows = off[k] - r0",
+        *(["    again = 0 if k == steps else 1"] if w.anew else []),
         *_indented([*_gathers(w, program), *_row_shadows(w), *_previous_shadows(w), *before], 1),
         "    for s in range(k - 1, first - 1, -1):",
         "        n = off[s + 1] - off[s]",
@@ -182,8 +191,14 @@ def backward_source(compiled: Compiled, width: int, target: Target = CPU) -> Sou
         ],
         "Backward.",
     )
-    source.prepared = _prepared(w)
+    source.prepared, source.results = _prepared(w), results
     return source
+
+
+def _zeros(w: Writer, total: Buffer, unless: str = "") -> str:
+    """Return the call that makes a sum zero. unless: how many of its rows there are else, as text."""
+    columns = total.shape[-1] if total.shape else 1
+    return f"zero_rows({unless}{total.width // max(1, number(columns))}, {columns}, {w.variable(total)}, rank, size)"
 
 
 def _prepare(w: Writer, calls: list[str]) -> tuple[str, str, list[str]]:
@@ -214,7 +229,7 @@ def _final(w: Writer, i: int, after: Buffer) -> str:
     w.external(f"final{i}", after.kind, Space.ROW, after.size)
     return (
         f"copy_rows(n - following, {after.width}, at({w.variable(after)}, (n0 + r + following) * {after.width}), "
-        f"at(final{i}, following * {after.width}))"
+        f"at(final{i}, following * {after.width}), rank, size)"
     )
 
 
@@ -224,13 +239,13 @@ def _gathers(w: Writer, program: Program) -> list[str]:
     for name, buffer in program.gathered.items():
         if any(buffer in f.parameters for f in w.users):
             w.external(name, buffer.kind, Space.FIXED, buffer.width)
-            lines.append(f"gather_rows(rows, {buffer.width}, {name}, at(pos, r0), {w.variable(buffer)})")
+            lines.append(f"gather_rows(rows, {buffer.width}, {name}, at(pos, r0), {w.variable(buffer)}, rank, size)")
     return lines
 
 
 def _row_shadows(w: Writer) -> list[str]:
     return [
-        f"gather_rows(rows, {b.width}, {w.variable(b)}, at(rid, r0), {w.variable(shadow)})"
+        f"gather_rows(rows, {b.width}, {w.variable(b)}, at(rid, r0), {w.variable(shadow)}, rank, size)"
         for b, shadow in w.shadows.items()
         if b.space is Space.ROW
     ]
@@ -239,7 +254,7 @@ def _row_shadows(w: Writer) -> list[str]:
 def _step_shadows(w: Writer, space: Space = Space.PREVIOUS) -> list[str]:
     """Return the lines, inside the time loop, that keep what is there for one step only."""
     return [
-        f"copy_rows(n, {b.width}, {w.pointer(b, Section.LOOP)}, at({w.variable(shadow)}, i * {b.width}))"
+        f"copy_rows(n, {b.width}, {w.pointer(b, Section.LOOP)}, at({w.variable(shadow)}, i * {b.width}), rank, size)"
         for b, shadow in w.shadows.items()
         if b.space is space
     ]
@@ -248,7 +263,7 @@ def _step_shadows(w: Writer, space: Space = Space.PREVIOUS) -> list[str]:
 def _previous_shadows(w: Writer) -> list[str]:
     """Return the lines that gather, for a block, the states before each step."""
     return [
-        f"gather_previous(first, k, {b.width}, n0, off, {w.variable(b)}, {w.variable(shadow)})"
+        f"gather_previous(first, k, {b.width}, n0, off, {w.variable(b)}, {w.variable(shadow)}, rank, size)"
         for b, shadow in w.shadows.items()
         if b.space is Space.PREVIOUS
     ]

@@ -41,7 +41,8 @@ class Source:
 
     text: a module that defines `entries`, functions of P and N. memory: what P holds after its first slots.
     fixed: for each parameter or fixed array that is read, by the memory's name, the leaf it is.
-    prepared: names of the memory that `prepare` writes. held: what blocks hold, in the order of their memory.
+    prepared: names of the memory that `prepare` writes. results: names of sums that are the gradients of parameters,
+    and the place of each among these. held: what blocks hold, in the order of their memory.
     """
 
     text: str
@@ -49,6 +50,7 @@ class Source:
     memory: list[Memory]
     fixed: dict[str, Tensor]
     prepared: list[str] = field(default_factory=list)
+    results: dict[str, int] = field(default_factory=dict)
     held: list[Held] = field(default_factory=list)
 
     @property

@@ -115,16 +115,21 @@ class Specialised:
             found = self.plans[kind, key, team, tabled] = PLANS[kind](self, shards, steps, team, tabled)
         return found
 
-    def frames(self, source: Source, shard: Shard, taped: bool, limit: int) -> tuple[Frame, Frame]:
-        """Return how a shard's memory is cut up: what backward will read, and the rest. limit: rows of a block."""
-        key = (id(source), shard.count, len(shard.pos), taped, limit)
+    def frames(
+        self, source: Source, shard: Shard, taped: bool, limit: int, elsewhere: frozenset[str] = frozenset()
+    ) -> tuple[Frame, Frame]:
+        """Return how a shard's memory is cut up: what backward will read, and the rest.
+
+        limit: rows of a block. elsewhere: names of what lies in results.
+        """
+        key = (id(source), shard.count, len(shard.pos), taped, limit, elsewhere)
         if key not in self.framed:
             rows = len(shard.pos)
             block = min(rows, max(limit, shard.count))
             window = rows if taped else block
             parts: tuple[list[Any], list[Any]] = ([], [])
             for m in source.memory:
-                if m.name in source.prepared or m.given:
+                if m.name in source.prepared or m.name in elsewhere or m.given:
                     continue
                 tape = m.space in (Space.PACKED, Space.CURRENT)
                 size = _elements(m, shard.count, block, window)

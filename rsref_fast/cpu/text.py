@@ -123,31 +123,34 @@ class Function:
     def _innermost_split(self, shape: Shape) -> Iterator[list[str]]:
         axes = [axis for axis, length in enumerate(shape) if length != 1]
         if not axes:
-            with self.nest(shape) as indices:
-                yield indices
+            yield ["0"] * len(shape)
             return
         self._split(f"i{axes[-1]}", shape[axes[-1]])
-        with self.nest(shape, axes=axes[:-1]) as indices:
-            indices[axes[-1]] = f"i{axes[-1]}"
-            self.add(f"for i{axes[-1]} in range(first, last):")
-            self.depth += 1
+        with self._parted(shape, axes) as indices:
             yield indices
-            self.depth -= 1
 
-    def shared_fours(self, shape: Shape) -> Iterator[list[list[str]]]:
-        """Open loops as `shared_nest` does, once with four rows of the last axis at a time and once for those left.
-
-        The answer holds the indices of each row. There are two or more axes that are longer than 1.
-        """
-        *outer, row, inner = [axis for axis, length in enumerate(shape) if length != 1]
-        self._split(f"i{inner}", shape[inner])
-        with self.nest(shape, axes=outer) as indices:
-            indices[inner] = f"i{inner}"
-            for places in self.by_fours(f"i{row}", shape[row]):
-                self.add(f"for i{inner} in range(first, last):")
+    @contextmanager
+    def _parted(self, shape: Shape, axes: Sequence[int]) -> Iterator[list[str]]:
+        """Open one loop for each of some axes, if there are any; the last one's is over a thread's part."""
+        with self.nest(shape, axes=axes[:-1]) as indices:
+            for axis in axes[-1:]:
+                indices[axis] = f"i{axis}"
+                self.add(f"for i{axis} in range(first, last):")
                 self.depth += 1
-                yield [[*indices[:row], place, *indices[row + 1 :]] for place in places]
-                self.depth -= 1
+            yield indices
+
+    def shared_fours(self, shape: Shape, row: int) -> Iterator[list[list[str]]]:
+        """Open loops as `shared_nest` does, once with four turns of an axis at a time and once for those left.
+
+        The answer holds the indices of each of them. If no axis that is longer than 1 follows, nothing is split.
+        """
+        inner = [axis for axis, length in enumerate(shape) if axis > row and length != 1]
+        if inner:
+            self._split(f"i{inner[-1]}", shape[inner[-1]])
+        with self.nest(shape, axes=range(row)) as outside:
+            for places in self.by_fours(f"i{row}", shape[row]):
+                with self._parted(shape, inner) as inside:
+                    yield [[*outside[:row], place, *inside[row + 1 :]] for place in places]
 
     def steps_by_fours(self, shape: Shape) -> Iterator[tuple[list[str], list[list[str]]]]:
         """Open loops over samples, all axes of one, and its steps in a block: four at a time, then one by one.
@@ -173,12 +176,12 @@ class Function:
                     self.depth -= 1
 
     def _split(self, index: str, length: Length) -> None:
-        """Write, once, where the part of a thread of a team begins and ends."""
+        """Write where the part of a thread of a team begins and ends, if that is not known from the loop before."""
         self.share()
-        self._shared_axis = index, length
-        for line in (f"first = part({text_of(length)}, rank, size)", f"last = part({text_of(length)}, rank + 1, size)"):
-            if INDENT * self.depth + line not in self.lines:
-                self.add(line)
+        known, self._shared_axis = self._shared_axis, (index, length)
+        if known is None or known[1] != length:
+            self.add(f"first = part({text_of(length)}, rank, size)")
+            self.add(f"last = part({text_of(length)}, rank + 1, size)")
 
     def independent(self, shape: Shape, axes: Sequence[int] | None = None) -> AbstractContextManager[list[str]]:
         """Open loops as `nest` does, whose turns may be taken in any order, and at the same time."""
@@ -186,11 +189,17 @@ class Function:
 
     @contextmanager
     def per_row(self, shape: Shape, line: Callable[[str], str]) -> Iterator[list[str]]:
-        """Open independent loops over all axes; for each index of the first one there is a line to be computed."""
-        with self.nest(shape[:1]) as row:
+        """Open independent loops over all axes; for each index of the first one there is a line to be computed.
+
+        The innermost one is split among the threads of a team, if it is not the first.
+        """
+        inner = [axis for axis, length in enumerate(shape) if axis and length != 1]
+        if inner:
+            self._split(f"i{inner[-1]}", shape[inner[-1]])
+        with self.nest(shape, axes=[0]) as row:
             self.add(line(row[0]))
-            with self.nest(shape[1:], "j") as inner:
-                yield [*row, *inner]
+            with self._parted(shape, inner) as indices:
+                yield [row[0], *indices[1:]]
 
     def pointer(self, buffer: Buffer, units: int | None = None) -> str:
         """Return the name of a buffer's address. units: see the class."""
@@ -217,17 +226,21 @@ class Function:
             terms.append(index if stride == 1 else f"{index}*{_factor(stride)}")
         return " + ".join(terms) or "0"
 
+    def element(self, view: View, indices: Sequence[str], start: str = "") -> str:
+        """Return the text of an element. start: where the view begins in its memory, with a sign behind it."""
+        return f"{self.pointer(view.buffer, self._units(view, indices))}[{start}{self.place(view, indices)}]"
+
     def load(self, view: View | Computed, indices: Sequence[str]) -> Expression:
         """Return one element of a view; numbers known when the step is compiled stand in the text."""
         if isinstance(view, Computed):
             return value_of(view.tensor, [self.load(operand, indices) for operand in view.operands])
         if view.buffer in self.values:
             return literal(self.values[view.buffer], view.buffer.kind)
-        text = f"{self.pointer(view.buffer, self._units(view, indices))}[{self.place(view, indices)}]"
+        text = self.element(view, indices)
         return Expression(f"({text} != 0)" if view.buffer.kind == "bool" else text, view.buffer.kind)
 
     def store(self, view: View, indices: Sequence[str], value: str, accumulate: bool = False) -> None:
-        place = f"{self.pointer(view.buffer, self._units(view, indices))}[{self.place(view, indices)}]"
+        place = self.element(view, indices)
         self.written.add(view.buffer)
         if view.buffer.kind == "bool":
             value = f"U({value})"

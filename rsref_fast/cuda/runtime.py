@@ -105,8 +105,8 @@ def cut_rows(count, width, cut, target, rank, size):
 
 
 @device
-def zero(count, target, rank, size):
-    for i in range(rank, count, size):
+def zero_rows(count, width, target, rank, size):
+    for i in range(rank, count * width, size):
         target[i] = 0
 
 
@@ -131,6 +131,27 @@ def near_words(P, slots):
     return near
 
 
+@device
+def copy_rows(count, width, source, target, rank, size):
+    for e in range(rank, count * width, size):
+        target[e] = source[e]
+
+
+@device
+def gather_rows(count, width, source, index, target, rank, size):
+    for e in range(rank, count * width, size):
+        target[e] = source[index[quotient(e, width)] * width + remainder(e, width)]
+
+
+@device
+def gather_previous(first, last, width, n0, off, source, target, rank, size):
+    for s in range(first, last):
+        before = 0 if s == 0 else n0 + off[s - 1]
+        place = (off[s] - off[first]) * width
+        for e in range(rank, (off[s + 1] - off[s]) * width, size):
+            target[place + e] = source[before * width + e]
+
+
 TEAM = {
     "grid": (rank_in_grid, size_of_grid, meet_all, block, blocks),
     "block": (rank_in_block, size_of_block, meet_neighbours, zeroth, one),
@@ -142,24 +163,6 @@ TEAM = {
 def namespace(dtype: np.dtype[Any], tile: Tile, team: str) -> dict[str, Any]:
     """Return the names that generated source uses."""
     rank_of, size_of, meet, first_tile, tile_step = TEAM[team]
-
-    @device
-    def copy_rows(count, width, source, target):
-        for e in range(rank_of(0), count * width, size_of(0)):
-            target[e] = source[e]
-
-    @device
-    def gather_rows(count, width, source, index, target):
-        for e in range(rank_of(0), count * width, size_of(0)):
-            target[e] = source[index[quotient(e, width)] * width + remainder(e, width)]
-
-    @device
-    def gather_previous(first, last, width, n0, off, source, target):
-        for s in range(first, last):
-            before = 0 if s == 0 else n0 + off[s - 1]
-            place = (off[s] - off[first]) * width
-            for e in range(rank_of(0), (off[s + 1] - off[s]) * width, size_of(0)):
-                target[place + e] = source[before * width + e]
 
     unit = unit_decorator()
     element = types.float32 if dtype.itemsize == 4 else types.float64
@@ -173,7 +176,7 @@ def namespace(dtype: np.dtype[Any], tile: Tile, team: str) -> dict[str, Any]:
         "quotient": quotient, "remainder": remainder, "rank_of": rank_of, "size_of": size_of, "meet": meet,
         "cutting_of": cutting_of,
         "copy_rows": copy_rows, "gather_rows": gather_rows, "gather_previous": gather_previous,
-        "zero": zero, "cut_rows": cut_rows, "add_part": add_part,
+        "zero_rows": zero_rows, "cut_rows": cut_rows, "add_part": add_part,
         "floats": pointer_to(element), "ints": pointer_to(types.int64), "bytes_": pointer_to(types.uint8),
         **{f"pointer_{code}": pointer_to(kind) for code, kind in ELEMENTS.items()},
         "F": dtype.type, "I": np.int64, "U": np.uint8, "NAN": dtype.type("nan"), "INFINITY": dtype.type("inf"),

@@ -81,7 +81,7 @@ def test_a_wrong_kernel_is_seen(monkeypatch, name):
         "sigmoid": lambda x: 0.999 / (1 + np.exp(-x)),
         "multiply_packed": lambda *a: interpreted.multiply_packed(*a[:-5], 1, *a[-4:]),
         "cut_rows": lambda *a: None,
-        "gather_rows": lambda count, width, source, index, target: interpreted.copy_rows(count, width, source, target),
+        "gather_rows": lambda count, width, source, index, *rest: interpreted.copy_rows(count, width, source, *rest),
     }[name]
     original = interpreted.namespace
     monkeypatch.setattr(interpreted, "namespace", lambda dtype: {**original(dtype), name: broken})

@@ -23,7 +23,7 @@ MANY = random_arguments(RECURRENCE, batch=70, steps=2)
 """More samples than a line of blocks takes at once."""
 
 SPARED = (
-    r"copy_rows\(n, 7, at\(floats\(P, \d+\), .*, floats\(P, \d+\)\)$",
+    r"copy_rows\(n, 7, at\(floats\(P, \d+\), .*, floats\(P, \d+\), rank, size\)$",
     r"copy_rows\(n - active, ",
     r"copy_rows\(n0 - active, ",
     r"fused_0\(.*, at\(floats\(P, 8\), \(1 - slot\) \* n0 \* 7\), rank, size\)$",

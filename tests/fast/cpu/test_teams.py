@@ -84,12 +84,13 @@ next lets them meet again; and rows of samples that begin are nobody else's yet.
 def test_each_meeting_left_out_is_seen(monkeypatch):
     """The interpreter lets one thread run far ahead of the others, so that it reads what is not written, or too late.
 
-    Two samples of different lengths, several blocks, gradients that are cut: every branch is taken.
+    Two samples of different lengths, several blocks, some of one step, gradients that are cut: every branch is
+    taken, but of the forward program the one without a tape.
     """
     monkeypatch.setattr(interpreted, "WIDTH", 8)
-    monkeypatch.setattr(Interpreted, "block_rows", 4)
+    monkeypatch.setattr(Interpreted, "block_rows", 2)
     own = recurrence("LSTMCell", 24, truncate=3)
-    mask = np.array([[1, 1, 1, 1, 1, 1, 1], [0, 1, 0, 0, 0, 0, 0]], bool)
+    mask = np.array([[1, 1, 1, 1, 1, 1, 1], [0, 1, 1, 1, 0, 0, 0]], bool)
     arguments = random_arguments(own, batch=2, steps=7, mask=mask)
     original, texts = interpreted.load, []
     monkeypatch.setattr(interpreted, "load", lambda text, dtype: texts.append(text) or original(text, dtype))
@@ -98,7 +99,9 @@ def test_each_meeting_left_out_is_seen(monkeypatch):
     for text in texts:
         lines = text.splitlines()
         for number, line in enumerate(lines):
-            if line.strip() == "meet(N)" and not lines[number - 1].strip().startswith(SPARED):
+            before = lines[number - 1].strip()
+            idle = text == texts[0] and before == "if not taped:"
+            if line.strip() == "meet(N)" and not before.startswith(SPARED) and not idle:
                 broken = "\n".join([*lines[:number], *lines[number + 1 :]])
                 monkeypatch.setattr(
                     interpreted, "load", lambda t, dtype, a=text, b=broken: original(b if t == a else t, dtype)
@@ -106,7 +109,7 @@ def test_each_meeting_left_out_is_seen(monkeypatch):
                 count += 1
                 if not any(_seen(monkeypatch, own, arguments, turn) for turn in (0, 1)):
                     missed.append("\n".join(lines[number - 3 : number + 4]))
-    assert count > 10
+    assert count > 6
     assert missed == []
 
 

@@ -13,6 +13,7 @@ import itertools
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 from rsref_fast.cpu.text import INDENT, nested
 from rsref_fast.views import Buffer, Space
@@ -131,6 +132,7 @@ def ordered(
     def words_of(text: str) -> frozenset[str]:
         return frozenset(re.findall(r"\w+", text)) & own
 
+    @cache
     def touched(line: str) -> tuple[Touched, bool]:
         """Return what a line touches, and whether one thread runs it alone."""
         words, function = words_of(line), line.split("(")[0]
@@ -143,7 +145,7 @@ def ordered(
             written, units = words, None
         found = known.get(line) or {name: frozenset([Touch(units, name in written)]) for name in words}
         if only:
-            found = {name: frozenset(Touch(ALONE, touch.written) for touch in all_) for name, all_ in found.items()}
+            found = {name: frozenset(Touch(ALONE, touch.written) for touch in every) for name, every in found.items()}
         return {name: touches for name, touches in found.items() if name in own}, only
 
     def walk(block: Sequence[str], before: Touched) -> tuple[list[str], Touched]:

@@ -74,7 +74,7 @@ def _moved(function: Function, tensor: Tensor, target: View, sources: Sequence[V
 def _concatenate(function: Function, tensor: Tensor, target: View, sources: Sequence[View], accumulate: bool) -> None:
     axis, start = tensor.attrs["axis"], 0
     text = ""
-    shared = all(any(length != 1 for length in source.shape) for source in sources)
+    shared = all(any(length != 1 for length in source.shape) for source in sources)  # one element has no parts
     nest = function.shared_nest if shared else function.independent
     for source in sources:
         length = source.shape[axis]

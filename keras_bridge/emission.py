@@ -80,15 +80,11 @@ def _sum_to_like(g: Any, like: Any) -> Any:
 
 def _slice(x: Any, bounds: Sequence[tuple[int | None, int | None, int]]) -> Any:
     for axis, (start, stop, step) in enumerate(bounds):
-        if step < 0:  # not every backend slices backwards: the axis is turned and the bounds with it
-            length = x.shape[axis]
-            if length is None:
-                if (start, stop, step) != (None, None, -1):
-                    raise NotImplementedError(f"a slice {start}:{stop}:{step} of an axis of unknown length")
-                x = ops.flip(x, axis)
-            else:
-                x = ops.take(x, np.arange(length)[slice(start, stop, step)].astype("int32"), axis=axis)
-        elif (start, stop, step) != (None, None, 1):
+        if step < 0:  # not every backend slices backwards: the axis is turned and the bounds with it, of any length
+            x = ops.flip(x, axis)
+            start, stop = (None if bound is None else -bound - 1 for bound in (start, stop))
+            step = -step
+        if (start, stop, step) != (None, None, 1):
             x = x[(slice(None),) * axis + (slice(start, stop, step),)]
     return x
 

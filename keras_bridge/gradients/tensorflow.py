@@ -18,7 +18,7 @@ def call(forward: Forward, backward: Backward, tensors: list[Any], specs: Any, t
     def run(*values: Any) -> Any:
         def ahead(*arrays: Any) -> Arrays:
             answers, number = forward(list(arrays), training)
-            return [*answers, np.int32(number)]  # type: ignore[list-item]
+            return [*answers, np.array(number, np.int32)]
 
         *answers, ticket = _call(
             ahead, values, [*(dtype for _, dtype in specs), tf.int32], [*(s for s, _ in specs), ()]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -27,11 +27,11 @@ class Op(abc.ABC):
     """
 
     name: str
-    constant_operands: ClassVar[tuple[int, ...]] = ()
+    constant_operands: tuple[int, ...] = ()
     """Positions of operands through which no gradient flows, whatever their dtype (shape references, indices)."""
 
     @abc.abstractmethod
-    def infer(self, *operands: Spec, **attrs: Any) -> Spec:
+    def infer(self, *operands: Any, **attrs: Any) -> Spec:
         """Return shape and dtype of the result; ValueError or TypeError, naming op and shapes, if it has none."""
 
     @abc.abstractmethod

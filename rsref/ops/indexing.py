@@ -26,7 +26,7 @@ class Slice(Op):
 
     name = "slice"
 
-    def infer(self, x: Spec, *, bounds: tuple[Bounds, ...]) -> Spec:  # type: ignore[override]
+    def infer(self, x: Spec, *, bounds: tuple[Bounds, ...]) -> Spec:
         return Spec(tuple(_length(n, b) for n, b in zip(x.shape, bounds)), x.dtype)
 
     def forward(self, x: Any, *, bounds: tuple[Bounds, ...]) -> Any:
@@ -45,7 +45,7 @@ class PutSlice(Op):
     name = "put_slice"
     constant_operands = (1,)
 
-    def infer(self, x: Spec, like: Spec, *, bounds: tuple[Bounds, ...]) -> Spec:  # type: ignore[override]
+    def infer(self, x: Spec, like: Spec, *, bounds: tuple[Bounds, ...]) -> Spec:
         return Spec(like.shape, x.dtype)
 
     def forward(self, x: Any, like: Any, *, bounds: tuple[Bounds, ...]) -> Any:
@@ -71,7 +71,7 @@ class Take(Op):
 
     name = "take"
 
-    def infer(self, x: Spec, indices: Spec, *, axis: int) -> Spec:  # type: ignore[override]
+    def infer(self, x: Spec, indices: Spec, *, axis: int) -> Spec:
         if indices.dtype != "int":
             raise TypeError(f"take: indices must be integers; got {indices.dtype}")
         return Spec((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]), x.dtype)
@@ -97,7 +97,7 @@ class PutAdd(Op):
     name = "put_add"
     constant_operands = (2,)
 
-    def infer(self, x: Spec, indices: Spec, like: Spec, *, axis: int) -> Spec:  # type: ignore[override]
+    def infer(self, x: Spec, indices: Spec, like: Spec, *, axis: int) -> Spec:
         return Spec(like.shape, x.dtype)
 
     def forward(self, x: Any, indices: Any, like: Any, *, axis: int) -> Any:
@@ -117,7 +117,7 @@ class OneHot(Op):
 
     name = "one_hot"
 
-    def infer(self, indices: Spec, *, num_classes: int, dtype: str) -> Spec:  # type: ignore[override]
+    def infer(self, indices: Spec, *, num_classes: int, dtype: str) -> Spec:
         if indices.dtype != "int":
             raise TypeError(f"one_hot: indices must be integers; got {indices.dtype}")
         return Spec((*indices.shape, num_classes), dtype)
@@ -138,7 +138,7 @@ class _ArgExtreme(Op):
         self.name = name
         self.function = function
 
-    def infer(self, x: Spec, *, axis: int) -> Spec:  # type: ignore[override]
+    def infer(self, x: Spec, *, axis: int) -> Spec:
         return Spec((*x.shape[:axis], *x.shape[axis + 1 :]), "int")
 
     def forward(self, x: Any, *, axis: int) -> Any:

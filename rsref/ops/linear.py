@@ -17,7 +17,7 @@ class MatMul(Op):
 
     name = "matmul"
 
-    def infer(self, a: Spec, b: Spec) -> Spec:  # type: ignore[override]
+    def infer(self, a: Spec, b: Spec) -> Spec:
         inner = (a.shape[-1], b.shape[-2])
         if None not in inner and inner[0] != inner[1]:
             raise ValueError(f"matmul: inner lengths differ: shapes {a.shape} and {b.shape}")
@@ -64,7 +64,7 @@ class Einsum(Op):
 
     name = "einsum"
 
-    def infer(self, *operands: Spec, equation: str) -> Spec:  # type: ignore[override]
+    def infer(self, *operands: Spec, equation: str) -> Spec:
         terms, result = split_equation(equation)
         lengths: dict[str, int | None] = {}
         for term, operand in zip(terms, operands):

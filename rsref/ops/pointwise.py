@@ -89,7 +89,7 @@ def pointwise(
     """Define and register a pointwise op; the answer is its function. No derivatives: no gradient flows through it."""
     op = Pointwise(name, formula, derivatives, kind)
     if not derivatives:
-        op.constant_operands = tuple(range(len(op.operand_names)))  # type: ignore[misc]
+        op.constant_operands = tuple(range(len(op.operand_names)))
     register(op)
     return op
 
@@ -99,7 +99,7 @@ class Cast(Op):
 
     name = "cast"
 
-    def infer(self, x: Spec, *, dtype: str) -> Spec:  # type: ignore[override]
+    def infer(self, x: Spec, *, dtype: str) -> Spec:
         return Spec(x.shape, dtype)
 
     def forward(self, x: Any, *, dtype: Any) -> Any:
@@ -116,7 +116,7 @@ class SumToLike(Op):
     name = "sum_to_like"
     constant_operands = (1,)
 
-    def infer(self, g: Spec, like: Spec) -> Spec:  # type: ignore[override]
+    def infer(self, g: Spec, like: Spec) -> Spec:
         return Spec(like.shape, g.dtype)
 
     def forward(self, g: Any, like: Any) -> Any:
@@ -138,7 +138,7 @@ class BroadcastLike(Op):
     name = "broadcast_like"
     constant_operands = (1,)
 
-    def infer(self, x: Spec, like: Spec) -> Spec:  # type: ignore[override]
+    def infer(self, x: Spec, like: Spec) -> Spec:
         return Spec(broadcast_shapes(self.name, x.shape, like.shape), x.dtype)
 
     def forward(self, x: Any, like: Any) -> Any:

@@ -28,7 +28,7 @@ def restored(y: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
 class Reduction(Op):
     """An op that folds axes into one value each."""
 
-    def infer(self, x: Spec, *, axes: tuple[int, ...], keepdims: bool) -> Spec:  # type: ignore[override]
+    def infer(self, x: Spec, *, axes: tuple[int, ...], keepdims: bool) -> Spec:
         return Spec(reduced(x.shape, axes, keepdims), "int" if x.dtype == "bool" else x.dtype)
 
 
@@ -81,7 +81,7 @@ class Softmax(Op):
 
     name = "softmax"
 
-    def infer(self, x: Spec, *, axes: tuple[int, ...]) -> Spec:  # type: ignore[override]
+    def infer(self, x: Spec, *, axes: tuple[int, ...]) -> Spec:
         return Spec(x.shape, x.dtype)
 
     def forward(self, x: Any, *, axes: tuple[int, ...]) -> Any:
@@ -130,7 +130,7 @@ class Standardize(Op):
 
     name = "standardize"
 
-    def infer(self, x: Spec, *, axes: tuple[int, ...], epsilon: float) -> Spec:  # type: ignore[override]
+    def infer(self, x: Spec, *, axes: tuple[int, ...], epsilon: float) -> Spec:
         return Spec(x.shape, x.dtype)
 
     def forward(self, x: Any, *, axes: tuple[int, ...], epsilon: float) -> Any:
@@ -164,7 +164,7 @@ class Count(Op):
     name = "count"
     constant_operands = (0,)
 
-    def infer(self, x: Spec, *, axes: tuple[int, ...], dtype: str) -> Spec:  # type: ignore[override]
+    def infer(self, x: Spec, *, axes: tuple[int, ...], dtype: str) -> Spec:
         return Spec((), dtype)
 
     def forward(self, x: Any, *, axes: tuple[int, ...], dtype: Any) -> Any:
@@ -176,7 +176,7 @@ class CumulativeSum(Op):
 
     name = "cumsum"
 
-    def infer(self, x: Spec, *, axis: int) -> Spec:  # type: ignore[override]
+    def infer(self, x: Spec, *, axis: int) -> Spec:
         return Spec(x.shape, "int" if x.dtype == "bool" else x.dtype)
 
     def forward(self, x: Any, *, axis: int) -> Any:

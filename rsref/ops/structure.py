@@ -27,7 +27,7 @@ class Reshape(Op):
 
     name = "reshape"
 
-    def infer(self, x: Spec, *, shape: Shape) -> Spec:  # type: ignore[override]
+    def infer(self, x: Spec, *, shape: Shape) -> Spec:
         target = _filled(x.shape, shape)
         source_size = _size(x.shape)
         if -1 in target:
@@ -76,7 +76,7 @@ class ReshapeLike(Op):
     name = "reshape_like"
     constant_operands = (1,)
 
-    def infer(self, x: Spec, like: Spec) -> Spec:  # type: ignore[override]
+    def infer(self, x: Spec, like: Spec) -> Spec:
         return Spec(like.shape, x.dtype)
 
     def forward(self, x: Any, like: Any) -> Any:
@@ -94,7 +94,7 @@ class Transpose(Op):
 
     name = "transpose"
 
-    def infer(self, x: Spec, *, axes: tuple[int, ...]) -> Spec:  # type: ignore[override]
+    def infer(self, x: Spec, *, axes: tuple[int, ...]) -> Spec:
         return Spec(tuple(x.shape[a] for a in axes), x.dtype)
 
     def forward(self, x: Any, *, axes: tuple[int, ...]) -> Any:
@@ -112,7 +112,7 @@ class ExpandDims(Op):
 
     name = "expand_dims"
 
-    def infer(self, x: Spec, *, axes: tuple[int, ...]) -> Spec:  # type: ignore[override]
+    def infer(self, x: Spec, *, axes: tuple[int, ...]) -> Spec:
         lengths = iter(x.shape)
         return Spec(tuple(1 if i in axes else next(lengths) for i in range(len(x.shape) + len(axes))), x.dtype)
 
@@ -131,7 +131,7 @@ class Squeeze(Op):
 
     name = "squeeze"
 
-    def infer(self, x: Spec, *, axes: tuple[int, ...]) -> Spec:  # type: ignore[override]
+    def infer(self, x: Spec, *, axes: tuple[int, ...]) -> Spec:
         if any(x.shape[a] not in (1, None) for a in axes):
             raise ValueError(f"squeeze: axes {axes} of shape {x.shape} do not all have length 1")
         return Spec(tuple(n for i, n in enumerate(x.shape) if i not in axes), x.dtype)
@@ -151,7 +151,7 @@ class BroadcastTo(Op):
 
     name = "broadcast_to"
 
-    def infer(self, x: Spec, *, shape: Shape) -> Spec:  # type: ignore[override]
+    def infer(self, x: Spec, *, shape: Shape) -> Spec:
         ndim = len(shape)
         if len(x.shape) > ndim:
             raise ValueError(f"broadcast_to: shape {x.shape} cannot become {shape}")
@@ -177,7 +177,7 @@ class Concatenate(Op):
 
     name = "concatenate"
 
-    def infer(self, *operands: Spec, axis: int) -> Spec:  # type: ignore[override]
+    def infer(self, *operands: Spec, axis: int) -> Spec:
         shapes = [operand.shape for operand in operands]
         rests = [(*shape[:axis], *shape[axis + 1 :]) for shape in shapes]
         if any(len(s) != len(shapes[0]) or not compatible(r, rests[0]) for s, r in zip(shapes, rests)):
@@ -210,7 +210,7 @@ class Pad(Op):
 
     name = "pad"
 
-    def infer(self, x: Spec, *, pads: tuple[tuple[int, int], ...], value: float) -> Spec:  # type: ignore[override]
+    def infer(self, x: Spec, *, pads: tuple[tuple[int, int], ...], value: float) -> Spec:
         return Spec(tuple(None if n is None else n + a + b for n, (a, b) in zip(x.shape, pads)), x.dtype)
 
     def forward(self, x: Any, *, pads: tuple[tuple[int, int], ...], value: float) -> Any:

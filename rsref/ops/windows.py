@@ -26,7 +26,7 @@ class Windows(Op):
 
     name = "windows"
 
-    def infer(self, x: Spec, *, size: Lengths, strides: Lengths, dilation: Lengths) -> Spec:  # type: ignore[override]
+    def infer(self, x: Spec, *, size: Lengths, strides: Lengths, dilation: Lengths) -> Spec:
         positions = []
         for n, k, s, d in zip(x.shape[1:-1], size, strides, dilation):
             reach = (k - 1) * d + 1
@@ -56,7 +56,7 @@ class PutWindows(Op):
     name = "put_windows"
     constant_operands = (1,)
 
-    def infer(self, x: Spec, like: Spec, **attrs: Any) -> Spec:  # type: ignore[override]
+    def infer(self, x: Spec, like: Spec, **attrs: Any) -> Spec:
         return Spec(like.shape, x.dtype)
 
     def forward(self, x: Any, like: Any, *, size: Lengths, strides: Lengths, dilation: Lengths) -> Any:

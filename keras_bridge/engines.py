@@ -70,7 +70,7 @@ def held_back(name: str, recurrence: Any) -> str:
         try:
             module_of(name).prepare(recurrence)
             found[key] = ""
-        except (NotImplementedError, ImportError) as error:
+        except (NotImplementedError, ImportError) as error:  # "auto" takes another engine; `explanation` says why
             found[key] = str(error)
     return found[key]
 

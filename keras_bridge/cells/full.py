@@ -112,7 +112,10 @@ class _Initializer:
 
 
 class _Regularizer:
-    """A Keras regularizer on its way through rsref to the weight of a layer, where Keras computes it."""
+    """A Keras regularizer on its way through rsref to the weight of a layer, where Keras computes it.
+
+    Its gradient is asked for by rsref's own `regularization` alone, which no Keras layer calls.
+    """
 
     def __init__(self, of_keras: Any):
         self.of_keras = of_keras

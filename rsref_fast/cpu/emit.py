@@ -119,7 +119,8 @@ class Writer:
         extra = [known.get(name, name) for name in function.extra]
         line = f"{function.name}({', '.join([rows, *pointers.values(), *extra])})"
         units = {self._seen(b, section): own for b, own in function.units.items()}
-        touched = touched_by(units, [self._seen(b, section) for b in function.written])
+        lined = [self._seen(b, section) for b, own in function.lined.items() if own]
+        touched = touched_by(units, [self._seen(b, section) for b in function.written], lined)
         self.touched[line] = touched if section is Section.LOOP else anywhere(touched)
         return line
 

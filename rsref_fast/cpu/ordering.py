@@ -30,6 +30,9 @@ ALONE = 0
 ROWS = -1
 """In place of units: what a thread touches that computes whole rows, those whose places modulo the team are its own."""
 
+MEETINGS = ("meet(N)", "line(N)", "near(N)")
+"""Where all threads of a team meet, those of a line of it, and those of which nothing is known who touches what."""
+
 MOVING: dict[Space | None, tuple[Space | None, ...]] = {
     Space.BLOCK: (),
     Space.PACKED: (),
@@ -46,24 +49,29 @@ class Touch:
     """How a call touches a memory.
 
     units: see above; None if a thread touches more than its part. rows: which ones, as a step sees them; None for any.
+    line: whether they are those of samples that a line of the team has for itself, and others need not be waited for.
     """
 
     units: int | None
     written: bool
     rows: Space | None = None
+    line: bool = False
 
     def disturbs(self, other: Touch) -> bool:
         apart = self.rows is not None and other.rows is not None and self.rows is not other.rows
-        return not apart and (self.written or other.written) and (self.units is None or self.units != other.units)
+        own = self.line and other.line or self.units is not None and self.units == other.units
+        return not apart and not own and (self.written or other.written)
 
 
 Touched = Mapping[str, frozenset[Touch]]
 """By the name of a memory."""
 
 
-def touched_by(units: Mapping[Buffer, int | None], written: Collection[Buffer]) -> Touched:
-    """Return how a step's call touches memory, from the buffers that a function is given."""
-    return _joined((b.memory or b.name, Touch(own, b in written, b.space)) for b, own in units.items())
+def touched_by(
+    units: Mapping[Buffer, int | None], written: Collection[Buffer], lined: Collection[Buffer] = ()
+) -> Touched:
+    """Return how a step's call touches memory, from the buffers that a function is given. lined: rows of a line."""
+    return _joined((b.memory or b.name, Touch(own, b in written, b.space, b in lined)) for b, own in units.items())
 
 
 def anywhere(touched: Touched) -> Touched:
@@ -101,20 +109,25 @@ def spread(lines: Sequence[str], known: Mapping[str, Touched], memory: Collectio
 
 
 def shared_out(lines: Sequence[str], known: Mapping[str, Touched], memory: Collection[str]) -> list[str]:
-    """Return an entry's lines as `ordered` does, if each thread of the team is a block of threads.
+    """Return an entry's lines as `ordered` does, if each thread of the team is a block of threads, and lines have some.
 
-    They all make each call. Those of a block, among which nothing is known of who touches what, meet by `near(N)`
-    wherever all need not.
+    They all make each call. Lines share out the samples, so those of a line meet by `line(N)` where all need not; and
+    those of a block, among which nothing is known of who touches what, by `near(N)` wherever no others need.
     """
     lines = ordered(lines, known, memory, alone=False)
+    inside = _changed(known, lambda touch: replace(touch, line=False))
+    lines = ordered(lines, inside, memory, alone=False, word="line(N)")
     return ordered(lines, _everywhere(known), memory, alone=False, sparing=False, word="near(N)")
 
 
-def _everywhere(known: Mapping[str, Touched]) -> dict[str, Touched]:
+def _changed(known: Mapping[str, Touched], change: Callable[[Touch], Touch]) -> dict[str, Touched]:
     return {
-        line: {name: frozenset(Touch(None, touch.written) for touch in own) for name, own in touched.items()}
-        for line, touched in known.items()
+        line: {name: frozenset(map(change, own)) for name, own in touched.items()} for line, touched in known.items()
     }
+
+
+def _everywhere(known: Mapping[str, Touched]) -> dict[str, Touched]:
+    return _changed(known, lambda touch: Touch(None, touch.written))
 
 
 def ordered(
@@ -125,7 +138,8 @@ def ordered(
 
     known: how calls of generated functions touch memory. memory: the names of what changes during the entry.
     alone: whether calls that do not take a thread's rank are made by one; else all make each call. sparing: whether
-    steps had better not wait for what is rarely done. word: in place of `meet(N)`, of which some are there.
+    steps had better not wait for what is rarely done. word: in place of `meet(N)`; of those that go further than it
+    does some are there.
     """
     own = frozenset(memory)
 
@@ -153,14 +167,14 @@ def ordered(
         found: list[str] = []
         aside = False
         for line, body in nested(block):
-            if line == "meet(N)":
+            if line in MEETINGS:
                 found.append(line)
                 before, aside = {}, False
                 continue
             if body:
                 inside, after = walk(body, before)
                 if sparing and line.startswith("if ") and after != before:  # rarely taken: others must not wait for it
-                    inside, after = [*inside, word], {}
+                    inside, after = inside if inside[-1] in MEETINGS else [*inside, word], {}
                 elif line.startswith(("for ", "while ")):
                     again = _a_step_later if line.startswith("for s ") else anywhere
                     inside, after = turns(body, before, again)

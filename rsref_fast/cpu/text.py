@@ -40,7 +40,7 @@ class Function:
     written: the buffers among its parameters that it writes. units: for each of them the length of which a thread
     computes its part, if of the buffer it touches no more than that (see `ordering`); else None.
     inside: whether it is called in the time loop and blocks of threads have parts there. holds: weights that it finds
-    in a block's memory.
+    in a block's memory. lined: of which buffers a line of blocks touches the rows of its own samples, and no others.
     """
 
     inside = False
@@ -54,6 +54,7 @@ class Function:
         self.parameters: dict[Buffer, str] = {}
         self.written: set[Buffer] = set()
         self.units: dict[Buffer, int | None] = {}
+        self.lined: dict[Buffer, bool] = {}
         self._shared_axis: tuple[str, Length] | None = None
         self.extra: list[str] = []
         self.lines: list[str] = []

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from rsref_fast.cpu.ordering import MEETINGS
 from rsref_fast.cpu.text import INDENT, nested
 from rsref_fast.cuda.products import PACKING, products_in
 
@@ -85,7 +86,6 @@ class Pieces:
         yield from chosen(self.end, 0, 0)
 
 
-MEETINGS = ("meet(N)", "near(N)")
 LEVEL = "<level>"
 LEVELS = {
     (False, "block"): ["k = A", "last = B"],

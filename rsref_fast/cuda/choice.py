@@ -44,11 +44,17 @@ HELD_STAGE = 3.0e-6
 HELD_RATE = 90e9
 """Multiplications a second of one multiprocessor with held weights, where a block of threads has little else."""
 
+TENSOR_START, TENSOR_RATE = 2.4e-6, 120e9
+"""The same on tensor cores, by three products each and with waiting for the other operand."""
+
 BRING = 60e9
 """Bytes a second of what a block reads that all others read too."""
 
 PIECES = 8
-"""Launches of a block whose steps are one launch of their own, beside products of cuBLAS."""
+"""Launches of a block whose steps are one launch of their own, products of cuBLAS among them."""
+
+ASKING = 20e-6
+"""Seconds in which the host asks for a launch: where there are many, a GPU that has little to do waits for it."""
 
 RATE = 0.22e12
 """float32 additions and multiplications a second of one multiprocessor by our tiles, half of what it has: sixteen of
@@ -68,8 +74,9 @@ RECORDED_RATE = 6e12
 """float32 additions and multiplications a second of cuBLAS's product by a list of pointers, the only one that a graph
 of ours can have: what an H100 did for 16 to 128 rows, a tenth of the usual product's."""
 
-ROWS = 2048
-"""Rows for which what is not done step by step is done at once, if a call has as many: enough to fill a GPU."""
+ROWS = 8192
+"""Rows for which what is not done step by step is done at once, if a call has as many: enough to fill a GPU, and to
+keep the host from asking for launches all the time."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +158,11 @@ def step_seconds(program: Program, batch: int, choice: Choice, tile: Tile) -> fl
 def held_seconds(sizes: tuple[int, int, int], choice: Choice, tile: Tile) -> float:
     """Return about how long a product with weights that blocks hold takes. sizes: rows, columns, terms."""
     rows, columns, depth = sizes
-    rows, across = -(-rows // choice.lines), -(-columns // (choice.blocks * WIDE))
+    rows = -(-rows // choice.lines)
+    if tile.by_tensor_cores(4):
+        wide = -(-columns // (choice.blocks * 8)) * 8
+        return TENSOR_START + -(-rows // 16) * 16 * wide * depth / TENSOR_RATE + rows * depth * 4 / BRING
+    across = -(-columns // (choice.blocks * WIDE))
     top = max(HIGH, min(rows, 64, tile.threads // max(1, across) * HIGH))
     longest = max(HIGH, staged(tile, 4) // (-(-top // HIGH) * HIGH) - 28)
     stages = -(-rows // top) * -(-depth // longest)
@@ -161,11 +172,10 @@ def held_seconds(sizes: tuple[int, int, int], choice: Choice, tile: Tile) -> flo
 def outside_seconds(program: Program, batch: int, choice: Choice, tile: Tile) -> float:
     """Return about a step's share of the products that are computed for many steps at once."""
     alone = choice.team == "block"
-    samples, blocks = (-(-batch // choice.shards), 1) if alone else (batch, choice.blocks)
+    samples, blocks = (-(-batch // choice.shards), 1) if alone else (batch, choice.blocks * choice.lines)
     rows = max(samples, ROWS)
     outside = (Section.BEFORE, Section.AFTER)
-    cut = choice.strategy == "persistent" and choice.products != "tiles"
-    launches = PIECES * LAUNCH if cut else 0
+    launches = PIECES * ASKING if choice.products != "tiles" else 0
     return (_products(program, rows, blocks, tile, choice.products, outside) + launches) * samples / max(1, rows)
 
 

@@ -67,16 +67,20 @@ class Memory:
         weakref.finalize(self, device.give_back, "cuMemFreeAsync", self.address, stream)
 
 
-class Constant:
-    """A host array's copy on a device, for all streams.
+class Reserved:
+    """Some bytes on a device, of no stream: when they are given back the driver waits for the device."""
 
-    The host waits when it is made; the driver waits for the device when it is given back.
-    """
+    def __init__(self, device: Device, size: int):
+        self.address = int(device.call("cuMemAlloc", max(1, size)))
+        weakref.finalize(self, device.give_back, "cuMemFree", self.address)
+
+
+class Constant(Reserved):
+    """A host array's copy on a device, for all streams. The host waits when it is made."""
 
     def __init__(self, device: Device, values: Array):
         values = np.ascontiguousarray(values)
-        self.address = int(device.call("cuMemAlloc", max(1, values.nbytes)))
-        weakref.finalize(self, device.give_back, "cuMemFree", self.address)
+        super().__init__(device, values.nbytes)
         device.upload(self.address, values, 0)
         device.synchronize(0)
 
@@ -214,6 +218,9 @@ class Device:
 
     def allocate(self, size: int, stream: int) -> Memory:
         return Memory(self, size, stream)
+
+    def reserve(self, size: int) -> Reserved:
+        return Reserved(self, size)
 
     def give_back(self, name: str, *arguments: Any) -> None:
         """Call a function that frees something: at the end of the process the driver may be gone before it is."""

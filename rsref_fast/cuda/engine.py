@@ -35,7 +35,7 @@ from rsref_fast.cuda.script import Script
 from rsref_fast.cuda.shares import lines
 from rsref_fast.cuda.stepwise import StepTape, step_by_step, steps_back
 from rsref_fast.cuda.target import CUDA, OWNED
-from rsref_fast.cuda.tile import USUAL, Tile
+from rsref_fast.cuda.tile import Tile, tile_for
 from rsref_fast.explain import explain
 from rsref_fast.numbered import as_one_sample, picks_samples
 from rsref_fast.packing import whole_batch
@@ -58,7 +58,8 @@ class CudaEngine:
 
     device: where. strategy: "persistent" (the whole sequence in one launch), "alternating" (a launch for each unit of
     each step), or "auto" for what suits the sizes. products: who computes matrix products that are launches of their
-    own: "cublas", which leaves only "alternating", "tiles", or "auto" for who is reckoned to take less.
+    own: "cublas", which leaves only "alternating", "tiles", or "auto" for who is reckoned to take less. tile: how a
+    block of threads computes its own products; None for what suits the GPU.
     allocate: what gives memory (bytes, stream), an object with an `address`, which is held as long as it is needed;
     None for the driver's own pool.
     An index that is out of range is found out by `check_indices`, which waits; until then the first entry is used.
@@ -68,7 +69,7 @@ class CudaEngine:
     on_device = True
 
     def __init__(
-        self, recurrence: Recurrence, device: Device, strategy: str = "auto", tile: Tile = USUAL,
+        self, recurrence: Recurrence, device: Device, strategy: str = "auto", tile: Tile | None = None,
         products: str = "auto", **sizes: int,
     ):  # fmt: skip
         check_options(strategy, products)
@@ -76,7 +77,7 @@ class CudaEngine:
         self.recurrence = recurrence
         self.device = device
         self.strategy = strategy
-        self.tile = tile
+        self.tile = tile = tile or tile_for(device.capability)
         self.products = products
         self.kernels = on(device, tile, CUDA, **sizes)
         self.holding = on(device, tile, OWNED, **sizes)

@@ -8,26 +8,40 @@ the others are zero again. The first thread of a block adds what the whole block
 
 NAME = "rsref_gate"
 
-PTX = f"""
-.version 7.0
-.target sm_75
-.address_size 64
-.visible .func {NAME}(.param .b64 place)
-{{
-    .reg .pred %first, %other, %before;
-    .reg .b32 %own, %blocks, %add, %old, %now;
-    .reg .b64 %word;
-    bar.sync 0;
-    mov.u32 %own, %tid.x;
-    setp.ne.u32 %other, %own, 0;
-    @%other bra DONE;
-    ld.param.b64 %word, [place];
+LINE = "rsref_gate_of_a_line"
+"""Where the blocks of one line wait for each other: a word for each. A block that is a whole line waits for none."""
+
+ALL = """
     mov.u32 %own, %ctaid.x;
     mov.u32 %now, %ctaid.y;
     or.b32 %own, %own, %now;
     mov.u32 %blocks, %nctaid.x;
     mov.u32 %now, %nctaid.y;
-    mul.lo.u32 %blocks, %blocks, %now;
+    mul.lo.u32 %blocks, %blocks, %now;"""
+
+ACROSS = """
+    mov.u32 %own, %ctaid.x;
+    mov.u32 %now, %ctaid.y;
+    mul.wide.u32 %behind, %now, 8;
+    add.u64 %word, %word, %behind;
+    mov.u32 %blocks, %nctaid.x;
+    setp.eq.u32 %other, %blocks, 1;
+    @%other bra DONE;"""
+
+
+def function(name: str, who: str) -> str:
+    """Return a function of the word's address. who: finds the first block's number as 0, and how many there are."""
+    return f"""
+.visible .func {name}(.param .b64 place)
+{{
+    .reg .pred %first, %other, %before;
+    .reg .b32 %own, %blocks, %add, %old, %now;
+    .reg .b64 %word, %behind;
+    bar.sync 0;
+    mov.u32 %own, %tid.x;
+    setp.ne.u32 %other, %own, 0;
+    @%other bra DONE;
+    ld.param.b64 %word, [place];{who}
     setp.eq.u32 %first, %own, 0;
     sub.u32 %add, 0x80000001, %blocks;
     selp.b32 %add, %add, 1, %first;
@@ -42,3 +56,10 @@ DONE:
     ret;
 }}
 """
+
+
+PTX = f"""
+.version 7.0
+.target sm_75
+.address_size 64
+{function(NAME, ALL)}{function(LINE, ACROSS)}"""

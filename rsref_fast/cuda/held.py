@@ -127,7 +127,7 @@ def multiply_held(n, parts, units, depth, a, row_step, depth_step, held, c, c_st
     while top < n:
         rows = min(most, n - top)
         start = 0
-        while start < depth:
+        while start < max(depth, 1):
             meet_in_block()
             bring(rows, start, depth, at(a, top * row_step), row_step, depth_step)
             meet_in_block()
@@ -136,7 +136,7 @@ def multiply_held(n, parts, units, depth, a, row_step, depth_step, held, c, c_st
             more = accumulate != 0 or start != 0
             settle(rows, parts * own, own, at(c, top * c_step + first), c_step, units, more)
             longest, step = stage_of(rows, depth)
-            start += longest
+            start += max(longest, 1)
         top += rows
 
 
@@ -148,7 +148,7 @@ def stage_of(rows, depth):
     """
     down = quotient(rows + {last_high}, {high})
     longest = quotient(quotient({stage}, down * {high}) - 28, 8) * 8
-    stages = quotient(depth + longest - 1, longest)
+    stages = max(1, quotient(depth + longest - 1, longest))
     longest = quotient(quotient(depth + stages - 1, stages) + 7, 8) * 8
     apart = max(quotient(32, down * 4), 1) * 4
     return longest, longest + remainder(apart + 32 - remainder(longest, 32), 32)
@@ -210,8 +210,8 @@ def _names(name: str) -> str:
 
 @device
 def part(count, rank, size):
-    """Where the part of one of a team begins."""
-    return quotient(count * rank, size)
+    """Where the part of one of a team begins; with no division, which takes long, if it is alone."""
+    return count * rank if size == 1 else quotient(count * rank, size)
 
 
 @device

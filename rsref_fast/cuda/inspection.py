@@ -20,7 +20,7 @@ from rsref_fast.cuda.holding import blocks_for
 from rsref_fast.cuda.options import check_options
 from rsref_fast.cuda.shares import lines
 from rsref_fast.cuda.target import CUDA, OWNED
-from rsref_fast.cuda.tile import USUAL, Tile
+from rsref_fast.cuda.tile import Tile, tile_for
 from rsref_fast.explain import explain
 from rsref_fast.numbered import as_one_sample, picks_samples
 from rsref_fast.program import Compiled, build
@@ -120,7 +120,7 @@ class Inspection:
 
 
 def inspect(
-    rnn: Any, arch: str = "sm_90", dtype: Any = np.float32, programs: Iterable[str] = PROGRAMS, tile: Tile = USUAL,
+    rnn: Any, arch: str = "sm_90", dtype: Any = np.float32, programs: Iterable[str] = PROGRAMS, tile: Tile | None = None,
     entries: Iterable[str] = ENTRIES, batch: int | None = None, products: str = "auto",
 ) -> Inspection:  # fmt: skip
     """Compile a step for an architecture, with no GPU and no driver, and return what became of it.
@@ -139,6 +139,7 @@ def inspect(
     programs, entries = _some("programs", programs, PROGRAMS), _some("entries", entries, ENTRIES)
     check_options("auto", products)
     recurrence = recurrence_of(rnn)
+    tile = tile or tile_for(capability_of(arch))
     dtype = np.dtype(dtype)
     batch = batch if picks_samples(recurrence.graph) else None
     compiled = built(recurrence, batch)
@@ -206,8 +207,7 @@ def _facts(
         raise ImportError('kernels for CUDA need numba-cuda: pip install "rsref[fast,cuda]"') from error
     text = source.text
     code = kernel(text, entry, dtype, tile, "grid" if team == "units" else team)
-    number = int(arch.removeprefix("sm_"))
-    ptx = code.ptx((number // 10, number % 10))
+    ptx = code.ptx(capability_of(arch))
     linked = link(ptx, code.name, arch, code.cooperative)
     report = linked.report
     return KernelFacts(
@@ -215,6 +215,11 @@ def _facts(
         len(re.findall(r"\.f64\b", ptx)), _body(text, entry).count("meet(N)"),
         occupancy(ARCHITECTURES[arch], tile.threads, report.registers, report.shared), code.cooperative, linked.image,
     )  # fmt: skip
+
+
+def capability_of(arch: str) -> tuple[int, int]:
+    """Return the compute capability of an architecture: (9, 0) for "sm_90"."""
+    return divmod(int(arch.removeprefix("sm_")), 10)
 
 
 def occupancy(limits: Limits, threads: int, registers: int, shared: int) -> int:

@@ -12,7 +12,7 @@ from numba.core import cgutils
 from numba.cuda import nvvmutils, types
 from numba.cuda.extending import intrinsic
 
-from rsref_fast.cuda.gate import NAME as GATE
+from rsref_fast.cuda import gate
 
 I64 = types.int64
 ADDRESSES = types.CPointer(types.int64)
@@ -90,6 +90,23 @@ def put_four(typing_context, pointer, place, a, b, c, d):
 
 
 @intrinsic
+def put_two(typing_context, pointer, place, a, b):
+    """Write two elements from a place on, which begins at twice their size."""
+
+    def generate(context, builder, signature, arguments):
+        element = context.get_data_type(signature.args[0].dtype)
+        place = builder.gep(arguments[0], [arguments[1]], source_etype=element)
+        vector = ir.VectorType(element, 2)
+        two = ir.Constant(vector, ir.Undefined)
+        for i, value in enumerate(arguments[2:]):
+            two = builder.insert_element(two, value, ir.Constant(ir.IntType(32), i))
+        builder.store(two, builder.bitcast(place, vector.as_pointer()), align=8)
+        return context.get_dummy_value()
+
+    return types.void(pointer, I64, *[pointer.dtype] * 2), generate
+
+
+@intrinsic
 def is_aligned(typing_context, pointer):
     """Whether an address is one of 16 bytes."""
 
@@ -128,6 +145,48 @@ def one_like(typing_context, value):
     return value(value), generate
 
 
+MULTIPLY_ADD = (
+    "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {$0,$1,$2,$3}, {$4,$5,$6,$7}, {$8,$9}, {$10,$11,$12,$13};"
+)
+
+
+@intrinsic
+def rounded(typing_context, value):
+    """A float32 number rounded to the 11 digits that a tensor core multiplies, halves away from zero.
+
+    What is not finite may become anything, but its difference from that is then NaN. (As CUTLASS does it; the PTX
+    instruction for it also keeps infinities, which takes three times as long.)
+    """
+
+    def generate(context, builder, signature, arguments):
+        word = ir.IntType(32)
+        bits = builder.add(builder.bitcast(arguments[0], word), ir.Constant(word, 1 << 12))
+        return builder.bitcast(builder.and_(bits, ir.Constant(word, 0xFFFFE000)), ir.FloatType())
+
+    return types.float32(types.float32), generate
+
+
+@intrinsic
+def multiply_add(typing_context, c0, c1, c2, c3, a0, a1, a2, a3, b0, b1):
+    """c + a b of a warp on its tensor core: c of 16 x 8, a of 16 x 8, b of 8 x 8, of which each thread has some.
+
+    Thread t has c at row t / 4 and columns t % 4 * 2 and + 1, and eight rows below; a at row t / 4 and eight below, at
+    column t % 4, and then at four columns further; b at rows t % 4 and + 4 of column t / 4. (PTX ISA, mma.m16n8k8.)
+    Of factors the first 11 digits count. Compute capability 8.0 or newer.
+    """
+
+    def generate(context, builder, signature, arguments):
+        word, single = ir.IntType(32), ir.FloatType()
+        kind = ir.FunctionType(ir.LiteralStructType([single] * 4), [word] * 6 + [single] * 4)
+        code = ir.InlineAsm(kind, MULTIPLY_ADD, ",".join(["=f"] * 4 + ["r"] * 6 + ["f"] * 4), side_effect=True)
+        factors = [builder.bitcast(value, word) for value in arguments[4:]]
+        found = builder.call(code, [*factors, *arguments[:4]])
+        parts = [builder.extract_value(found, i) for i in range(4)]
+        return context.make_tuple(builder, signature.return_type, parts)
+
+    return types.UniTuple(types.float32, 4)(*[types.float32] * 10), generate
+
+
 def register(name: str) -> Any:
     """Return an intrinsic that reads one of a thread's special registers."""
 
@@ -161,18 +220,25 @@ def meet_in_block(typing_context):
     return types.void(), generate
 
 
-@intrinsic
-def meet_in_grid(typing_context, place):
-    """Wait until all threads of the grid are here; it must have been launched cooperatively. place: of a word, zero."""
+def _gate(name: str) -> Any:
+    """Return an intrinsic that waits at a gate; the grid must have been launched cooperatively. place: of its words."""
 
-    def generate(context, builder, signature, arguments):
-        kind = ir.FunctionType(ir.VoidType(), [WORD])
-        gate = cgutils.get_or_insert_function(builder.module, kind, GATE)
-        gate.attributes.add("convergent")
-        builder.call(gate, [builder.ptrtoint(arguments[0], WORD)])
-        return context.get_dummy_value()
+    @intrinsic
+    def wait(typing_context, place):
+        def generate(context, builder, signature, arguments):
+            kind = ir.FunctionType(ir.VoidType(), [WORD])
+            function = cgutils.get_or_insert_function(builder.module, kind, name)
+            function.attributes.add("convergent")
+            builder.call(function, [builder.ptrtoint(arguments[0], WORD)])
+            return context.get_dummy_value()
 
-    return types.void(ADDRESSES), generate
+        return types.void(ADDRESSES), generate
+
+    return wait
+
+
+meet_in_grid = _gate(gate.NAME)
+meet_in_line = _gate(gate.LINE)
 
 
 def dynamic_memory(name: str, element: Any) -> Any:

@@ -56,6 +56,7 @@ def put(engine: CudaEngine, script: Script, plan: Plan, arrays: list[int], tape:
         cutting = int(bool(shard.cut.any()) if packed is None else engine.recurrence.truncate is not None)
         row = [shard.count, shard.steps, max(plan.limit, shard.count), 0, int(plan.taped)]
         numbers += row + [0] * (CUTTING - len(row)) + [cutting] + [0] * (NUMBERS - CUTTING - 1)
+    numbers += [0] * (choice.lines if choice.team == "units" else 0)
     table, number = script.table(tables), script.table(numbers)
     if packed is not None:
         for i in range(len(plan.shards)):

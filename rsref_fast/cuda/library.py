@@ -19,7 +19,7 @@ import numpy as np
 from rsref_fast.cuda.products import Matrix, Product
 
 if TYPE_CHECKING:
-    from rsref_fast.cuda.driver import Device, Memory
+    from rsref_fast.cuda.driver import Device, Reserved
 
 PRODUCTS = ("auto", "cublas", "tiles")
 MISSING = 'cuBLAS is not there (pip install "rsref[fast,cuda,cublas]")'
@@ -36,6 +36,9 @@ MOST = 2**31 - 1
 WORKSPACE = 4 * 2**20
 LARGER, FROM = 32 * 2**20, (9, 0)
 """Bytes that the library's manual asks for, and for which GPUs it asks for more."""
+
+STREAMS = 2
+"""How many streams' workspaces are kept."""
 
 POINTERS = 3
 """Words of a product's list of pointers: to the right operand, the left one, and the target."""
@@ -85,7 +88,7 @@ class Library:
         self.device = device
         self.api = api
         self._lock = threading.Lock()
-        self._workspaces: weakref.WeakValueDictionary[int, Memory] = weakref.WeakValueDictionary()
+        self._workspaces: dict[int, Reserved] = {}
         self._factors = {dtype: np.array([0, 1], dtype) for dtype in (np.dtype("f4"), np.dtype("f8"))}
 
     @cached_property
@@ -101,21 +104,25 @@ class Library:
     def workspace_bytes(self) -> int:
         return WORKSPACE if self.device.capability < FROM else LARGER
 
-    def workspace(self, stream: int) -> Memory:
-        """Return the memory in which the products of a stream's graphs compute, one after the other.
+    def workspace(self, stream: int) -> Reserved:
+        """Return the memory in which the products of a stream compute, one after the other.
 
-        Whoever records products holds it. It is there, and so is the handle, before anything is recorded: the library
-        would ask for memory of its own meanwhile.
+        It is kept for the streams that were used last: getting it takes ten times as long as a product's call. Whoever
+        records products holds it too. It is there, and so is the handle, before anything is recorded: the library would
+        ask for memory of its own meanwhile.
         """
         with self._lock:
             assert self.handle
-            found = self._workspaces.get(stream)
+            found = self._workspaces.pop(stream, None)
             if found is None:
-                found = self._workspaces[stream] = self.device.allocate(self.workspace_bytes, stream)
+                found = self.device.reserve(self.workspace_bytes)
+                while len(self._workspaces) >= STREAMS:
+                    self._workspaces.pop(next(iter(self._workspaces)))
+            self._workspaces[stream] = found
             return found
 
     @contextlib.contextmanager
-    def on(self, stream: int, workspace: Memory) -> Iterator[None]:
+    def on(self, stream: int, workspace: Reserved) -> Iterator[None]:
         """Let products go to a stream meanwhile."""
         with self._lock:
             self._call("set_stream", self.handle, stream)  # which takes the workspace away

@@ -102,11 +102,9 @@ def _add_rows_up(function: Function, source: View, folded: View, axes: Sequence[
     with function.per_block(source.shape, [a for a in range(len(source.shape)) if a not in axes]) as outside:
         both = [*outside]
         function.add("total = F(0)")
-        function.add(f"for k in range(thread(), {text_of(times(1, *(source.shape[a] for a in axes)))}, threads()):")
-        function.depth += 1
-        unravelled(function, both, [a for a in axes if source.shape[a] != 1], source.shape, "k", prefix="k")
-        function.add(f"total += {cast(function.load(source, both), 'float').text}")
-        function.depth -= 1
+        with function.strides("k", "thread()", text_of(times(1, *(source.shape[a] for a in axes))), "threads()"):
+            unravelled(function, both, [a for a in axes if source.shape[a] != 1], source.shape, "k", prefix="k")
+            function.add(f"total += {cast(function.load(source, both), 'float').text}")
         function.add("total = sum_in_block(total, 1)")
         function.add("if thread() == 0:")
         function.depth += 1
@@ -126,25 +124,22 @@ def _add_columns_up(function: Function, source: View, folded: View, axes: Sequen
     shape, axes = source.shape, sorted(axes)
     left = [a for a in range(len(shape)) if a not in axes and shape[a] != 1]
     columns, rows = (text_of(times(1, *(shape[a] for a in some))) for some in (left, axes))
-    both, depth = ["0"] * len(shape), function.depth
-    function.add(f"for b in range(block(), quotient({columns} + {ABREAST - 1}, {ABREAST}), blocks()):")
-    function.depth += 1
-    function.add(f"e = b * {ABREAST} + remainder(thread(), {ABREAST})")
-    function.add("total = F(0)")
-    function.add(f"if e < {columns} and thread() < quotient(threads(), {ABREAST}) * {ABREAST}:")
-    function.depth += 1
-    unravelled(function, both, left, shape, "e")
-    function.add(f"for k in range(quotient(thread(), {ABREAST}), {rows}, quotient(threads(), {ABREAST})):")
-    function.depth += 1
-    unravelled(function, both, [a for a in axes if shape[a] != 1], shape, "k", prefix="k")
-    function.add(f"total += {cast(function.load(source, both), 'float').text}")
-    function.depth -= 2
-    function.add(f"total = sum_in_block(total, {ABREAST})")
-    function.add(f"if e < {columns} and thread() < {ABREAST}:")
-    function.depth += 1
-    unravelled(function, both, left, shape, "e")
-    function.store(folded, both, "total", accumulate)
-    function.depth = depth
+    both = ["0"] * len(shape)
+    with function.strides("b", "block()", f"quotient({columns} + {ABREAST - 1}, {ABREAST})", "blocks()"):
+        function.add(f"e = b * {ABREAST} + remainder(thread(), {ABREAST})")
+        function.add("total = F(0)")
+        function.add(f"if e < {columns} and thread() < quotient(threads(), {ABREAST}) * {ABREAST}:")
+        function.depth += 1
+        unravelled(function, both, left, shape, "e")
+        with function.strides("k", f"quotient(thread(), {ABREAST})", rows, f"quotient(threads(), {ABREAST})"):
+            unravelled(function, both, [a for a in axes if shape[a] != 1], shape, "k", prefix="k")
+            function.add(f"total += {cast(function.load(source, both), 'float').text}")
+        function.depth -= 1
+        function.add(f"total = sum_in_block(total, {ABREAST})")
+        function.add(f"if e < {columns} and thread() < {ABREAST}:")
+        function.depth += 1
+        unravelled(function, both, left, shape, "e")
+        function.store(folded, both, "total", accumulate)
 
 
 def _sum(function: Function, tensor: Tensor, target: View, sources: Sequence[View], accumulate: bool) -> None:

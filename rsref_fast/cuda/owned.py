@@ -55,7 +55,7 @@ class OwnedFunction(TeamFunction):
                 yield indices
             return
         self.share()
-        depth, indices = self.depth, ["0"] * len(shape)
+        indices = ["0"] * len(shape)
         unit = None if self.by_rows else chosen[-1]
         others = [axis for axis in chosen[1:] if axis != unit]
         count = text_of(times(1, *(shape[axis] for axis in others)))
@@ -66,21 +66,19 @@ class OwnedFunction(TeamFunction):
             self.add(f"first = part({shape[unit]}, block_x(), blocks_x())")
             self.add(f"own = part({shape[unit]}, block_x() + 1, blocks_x()) - first")
             total = f"{total} * own"
-        self.add(f"for e in range(thread(), {total}, threads()):")
-        self.depth += 1
-        if unit is not None:
-            indices[unit] = f"i{unit}"
-            self.add(f"i{unit} = first + remainder(e, own)")
-            self.add("other = quotient(e, own)")
-            rest = "other"
-        indices[0] = "i0"
-        self.add(f"i0 = {line} + quotient({rest}, {count}) * {lines}")
-        if others:
-            self.add(f"inner = remainder({rest}, {count})")
-            unravelled(self, indices, others, shape, "inner")
-        self._shared_axis = ("i0", ROWS) if unit is None else (f"i{unit}", shape[unit])
-        yield indices
-        self.depth = depth
+        with self.strides("e", "thread()", total, "threads()"):
+            if unit is not None:
+                indices[unit] = f"i{unit}"
+                self.add(f"i{unit} = first + remainder(e, own)")
+                self.add("other = quotient(e, own)")
+                rest = "other"
+            indices[0] = "i0"
+            self.add(f"i0 = {line} + quotient({rest}, {count}) * {lines}")
+            if others:
+                self.add(f"inner = remainder({rest}, {count})")
+                unravelled(self, indices, others, shape, "inner")
+            self._shared_axis = ("i0", ROWS) if unit is None else (f"i{unit}", shape[unit])
+            yield indices
 
     def _has_parts(self, shape: Shape, chosen: Sequence[int]) -> bool:
         """Whether blocks can have parts of a loop: its first axis are the samples, its last one, if need be, units."""
@@ -96,12 +94,19 @@ class OwnedFunction(TeamFunction):
             self._shared_axis = (indices[0], ROWS) if self.by_rows and rows else None
             yield indices
 
-    def _units(self, view: View, indices: Sequence[str]) -> int | None:
-        """Return whose part an element is in: it must be of a sample's row, in memory that has one for each."""
-        if self._shared_axis is None:
-            return None
+    def element(self, view: View, indices: Sequence[str], start: str = "") -> str:
+        own = self._shared_axis is not None and self._is_own(view, indices)
+        self.lined[view.buffer] = self.lined.get(view.buffer, True) and own
+        return super().element(view, indices, start)
+
+    def _is_own(self, view: View, indices: Sequence[str]) -> bool:
+        """Whether an element is of the row that a thread has, in memory that has one for each sample."""
         own, rows = indices[len(indices) - len(view.shape) :], indices[0]
-        if not own or own[0] != rows or len(own) < len(indices) or not _is_rows(view.shape[0]) or view.strides[0] == 0:
+        return len(own) == len(indices) > 0 and own[0] == rows and _is_rows(view.shape[0]) and view.strides[0] != 0
+
+    def _units(self, view: View, indices: Sequence[str]) -> int | None:
+        """Return whose part an element is in."""
+        if self._shared_axis is None or not self._is_own(view, indices):
             return None
         return ROWS if self._shared_axis[1] == ROWS else super()._units(view, indices)
 
@@ -147,4 +152,6 @@ def product(
         f"{text_of(target.strides[0])}, {int(accumulate)})"
     )
     own = columns // parts
+    if _is_rows(rows):
+        function.lined.update({left.buffer: True, target.buffer: True})
     function.units[target.buffer] = own if _is_rows(rows) and target.counts(-1, own) else None

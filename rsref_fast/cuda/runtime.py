@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numba.cuda import types
 
-from rsref_fast.cuda import held, intrinsics, sums, tiles
+from rsref_fast.cuda import held, intrinsics, sums, tensor, tiles
 from rsref_fast.cuda.functions import functions
 from rsref_fast.cuda.intrinsics import (
     at,
@@ -18,6 +18,7 @@ from rsref_fast.cuda.intrinsics import (
     blocks_y,
     meet_in_block,
     meet_in_grid,
+    meet_in_line,
     pointer_to,
     quotient,
     remainder,
@@ -26,7 +27,7 @@ from rsref_fast.cuda.intrinsics import (
 )  # fmt: skip
 from rsref_fast.cuda.jit import device, unit_decorator
 from rsref_fast.cuda.tile import Tile
-from rsref_fast.cuda.words import CUTTING, GATE, SLOTS
+from rsref_fast.cuda.words import CUTTING, GATE, NUMBERS, SLOTS
 
 ELEMENTS = {
     "f4": types.float32, "f8": types.float64, "i1": types.int8, "i2": types.int16, "i4": types.int32,
@@ -37,8 +38,8 @@ ELEMENTS = {
 
 @device
 def block():
-    """A block's number in the grid."""
-    return block_y() * blocks_x() + block_x()
+    """A block's number in the grid; modulo the lines it is that of its line."""
+    return block_x() * blocks_y() + block_y()
 
 
 @device
@@ -74,6 +75,11 @@ def meet_all(N):
 @device
 def meet_neighbours(N):
     meet_in_block()
+
+
+@device
+def line(N):
+    meet_in_line(at(N, NUMBERS))
 
 
 @device
@@ -165,13 +171,14 @@ def namespace(dtype: np.dtype[Any], tile: Tile, team: str) -> dict[str, Any]:
     rank_of, size_of, meet, first_tile, tile_step = TEAM[team]
 
     unit = unit_decorator()
+    holding = tensor.products(tile) if tile.by_tensor_cores(dtype.itemsize) else held.products(dtype, tile)
     element = types.float32 if dtype.itemsize == 4 else types.float64
     return {
-        **functions(dtype), **tiles.products(dtype, tile, first_tile, tile_step), **held.products(dtype, tile),
-        **sums.sums(dtype, tile),
+        **functions(dtype), **tiles.products(dtype, tile, first_tile, tile_step), **holding, **sums.sums(dtype, tile),
         "kernel": unit, "summing": unit, "entry": device, "at": at, "words": intrinsics.words,
         "near_words": near_words,
         "block": first_tile, "blocks": tile_step, "thread": thread, "threads": threads, "near": near,
+        "line": line,
         "block_x": block_x, "blocks_x": blocks_x, "block_y": block_y, "blocks_y": blocks_y,
         "quotient": quotient, "remainder": remainder, "rank_of": rank_of, "size_of": size_of, "meet": meet,
         "cutting_of": cutting_of,

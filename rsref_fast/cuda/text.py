@@ -32,28 +32,35 @@ class TeamFunction(Function):
         self.many_rows = section in (Section.BEFORE, Section.AFTER)
 
     @contextmanager
+    def strides(self, name: str, first: str, end: str, step: str) -> Iterator[None]:
+        """Open a loop in strides: as `range` is it would divide 64-bit words to know the number of its turns."""
+        depth = self.depth
+        self.add(f"{name} = {first}")
+        self.add(f"while {name} < {end}:")
+        self.depth += 1
+        yield
+        self.depth = depth + 1
+        self.add(f"{name} += {step}")
+        self.depth = depth
+
+    @contextmanager
     def independent(self, shape: Shape, axes: Sequence[int] | None = None) -> Iterator[list[str]]:
         self.share()
         chosen = [axis for axis in (range(len(shape)) if axes is None else axes) if shape[axis] != 1]
         indices = ["0"] * len(shape)
-        depth = self.depth
-        self.add(f"for e in range(rank, {text_of(times(1, *(shape[axis] for axis in chosen)))}, size):")
-        self.depth += 1
-        unravelled(self, indices, chosen, shape, "e")
-        yield indices
-        self.depth = depth
+        with self.strides("e", "rank", text_of(times(1, *(shape[axis] for axis in chosen))), "size"):
+            unravelled(self, indices, chosen, shape, "e")
+            yield indices
 
     @contextmanager
     def per_block(self, shape: Shape, axes: Sequence[int]) -> Iterator[list[str]]:
         """Open a loop over some axes, of which each block has turns: all its threads take one together."""
         self.share()
         chosen = [axis for axis in axes if shape[axis] != 1]
-        indices, depth = ["0"] * len(shape), self.depth
-        self.add(f"for e in range(block(), {text_of(times(1, *(shape[axis] for axis in chosen)))}, blocks()):")
-        self.depth += 1
-        unravelled(self, indices, chosen, shape, "e")
-        yield indices
-        self.depth = depth
+        indices = ["0"] * len(shape)
+        with self.strides("e", "block()", text_of(times(1, *(shape[axis] for axis in chosen))), "blocks()"):
+            unravelled(self, indices, chosen, shape, "e")
+            yield indices
 
     def shared_nest(self, shape: Shape) -> AbstractContextManager[list[str]]:
         return self.independent(shape)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 
@@ -11,7 +11,8 @@ class Tile:
     """`parts` times `across` x `down` threads, each with `wide` x `high` results.
 
     depth: float32 terms of each result that are in shared memory at a time, of which a part has every `parts`th one;
-    of float64 it is half as many. Errors: ValueError if the threads cannot share out what is fetched.
+    of float64 it is half as many. tensor: whether products with held weights of float32 are for tensor cores.
+    Errors: ValueError if the threads cannot share out what is fetched, or are no whole warps for tensor cores.
     """
 
     across: int
@@ -20,11 +21,14 @@ class Tile:
     high: int
     depth: int
     parts: int
+    tensor: bool = False
 
     def __post_init__(self) -> None:
         for lines in (self.rows, self.columns):
             if self.threads % (self.near * lines) or self.depth // 2 % (self.threads // lines):
                 raise ValueError(f"{self.threads} threads do not share out {lines} x {self.depth} numbers")
+        if self.tensor and self.threads % 32:
+            raise ValueError(f"{self.threads} threads are no whole warps, which tensor cores compute for")
 
     @property
     def threads(self) -> int:
@@ -52,6 +56,10 @@ class Tile:
         depth, left, right, _ = self.layout(itemsize)
         return max(depth * (left + right), self.parts * self.rows * self.columns)
 
+    def by_tensor_cores(self, itemsize: int) -> bool:
+        """Return whether products with held weights are computed by tensor cores."""
+        return self.tensor and itemsize == 4
+
     @cached_property
     def near(self) -> int:
         """How many neighbours in memory are fetched together where a matrix's columns are: 32 bytes, if that fits."""
@@ -61,3 +69,8 @@ class Tile:
 
 USUAL = Tile(across=4, down=4, wide=4, high=4, depth=128, parts=16)
 """Sixteen rows, so that a small batch wastes little; a warp for each part."""
+
+
+def tile_for(capability: tuple[int, int]) -> Tile:
+    """Return the tile for GPUs of a compute capability: those of 8.0 and newer multiply TF32 on tensor cores."""
+    return replace(USUAL, tensor=capability >= (8, 0))

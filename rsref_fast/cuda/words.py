@@ -2,7 +2,8 @@
 
 NUMBERS = 16
 """Samples, steps, rows of a block, whether an index was out of range, whether forward keeps what backward needs; at
-CUTTING whether any gradient is cut between steps; and at GATE the word by which blocks wait for each other."""
+CUTTING whether any gradient is cut between steps; and at GATE the word by which blocks wait for each other. Where
+blocks are in lines, there is one shard, and behind its words one more for each line."""
 
 ERROR, CUTTING, GATE = 3, 9, 10
 

@@ -5,8 +5,8 @@ until it stops, and one block until it waits for other blocks, now from the firs
 So a thread that relies on another's haste, or on an order, computes garbage, and does so every time. Threads that wait
 for some that never come are an error.
 
-What is replaced: thread numbers, barriers and grid syncs by functions here, libdevice by the C library. Shared memory
-is one piece for each block and launch, poisoned. Needs LLVMLITE_ENABLE_IR_LAYER_TYPED_POINTERS=0 before llvmlite is
+What is replaced: thread numbers, barriers, grid syncs and products of tensor cores by functions here, libdevice by the
+C library. Shared memory is one piece for each block and launch, poisoned. Needs LLVMLITE_ENABLE_IR_LAYER_TYPED_POINTERS=0 before llvmlite is
 imported.
 """
 
@@ -18,8 +18,11 @@ from functools import cache
 import llvmlite.binding as llvm
 import numpy as np
 
-TID, NTID, CTAID, NCTAID, CTAID_Y, NCTAID_Y, STATE, SHARED, CONTEXT, WORDS = range(10)
-RUNNING, AT_BARRIER, AT_GRID, DONE = range(4)
+from rsref_fast.cuda.intrinsics import MULTIPLY_ADD
+
+TID, NTID, CTAID, NCTAID, CTAID_Y, NCTAID_Y, STATE, SHARED, CONTEXT, FACTORS, SUMS, WORDS = (*range(10), 16, 20)
+RUNNING, AT_BARRIER, AT_GRID, DONE, AT_TENSOR, AT_LINE = range(6)
+WARP = 32
 CONTEXT_BYTES, STACK_BYTES = 8192, 256 * 1024
 SHARED_BYTES = 228 * 1024
 DYNAMIC_BYTES = 64 * 1024
@@ -58,6 +61,38 @@ define {result} @{name}({parameters}) {{
 }}"""
 
 
+def _place(name, number):
+    return f"  %{name} = getelementptr i64, ptr %own, i64 {number}\n"
+
+
+def _tensor():
+    """Return the function for a product of a warp: operands are put down, and results found, in a thread's record."""
+    factors = [f"%f{i}" for i in range(6)]
+    sums = [f"%s{i}" for i in range(4)]
+    body = "".join(
+        _place(f"p{place}", place) + f"  store {kind} {value}, ptr %p{place}\n"
+        for place, kind, value in (
+            *((FACTORS + i, "i32", v) for i, v in enumerate(factors)),
+            *((SUMS + i, "float", v) for i, v in enumerate(sums)),
+        )
+    )
+    answer, found = "undef", ""
+    for i in range(4):
+        found += f"  %r{i} = load float, ptr %p{SUMS + i}\n"
+        found += f"  %a{i} = insertvalue {QUAD} {answer}, float %r{i}, {i}\n"
+        answer = f"%a{i}"
+    parameters = ", ".join((*(f"i32 {v}" for v in factors), *(f"float {v}" for v in sums)))
+    return f"""
+define {QUAD} @emu_tensor({parameters}) {{
+  %own = load ptr, ptr @emu_current
+{body}  call void @emu_wait_for_warp()
+{found}  ret {QUAD} {answer}
+}}"""
+
+
+QUAD = "{float, float, float, float}"
+TENSOR = re.compile(r'asm sideeffect "(mma\.sync[^"]*)", "[^"]*"')
+
 MACHINE = f"""
 @emu_current = global ptr null
 @emu_main = global [{CONTEXT_BYTES} x i8] zeroinitializer, align 64
@@ -79,7 +114,10 @@ define i32 @emu_{name.replace('.', '_')}() {{
 {_field("emu_shared", SHARED, "ptr")}
 {_stop("emu_barrier", AT_BARRIER)}
 {_stop("emu_grid", AT_GRID, parameters="i64 %word")}
+{_stop("emu_line", AT_LINE, parameters="i64 %words")}
 {_stop("emu_done", DONE)}
+{_stop("emu_wait_for_warp", AT_TENSOR)}
+{_tensor()}
 define void @emu_start() {{
   %kernel = load ptr, ptr @emu_kernel
   %p1 = getelementptr i64, ptr @emu_arguments, i64 1
@@ -150,11 +188,16 @@ def translated(text, shared):
     for name in REGISTERS:
         text = text.replace(f'"llvm.nvvm.read.ptx.sreg.{name}"', f'"emu_{name.replace(".", "_")}"')
     text = text.replace('"llvm.nvvm.barrier0"', '"emu_barrier"')
-    text = text.replace('"rsref_gate"', '"emu_grid"')
+    text = text.replace('"rsref_gate"', '"emu_grid"').replace('"rsref_gate_of_a_line"', '"emu_line"')
+    assert set(TENSOR.findall(text)) <= {MULTIPLY_ADD}
+    text, products = TENSOR.subn("@emu_tensor", text)
+    if products:
+        parameters = ", ".join(["i32"] * 6 + ["float"] * 4)
+        text += f"\ndeclare {QUAD} @emu_tensor({parameters})\n"
     text = re.sub(r'"__nv_(\w+)"', r'"\1"', text)
     text = re.sub(r", !\w+ !\d+", "", text)
     assert "addrspace" not in text, "shared memory that the emulator does not know"
-    assert "llvm.nvvm" not in text, "an instruction that the emulator does not know"
+    assert "llvm.nvvm" not in text and " asm " not in text, "an instruction that the emulator does not know"
     return text
 
 
@@ -177,6 +220,7 @@ class Kernel:
     def __init__(self, code):
         self.shared = {}
         self.meets = code.cooperative
+        self.multiplies = any(TENSOR.search(text) for text in code.modules)
         texts = [translated(text, self.shared) for text in code.modules]
         if "dynamic" in self.shared:  # behind all others
             self.shared["dynamic"] = _above(max(offset + size for offset, size in self.shared.values())), 0
@@ -224,10 +268,21 @@ class Kernel:
         states = records[:, STATE].reshape(blocks, threads)
         while not (states == DONE).all():
             states[...] = RUNNING
-            for one in range(blocks)[:: -1 if backwards else 1]:
-                self._run_block(records, states[one], one * threads, backwards)
+            for first in range(0, blocks, across)[:: -1 if backwards else 1]:
+                self._run_line(records, states[first : first + across], first * threads, backwards)
             if (states != states[0, 0]).any():
                 raise DivergenceError("some blocks wait for others that are done")
+            backwards = not backwards
+
+    def _run_line(self, records, states, first, backwards):
+        """Let the blocks of a line go on until all are done, or wait for other lines."""
+        blocks, threads = states.shape
+        while states[0, 0] in (RUNNING, AT_LINE):
+            states[...] = RUNNING
+            for one in range(blocks)[:: -1 if backwards else 1]:
+                self._run_block(records, states[one], first + one * threads, backwards)
+            if (states != states[0, 0]).any():
+                raise DivergenceError("some blocks of a line wait for others that have gone elsewhere")
             backwards = not backwards
 
     def _run_block(self, records, states, first, backwards):
@@ -235,13 +290,24 @@ class Kernel:
         order = np.arange(first, first + len(states))
         while states[0] in (RUNNING, AT_BARRIER):
             states[...] = RUNNING
-            turns = np.ascontiguousarray(order[::-1] if backwards else order)
-            self.turns(records.ctypes.data, turns.ctypes.data, len(turns))
+            for some in self._together(len(order)):
+                turns = np.ascontiguousarray(order[some][::-1] if backwards else order[some])
+                self.turns(records.ctypes.data, turns.ctypes.data, len(turns))
+                while (states[some] == AT_TENSOR).all():
+                    multiply_add(records[order[some][0] : order[some][-1] + 1])
+                    self.turns(records.ctypes.data, turns.ctypes.data, len(turns))
             if (states != states[0]).any():
                 raise DivergenceError(
                     f"threads of a block wait for others that have gone elsewhere: {np.bincount(states)}"
                 )
             backwards = not backwards
+
+    def _together(self, threads):
+        """Return which threads run by themselves until they meet others: warps, if they have tensor cores."""
+        if not self.multiplies:
+            return [slice(None)]
+        assert threads % WARP == 0
+        return [slice(first, first + WARP) for first in range(0, threads, WARP)]
 
     def _word(self, name):
         return (c_int64 * 1).from_address(self.engine.get_global_value_address(name))
@@ -253,6 +319,25 @@ class Kernel:
         c_int64.from_address(context + 16).value = stack
         c_size_t.from_address(context + 32).value = STACK_BYTES
         _libc.makecontext(context, self.start, 0)
+
+
+def multiply_add(records):
+    """What `mma.m16n8k8` does for a warp, by its description in the PTX ISA. records: of its threads, in order."""
+    lane = np.arange(WARP)
+    row, column = lane // 4, lane % 4
+    words = records[:, FACTORS:SUMS].astype(np.uint32) & np.uint32(0xFFFFE000)  # TF32 has no more digits
+    factors = words.view(np.float32).astype(np.float64)
+    a, b, c = np.empty((16, 8)), np.empty((8, 8)), np.empty((16, 8))
+    sums = np.ascontiguousarray(records[:, SUMS:WORDS]).view(np.float32)[:, ::2]
+    for i in range(4):
+        a[row + i % 2 * 8, column + i // 2 * 4] = factors[:, i]
+        c[row + i // 2 * 8, column * 2 + i % 2] = sums[:, i]
+    for i in range(2):
+        b[column + i * 4, row] = factors[:, 4 + i]
+    with np.errstate(invalid="ignore", over="ignore"):
+        found = (c + a @ b).astype(np.float32)
+    answers = np.stack([found[row + i // 2 * 8, column * 2 + i % 2] for i in range(4)], axis=1)
+    records[:, SUMS:WORDS] = answers.view(np.uint32)
 
 
 @cache

@@ -3,6 +3,7 @@
 So every feature of an engine is there before any GPU is.
 """
 
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -10,12 +11,15 @@ import numpy as np
 from rsref_fast.cpu.kernels import Kernels
 from rsref_fast.cuda import build
 from rsref_fast.cuda.target import CUDA, OWNED
-from rsref_fast.cuda.tile import Tile
+from rsref_fast.cuda.tile import USUAL, Tile
 from rsref_fast.cuda.words import CUTTING, NUMBERS
 from tests.cuda.emulator import POISON, Kernel
 
 TILE = Tile(across=2, down=3, wide=3, high=1, depth=8, parts=2)
 """Twelve threads: neither they nor what they compute at once divides the sizes of the tests."""
+
+WARPS = replace(USUAL, parts=4, depth=64, tensor=True)
+"""Two warps, which have tensor cores."""
 
 
 def places(plan, arrays):
@@ -29,7 +33,7 @@ def places(plan, arrays):
         return arrays[place.array].ctypes.data + place.offset
 
     table = np.array([[address(place) for place in own] for _, own in plan.shards], np.int64)
-    numbers = np.zeros((len(plan.shards), NUMBERS), np.int64)
+    numbers = np.zeros((len(plan.shards), NUMBERS), np.int64)  # without words of lines, whose gate is the emulator's
     for row, (shard, _) in zip(numbers, plan.shards):
         row[:5] = shard.count, shard.steps, max(plan.limit, shard.count), 0, plan.taped
         row[CUTTING] = shard.cut.any()
@@ -37,14 +41,15 @@ def places(plan, arrays):
 
 
 @lru_cache(maxsize=64)
-def compiled(text, entry, dtype, team):
-    return Kernel(build.kernel(text, entry, dtype, TILE, team))
+def compiled(text, entry, dtype, tile, team):
+    return Kernel(build.kernel(text, entry, dtype, tile, team))
 
 
 class Emulated(Kernels):
     """Kernels of one program. Class attributes, to be set by a subclass: blocks, and what a team is."""
 
     target = CUDA
+    tile = TILE
     block_rows = 8
     blocks = 2
     lines = 1
@@ -59,12 +64,12 @@ class Emulated(Kernels):
         """Return an entry's kernel, compiled when it is first needed."""
         if entry not in self.kernels:
             team = self.team if entry == "shard" else "grid"
-            self.kernels[entry] = compiled(self.source.text, entry, self.dtype, team)
+            self.kernels[entry] = compiled(self.source.text, entry, self.dtype, self.tile, team)
         return self.kernels[entry]
 
-    @staticmethod
-    def panel_width(dtype):
-        return TILE.columns
+    @classmethod
+    def panel_width(cls, dtype):
+        return cls.tile.columns
 
     def execute(self, plan, arrays):
         arrays[plan.arrays - 1][...] = POISON
@@ -79,7 +84,7 @@ class Emulated(Kernels):
         def run(entry, blocks, other=0):
             slots = table.shape[1]
             self.kernel(entry).launch(
-                blocks, TILE.threads, table.ctypes.data, numbers.ctypes.data, slots, other, backwards=self.backwards,
+                blocks, self.tile.threads, table.ctypes.data, numbers.ctypes.data, slots, other, backwards=self.backwards,
                 lines=self.lines if entry == "shard" else 1,
             )  # fmt: skip
 
@@ -106,6 +111,13 @@ class EmulatedOwned(Emulated):
     target = OWNED
     blocks = 3
     lines = 2
+
+
+class EmulatedTensor(EmulatedOwned):
+    """Blocks that have parts of their own, with tensor cores for float32."""
+
+    tile = WARPS
+    blocks = 2
 
 
 class EmulatedBlocks(Emulated):

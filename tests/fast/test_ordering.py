@@ -65,6 +65,16 @@ def test_threads_of_a_block_meet_where_blocks_need_not(units, word):
     assert [line.split("(")[0] for line in found] == ["f", *word, "g", "h"]
 
 
+@pytest.mark.parametrize(
+    ("units", "line", "word"), [(PART, True, "near"), (OTHER, True, "line"), (ALL, True, "line"), (ALL, False, "meet")]
+)
+def test_a_line_of_blocks_meets_where_samples_are_its_own(units, line, word):
+    touches = {"f": Touch(PART, True, line=True), "g": Touch(units, False, line=line)}
+    known = {f"{name}(a, rank, size)": {"a": frozenset([touch])} for name, touch in touches.items()}
+    found = shared_out([*known], known, ("a",))
+    assert [line.split("(")[0] for line in found] == ["f", word, "g"]
+
+
 def test_blocks_do_not_wait_before_each_step_for_what_is_rarely_done():
     calls = [call("f", a=("written", PART, None)), call("g", a=("read", ALL, None))]
     lines = ["for s in range(steps):", f"    {calls[0][0]}", "    if following < n:", f"        {calls[1][0]}"]

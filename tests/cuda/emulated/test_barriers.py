@@ -8,16 +8,20 @@ import pytest
 
 from rsref.testing.arguments import random_arguments
 from rsref_fast.cpu.engine import FastEngine
+from rsref_fast.cpu.ordering import MEETINGS
 from rsref_fast.cpu.splitting import Split
-from rsref_fast.cuda import build, held, runtime, tiles
+from rsref_fast.cuda import build, held, runtime, tensor, tiles
 from tests.cuda.emulator import DivergenceError
-from tests.cuda.kernels import Emulated, EmulatedBlocks, EmulatedOwned, compiled
+from tests.cuda.kernels import Emulated, EmulatedBlocks, EmulatedOwned, EmulatedTensor, compiled
 from tests.cuda.steps import recurrence_of
 from tests.fast.agreement import check
 
 MASK = np.array([[1, 0, 1, 1, 0, 1], [1, 1, 1, 1, 1, 1], [0, 0, 0, 0, 0, 0], [1, 1, 0, 1, 0, 0]], bool)
 RECURRENCE = recurrence_of("LSTMCell", 7, 3, truncate=2)
 ARGUMENTS = random_arguments(RECURRENCE, batch=4, steps=6, mask=MASK)
+
+UNCUT = replace(RECURRENCE, truncate=None)
+"""The same programs, in which what is between two steps where gradients are cut does not happen."""
 
 MANY = random_arguments(RECURRENCE, batch=70, steps=2)
 """More samples than a line of blocks takes at once."""
@@ -45,7 +49,6 @@ def sources(kernels):
 
 
 PROGRAMS = {name: sources(kernels) for name, kernels in KINDS.items()}
-MEETINGS = ("meet(N)", "near(N)")
 
 
 def meetings():
@@ -65,9 +68,9 @@ def meetings():
     return found
 
 
-def run(kernels, arguments=ARGUMENTS):
-    engine = FastEngine(RECURRENCE, kernels)
-    check(RECURRENCE, arguments, dtype=np.float32, engine=engine, split=Split(1, 1), seed=1)  # gradients of all answers
+def run(kernels, arguments=ARGUMENTS, recurrence=RECURRENCE):
+    engine = FastEngine(recurrence, kernels)
+    check(recurrence, arguments, dtype=np.float32, engine=engine, split=Split(1, 1), seed=1)  # gradients of all answers
 
 
 def without(name, program, number):
@@ -93,20 +96,26 @@ def test_all_is_well_with_them():
 
 @pytest.mark.parametrize("chosen", meetings(), ids=lambda chosen: "-".join(map(str, chosen)))
 def test_a_missing_meeting_is_noticed(chosen):
-    """In at least one of the two orders in which threads may run."""
+    """In at least one of the two orders in which threads may run, with gradients cut or not."""
     kernels = without(*chosen)
     noticed = 0
-    for kernels.backwards in (False, True):
-        try:
-            run(kernels)
-        except AssertionError:
-            noticed += 1
+    for recurrence in (RECURRENCE, UNCUT):
+        for kernels.backwards in (False, True):
+            try:
+                run(kernels, recurrence=recurrence)
+            except AssertionError:
+                noticed += 1
     assert noticed
 
 
 def forget():
     for function in (runtime.namespace, build.kernel, compiled):
         function.cache_clear()
+
+
+PRODUCTS = [(tiles, Emulated, 4, 4), (held, EmulatedOwned, 4, 4), (tensor, EmulatedTensor, 3, 2)]
+"""With how many barriers their text has, and which of these are tried: behind that which fetches weights, programs have
+a meeting of their own. (test_held has none.)"""
 
 
 def leave_out(monkeypatch, module, which, count):
@@ -124,12 +133,12 @@ def leave_out(monkeypatch, module, which, count):
 
 
 @pytest.mark.parametrize(
-    ("module", "kernels", "which"),
-    [*((tiles, Emulated, i) for i in range(4)), *((held, EmulatedOwned, i) for i in range(4))],
+    ("module", "kernels", "count", "which"),
+    [(*product[:3], i) for product in PRODUCTS for i in range(product[3])],
     ids=lambda value: getattr(value, "__name__", value),
 )
-def test_a_missing_barrier_in_a_product_is_noticed(monkeypatch, module, kernels, which):
-    leave_out(monkeypatch, module, which, 4)
+def test_a_missing_barrier_in_a_product_is_noticed(monkeypatch, module, kernels, count, which):
+    leave_out(monkeypatch, module, which, count)
     forget()
     try:
         with pytest.raises(AssertionError):

@@ -9,14 +9,16 @@ import pytest
 from rsref.testing.arguments import random_arguments
 from rsref_fast.cpu.engine import FastEngine
 from rsref_fast.cpu.splitting import Split
-from tests.cuda.kernels import Emulated, EmulatedBlocks, EmulatedOwned
+from tests.cuda.kernels import Emulated, EmulatedBlocks, EmulatedOwned, EmulatedTensor
 from tests.cuda.steps import CELLS, MASK, recurrence_of
 from tests.fast.agreement import check
 
-WAYS = [(Emulated, np.float64), (EmulatedOwned, np.float32)]
+WAYS = {
+    "all": (Emulated, np.float64), "own": (EmulatedOwned, np.float32), "tensor": (EmulatedTensor, np.float32),
+}  # fmt: skip
 
 
-@pytest.mark.parametrize(("kind", "dtype"), WAYS, ids=lambda value: value.__name__)
+@pytest.mark.parametrize(("kind", "dtype"), WAYS.values(), ids=WAYS)
 @pytest.mark.parametrize("name", CELLS)
 def test_values_and_gradients(name, kind, dtype):
     own = recurrence_of(name)
@@ -27,7 +29,7 @@ def test_values_and_gradients(name, kind, dtype):
 
 
 @pytest.mark.parametrize("name", ["LSTMCell", "LayerNormGRUCell"])
-@pytest.mark.parametrize("kind", [Emulated, EmulatedBlocks, EmulatedOwned])
+@pytest.mark.parametrize("kind", [Emulated, EmulatedBlocks, EmulatedOwned, EmulatedTensor])
 def test_features(name, kind):
     """Truncation, zeros where masked, no steps, sizes that fill no tile, more samples than threads."""
     for options in ({"truncate": 2}, {"zero_output_for_mask": True}):

@@ -204,15 +204,16 @@ def test_who_takes_less_computes_it(device):
     assert device._library is None
     found = CudaEngine(recurrence_of("LSTMCell", 768, 768), device).explain().split("a batch of ")
     one, few, _, many = found[1:]
-    for text in (one, few):
-        assert "persistent: one cooperative launch, 132 blocks that hold weights of their own" in text
+    for text in (one, few, many):
+        assert "persistent: one cooperative launch, 96 blocks that hold weights of their own" in text
         assert "step by step" not in text
-    by = "alternating: a launch for each part of a step, 132 blocks, products by cuBLAS where that takes less"
-    assert by in many
-    assert "forward, step by step, rows x columns x terms 256 x 3,072 x 768: our tiles\n" in many
     for text in (few, many):
-        assert "forward, hoisted, rows x columns x terms 2,048 x 3,072 x 768: cuBLAS\n" in text
-        assert "backward, sunk, rows x columns x terms 768 x 3,072 x 2,048: cuBLAS" in text
+        assert "forward, hoisted, rows x columns x terms 8,192 x 3,072 x 768: cuBLAS\n" in text
+        assert "backward, sunk, rows x columns x terms 768 x 3,072 x 8,192: cuBLAS" in text
+    larger = CudaEngine(recurrence_of("LSTMCell", 2048, 2048), device).explain()
+    by = "alternating: a launch for each part of a step, 132 blocks, products by cuBLAS where that takes less"
+    assert by in larger.split("a batch of ")[4]
+    assert "forward, step by step, rows x columns x terms 256 x 8,192 x 2,048: our tiles\n" in larger
 
 
 def test_what_is_no_product_of_two_matrices_is_said_to_be_ours(device):

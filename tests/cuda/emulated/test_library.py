@@ -194,15 +194,20 @@ def test_what_the_library_refuses_is_said_in_its_own_words(device):
         device.library._call("set_stream", 99, 0)
 
 
-def test_one_workspace_a_stream_as_long_as_anyone_holds_it(device):
+def test_one_workspace_for_each_of_the_streams_that_were_used_last(device):
     with device.bound():
         first, second = device.library.workspace(1), device.library.workspace(2)
         assert first.address != second.address
         assert device.library.workspace(1) is first
-        held = len(device.api.memory)
-        del first
+        addresses = first.address, second.address
+        del first, second
         gc.collect()
-        assert len(device.api.memory) == held - 1
+        assert device.library.workspace(1).address == addresses[0]
+        held = len(device.api.memory)
+        device.library.workspace(3)  # in place of 2's
+        gc.collect()
+        assert len(device.api.memory) == held
+        assert device.library.workspace(1).address == addresses[0]
 
 
 def test_one_thread_at_a_time_has_the_handle(device):

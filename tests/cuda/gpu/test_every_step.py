@@ -10,7 +10,6 @@ from rsref.testing import step_graphs
 from rsref.testing.arguments import random_arguments
 from rsref_fast.cuda import driver
 from rsref_fast.cuda.choice import Choice
-from rsref_fast.cuda.tile import USUAL
 from tests.cuda.on_device import ThereAndBack
 from tests.cuda.steps import CELLS, MASK, recurrence_of
 from tests.fast.agreement import check
@@ -27,7 +26,7 @@ STRATEGIES = pytest.mark.parametrize("strategy", CHOICES)
 
 
 def engine_of(own, strategy):
-    engine = ThereAndBack(own, driver.current(), tile=USUAL, rows=64)
+    engine = ThereAndBack(own, driver.current(), tile=None, rows=64)
     engine.engine.choice = CHOICES[strategy]
     return engine
 

@@ -17,6 +17,8 @@ LIBRARY = [] if lacking(DEVICE) else ["cublas"]
 WAYS = {
     "grid": Choice("persistent", "grid", 1, 132),
     "units": Choice("persistent", "units", 1, 6, "tiles", 2),
+    "units in lines of one block": Choice("persistent", "units", 1, 1, "tiles", 3),
+    "units without tensor cores": Choice("persistent", "units", 1, 6, "tiles", 2),
     "block": Choice("persistent", "block", 3, 132),
     "tiles": Choice("alternating", "grid", 1, 132),
     **{f"{name}, {by}": Choice("persistent", name, 1, 6, by) for name in ("grid", "units") for by in LIBRARY},
@@ -26,7 +28,7 @@ CELLS = ["LSTMCell", "GRUCell", "RHNCell", "LayerNormLSTMCell", "AttentionDecode
 
 
 def engine_of(own, way):
-    engine = ThereAndBack(own, DEVICE, tile=USUAL, rows=64)
+    engine = ThereAndBack(own, DEVICE, tile=USUAL if "without" in way else None, rows=64)
     engine.engine.choice = WAYS[way]
     return engine
 

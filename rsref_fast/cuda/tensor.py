@@ -1,0 +1,315 @@
+"""Products with weights that blocks hold, on tensor cores: as `rsref_fast.cuda.held`, in float32.
+
+A tensor core multiplies numbers of 11 binary digits (TF32) and adds up in float32. Each factor is therefore split in
+two, the number rounded to 11 digits and what is left of it, and three products are added up: all but that of the two
+rests, which is below float32's own last digit. Results that are not finite, which the split may have spoiled, are
+computed anew as float32 has them.
+
+Results come in pieces of 16 rows and some eights of columns, a warp for each; where pieces are fewer than warps, several
+warps have each, and share out the terms. A thread reads four neighbouring terms at a time, of each operand: the terms'
+order inside a product is free, so they need not be the four that the instruction's description shows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba.cuda import types
+
+from rsref_fast.cuda.held import part
+from rsref_fast.cuda.holding import ACROSS, HEADER, PITCH, staged
+from rsref_fast.cuda.intrinsics import (
+    at,
+    block_x,
+    block_y,
+    blocks_x,
+    blocks_y,
+    dynamic_memory,
+    four_at,
+    is_aligned,
+    meet_in_block,
+    multiply_add,
+    put_two,
+    quotient,
+    remainder,
+    rounded,
+    thread,
+    threads,
+)  # fmt: skip
+from rsref_fast.cuda.jit import device
+from rsref_fast.cuda.templates import filled
+from rsref_fast.cuda.tile import Tile
+
+AHEAD = 6
+"""Sixteens of terms that a thread asks for before it needs the first."""
+
+FEW = 2
+"""Eights of columns for which a warp has twice the sums: a tensor core takes several products to answer one."""
+
+TEXT = '''
+{works}
+
+def anew(depth, a, depth_step, weights):
+    """Return a result as float32 has it. weights: of its column, the first."""
+    total = F(0)
+    for k in range(depth):
+        total += a[k * depth_step] * weights[quotient(k, 16) * 128 + remainder(k, 16)]
+    return total
+
+
+def spot_of(line, piece, deep, across, n, columns, c_step, base):
+    """Return the row and the column of a thread's result in a line of pieces, and its place in c; or no place."""
+    slot = quotient(line, 16) if deep == 16 else quotient(line, deep)
+    high = piece + slot if across == 1 else quotient(piece + slot, across)
+    i = high * 16 + line - slot * deep
+    j = (piece + slot - high * across) * {columns} + remainder(thread(), {columns})
+    return i, j, i * c_step + words()[base + {header} + j] if i < n and j < columns else -1
+
+
+def settled(i, j, early, sharing, memory, whole, base, a, row_step, depth_step, depth):
+    """Return what the warps that share a piece have found for a result, added to what was there early."""
+    total = F(0)
+    m = 0
+    while m + 4 <= sharing:
+        total += (memory[m * {size}] + memory[(m + 1) * {size}]) + (memory[(m + 2) * {size}] + memory[(m + 3) * {size}])
+        m += 4
+    while m < sharing:
+        total += memory[m * {size}]
+        m += 1
+    if not abs(total) <= {largest}:
+        weights = at(dynamic(), base + head(j + 1) + quotient(j, 8) * whole * 128 + remainder(j, 8) * 16)
+        total = anew(depth, at(a, i * row_step), depth_step, weights)
+    return early + total
+
+
+def multiply_held(n, parts, units, depth, a, row_step, depth_step, held, c, c_step, accumulate):
+    """c (+)= a b, of b the block's part, which `hold` has fetched, and of a the rows of its line of blocks.
+
+    Divisions take long, so what is divided by is a power of two where it can be.
+    """
+    base = {stage} + held
+    columns = words()[base]
+    if blocks_y() > 1:
+        n = quotient(n + blocks_y() - 1 - block_y(), blocks_y())
+        a, c = at(a, block_y() * row_step), at(c, block_y() * c_step)
+        row_step, c_step = row_step * blocks_y(), c_step * blocks_y()
+    if n == 0 or columns == 0:
+        return
+    whole = quotient(depth + 15, 16)
+    fours = depth_step == 1 and remainder(row_step, 4) == 0 and remainder(depth, 16) == 0 and is_aligned(a)
+    across = quotient(columns + {last_column}, {columns})
+    pieces = quotient(n + 15, 16) * across
+    warps = quotient(threads(), 32)
+    warp = quotient(thread(), 32)
+    shift = 0
+    while (pieces << (shift + 1)) <= warps and (2 << shift) <= whole:
+        shift += 1
+    together = warps >> shift
+    share = warp - ((warp >> shift) << shift)
+    deep = min(n, 16)
+    _, _, place = spot_of(warp, 0, deep, across, n, columns, c_step, base)
+    early = c[place] if place >= 0 and accumulate else F(0)
+    _, _, place = spot_of(warp + warps, 0, deep, across, n, columns, c_step, base)
+    later = c[place] if place >= 0 and accumulate else F(0)
+    piece = 0
+    while piece < pieces:
+        meet_in_block()
+        own_piece = piece + (warp >> shift)
+        if warp >> shift < together and own_piece < pieces:
+            high = own_piece if across == 1 else quotient(own_piece, across)
+            first = (own_piece - high * across) * {tiles}
+            begin, end = (whole * share) >> shift, (whole * (share + 1)) >> shift
+            left = at(a, high * 16 * row_step)
+            right = at(dynamic(), base + head(columns) + (first * whole + begin) * 128)
+            found = at(dynamic(), warp * {size})
+            {choose}
+        meet_in_block()
+        line = warp
+        while line < min(together, pieces - piece) * deep:
+            i, j, place = spot_of(line, piece, deep, across, n, columns, c_step, base)
+            if place >= 0:
+                before = F(0)
+                if piece == 0 and line < 2 * warps:
+                    before = early if line == warp else later
+                elif accumulate:
+                    before = c[place]
+                slot = quotient(line, 16) if deep == 16 else quotient(line, deep)
+                inner = (line - slot * deep) * {pitch} + remainder(thread(), {columns})
+                c[place] = settled(
+                    i, j, before, 1 << shift, at(dynamic(), (slot << shift) * {size} + inner), whole, base,
+                    a, row_step, depth_step, depth,
+                )
+            line += warps
+        piece += together
+
+
+def head(columns):
+    """How much memory there is before the weights: how many columns there are, and the place of each in a row of c."""
+    return {header} + quotient(columns + 7, 8) * 8
+
+
+def hold(depth, parts, units, b, row_step, column_step, held):
+    """Fetch the block's part of weights, in the order in which threads read them, zeros around."""
+    start = part(units, block_x(), blocks_x())
+    own = part(units, block_x() + 1, blocks_x()) - start
+    whole = quotient(depth + 15, 16)
+    wide = quotient(parts * own + 7, 8) * 8
+    table = at(words(), {stage} + held)
+    memory = at(dynamic(), {stage} + held + head(parts * own))
+    if thread() == 0:
+        table[0] = parts * own
+    for j in range(thread(), parts * own, threads()):
+        g = quotient(j, own)
+        table[{header} + j] = g * units + start + j - g * own
+    for e in range(thread(), whole * 16 * wide, threads()):
+        if column_step == 1:
+            k = quotient(e, wide)
+            j = remainder(e, wide)
+        else:
+            j = quotient(e, whole * 16)
+            k = remainder(e, whole * 16)
+        value = F(0)
+        if j < parts * own and k < depth:
+            g = quotient(j, own)
+            value = b[k * row_step + (g * units + start + j - g * own) * column_step]
+        place = (quotient(j, 8) * whole + quotient(k, 16)) * 128 + remainder(j, 8) * 16 + remainder(k, 16)
+        memory[place] = value
+    meet_in_block()
+
+
+def held_size(depth, parts, units):
+    """How much memory the largest part needs."""
+    most = quotient(units + blocks_x() - 1, blocks_x())
+    wide = quotient(parts * most + 7, 8) * 8
+    return {header} + wide + quotient(depth + 15, 16) * 16 * wide
+'''
+
+
+WORK = '''
+def {name}(rows, tiles, whole, begin, end, a, row_step, depth_step, depth, right, found):
+    """Compute a piece's results from some sixteens of terms, and put them down. rows, tiles: which there are."""
+    lane = remainder(thread(), 32)
+    row = quotient(lane, 4)
+    near = begin * 16 + remainder(lane, 4) * 4
+    upper = at(a, (row if row < rows else 0) * row_step + near * depth_step)
+    lower = at(a, (row + 8 if row + 8 < rows else 0) * row_step + near * depth_step)
+    right = at(right, lane * 4)
+    {columns}
+    left = end - begin
+    {clear}
+    {fetch}
+    while left > 0:
+        {turns}
+        left -= {ahead}
+        near += {ahead} * 16
+        upper, lower, right = at(upper, {ahead} * {step}), at(lower, {ahead} * {step}), at(right, {ahead} * 128)
+    found = at(found, row * {pitch} + remainder(lane, 4) * 2)
+    {spread}
+'''
+
+
+def work(tiles: int, fours: bool) -> str:
+    """Return the text of what a warp does for so many eights of columns.
+
+    fours: whether terms are in sixteens, each thread's four of them side by side. If not, of the eights of columns
+    those that are not there are computed from others' weights, for nobody.
+    """
+    across, pairs = range(tiles), range(2 if tiles <= FEW else 1)
+    ahead = AHEAD if fours else 1
+    results = [f"{kind}{t}_{pair}" for kind in "cde" for t in across for pair in pairs]
+    names = {
+        "name": work_name(tiles, fours), "pitch": PITCH, "ahead": ahead, "step": "16" if fours else "16 * depth_step",
+    }  # fmt: skip
+    blocks = {
+        "columns": [f"place{t} = {t if fours else f'min({t}, tiles - 1)'} * whole * 128" for t in across],
+        "clear": [f"{_four(f'{name}_')} = F(0), F(0), F(0), F(0)" for name in results],
+        "fetch": [line for m in range(ahead) for line in _fetch(m, m, fours)],
+        "turns": [line for m in range(ahead) for line in _turn(m, tiles, ahead, fours)],
+        "spread": [
+            f"put_two(found, {8 * low * PITCH + t * 8}, {_added(t, pairs, 2 * low)}, {_added(t, pairs, 2 * low + 1)})"
+            for t in across
+            for low in range(2)
+        ],
+    }  # fmt: skip
+    return filled(WORK, blocks, names)
+
+
+def work_name(tiles: int, fours: bool) -> str:
+    return f"work_{tiles}" if fours else "work_any"
+
+
+def _added(tile: int, pairs: range, i: int) -> str:
+    return " + ".join(f"{kind}{tile}_{pair}_{i}" for pair in pairs for kind in "edc")
+
+
+def _fetch(m: int, ahead: int, fours: bool) -> list[str]:
+    """Return the lines that ask for sixteen terms of a thread's two rows."""
+    lines = []
+    for name, side in (("x", "upper"), ("y", "lower")):
+        if fours:
+            lines.append(f"{_four(f'{name}{m}_')} = four_at({side}, {ahead * 16})")
+            continue
+        for i in range(4):
+            place = ahead * 16 + i
+            value = f"{side}[{place} * depth_step] if near + {place} < depth else F(0)"
+            lines.append(f"{name}{m}_{i} = {value}")
+    empty = [f"{_four(f'{name}{m}_')} = F(0), F(0), F(0), F(0)" for name in "xy"] if ahead == m else []
+    return [*empty, f"if left > {ahead}:", *(f"    {line}" for line in lines)]
+
+
+def _turn(m: int, tiles: int, ahead: int, fours: bool) -> list[str]:
+    """Return the lines that multiply sixteen terms, and ask for others in their place."""
+    across = range(tiles)
+    inner = [f"{_four(f'w{t}_')} = four_at(right, place{t} + {m * 128})" for t in across]
+    for name in "xy":
+        inner += [f"{name}h{i} = rounded({name}{m}_{i})" for i in range(4)]
+        inner += [f"{name}l{i} = {name}{m}_{i} - {name}h{i}" for i in range(4)]
+    inner += _fetch(m, m + ahead, fours)
+    for t in across:
+        inner += [f"wh{t}_{i} = rounded(w{t}_{i})" for i in range(4)]
+        inner += [f"wl{t}_{i} = w{t}_{i} - wh{t}_{i}" for i in range(4)]
+    for pair in range(2):
+        for kind, left, right in (("c", "h", "h"), ("d", "l", "h"), ("e", "h", "l")):
+            for t in across:
+                names = _four(f"{kind}{t}_{pair if tiles <= FEW else 0}_")
+                rows = ", ".join(f"{row}{left}{2 * pair + k}" for k in range(2) for row in "xy")
+                terms = ", ".join(f"w{right}{t}_{2 * pair + k}" for k in range(2))
+                inner.append(f"{names} = multiply_add({names}, {rows}, {terms})")
+    return [f"if left > {m}:", *(f"    {line}" for line in inner)]
+
+
+def _four(name: str) -> str:
+    return ", ".join(f"{name}{i}" for i in range(4))
+
+
+def source_of(stage: int) -> str:
+    """Return the text of a product, its results one variable each: they must stay in registers."""
+    names = {
+        "stage": stage, "pitch": PITCH, "tiles": ACROSS, "columns": ACROSS * 8, "last_column": ACROSS * 8 - 1,
+        "size": 16 * PITCH, "largest": "LARGEST", "header": HEADER,
+    }  # fmt: skip
+    arguments = "n - high * 16, tiles, whole, begin, end, left, row_step, depth_step, depth, right, found"
+    choose = ["tiles = quotient(columns + 7, 8) - first"]
+    for tiles in range(ACROSS + 1):
+        test = {0: "if not fours", ACROSS: "else"}.get(tiles, f"elif tiles == {tiles}")
+        choose += [f"{test}:", f"    {work_name(tiles, tiles > 0)}({arguments})"]
+    works = [work(ACROSS, False), *(work(t, True) for t in range(1, ACROSS + 1))]
+    return filled(TEXT, {"choose": choose, "works": "\n\n".join(works).splitlines()}, names)
+
+
+def products(tile: Tile) -> dict[str, Any]:
+    """Return `hold`, `held_size`, `multiply_held` and `part`, for float32. Of `tile`, the threads alone matter."""
+    scope = {
+        "F": np.float32, "LARGEST": np.finfo(np.float32).max, "at": at, "four_at": four_at, "put_two": put_two,
+        "is_aligned": is_aligned, "quotient": quotient, "remainder": remainder, "thread": thread, "threads": threads,
+        "block_x": block_x, "blocks_x": blocks_x, "block_y": block_y, "blocks_y": blocks_y,
+        "meet_in_block": meet_in_block, "multiply_add": multiply_add, "rounded": rounded, "part": part,
+        "dynamic": dynamic_memory("dynamic", types.float32), "words": dynamic_memory("dynamic", types.int32),
+    }  # fmt: skip
+    exec(compile(source_of(staged(tile, 4)), "<tensor>", "exec"), scope)  # the text is our own
+    scope["anew"] = device(scope["anew"], apart=True)
+    works = [name for name in scope if name.startswith("work_")]
+    for name in (*works, "head", "spot_of", "settled", "hold", "held_size", "multiply_held"):
+        scope[name] = device(scope[name])
+    return {name: scope[name] for name in ("hold", "held_size", "multiply_held", "part")}

@@ -59,7 +59,7 @@ class Touch:
 
     def disturbs(self, other: Touch) -> bool:
         apart = self.rows is not None and other.rows is not None and self.rows is not other.rows
-        own = self.line and other.line or self.units is not None and self.units == other.units
+        own = (self.line and other.line) or (self.units is not None and self.units == other.units)
         return not apart and not own and (self.written or other.written)
 
 

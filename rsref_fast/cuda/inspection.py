@@ -120,8 +120,8 @@ class Inspection:
 
 
 def inspect(
-    rnn: Any, arch: str = "sm_90", dtype: Any = np.float32, programs: Iterable[str] = PROGRAMS, tile: Tile | None = None,
-    entries: Iterable[str] = ENTRIES, batch: int | None = None, products: str = "auto",
+    rnn: Any, arch: str = "sm_90", dtype: Any = np.float32, programs: Iterable[str] = PROGRAMS,
+    tile: Tile | None = None, entries: Iterable[str] = ENTRIES, batch: int | None = None, products: str = "auto",
 ) -> Inspection:  # fmt: skip
     """Compile a step for an architecture, with no GPU and no driver, and return what became of it.
 

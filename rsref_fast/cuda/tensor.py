@@ -2,16 +2,17 @@
 
 A tensor core multiplies numbers of 11 binary digits (TF32) and adds up in float32. Each factor is therefore split in
 two, the number rounded to 11 digits and what is left of it, and three products are added up: all but that of the two
-rests, which is below float32's own last digit. Results that are not finite, which the split may have spoiled, are
-computed anew as float32 has them.
+rests, at most 2**-22 of the whole. (Markidis et al. 2018, arXiv 1803.04014; CUTLASS's 3xTF32.) Results that are not
+finite, which the split may have spoiled, are computed anew as float32 has them.
 
-Results come in pieces of 16 rows and some eights of columns, a warp for each; where pieces are fewer than warps, several
-warps have each, and share out the terms. A thread reads four neighbouring terms at a time, of each operand: the terms'
-order inside a product is free, so they need not be the four that the instruction's description shows.
+Results come in pieces of 16 rows and some eights of columns, a warp for each; where pieces are fewer than warps,
+several warps have each, and share out the terms. A thread reads four neighbouring terms at a time, of each operand: the
+order of terms in a product is free, so they need not be the four that the instruction's description shows.
 """
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -41,11 +42,15 @@ from rsref_fast.cuda.jit import device
 from rsref_fast.cuda.templates import filled
 from rsref_fast.cuda.tile import Tile
 
-AHEAD = 6
-"""Sixteens of terms that a thread asks for before it needs the first."""
+AHEAD = {1: 6, 2: 4, 3: 3, 4: 2}
+"""By eights of columns, sixteens of terms that a thread asks for before it needs the first: what registers allow."""
 
-FEW = 2
-"""Eights of columns for which a warp has twice the sums: a tensor core takes several products to answer one."""
+SUMS = {
+    1: (("ca", "da", "ea"), ("cb", "db", "eb")), 2: (("c", "d", "e"),) * 2, 3: (("c", "d", "d"),) * 2,
+    4: (("c", "d", "d"),) * 2,
+}  # fmt: skip
+"""By eights of columns, in which sums the three products of eight terms go, for the first eight of sixteen and the
+second: a tensor core takes several products to answer one, so for few columns there are more."""
 
 TEXT = '''
 {works}
@@ -215,9 +220,8 @@ def work(tiles: int, fours: bool) -> str:
     fours: whether terms are in sixteens, each thread's four of them side by side. If not, of the eights of columns
     those that are not there are computed from others' weights, for nobody.
     """
-    across, pairs = range(tiles), range(2 if tiles <= FEW else 1)
-    ahead = AHEAD if fours else 1
-    results = [f"{kind}{t}_{pair}" for kind in "cde" for t in across for pair in pairs]
+    across, ahead = range(tiles), AHEAD[tiles] if fours else 1
+    results = [f"{kind}{t}" for kind in dict.fromkeys(itertools.chain(*SUMS[tiles])) for t in across]
     names = {
         "name": work_name(tiles, fours), "pitch": PITCH, "ahead": ahead, "step": "16" if fours else "16 * depth_step",
     }  # fmt: skip
@@ -227,7 +231,7 @@ def work(tiles: int, fours: bool) -> str:
         "fetch": [line for m in range(ahead) for line in _fetch(m, m, fours)],
         "turns": [line for m in range(ahead) for line in _turn(m, tiles, ahead, fours)],
         "spread": [
-            f"put_two(found, {8 * low * PITCH + t * 8}, {_added(t, pairs, 2 * low)}, {_added(t, pairs, 2 * low + 1)})"
+            f"put_two(found, {8 * low * PITCH + t * 8}, {_added(t, tiles, 2 * low)}, {_added(t, tiles, 2 * low + 1)})"
             for t in across
             for low in range(2)
         ],
@@ -239,8 +243,10 @@ def work_name(tiles: int, fours: bool) -> str:
     return f"work_{tiles}" if fours else "work_any"
 
 
-def _added(tile: int, pairs: range, i: int) -> str:
-    return " + ".join(f"{kind}{tile}_{pair}_{i}" for pair in pairs for kind in "edc")
+def _added(tile: int, tiles: int, i: int) -> str:
+    """Return the sum of a result's sums, those of the rests first."""
+    kinds = dict.fromkeys(itertools.chain(*SUMS[tiles]))
+    return " + ".join(f"{kind}{tile}_{i}" for kind in sorted(kinds, key=lambda kind: kind[0] == "c"))
 
 
 def _fetch(m: int, ahead: int, fours: bool) -> list[str]:
@@ -270,9 +276,9 @@ def _turn(m: int, tiles: int, ahead: int, fours: bool) -> list[str]:
         inner += [f"wh{t}_{i} = rounded(w{t}_{i})" for i in range(4)]
         inner += [f"wl{t}_{i} = w{t}_{i} - wh{t}_{i}" for i in range(4)]
     for pair in range(2):
-        for kind, left, right in (("c", "h", "h"), ("d", "l", "h"), ("e", "h", "l")):
+        for kind, left, right in zip(SUMS[tiles][pair], "hlh", "hhl"):
             for t in across:
-                names = _four(f"{kind}{t}_{pair if tiles <= FEW else 0}_")
+                names = _four(f"{kind}{t}_")
                 rows = ", ".join(f"{row}{left}{2 * pair + k}" for k in range(2) for row in "xy")
                 terms = ", ".join(f"w{right}{t}_{2 * pair + k}" for k in range(2))
                 inner.append(f"{names} = multiply_add({names}, {rows}, {terms})")

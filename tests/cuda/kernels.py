@@ -84,8 +84,8 @@ class Emulated(Kernels):
         def run(entry, blocks, other=0):
             slots = table.shape[1]
             self.kernel(entry).launch(
-                blocks, self.tile.threads, table.ctypes.data, numbers.ctypes.data, slots, other, backwards=self.backwards,
-                lines=self.lines if entry == "shard" else 1,
+                blocks, self.tile.threads, table.ctypes.data, numbers.ctypes.data, slots, other,
+                backwards=self.backwards, lines=self.lines if entry == "shard" else 1,
             )  # fmt: skip
 
         if plan.prepares:

@@ -11,7 +11,7 @@ import argparse
 from benchmarks.cuda_static import layer_of
 from rsref_fast.cuda.choice import outside_seconds, step_seconds
 from rsref_fast.cuda.inspection import inspect
-from rsref_fast.cuda.tile import USUAL
+from rsref_fast.cuda.tile import tile_for
 
 HEAD = """| cell | batch, steps, units | strategy | forward, ms | forward and backward, ms |
 | --- | --- | --- | --- | --- |"""
@@ -28,6 +28,7 @@ def main() -> None:
     )
     options = parser.parse_args()
     print(HEAD)
+    tile = tile_for((9, 0))
     for cell in options.cells.split(","):
         for size in options.sizes.split(","):
             batch, steps, units = map(int, size.split("x"))
@@ -36,7 +37,7 @@ def main() -> None:
                 found = inspect(layer, entries=(), products=products)
                 choice = found.choice(batch, strategy)
                 forward, backward = (
-                    steps * (step_seconds(p, batch, choice, USUAL) + outside_seconds(p, batch, choice, USUAL))
+                    steps * (step_seconds(p, batch, choice, tile) + outside_seconds(p, batch, choice, tile))
                     for p in (found.compiled.forward, found.compiled.backward)
                 )
                 print(

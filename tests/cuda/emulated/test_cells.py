@@ -16,10 +16,13 @@ from tests.fast.agreement import check
 WAYS = {
     "all": (Emulated, np.float64), "own": (EmulatedOwned, np.float32), "tensor": (EmulatedTensor, np.float32),
 }  # fmt: skip
+HOLDING = ["LSTMCell", "GRUCell", "RHNCell", "LayerNormLSTMCell"]
+"""One gate's product or those of several, one product a step or more, a part of the units or whole samples."""
+
+EVERY = [(name, way) for way in WAYS for name in (HOLDING if way == "tensor" else CELLS)]
 
 
-@pytest.mark.parametrize(("kind", "dtype"), WAYS.values(), ids=WAYS)
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize(("name", "kind", "dtype"), [(n, *WAYS[w]) for n, w in EVERY], ids=map("-".join, EVERY))
 def test_values_and_gradients(name, kind, dtype):
     own = recurrence_of(name)
     engine = FastEngine(own, kind)
@@ -28,8 +31,13 @@ def test_values_and_gradients(name, kind, dtype):
         check(own, arguments, dtype=dtype, engine=engine, split=Split(1, 1))
 
 
-@pytest.mark.parametrize("name", ["LSTMCell", "LayerNormGRUCell"])
-@pytest.mark.parametrize("kind", [Emulated, EmulatedBlocks, EmulatedOwned, EmulatedTensor])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        *((n, k) for n in ("LSTMCell", "LayerNormGRUCell") for k in (Emulated, EmulatedBlocks, EmulatedOwned)),
+        ("LSTMCell", EmulatedTensor),
+    ],
+)
 def test_features(name, kind):
     """Truncation, zeros where masked, no steps, sizes that fill no tile, more samples than threads."""
     for options in ({"truncate": 2}, {"zero_output_for_mask": True}):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rsref_fast.cuda import build, runtime, tensor
+from rsref_fast.cuda import build
 from rsref_fast.cuda.tile import Tile
 from tests.cuda.emulator import Kernel
 from tests.cuda.kernels import TILE, WARPS
@@ -86,26 +86,6 @@ def test_tensor_cores_lose_no_digits():
     compiled = kernel_of("tensor", "f4"), TILES["tensor"], np.dtype("f4")
     c, expected = run(compiled, 16, 1, 24, 1)
     assert np.abs(c[:, :24] / expected[:, :24] - 1).max() < 2**-21
-
-
-def test_weights_are_waited_for(monkeypatch):
-    text = tensor.source_of(16)
-    assert text.count("meet_in_block()\n\n\ndef held_size") == 1
-    source_of = tensor.source_of
-    monkeypatch.setattr(
-        tensor, "source_of",
-        lambda *given: source_of(*given).replace("meet_in_block()\n\n\ndef held_size", "pass\n\n\ndef held_size"),
-    )  # fmt: skip
-    caches = (runtime.namespace, build.kernel)
-    for function in caches:
-        function.cache_clear()
-    try:
-        kernel = kernel_of("tensor", "f4")
-        with pytest.raises(AssertionError):
-            close(*run((kernel, TILES["tensor"], np.dtype("f4")), 3, 2, 9, 16, backwards=True))
-    finally:
-        for function in caches:
-            function.cache_clear()
 
 
 def test_tensor_cores_are_for_whole_warps():

@@ -78,9 +78,10 @@ def test_who_computes_products_is_told():
     every = inspect(own, entries=(), products="cublas")
     assert str(every).count("step by step, rows x columns x terms 16 x 4,096 x 1,024: cuBLAS") == 2  # with and without
     some = str(inspect(own, entries=(), programs=["forward"]))
-    assert "a batch of 16: persistent: one cooperative launch, 132 blocks that hold weights of their own" in some
-    assert "forward, step by step, rows x columns x terms 256 x 4,096 x 1,024: our tiles" in some
-    assert some.count("forward, hoisted, rows x columns x terms 2,048 x 4,096 x 1,024: cuBLAS") == 4
+    assert "a batch of 16: persistent: one cooperative launch, 128 blocks that hold weights of their own" in some
+    assert some.count("forward, hoisted, rows x columns x terms 8,192 x 4,096 x 1,024: cuBLAS") == 4
+    large = str(inspect(recurrence_of("LSTMCell", 2048, 2048), entries=(), programs=["forward"]))
+    assert "forward, step by step, rows x columns x terms 256 x 8,192 x 2,048: our tiles" in large
     assert "cuBLAS" not in str(inspect(own, entries=(), products="tiles"))
 
 

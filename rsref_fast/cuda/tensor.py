@@ -42,7 +42,7 @@ from rsref_fast.cuda.jit import device
 from rsref_fast.cuda.templates import filled
 from rsref_fast.cuda.tile import Tile
 
-AHEAD = {1: 6, 2: 4, 3: 3, 4: 2}
+AHEAD = {1: 5, 2: 4, 3: 3, 4: 2}
 """By eights of columns, sixteens of terms that a thread asks for before it needs the first: what registers allow."""
 
 SUMS = {
@@ -72,8 +72,8 @@ def spot_of(line, piece, deep, across, n, columns, c_step, base):
     return i, j, i * c_step + words()[base + {header} + j] if i < n and j < columns else -1
 
 
-def settled(i, j, early, sharing, memory, whole, base, a, row_step, depth_step, depth):
-    """Return what the warps that share a piece have found for a result, added to what was there early."""
+def settled(j, before, sharing, memory, weights, whole, a, depth_step, depth):
+    """Return what the warps that share a piece have found for a result, added to what was there. a: of its row."""
     total = F(0)
     m = 0
     while m + 4 <= sharing:
@@ -83,9 +83,8 @@ def settled(i, j, early, sharing, memory, whole, base, a, row_step, depth_step, 
         total += memory[m * {size}]
         m += 1
     if not abs(total) <= {largest}:
-        weights = at(dynamic(), base + head(j + 1) + quotient(j, 8) * whole * 128 + remainder(j, 8) * 16)
-        total = anew(depth, at(a, i * row_step), depth_step, weights)
-    return early + total
+        total = anew(depth, a, depth_step, at(weights, quotient(j, 8) * whole * 128 + remainder(j, 8) * 16))
+    return before + total
 
 
 def multiply_held(n, parts, units, depth, a, row_step, depth_step, held, c, c_step, accumulate):
@@ -95,6 +94,7 @@ def multiply_held(n, parts, units, depth, a, row_step, depth_step, held, c, c_st
     """
     base = {stage} + held
     columns = words()[base]
+    weights = at(dynamic(), base + head(columns))
     if blocks_y() > 1:
         n = quotient(n + blocks_y() - 1 - block_y(), blocks_y())
         a, c = at(a, block_y() * row_step), at(c, block_y() * c_step)
@@ -126,7 +126,7 @@ def multiply_held(n, parts, units, depth, a, row_step, depth_step, held, c, c_st
             first = (own_piece - high * across) * {tiles}
             begin, end = (whole * share) >> shift, (whole * (share + 1)) >> shift
             left = at(a, high * 16 * row_step)
-            right = at(dynamic(), base + head(columns) + (first * whole + begin) * 128)
+            right = at(weights, (first * whole + begin) * 128)
             found = at(dynamic(), warp * {size})
             {choose}
         meet_in_block()
@@ -141,9 +141,9 @@ def multiply_held(n, parts, units, depth, a, row_step, depth_step, held, c, c_st
                     before = c[place]
                 slot = quotient(line, 16) if deep == 16 else quotient(line, deep)
                 inner = (line - slot * deep) * {pitch} + remainder(thread(), {columns})
+                found = at(dynamic(), (slot << shift) * {size} + inner)
                 c[place] = settled(
-                    i, j, before, 1 << shift, at(dynamic(), (slot << shift) * {size} + inner), whole, base,
-                    a, row_step, depth_step, depth,
+                    j, before, 1 << shift, found, weights, whole, at(a, i * row_step), depth_step, depth
                 )
             line += warps
         piece += together

@@ -72,5 +72,8 @@ USUAL = Tile(across=4, down=4, wide=4, high=4, depth=128, parts=16)
 
 
 def tile_for(capability: tuple[int, int]) -> Tile:
-    """Return the tile for GPUs of a compute capability: those of 8.0 and newer multiply TF32 on tensor cores."""
-    return replace(USUAL, tensor=capability >= (8, 0))
+    """Return the tile for GPUs of a compute capability.
+
+    Those of 8.0 and newer multiply TF32 on tensor cores; on 10.0 an LSTM's kernels would not have registers enough.
+    """
+    return replace(USUAL, tensor=(8, 0) <= capability < (10, 0))

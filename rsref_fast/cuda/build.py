@@ -56,7 +56,7 @@ class Code:
 @lru_cache(maxsize=256)
 def kernel(text: str, entry: str, dtype: np.dtype[Any], tile: Tile, team: str) -> Code:
     """Return one entry of a generated module as a kernel. team: what shares a shard's memory, the grid or a block."""
-    names = dict(namespace(dtype, tile, team))
+    names = dict(namespace(dtype, tile, team, text.count("multiply_held(") > 1))
     body = "\n".join(line for line in text.splitlines() if not line.startswith("from rsref_fast."))
     exec(compile(body, f"<{entry}>", "exec"), names)  # the text is our own
     run, words, block, near_words = names[entry], names["words"], intrinsics.block_x, names["near_words"]

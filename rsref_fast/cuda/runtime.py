@@ -166,12 +166,12 @@ TEAM = {
 
 
 @cache
-def namespace(dtype: np.dtype[Any], tile: Tile, team: str) -> dict[str, Any]:
-    """Return the names that generated source uses."""
+def namespace(dtype: np.dtype[Any], tile: Tile, team: str, several: bool = False) -> dict[str, Any]:
+    """Return the names that generated source uses. several: whether it has several products with held weights."""
     rank_of, size_of, meet, first_tile, tile_step = TEAM[team]
 
     unit = unit_decorator()
-    holding = tensor.products(tile) if tile.by_tensor_cores(dtype.itemsize) else held.products(dtype, tile)
+    holding = tensor.products(tile, several) if tile.by_tensor_cores(dtype.itemsize) else held.products(dtype, tile)
     element = types.float32 if dtype.itemsize == 4 else types.float64
     return {
         **functions(dtype), **tiles.products(dtype, tile, first_tile, tile_step), **holding, **sums.sums(dtype, tile),

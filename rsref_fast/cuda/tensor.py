@@ -42,8 +42,10 @@ from rsref_fast.cuda.jit import device
 from rsref_fast.cuda.templates import filled
 from rsref_fast.cuda.tile import Tile
 
-AHEAD = {1: 5, 2: 4, 3: 3, 4: 2}
-"""By eights of columns, sixteens of terms that a thread asks for before it needs the first: what registers allow."""
+AHEAD = {1: 5, 2: 3, 3: 3, 4: 2}
+SPARING = {1: 3, 2: 2, 3: 2, 4: 1}
+"""By eights of columns, sixteens of terms that a thread asks for before it needs the first: what registers allow, in
+programs of one such product, and in those of several."""
 
 SUMS = {
     1: (("ca", "da", "ea"), ("cb", "db", "eb")), 2: (("c", "d", "e"),) * 2, 3: (("c", "d", "d"),) * 2,
@@ -214,13 +216,14 @@ def {name}(rows, tiles, whole, begin, end, a, row_step, depth_step, depth, right
 '''
 
 
-def work(tiles: int, fours: bool) -> str:
+def work(tiles: int, fours: bool, ahead: int) -> str:
     """Return the text of what a warp does for so many eights of columns.
 
-    fours: whether terms are in sixteens, each thread's four of them side by side. If not, of the eights of columns
-    those that are not there are computed from others' weights, for nobody.
+    ahead: sixteens of terms that are asked for before the first is needed. fours: whether terms are in sixteens, each
+    thread's four of them side by side. If not, of the eights of columns those that are not there are computed from
+    others' weights, for nobody.
     """
-    across, ahead = range(tiles), AHEAD[tiles] if fours else 1
+    across = range(tiles)
     results = [f"{kind}{t}" for kind in dict.fromkeys(itertools.chain(*SUMS[tiles])) for t in across]
     names = {
         "name": work_name(tiles, fours), "pitch": PITCH, "ahead": ahead, "step": "16" if fours else "16 * depth_step",
@@ -289,8 +292,11 @@ def _four(name: str) -> str:
     return ", ".join(f"{name}{i}" for i in range(4))
 
 
-def source_of(stage: int) -> str:
-    """Return the text of a product, its results one variable each: they must stay in registers."""
+def source_of(stage: int, several: bool = False) -> str:
+    """Return the text of a product, its results one variable each: they must stay in registers.
+
+    several: whether a program has more of them.
+    """
     names = {
         "stage": stage, "pitch": PITCH, "tiles": ACROSS, "columns": ACROSS * 8, "last_column": ACROSS * 8 - 1,
         "size": 16 * PITCH, "largest": "LARGEST", "header": HEADER,
@@ -300,12 +306,16 @@ def source_of(stage: int) -> str:
     for tiles in range(ACROSS + 1):
         test = {0: "if not fours", ACROSS: "else"}.get(tiles, f"elif tiles == {tiles}")
         choose += [f"{test}:", f"    {work_name(tiles, tiles > 0)}({arguments})"]
-    works = [work(ACROSS, False), *(work(t, True) for t in range(1, ACROSS + 1))]
+    ahead = SPARING if several else AHEAD
+    works = [work(ACROSS, False, 1), *(work(t, True, ahead[t]) for t in range(1, ACROSS + 1))]
     return filled(TEXT, {"choose": choose, "works": "\n\n".join(works).splitlines()}, names)
 
 
-def products(tile: Tile) -> dict[str, Any]:
-    """Return `hold`, `held_size`, `multiply_held` and `part`, for float32. Of `tile`, the threads alone matter."""
+def products(tile: Tile, several: bool) -> dict[str, Any]:
+    """Return `hold`, `held_size`, `multiply_held` and `part`, for float32. Of `tile`, the threads alone matter.
+
+    several: whether a program has more than one such product.
+    """
     scope = {
         "F": np.float32, "LARGEST": np.finfo(np.float32).max, "at": at, "four_at": four_at, "put_two": put_two,
         "is_aligned": is_aligned, "quotient": quotient, "remainder": remainder, "thread": thread, "threads": threads,
@@ -313,7 +323,7 @@ def products(tile: Tile) -> dict[str, Any]:
         "meet_in_block": meet_in_block, "multiply_add": multiply_add, "rounded": rounded, "part": part,
         "dynamic": dynamic_memory("dynamic", types.float32), "words": dynamic_memory("dynamic", types.int32),
     }  # fmt: skip
-    exec(compile(source_of(staged(tile, 4)), "<tensor>", "exec"), scope)  # the text is our own
+    exec(compile(source_of(staged(tile, 4), several), "<tensor>", "exec"), scope)  # the text is our own
     scope["anew"] = device(scope["anew"], apart=True)
     works = [name for name in scope if name.startswith("work_")]
     for name in (*works, "head", "spot_of", "settled", "hold", "held_size", "multiply_held"):

@@ -33,7 +33,10 @@ class TeamFunction(Function):
 
     @contextmanager
     def strides(self, name: str, first: str, end: str, step: str) -> Iterator[None]:
-        """Open a loop in strides: as `range` is it would divide 64-bit words to know the number of its turns."""
+        """Open a loop in strides, for few turns in each step: `range` divides 64-bit words to know how many there are.
+
+        (Where turns are many that is nothing, and a loop whose number of turns is known takes fewer registers.)
+        """
         depth = self.depth
         self.add(f"{name} = {first}")
         self.add(f"while {name} < {end}:")
@@ -48,9 +51,12 @@ class TeamFunction(Function):
         self.share()
         chosen = [axis for axis in (range(len(shape)) if axes is None else axes) if shape[axis] != 1]
         indices = ["0"] * len(shape)
-        with self.strides("e", "rank", text_of(times(1, *(shape[axis] for axis in chosen))), "size"):
-            unravelled(self, indices, chosen, shape, "e")
-            yield indices
+        depth = self.depth
+        self.add(f"for e in range(rank, {text_of(times(1, *(shape[axis] for axis in chosen)))}, size):")
+        self.depth += 1
+        unravelled(self, indices, chosen, shape, "e")
+        yield indices
+        self.depth = depth
 
     @contextmanager
     def per_block(self, shape: Shape, axes: Sequence[int]) -> Iterator[list[str]]:

@@ -5,6 +5,7 @@ A team is what shares one program's memory: all threads of the grid, or those of
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from llvmlite import ir
@@ -75,35 +76,26 @@ def four_at(typing_context, pointer, place):
 @intrinsic
 def put_four(typing_context, pointer, place, a, b, c, d):
     """Write four elements from a place on, which begins at 16 bytes."""
-
-    def generate(context, builder, signature, arguments):
-        element = context.get_data_type(signature.args[0].dtype)
-        place = builder.gep(arguments[0], [arguments[1]], source_etype=element)
-        vector = ir.VectorType(element, 4)
-        four = ir.Constant(vector, ir.Undefined)
-        for i, value in enumerate(arguments[2:]):
-            four = builder.insert_element(four, value, ir.Constant(ir.IntType(32), i))
-        builder.store(four, builder.bitcast(place, vector.as_pointer()), align=16)
-        return context.get_dummy_value()
-
-    return types.void(pointer, I64, *[pointer.dtype] * 4), generate
+    return types.void(pointer, I64, *[pointer.dtype] * 4), partial(_put, align=16)
 
 
 @intrinsic
 def put_two(typing_context, pointer, place, a, b):
-    """Write two elements from a place on, which begins at twice their size."""
+    """Write two elements from a place on, which begins at 8 bytes."""
+    return types.void(pointer, I64, *[pointer.dtype] * 2), partial(_put, align=8)
 
-    def generate(context, builder, signature, arguments):
-        element = context.get_data_type(signature.args[0].dtype)
-        place = builder.gep(arguments[0], [arguments[1]], source_etype=element)
-        vector = ir.VectorType(element, 2)
-        two = ir.Constant(vector, ir.Undefined)
-        for i, value in enumerate(arguments[2:]):
-            two = builder.insert_element(two, value, ir.Constant(ir.IntType(32), i))
-        builder.store(two, builder.bitcast(place, vector.as_pointer()), align=8)
-        return context.get_dummy_value()
 
-    return types.void(pointer, I64, *[pointer.dtype] * 2), generate
+def _put(context: Any, builder: Any, signature: Any, arguments: Any, align: int) -> Any:
+    """Generate what writes elements side by side."""
+    pointer, place, *values = arguments
+    element = context.get_data_type(signature.args[0].dtype)
+    vector = ir.VectorType(element, len(values))
+    together = ir.Constant(vector, ir.Undefined)
+    for i, value in enumerate(values):
+        together = builder.insert_element(together, value, ir.Constant(ir.IntType(32), i))
+    first = builder.gep(pointer, [place], source_etype=element)
+    builder.store(together, builder.bitcast(first, vector.as_pointer()), align=align)
+    return context.get_dummy_value()
 
 
 @intrinsic

@@ -26,7 +26,8 @@ def decided(engine: CudaEngine, special: Specialised, batch: int, masked: bool, 
     compiled = special.compiled
     strategy = "alternating" if engine.products == "cublas" else engine.strategy
     programs = [compiled.forward, compiled.backward] if taped else [compiled.inference]
-    about = (programs, compiled.mixes, batch, engine.device.limits, engine.tile, strategy)
+    tile = engine.tile.of(special.dtype.itemsize)
+    about = (programs, compiled.mixes, batch, engine.device.limits, tile, strategy)
     alone = compiled.mixes or special.whole or strategy == "alternating"
     holding = (0, 1) if alone else _holding(engine, special, batch)
     choice = choose(*about, products="tiles" if masked else engine.products, holding=holding)

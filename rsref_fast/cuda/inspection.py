@@ -95,8 +95,8 @@ class Inspection:
         about = (samples, self.limits, self.tile, self.dtype.itemsize)
         holding = (0, 1) if alone else blocks_for(self.held, *about)
         return choose(
-            [self.compiled.forward, self.compiled.backward], self.compiled.mixes, samples, self.limits, self.tile,
-            strategy, at_once, self.products, holding,
+            [self.compiled.forward, self.compiled.backward], self.compiled.mixes, samples, self.limits,
+            self.tile.of(self.dtype.itemsize), strategy, at_once, self.products, holding,
         )  # fmt: skip
 
     def __str__(self) -> str:

@@ -60,6 +60,10 @@ class Tile:
         """Return whether products with held weights are computed by tensor cores."""
         return self.tensor and itemsize == 4
 
+    def of(self, itemsize: int) -> Tile:
+        """Return the tile as it is for numbers of a size: only float32 is for tensor cores."""
+        return self if itemsize == 4 else replace(self, tensor=False)
+
     @cached_property
     def near(self) -> int:
         """How many neighbours in memory are fetched together where a matrix's columns are: 32 bytes, if that fits."""

@@ -10,6 +10,7 @@ from rsref import cells
 from rsref.recurrence import Recurrence
 from rsref_fast.cuda import inspect
 from rsref_fast.cuda.inspection import ARCHITECTURES, occupancy
+from rsref_fast.cuda.tile import USUAL
 from rsref_fast.prologue import parted
 from tests.cuda.steps import recurrence_of
 from tests.fast.attending import attending
@@ -61,6 +62,16 @@ def test_kernels_of_a_step_in_parts_fit():
 def test_float64_is_what_is_counted():
     found = inspect(recurrence_of("SimpleRNNCell"), dtype=np.float64, programs=("forward",))
     assert max(k.doubles for k in found.kernels) > 0
+
+
+def test_tensor_cores_are_reckoned_with_for_float32_alone():
+    own = recurrence_of("LSTMCell", 512, 512)
+
+    def choice(dtype, **options):
+        return inspect(own, dtype=dtype, entries=(), **options).choice(64)
+
+    assert choice(np.float64) == choice(np.float64, tile=USUAL)
+    assert choice(np.float32) != choice(np.float32, tile=USUAL)
 
 
 def test_a_step_has_as_few_meetings_as_it_needs():

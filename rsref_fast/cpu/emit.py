@@ -14,11 +14,11 @@ from typing import Any
 from rsref.tensor import ConstantSource, Tensor
 from rsref_fast.cpu import loops, nests, products
 from rsref_fast.cpu.joining import Joined, joined
-from rsref_fast.cpu.ordering import Touched, anywhere, touched_by
 from rsref_fast.cpu.pieces import Run, memory_of, runs
 from rsref_fast.cpu.source import FIRST_SLOT, Held, Memory, Source
 from rsref_fast.cpu.target import CPU, Target
 from rsref_fast.cpu.text import INDENT, Computed, Function
+from rsref_fast.cpu.touches import Touched, anywhere, touched_by
 from rsref_fast.expressions import cast
 from rsref_fast.fuse import Unit, added_as_computed
 from rsref_fast.layout import BLOCKWISE, Section

@@ -6,8 +6,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from rsref_fast.cpu import loops, products
-from rsref_fast.cpu.ordering import Touched, ordered
+from rsref_fast.cpu.ordering import ordered
 from rsref_fast.cpu.text import Function
+from rsref_fast.cpu.touches import Touched
 from rsref_fast.views import Buffer, View
 
 

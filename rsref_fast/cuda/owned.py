@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rsref_fast.cpu import products
-from rsref_fast.cpu.ordering import ROWS
 from rsref_fast.cpu.source import Held
 from rsref_fast.cpu.text import Function
+from rsref_fast.cpu.touches import ROWS
 from rsref_fast.cuda import loops
 from rsref_fast.cuda.text import TeamFunction, unravelled
 from rsref_fast.layout import Section

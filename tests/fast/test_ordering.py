@@ -7,8 +7,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rsref_fast.cpu import products
-from rsref_fast.cpu.ordering import Touch, ordered, shared_out, spread
+from rsref_fast.cpu.ordering import ordered, shared_out, spread
 from rsref_fast.cpu.text import Function, nested
+from rsref_fast.cpu.touches import Touch
 from rsref_fast.lengths import N
 from rsref_fast.views import Buffer, Space, View
 

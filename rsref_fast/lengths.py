@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 ROWS = (5, 7, 11, 13)
 """Numbers of rows for which a length is worked out; primes, so that different formulas give different values."""
@@ -53,16 +54,17 @@ N = length_of(ROWS)
 
 def times(*lengths: Length) -> Length:
     """Return the product of lengths."""
-    number, values, texts = 1, [1] * len(ROWS), []
+    number, open_ones = 1, []
     for length in lengths:
         if isinstance(length, Varying):
-            values = [v * w for v, w in zip(values, length.values)]
-            texts.append(length.text)
+            open_ones.append(length)
         else:
             number *= length
-    if not texts or not number:
+    if not open_ones or not number:
         return number
-    return Varying(tuple(number * v for v in values), "*".join([*([str(number)] if number != 1 else []), *texts]))
+    values = (number * prod(each) for each in zip(*(length.values for length in open_ones)))
+    texts = [length.text for length in open_ones]
+    return Varying(tuple(values), "*".join([*([str(number)] if number != 1 else []), *texts]))
 
 
 def text_of(length: Length) -> str:

@@ -9,8 +9,6 @@ from numba import njit, types
 from numba.core.compiler import CompilerBase
 from numba.core.compiler_machinery import PassManager
 from numba.core.typed_passes import (
-    AnnotateTypes,
-    IRLegalization,
     NativeLowering,
     NoPythonBackend,
     NopythonTypeInference,
@@ -25,7 +23,7 @@ FREEDOM = frozenset({"contract", "nsz"})
 
 PASSES = (
     TranslateByteCode, FixupArgs, IRProcessing, ReconstructSSA, NopythonTypeInference, PreLowerStripPhis,
-    IRLegalization, AnnotateTypes, NativeLowering, NoPythonBackend,
+    NativeLowering, NoPythonBackend,
 )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from numba.cuda.core.callconv import CUDACallConv
 from numba.cuda.core.compiler import CompilerBase
 from numba.cuda.core.compiler_lock import global_compiler_lock
 from numba.cuda.core.compiler_machinery import PassManager
-from numba.cuda.core.typed_passes import AnnotateTypes, IRLegalization, NopythonTypeInference, PreLowerStripPhis
+from numba.cuda.core.typed_passes import NopythonTypeInference, PreLowerStripPhis
 from numba.cuda.core.untyped_passes import FixupArgs, IRProcessing, ReconstructSSA
 from numba.cuda.descriptor import cuda_target
 from numba.cuda.dispatcher import CUDADispatcher
@@ -32,7 +32,7 @@ BASE = (7, 5)
 
 PASSES = (
     CUDATranslateBytecode, FixupArgs, IRProcessing, ReconstructSSA, NopythonTypeInference, PreLowerStripPhis,
-    IRLegalization, AnnotateTypes, CreateLibrary, CUDANativeLowering, CUDABackend,
+    CreateLibrary, CUDANativeLowering, CUDABackend,
 )  # fmt: skip
 
 

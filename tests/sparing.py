@@ -6,6 +6,7 @@ remembered. The test processes of one run share a folder for what they have comp
 
 import os
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 from numba.core.errors import NumbaError
 from numba.core.target_extension import get_local_target
@@ -36,26 +37,34 @@ def remembering(original, dispatchers):
 
 
 def without_literals(original):
-    """Return a function type's way from types of arguments to a signature, which does not tell known numbers apart.
+    """Return a function type's way from types of arguments to a signature, which remembers.
 
-    Numba asks each of a function's templates, first with a number's type, then with the number itself, unless the
-    template prefers it the other way round: so what the first template answers for the type it answers for each number.
+    It does not tell known numbers apart. Numba asks each of a function's templates, first with a number's type, then
+    with the number itself, unless the template prefers it the other way round: so what the first template answers for
+    the type it answers for each number.
     """
     known = {}
 
     def get_call_type(self, context, arguments, named):
-        plain = tuple(unliteral(a) for a in arguments)
-        if named or plain == tuple(arguments):
+        if named:
             return original(self, context, arguments, named)
+        plain = tuple(unliteral(a) for a in arguments)
         key = context, self, plain
         if key not in known:
-            first = order_by_target_specificity(get_local_target(context), self.templates, fnkey=self.key[0])[0]
-            known[key] = None
-            if not first.prefer_literal and _answer(first(context), plain) is not None:
-                known[key] = original(self, context, plain, named)
+            found = None
+            if plain == tuple(arguments) or _first_answers(self, context, plain):
+                found = original(self, context, plain, named)
+            if found is None and plain == tuple(arguments):  # some are not known yet
+                return None
+            known[key] = found
         return known[key] or original(self, context, arguments, named)
 
     return get_call_type
+
+
+def _first_answers(function, context, plain):
+    first = order_by_target_specificity(get_local_target(context), function.templates, fnkey=function.key[0])[0]
+    return not first.prefer_literal and _answer(first(context), plain) is not None
 
 
 def _answer(template, arguments):
@@ -75,6 +84,18 @@ def spare(context, dispatchers):
     if context not in _spared:
         _spared.add(context)
         context._resolve_user_function_type = remembering(context._resolve_user_function_type, dispatchers)
+
+
+def write_once(library):
+    """Let LLVM's modules be written out once: what kernels have in common is part of each. library: Numba's class."""
+    texts = WeakKeyDictionary()
+
+    def text_of(module):
+        if module not in texts:
+            texts[module] = str(module)
+        return texts[module]
+
+    library.llvm_strs = property(lambda self: [text_of(module) for module in self.modules])
 
 
 def kernel_folder(tmp_path_factory):

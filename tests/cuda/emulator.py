@@ -13,7 +13,7 @@ LLVMLITE_ENABLE_IR_LAYER_TYPED_POINTERS=0 before llvmlite is imported.
 import ctypes
 import re
 from ctypes import c_int64, c_size_t, c_void_p
-from functools import cache
+from functools import cache, lru_cache
 
 import llvmlite.binding as llvm
 import numpy as np
@@ -166,24 +166,25 @@ llvm.initialize_native_target()
 llvm.initialize_native_asmprinter()
 
 
-def translated(text, shared):
-    """Return a module's text for the CPU. shared: receives offset and size of each piece of shared memory, by name."""
+@lru_cache(maxsize=512)
+def _parsed(text):
+    """Return a module for the CPU, and what `translated` says of its shared memory."""
+    text, declared = translated(text)
+    return llvm.parse_assembly(text), declared
+
+
+def translated(text):
+    """Return a module's text for the CPU, and name and size of each piece of shared memory: 0 if a launch says it."""
+    found = []
 
     def declared(match):
         name, count, kind = match.groups()
-        if name not in shared:
-            first = max((offset + size for offset, size in shared.values()), default=0)
-            shared[name] = _above(first), int(count) * {"float": 4, "double": 8, "i64": 8}[kind]
+        found.append((name, int(count) * {"float": 4, "double": 8, "i64": 8}[kind]))
         return f"declare ptr @emu_shared_{name}()"
 
     text = re.sub(r'^(target |source_filename|!|@"?llvm\.used).*$', "", text, flags=re.M)
-    text = re.sub(r'^@"(\w+)" = internal addrspace\(3\) global \[(\d+) x (\w+)\].*$', declared, text, flags=re.M)
-
-    def given(match):
-        shared[match[1]] = 0, 0  # how much, a launch says
-        return f"declare ptr @emu_shared_{match[1]}()"
-
-    text = re.sub(r'^@"(\w+)" = external addrspace\(3\) global \[0 x \w+\].*$', given, text, flags=re.M)
+    shared = r'^@"(\w+)" = (?:internal|external) addrspace\(3\) global \[(\d+) x (\w+)\].*$'
+    text = re.sub(shared, declared, text, flags=re.M)
     text = re.sub(r'addrspacecast ptr addrspace\(3\) @"(\w+)" to ptr', r"call ptr @emu_shared_\1()", text)
     for name in REGISTERS:
         text = text.replace(f'"llvm.nvvm.read.ptx.sreg.{name}"', f'"emu_{name.replace(".", "_")}"')
@@ -198,7 +199,7 @@ def translated(text, shared):
     text = re.sub(r", !\w+ !\d+", "", text)
     assert "addrspace" not in text, "shared memory that the emulator does not know"
     assert not re.search(r"llvm\.nvvm| asm ", text), "an instruction that the emulator does not know"
-    return text
+    return text, found
 
 
 def _above(place):
@@ -221,13 +222,18 @@ class Kernel:
         self.shared = {}
         self.meets = code.cooperative
         self.multiplies = any(TENSOR.search(text) for text in code.modules)
-        texts = [translated(text, self.shared) for text in code.modules]
+        parts = [_parsed(text) for text in code.modules]
+        for _, declared in parts:
+            for name, size in declared:
+                if name not in self.shared:
+                    first = max((offset + taken for offset, taken in self.shared.values()), default=0)
+                    self.shared[name] = (_above(first), size) if size else (0, 0)  # how much, a launch says
         if "dynamic" in self.shared:  # behind all others
             self.shared["dynamic"] = _above(max(offset + size for offset, size in self.shared.values())), 0
         machine = MACHINE + "".join(_shared(name, offset) for name, (offset, _) in self.shared.items())
         module = llvm.parse_assembly(machine)
-        for text in texts:
-            module.link_in(llvm.parse_assembly(text))
+        for part, _ in parts:
+            module.link_in(part, preserve=True)
         module.triple = llvm.get_default_triple()
         module.verify()
         target = llvm.Target.from_default_triple().create_target_machine(opt=0)

@@ -15,8 +15,10 @@ else:
 
 if find_spec("numba_cuda"):
     from numba.cuda import types
+    from numba.cuda.codegen import CUDACodeLibrary
     from numba.cuda.typing.context import BaseContext
 
-    from tests.sparing import spare
+    from tests.sparing import spare, write_once
 
     spare(BaseContext, types.Dispatcher)
+    write_once(CUDACodeLibrary)

@@ -179,7 +179,7 @@ def translated(text):
 
     def declared(match):
         name, count, kind = match.groups()
-        found.append((name, int(count) * {"float": 4, "double": 8, "i64": 8}[kind]))
+        found.append((name, int(count) * {"i32": 4, "float": 4, "i64": 8, "double": 8}[kind]))
         return f"declare ptr @emu_shared_{name}()"
 
     text = re.sub(r'^(target |source_filename|!|@"?llvm\.used).*$', "", text, flags=re.M)

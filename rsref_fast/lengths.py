@@ -54,16 +54,16 @@ N = length_of(ROWS)
 
 def times(*lengths: Length) -> Length:
     """Return the product of lengths."""
-    number, open_ones = 1, []
+    number, varying = 1, []
     for length in lengths:
         if isinstance(length, Varying):
-            open_ones.append(length)
+            varying.append(length)
         else:
             number *= length
-    if not open_ones or not number:
+    if not varying or not number:
         return number
-    values = (number * prod(each) for each in zip(*(length.values for length in open_ones)))
-    texts = [length.text for length in open_ones]
+    values = (number * prod(each) for each in zip(*(length.values for length in varying)))
+    texts = [length.text for length in varying]
     return Varying(tuple(values), "*".join([*([str(number)] if number != 1 else []), *texts]))
 
 

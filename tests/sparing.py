@@ -43,21 +43,24 @@ def without_literals(original):
     with the number itself, unless the template prefers it the other way round: so what the first template answers for
     the type it answers for each number.
     """
-    known = {}
+    known, alike = {}, {}
 
     def get_call_type(self, context, arguments, named):
         if named:
             return original(self, context, arguments, named)
         plain = tuple(unliteral(a) for a in arguments)
         key = context, self, plain
+        if plain != tuple(arguments):
+            if key not in alike:
+                alike[key] = _first_answers(self, context, plain)
+            if not alike[key]:
+                return original(self, context, arguments, named)
         if key not in known:
-            found = None
-            if plain == tuple(arguments) or _first_answers(self, context, plain):
-                found = original(self, context, plain, named)
-            if found is None and plain == tuple(arguments):  # some are not known yet
+            found = original(self, context, plain, named)
+            if found is None:  # some are not known yet
                 return None
             known[key] = found
-        return known[key] or original(self, context, arguments, named)
+        return known[key]
 
     return get_call_type
 

@@ -35,7 +35,7 @@ class Pipeline(CompilerBase):  # type: ignore[misc]
     """Numba's passes without those that find nothing in kernels, and look through all of a function for it.
 
     Closures, array expressions, `with` blocks, exceptions with values, functions to be put into others before they are
-    typed, branches that a type decides: kernels have none of them.
+    typed, branches that a type decides, references to give up where a variable ends: kernels have none of them.
     """
 
     def define_pipelines(self) -> list[Any]:

@@ -65,7 +65,7 @@ def touched_by(
 
 def anywhere(touched: Touched) -> Touched:
     """Return the same, whichever rows it is."""
-    return {name: frozenset(replace(touch, rows=None) for touch in own) for name, own in touched.items()}
+    return _each(touched, lambda touch: replace(touch, rows=None))
 
 
 def _joined(pairs: Iterable[tuple[str, Touch]]) -> Touched:
@@ -75,10 +75,12 @@ def _joined(pairs: Iterable[tuple[str, Touch]]) -> Touched:
     return found
 
 
+def _each(touched: Touched, change: Callable[[Touch], Touch]) -> Touched:
+    return {name: frozenset(map(change, own)) for name, own in touched.items()}
+
+
 def changed(known: Mapping[str, Touched], change: Callable[[Touch], Touch]) -> dict[str, Touched]:
-    return {
-        line: {name: frozenset(map(change, own)) for name, own in touched.items()} for line, touched in known.items()
-    }
+    return {line: _each(touched, change) for line, touched in known.items()}
 
 
 def everywhere(known: Mapping[str, Touched]) -> dict[str, Touched]:

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 # Python's collector looks through all of a compiler, or a backend, again and again.
-gc.set_threshold(100_000, 20, 50)
+gc.set_threshold(1_000_000, 20, 50)
 
 settings.register_profile("ci", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("dev", deadline=None)

@@ -7,8 +7,8 @@ import os
 from importlib.metadata import version
 
 KNOWN = {"0.10"}
-"""Versions of jaxlib that have the flag: XLA ends the process when it meets one that it does not have."""
-FLAG = "--xla_cpu_use_fusion_emitters=false"
+"""Versions of jaxlib that have the flags: XLA ends the process when it meets one that it does not have."""
+FLAGS = ("--xla_cpu_use_fusion_emitters=false", "--xla_cpu_parallel_codegen_split_count=1")
 
 
 def begin():
@@ -18,4 +18,4 @@ def begin():
     jax.config.update("jax_disable_most_optimizations", True)
     if ".".join(version("jaxlib").split(".")[:2]) in KNOWN:
         given = os.environ.get("XLA_FLAGS", "").split()
-        os.environ["XLA_FLAGS"] = " ".join(dict.fromkeys([*given, FLAG]))
+        os.environ["XLA_FLAGS"] = " ".join(dict.fromkeys([*given, *FLAGS]))

@@ -40,7 +40,9 @@ def _jax(layer, answers_of, arrays, weigh, mask):
 
     weights = [v.value for v in layer.trainable_variables]
     inputs = [jax.numpy.asarray(a) for a in arrays]
-    (_, answers), (d_inputs, d_weights) = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(inputs, weights)
+    (_, answers), (d_inputs, d_weights) = jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))(
+        inputs, weights
+    )
     return answers, [*d_inputs, *d_weights]
 
 
@@ -83,9 +85,8 @@ def _jax_function(function, loss, arrays):
         answers = function(*inputs)
         return jax.numpy.asarray(loss(answers), float), answers
 
-    (_, answers), gradients = jax.value_and_grad(run, argnums=tuple(range(len(arrays))), has_aux=True)(
-        *map(jax.numpy.asarray, arrays)
-    )
+    differentiated = jax.value_and_grad(run, argnums=tuple(range(len(arrays))), has_aux=True)
+    (_, answers), gradients = jax.jit(differentiated)(*map(jax.numpy.asarray, arrays))
     return answers, gradients
 
 
@@ -146,7 +147,7 @@ def _jax_layer(layer, call, leaves, weights, weigh):
         return weigh(answers), answers
 
     arrays = [jax.numpy.asarray(a) for a in leaves]
-    (_, answers), (d_leaves, d_weights) = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(
+    (_, answers), (d_leaves, d_weights) = jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))(
         arrays, [w.value for w in weights]
     )
     return answers, [*d_leaves, *d_weights]

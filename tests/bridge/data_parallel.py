@@ -1,6 +1,6 @@
-"""Run by test_data_parallel.py: train one small model on some devices or processes, and print its losses.
+"""Run by test_data_parallel.py: train a small model on some devices or processes, and print the losses of each engine.
 
-python -m tests.bridge.data_parallel ENGINE PARTS: with KERAS_BACKEND=jax on PARTS virtual devices under
+python -m tests.bridge.data_parallel PARTS: with KERAS_BACKEND=jax on PARTS virtual devices under
 keras.distribution.DataParallel, with KERAS_BACKEND=torch in PARTS gloo processes under DistributedDataParallel.
 """
 
@@ -11,6 +11,7 @@ import tempfile
 
 import numpy as np
 
+ENGINES = ("keras", "reference")
 STEPS, RATE, BATCH = 5, 0.1, 8
 X = np.random.default_rng(0).standard_normal((BATCH, 6, 3)).astype("float32")
 Y = X.mean(axis=(1, 2))[:, None]
@@ -29,24 +30,37 @@ def model_of(engine):
     return model
 
 
-def on_jax(engine, parts):
-    os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={parts}"
+def on_jax(parts):
+    os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + f" --xla_force_host_platform_device_count={parts}"
     import jax
     import keras
 
     assert len(jax.devices()) == parts
     keras.distribution.set_distribution(keras.distribution.DataParallel())
-    history = model_of(engine).fit(X, Y, batch_size=BATCH, epochs=STEPS, shuffle=False, verbose=0)
-    return history.history["loss"]
+    fit = {"batch_size": BATCH, "epochs": STEPS, "shuffle": False, "verbose": 0}
+    return {engine: model_of(engine).fit(X, Y, **fit).history["loss"] for engine in ENGINES}
 
 
-def worker(rank, engine, parts, meeting, results):
+def worker(rank, parts, meeting, results):
     import torch
-    from torch.nn.parallel import DistributedDataParallel
 
     torch.set_num_threads(1)
     store = torch.distributed.FileStore(meeting, parts)
     torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=parts)
+    found = {engine: trained(engine, rank, parts) for engine in ENGINES}
+    if rank == 0:
+        with open(results, "w") as file:
+            json.dump(found, file)
+    store.set(f"done {rank}", "yes")
+    store.wait([f"done {other}" for other in range(parts)])
+    os._exit(0)  # taking gloo's threads down now and then aborts the process, when all is done
+
+
+def trained(engine, rank, parts):
+    """Return the mean losses of all processes."""
+    import torch
+    from torch.nn.parallel import DistributedDataParallel
+
     model = model_of(engine)
     parallel = DistributedDataParallel(model)
     optimizer = torch.optim.SGD(model.parameters(), RATE)
@@ -61,20 +75,15 @@ def worker(rank, engine, parts, meeting, results):
         total = loss.detach().clone()
         torch.distributed.all_reduce(total)
         losses.append(float(total) / parts)
-    if rank == 0:
-        with open(results, "w") as file:
-            json.dump(losses, file)
-    store.set(f"done {rank}", "yes")
-    store.wait([f"done {other}" for other in range(parts)])
-    os._exit(0)  # taking gloo's threads down now and then aborts the process, when all is done
+    return losses
 
 
-def on_torch(engine, parts):
+def on_torch(parts):
     import torch
 
     with tempfile.TemporaryDirectory() as folder:
         results = os.path.join(folder, "losses")
-        arguments = (engine, parts, os.path.join(folder, "meeting"), results)
+        arguments = (parts, os.path.join(folder, "meeting"), results)
         torch.multiprocessing.spawn(worker, arguments, nprocs=parts)
         with open(results) as file:
             return json.load(file)
@@ -82,4 +91,4 @@ def on_torch(engine, parts):
 
 if __name__ == "__main__":
     run = {"jax": on_jax, "torch": on_torch}[os.environ["KERAS_BACKEND"]]
-    print("losses", json.dumps(run(sys.argv[1], int(sys.argv[2]))))
+    print("losses", json.dumps(run(int(sys.argv[1]))))

@@ -15,7 +15,8 @@ from rsref.testing import step_graphs
 from tests.bridge.autodiff import BACKEND, function_and_gradients
 from tests.cross.compared import ENGINES, factor, largest_error, precision, tolerance
 
-MANY = settings(max_examples=40 if BACKEND == "jax" else 100, suppress_health_check=list(HealthCheck))
+COUNTS = {"jax": 40, "tensorflow": 60, "torch": 100}
+MANY = settings(max_examples=COUNTS[BACKEND], suppress_health_check=list(HealthCheck))
 
 
 class Opened(keras.layers.Layer):

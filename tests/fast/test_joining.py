@@ -74,8 +74,10 @@ DRAWN = (several, kept, one_after_the_other, along_rows, counted, over_samples)
 
 
 @pytest.mark.parametrize("draw", DRAWN)
-@pytest.mark.parametrize(("target", "threads"), [("interpreter", 3), ("cpu", 2)])
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize(
+    ("target", "threads", "dtype"),
+    [("interpreter", 3, np.float64), ("interpreter", 3, np.float32), ("cpu", 2, np.float32)],
+)
 def test_drawn_sums(draw, target, threads, dtype):
     if target == "cpu":
         pytest.importorskip("numba")

@@ -63,7 +63,7 @@ def test_random_graphs(part):
 
     @seed(1000 + part)
     @settings(
-        max_examples=12, deadline=None, database=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate]
+        max_examples=6, deadline=None, database=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate]
     )
     @given(example=step_graphs())
     def run(example):

@@ -41,6 +41,7 @@ def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
     near, far = (size // (element.bitwidth // 8) for size in DEEP_FOR)
     first, second, third, fourth = (microkernel(element, shape, n) for n in shape.rows)
     n1, n2, n3, _ = shape.rows
+    halves = 2 * n2 if n1 + n3 == 2 * n2 else 0  # rows that two equal blocks take, since a small one waits for its sums
     tile_of = memory_on_stack(element, n1 * width)
     panel_of = memory_on_stack(element, CHUNK * width)
 
@@ -50,7 +51,7 @@ def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
     def multiply_panel(rows, depth, a, row_step, depth_step, b, b_step, c, c_step, accumulate):
         """Columns of one panel, for all rows."""
         i = 0
-        while i + n1 <= rows:
+        while i + n1 <= rows and rows - i != halves:
             first(depth, at(a, i * row_step), row_step, depth_step, b, b_step, 0, at(c, i * c_step), c_step, accumulate)
             i += n1
         while i + n2 <= rows:

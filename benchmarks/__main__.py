@@ -1,9 +1,9 @@
 """Peers side by side: `python -m benchmarks [--suite forward] [--quick] [--json FILE] [--engines a,b]`.
 
-Every engine runs each case in a process of its own, in turn, for several rounds; thread pools of one would spoil the
-times of another. Where two threads had no core each before and after (`benchmarks.processors`) it is run again, but
-with `--quick`. Rounds after the first leave out peers that are far slower than the fastest. What is printed is an
-engine's median in its best round, and its ratio to the fastest peer: above 1 is faster. With `--json` the rows are kept
+Every engine runs each case in a process of its own, since thread pools of one would spoil the times of another, and
+they take many short turns (`benchmarks.engines`), so that what slows the machine down for a while slows down all. Turns
+after the first leave out peers that are far slower than the fastest. What is printed is the median of an engine's best
+turn, and its ratio to the fastest peer: above 1 is faster. With `--json` the rows are kept
 after every case, and a picture of them in the end (`--only` replaces those of some cases); `python -m
 benchmarks.report` makes a page of all that are kept, `python -m benchmarks.goals` says which goals they reach.
 """
@@ -27,8 +27,8 @@ from rich.console import Console
 
 from benchmarks import limits, problems, report
 from benchmarks.cases import ENGINES, Case, cases_of
+from benchmarks.engines import THREADS, Engine, EngineError, in_turn
 from benchmarks.goals import AGAINST
-from benchmarks.processors import ENOUGH, processors, when_there_are
 from benchmarks.rows import is_own, limit_of, replaced
 from benchmarks.work import Work, work_of
 
@@ -40,68 +40,40 @@ OTHERS = {
 """Suites of another kind: modules, with the backend for each."""
 
 SLOW = 1.5
-"""How many times as long as the fastest a peer takes that later rounds leave out."""
-
-THREADS = {"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2", "TF_NUM_INTRAOP_THREADS": "2"}
-JAX = {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=true intra_op_parallelism_threads=2", "JAX_PLATFORMS": "cpu"}
+"""How many times as long as the fastest a peer takes that later turns leave out."""
 
 
-def measured(engine: str, case: Case, folder: str, budget: float, tries: int = 1) -> dict[str, Any] | None:
-    """Return the times of an engine on a case, from a process of its own; None, and a word, if it failed.
-
-    tries: how often it is run until it has had the machine's processors; the fastest counts.
-    """
-    environment = {**os.environ, **THREADS, **JAX, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    if engine.split()[-1] in ("jax", "tensorflow", "torch") and " " in engine:
-        environment["KERAS_BACKEND"] = engine.split()[1]
-    command = [sys.executable, "-m", "benchmarks.measure", engine, json.dumps(case.plain()), folder, str(budget)]
-    best: dict[str, Any] = {}
-    for _ in range(tries):
-        calm = tries == 1 or when_there_are() >= ENOUGH
-        answer = subprocess.run(command, env=environment, capture_output=True, text=True)
-        if answer.returncode:
-            print(f"{engine}, {case}: {(answer.stderr.strip().splitlines() or ['failed'])[-1]}", file=sys.stderr)
-            return None
-        found = json.loads(answer.stdout.strip().splitlines()[-1])
-        if not best or statistics.median(found["times"]) < statistics.median(best["times"]):
-            best = found
-        if calm and (tries == 1 or processors() >= ENOUGH):
-            break
-    return best
+def rows_of(case: Case, names: list[str], folder: str, turns: int, seconds: float) -> list[Any]:
+    """Return a row for each engine on a case; turns after the first leave out peers that decide nothing."""
+    engines: dict[str, Engine] = {}
+    with contextlib.ExitStack() as stack:
+        for name in names:
+            try:
+                engines[name] = stack.enter_context(Engine(name, case, folder))
+            except EngineError as error:
+                print(error, file=sys.stderr)
+        found = in_turn(engines, turns, seconds, lambda name, least: decisive(case.suite, name, least))
+    return [row_of(case, name, engines[name], found[name]) for name in engines]
 
 
-def rows_of(case: Case, engines: list[str], folder: str, rounds: int, budget: float, tries: int) -> list[Any]:
-    """Return a row for each engine on a case; rounds after the first leave out peers that decide nothing."""
-    runs: dict[str, list[Any]] = {}
-    for number in range(rounds):
-        least = {engine: min(found[0]["times"]) for engine, found in runs.items()}
-        for engine in engines:
-            if number and not decisive(case.suite, engine, least):
-                continue
-            found = measured(engine, case, folder, budget, tries)
-            if found is not None:
-                runs.setdefault(engine, []).append(found)
-    rows = []
-    for engine, found in runs.items():
-        times = [statistics.median(one["times"]) for one in found]
-        rows.append(
-            {
-                "suite": case.suite,
-                "case": str(case),
-                "engine": engine,
-                "seconds": min(times),  # who shares the machine only ever slows it down
-                "spread": max(times) / min(times),
-                "bytes": statistics.median(one["bytes"] for one in found),
-                "error_vs_rsref": found[-1]["error"],
-            }
-        )
-    return rows
+def row_of(case: Case, name: str, engine: Engine, found: list[list[float]]) -> dict[str, Any]:
+    """Return what an engine needed. found: the times of its turns."""
+    times = [statistics.median(turn) for turn in found]
+    return {
+        "suite": case.suite,
+        "case": str(case),
+        "engine": name,
+        "seconds": min(times),  # who shares the machine only ever slows it down
+        "spread": max(times) / min(times),
+        "bytes": engine.bytes,
+        "error_vs_rsref": engine.error,
+    }
 
 
 def decisive(suite: str, engine: str, least: dict[str, float]) -> bool:
     """Whether an engine is ours, or may turn out the fastest of the peers that a goal names, or no goal names any.
 
-    least: the least time of every engine in the first round.
+    least: the least time of every engine in the first turn.
     """
     groups = [goal.peers for goal in AGAINST if goal.suite == suite]
     if is_own(engine) or engine not in least or not groups:
@@ -144,8 +116,8 @@ def machine() -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--suite", default="all", choices=(*ENGINES, *OTHERS, "all"))
-    parser.add_argument("--quick", action="store_true", help="fewer cases, one round")
-    parser.add_argument("--rounds", type=int, help="how often every engine runs every case; 3, or 1 with --quick")
+    parser.add_argument("--quick", action="store_true", help="fewer cases and turns")
+    parser.add_argument("--turns", type=int, help="how many each engine has at each case; 12, or 2 with --quick")
     parser.add_argument("--json", type=Path, help="write the rows to a file, and a picture beside it")
     parser.add_argument("--engines", help="only these, separated by commas")
     parser.add_argument("--only", help="only cases whose names begin so; separated by semicolons")
@@ -168,8 +140,7 @@ def main() -> None:
     ceilings, works = limits.ceilings(THREADS), {}
     console = Console(width=160)
     rows: list[Any] = []
-    rounds, budget = options.rounds or (1 if options.quick else 3), 0.5 if options.quick else 1.0
-    tries = 1 if options.quick else 3
+    turns, seconds = options.turns or (2 if options.quick else 12), 0.25
     kept = options.json is not None and bool(options.only) and options.json.exists()
     old, where = json.loads(options.json.read_text()) if kept else [], machine()
     with tempfile.TemporaryDirectory() as folder:
@@ -179,7 +150,7 @@ def main() -> None:
                 if not str(case).startswith(names):
                     continue
                 works[suite, str(case)] = work_of(problems.problem_of(case))
-                found = [{**row, "machine": where} for row in rows_of(case, chosen, folder, rounds, budget, tries)]
+                found = [{**row, "machine": where} for row in rows_of(case, chosen, folder, turns, seconds)]
                 rows += found
                 with_limits(rows, works, ceilings)  # of all: an engine may just have reached more than any before
                 if found:

@@ -1,4 +1,7 @@
-"""One engine on one case, in a process of its own: compared with rsref, then timed; see `python -m benchmarks`."""
+"""One engine on one case: compared with rsref, then timed whenever standard input says so; see `benchmarks.engines`.
+
+Each line of it is the seconds of one turn, and is answered by a line of JSON; so is the comparison, the first.
+"""
 
 from __future__ import annotations
 
@@ -32,13 +35,13 @@ def error_of(found: dict[str, Any], expected: dict[str, Any], mask: Any) -> floa
 
 def seconds_of(run: Any, budget: float) -> list[float]:
     """Return the time of a call, as often as fits the budget; short calls are timed several at once."""
-    run(), run()
+    run()
     start = time.perf_counter()
     run()
     repeat = max(1, int(5e-4 / (time.perf_counter() - start)))
     times: list[float] = []
     start = time.perf_counter()
-    while len(times) < 5 or (time.perf_counter() - start < budget and len(times) < 200):
+    while len(times) < 2 or (time.perf_counter() - start < budget and len(times) < 200):
         before = time.perf_counter()
         for _ in range(repeat):
             run()
@@ -69,7 +72,7 @@ def _status(name: str) -> int:
 
 
 def main() -> None:
-    engine, text, folder, budget = sys.argv[1:]
+    engine, text, folder = sys.argv[1:]
     case = Case(**json.loads(text))
     problem = problems.problem_of(case)
     file = Path(folder) / ("".join(c if c.isalnum() else "_" for c in str(case)) + f"_{case.training}.npz")
@@ -87,7 +90,10 @@ def main() -> None:
     error = error_of({n: v for n, v in found.items() if n in expected}, expected, problem.mask)
     if not error < TOLERANCE:
         raise SystemExit(f"{engine} is wrong at {case}: relative error {error:.1e}")
-    print(json.dumps({"times": seconds_of(timed, float(budget)), "error": error, "bytes": needed}))
+    print(json.dumps({"error": error, "bytes": needed}), flush=True)
+    timed()
+    for line in sys.stdin:
+        print(json.dumps({"times": seconds_of(timed, float(line))}), flush=True)
 
 
 if __name__ == "__main__":

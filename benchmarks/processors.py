@@ -9,9 +9,9 @@ from collections.abc import Callable
 import numpy as np
 
 ENOUGH = 1.7
-"""Processors below which no time is taken, if that can be helped."""
+"""Processors below which no turn begins, if that can be helped."""
 
-PATIENCE = 10.0
+PATIENCE = 2.0
 """Seconds to wait for them."""
 
 

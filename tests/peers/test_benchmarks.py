@@ -1,18 +1,18 @@
 """What the benchmarks reckon with: the work of a drawn step, and what they say of a goal."""
 
 import inspect
-import json
 import re
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 pytest.importorskip("rich")
 
-from benchmarks import __main__ as program
-from benchmarks import work
-from benchmarks.__main__ import decisive, main, measured
+from benchmarks import engines, work
+from benchmarks.__main__ import decisive, main, row_of
 from benchmarks.cases import Case
+from benchmarks.engines import Engine, EngineError, in_turn
 from benchmarks.goals import Verdict, explained
 from benchmarks.problems import problem_of
 from benchmarks.rows import in_series, limit_of, replaced
@@ -74,7 +74,7 @@ def test_words_of_a_goal(seen, best, series, at_most, word):
     assert Verdict("goal", "case", 2, seen, best, at_most, series).word == word
 
 
-def row_of(**parts):
+def limits_of(**parts):
     nothing = dict.fromkeys(("products", "stepped", "functions", "reading", "handover"), 0.0)
     return {"engine": "rsref_fast", **{f"{name}_seconds": value for name, value in (nothing | parts).items()}}
 
@@ -87,36 +87,67 @@ def row_of(**parts):
      ({"products": 4, "stepped": 3, "functions": 2, "handover": 7}, 4, 11)],
 )  # fmt: skip
 def test_parts_at_once_and_in_series(parts, limit, series):
-    assert (limit_of(row_of(**parts)), in_series(row_of(**parts))) == (limit, series)
+    assert (limit_of(limits_of(**parts)), in_series(limits_of(**parts))) == (limit, series)
 
 
 def test_an_engine_that_took_less_than_the_parts_in_series():
-    own, peer = row_of(products=4, functions=4) | {"seconds": 10}, {"engine": "torch", "seconds": 6}
+    own, peer = limits_of(products=4, functions=4) | {"seconds": 10}, {"engine": "torch", "seconds": 6}
     assert explained([own]) == 0.8
     assert explained([own, peer]) == 0.6
 
 
-@pytest.mark.parametrize(
-    ("before", "after", "tries", "runs", "fastest"),
-    [([2], [2], 3, 1, 3.0), ([2, 2], [1, 2], 3, 2, 2.0), ([1, 2], [2], 3, 2, 2.0), ([1] * 3, [], 3, 3, 2.0),
-     ([], [], 1, 1, 3.0)],
-)  # fmt: skip
-def test_who_had_no_processors_runs_again(monkeypatch, before, after, tries, runs, fastest):
-    times, waits, looks = iter([3.0, 2.0, 4.0]), iter(before), iter(after)
-    answers = []
-
-    def run(*command, **options):
-        answers.append(json.dumps({"times": [next(times)]}))
-        return SimpleNamespace(returncode=0, stdout=answers[-1], stderr="")
-
-    monkeypatch.setattr(program.subprocess, "run", run)
-    monkeypatch.setattr(program, "when_there_are", lambda: next(waits))
-    monkeypatch.setattr(program, "processors", lambda: next(looks))
-    assert measured("torch", Case("forward", "LSTM", 1, 2, 3, 4), "", 1.0, tries) == {"times": [fastest]}
-    assert len(answers) == runs
+CASE = Case("forward", "LSTM", 1, 2, 3, 4)
 
 
-def test_later_rounds_leave_out_who_decides_nothing():
+class Known:
+    """An engine whose times are known."""
+
+    def __init__(self, log, name, *times):
+        self.log, self.name, self.times = log, name, iter(times)
+
+    def turn(self, seconds):
+        self.log.append(self.name)
+        return [next(self.times)] * 3
+
+    def stop(self):
+        self.log.append(f"{self.name} stops")
+
+
+def test_engines_take_turns(monkeypatch):
+    """Who decides nothing has one; of the others the best turn counts."""
+    monkeypatch.setattr(engines, "when_there_are", lambda: 2.0)
+    monkeypatch.setattr(engines, "PAUSE", 0)
+    log = []
+    ours, peer, slow = Known(log, "ours", 3, 1, 2), Known(log, "peer", 4, 5, 6), Known(log, "slow", 9)
+    found = in_turn({"ours": ours, "peer": peer, "slow": slow}, 3, 0.1, lambda name, least: least[name] < 8)
+    assert log == ["ours", "peer", "slow", "slow stops", "ours", "peer", "ours", "peer"]
+    assert found["ours"] == [[3] * 3, [1] * 3, [2] * 3]
+    row = row_of(CASE, "ours", SimpleNamespace(bytes=7, error=1e-6), found["ours"])
+    assert (row["seconds"], row["spread"], row["bytes"], row["error_vs_rsref"]) == (1, 3, 7, 1e-6)
+
+
+def test_an_engine_in_a_process_of_its_own(tmp_path):
+    with Engine("torch", CASE, str(tmp_path)) as engine:
+        assert engine.error < 1e-5
+        for _ in range(2):
+            times = engine.turn(0.01)
+            assert len(times) > 1
+            assert min(times) > 0
+    assert engine.process.poll() is not None
+    with pytest.raises(EngineError, match="torch, LSTM 1,2,3,4: failed"):
+        engine.turn(0.01)
+    with pytest.raises(EngineError):
+        Engine("no such engine", CASE, str(tmp_path))
+
+
+def test_a_wrong_engine_is_not_timed(tmp_path):
+    file = tmp_path / "LSTM_1_2_3_4_False.npz"
+    np.savez(file, y=np.ones((1, 2, 4), np.float32))
+    with pytest.raises(EngineError, match=f"torch is wrong at {CASE}"):
+        Engine("torch", CASE, str(tmp_path))
+
+
+def test_later_turns_leave_out_who_decides_nothing():
     least = {"rsref_fast": 9, "torch": 1.0, "jax scan": 1.6, "keras jax": 2, "keras torch": 2.5, "keras tensorflow": 4}
     kept = {engine for engine in least if decisive("training", engine, least)}
     assert kept == {"rsref_fast", "torch", "keras jax", "keras torch"}

@@ -40,9 +40,8 @@ def _jax(layer, answers_of, arrays, weigh, mask):
 
     weights = [v.value for v in layer.trainable_variables]
     inputs = [jax.numpy.asarray(a) for a in arrays]
-    (_, answers), (d_inputs, d_weights) = jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))(
-        inputs, weights
-    )
+    # one function after the other, as in a notebook; below they are compiled whole, as in training
+    (_, answers), (d_inputs, d_weights) = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(inputs, weights)
     return answers, [*d_inputs, *d_weights]
 
 

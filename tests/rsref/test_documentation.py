@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from rsref import set_random_seed
 from rsref.ops import REGISTRY
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,6 +22,7 @@ def blocks(page):
 @pytest.mark.parametrize("page", PAGES)
 def test_the_page_runs(page, monkeypatch):
     monkeypatch.setattr("rsref.ops.base.REGISTRY", dict(REGISTRY))  # ops that a page defines are gone afterwards
+    set_random_seed(0)
     code = blocks(page)
     assert code
     names = {"__name__": "page"}

@@ -53,7 +53,7 @@ def rows_of(case: Case, names: list[str], folder: str, turns: int, seconds: floa
             except EngineError as error:
                 print(error, file=sys.stderr)
         found = in_turn(engines, turns, seconds, lambda name, least: decisive(case.suite, name, least))
-    return [row_of(case, name, engines[name], found[name]) for name in engines]
+    return [row_of(case, name, engines[name], found[name]) for name in found]
 
 
 def row_of(case: Case, name: str, engine: Engine, found: list[list[float]]) -> dict[str, Any]:

@@ -81,7 +81,7 @@ class Engine:
 def in_turn(
     engines: dict[str, Engine], turns: int, seconds: float, goes_on: Callable[[str, dict[str, float]], bool]
 ) -> dict[str, list[list[float]]]:
-    """Return the times of each engine's turns.
+    """Return the times of each engine's turns; one that fails is left out, and that is said.
 
     goes_on: whether an engine has further turns, given its name and the least time of every engine in the first one.
     """
@@ -93,7 +93,11 @@ def in_turn(
             for name in [name for name in running if not goes_on(name, least)]:
                 running.pop(name).stop()
         when_there_are()
-        for name, engine in running.items():
-            found[name].append(engine.turn(seconds))
+        for name, engine in [*running.items()]:
+            try:
+                found[name].append(engine.turn(seconds))
+            except EngineError as error:
+                print(error, file=sys.stderr)
+                del running[name], found[name]
             time.sleep(PAUSE)
     return found

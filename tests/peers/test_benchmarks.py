@@ -126,6 +126,21 @@ def test_engines_take_turns(monkeypatch):
     assert (row["seconds"], row["spread"], row["bytes"], row["error_vs_rsref"]) == (1, 3, 7, 1e-6)
 
 
+def test_who_fails_in_a_turn_is_left_out(monkeypatch, capsys):
+    monkeypatch.setattr(engines, "when_there_are", lambda: 2.0)
+    monkeypatch.setattr(engines, "PAUSE", 0)
+
+    class Failing(Known):
+        def turn(self, seconds):
+            if self.log:
+                raise EngineError("failing: out of memory")
+            return super().turn(seconds)
+
+    found = in_turn({"failing": Failing([], "", 1), "ours": Known([], "", 2, 3)}, 2, 0.1, lambda name, least: True)
+    assert found == {"ours": [[2] * 3, [3] * 3]}
+    assert capsys.readouterr().err == "failing: out of memory\n"
+
+
 def test_an_engine_in_a_process_of_its_own(tmp_path):
     with Engine("torch", CASE, str(tmp_path)) as engine:
         assert engine.error < 1e-5

@@ -39,6 +39,7 @@ class Engine:
     def __init__(self, name: str, case: Case, folder: str):
         self.name = f"{name}, {case}"
         environment = {**os.environ, **THREADS, **JAX, "TF_CPP_MIN_LOG_LEVEL": "3"}
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))  # what is found here is found there
         if name.split()[-1] in ("jax", "tensorflow", "torch") and " " in name:
             environment["KERAS_BACKEND"] = name.split()[1]
         command = [sys.executable, "-m", "benchmarks.measure", name, json.dumps(case.plain()), folder]

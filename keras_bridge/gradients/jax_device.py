@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from rsref_fast.cuda.arrays import DeviceArray
 from rsref_fast.cuda.engine import CudaEngine
 from rsref_fast.cuda.masks import Rows
 from rsref_fast.cuda.passes import Tape, backward_pass, begin, forward_pass
-from rsref_fast.cuda.script import Script
+from rsref_fast.cuda.script import Address, Piece, Script, Where
 
 TARGET = "rsref_fast_cuda"
 Groups = list[list[Any]]
@@ -56,6 +56,8 @@ class _Call:
         self, engine: CudaEngine, special: Specialised, groups: Groups, batch: int, steps: int, masked: bool
     ):  # fmt: skip
         self.engine, self.batch, self.steps, self.masked = engine, batch, steps, masked
+        self.scripts: dict[tuple[str, int], Script] = {}
+        """What was planned, by program and stream."""
         self.counts = [len(group) for group in groups]
         self.values = [(v.shape, np.dtype(v.dtype)) for group in groups for v in group]
         self.floats = [dtype.kind == "f" for _, dtype in self.values]
@@ -91,49 +93,68 @@ class _Call:
 
     def forward_of(self, kind: str) -> xla.Run:
         def run(given: Sequence[int], answers: Sequence[int], stream: int) -> None:
-            with self.engine.alone():
-                rows, tape, _ = self.begin(given, stream)
-                *answers, kept, scratch = answers
-                found = self.answered(answers, stream)
-                count = len(self.engine.recurrence.graph.outputs)
-                tape.outputs, tape.kept, tape.scratch = found[:count], _bytes(kept), _bytes(scratch)
-                forward_pass(self.engine, rows, tape, self.plan(kind), found[count:])
-                rows.finish(self.engine.allocate)
+            self.run(kind, given, answers, stream, lambda own, found: self.planned(kind, own, found, stream))
 
         return run
 
     def backward(self, given: Sequence[int], answers: Sequence[int], stream: int) -> None:
+        self.run("backward", given, answers, stream, lambda own, found: self.planned_back(own, found, stream))
+
+    def run(
+        self, kind: str, given: Sequence[int], answers: Sequence[int], stream: int,
+        plan: Callable[[Sequence[Address], Sequence[Address]], Script],
+    ) -> None:  # fmt: skip
+        """Run a program in a stream; it is planned the first time, for memory that is elsewhere in each call."""
+        addresses = [*given, *answers]
         with self.engine.alone():
-            rows, tape, (kept, *gradients) = self.begin(given, stream)
-            *answers, scratch = answers
-            tape.kept, tape.scratch = _bytes(kept), _bytes(scratch)
-            flowing = zip(self.flowing(gradients, stream), self.answers)
-            d = [rows.zeros(shape) if own is None else own for own, (shape, _) in flowing]
-            count = len(self.engine.recurrence.graph.outputs)
-            found = self.wanted(answers, stream)
-            backward_pass(self.engine, rows, tape, self.plan("backward"), d[:count], d[count:], found)
-            rows.finish(self.engine.allocate)
+            if (kind, stream) not in self.scripts:
+                pieces = [Address(i) for i in range(len(addresses))]
+                self.scripts[kind, stream] = plan(pieces[: len(given)], pieces[len(given) :])
+            script = self.scripts[kind, stream]
+            head, _ = script.run(self.engine.device, self.engine.allocate, stream, addresses)
+            self.engine.done(head, script, stream)
+
+    def planned(self, kind: str, given: Sequence[Address], answers: Sequence[Address], stream: int) -> Script:
+        rows, tape, _ = self.begin(given, len(answers), stream)
+        *answers, kept, scratch = answers
+        found = self.answered(answers, stream)
+        count = len(self.engine.recurrence.graph.outputs)
+        tape.outputs, tape.kept, tape.scratch = found[:count], Piece(kept), Piece(scratch)
+        forward_pass(self.engine, rows, tape, self.plan(kind), found[count:])
+        return rows.script
+
+    def planned_back(self, given: Sequence[Address], answers: Sequence[Address], stream: int) -> Script:
+        rows, tape, (kept, *gradients) = self.begin(given, len(answers), stream)
+        *answers, scratch = answers
+        tape.kept, tape.scratch = Piece(kept), Piece(scratch)
+        flowing = zip(self.flowing(gradients, stream), self.answers)
+        d = [rows.zeros(shape) if own is None else own for own, (shape, _) in flowing]
+        count = len(self.engine.recurrence.graph.outputs)
+        found = self.wanted(answers, stream)
+        backward_pass(self.engine, rows, tape, self.plan("backward"), d[:count], d[count:], found)
+        return rows.script
 
     # --- arrays at addresses --------------------------------------------------------------------------------------
 
-    def given(self, addresses: Sequence[int], stream: int) -> tuple[list[list[DeviceArray]], Any, list[int]]:
+    def given(self, addresses: Sequence[Where], stream: int) -> tuple[list[list[DeviceArray]], Any, list[Any]]:
         """Return the arguments in groups, the mask if there is one, and the addresses that are left."""
         arrays, values = iter(addresses), iter(self.values)
         groups = [[_array(next(arrays), *next(values), stream) for _ in range(count)] for count in self.counts]
         mask = _array(next(arrays), (self.batch, self.steps), np.dtype(bool), stream) if self.masked else None
         return groups, mask, list(arrays)
 
-    def begin(self, addresses: Sequence[int], stream: int) -> tuple[Rows, Tape, list[int]]:
-        """Return rows and a tape for a call's arguments, and the addresses that are left."""
-        rows, (groups, mask, left) = Rows(self.engine, Script(), self.special, stream), self.given(addresses, stream)
+    def begin(self, given: Sequence[Address], answers: int, stream: int) -> tuple[Rows, Tape, list[Address]]:
+        """Return rows and a tape for a call's arguments, and the pieces that are left. answers: how many there are."""
+        rows = Rows(self.engine, Script(len(given) + answers), self.special, stream)
+        groups, mask, left = self.given(given, stream)
         return rows, begin(self.engine, rows, groups, mask, self.choice), left
 
-    def answered(self, addresses: Sequence[int], stream: int) -> list[DeviceArray]:
+    def answered(self, addresses: Sequence[Where], stream: int) -> list[DeviceArray]:
         """Return arrays for outputs and final states."""
         dtypes = [self.special.dtype_of(kind) for _, kind in self.answers]
         return [_array(a, shape, d, stream) for a, (shape, _), d in zip(addresses, self.answers, dtypes, strict=True)]
 
-    def flowing(self, addresses: Sequence[int], stream: int) -> list[DeviceArray | None]:
+    def flowing(self, addresses: Sequence[Where], stream: int) -> list[DeviceArray | None]:
         """Return the gradients of outputs and final states; None for those of what is not floating."""
         left = iter(addresses)
         return [
@@ -141,7 +162,7 @@ class _Call:
             for shape, kind in self.answers
         ]
 
-    def wanted(self, addresses: Sequence[int], stream: int) -> list[list[DeviceArray | None]]:
+    def wanted(self, addresses: Sequence[Where], stream: int) -> list[list[DeviceArray | None]]:
         """Return arrays for the gradients of the arguments, in groups; None for what is not floating."""
         left, values = iter(addresses), iter(zip(self.values, self.floats))
 
@@ -188,12 +209,8 @@ class _StepByStep(_Call):
                 self.engine.device.copy(target.address, source.address, target.nbytes, stream)
 
 
-def _array(address: int, shape: tuple[int, ...], dtype: Any, stream: int) -> DeviceArray:
+def _array(address: Where, shape: tuple[int, ...], dtype: Any, stream: int) -> DeviceArray:
     return DeviceArray(address, shape, dtype, None, stream)
-
-
-def _bytes(address: int) -> DeviceArray:
-    return DeviceArray(address, (), np.dtype(np.uint8), None)
 
 
 def call(

@@ -15,11 +15,12 @@ import torch
 from rsref_fast.cuda.arrays import CUDA, DeviceArray
 from rsref_fast.cuda.engine import CudaEngine
 
-DTYPES = {
-    torch.float32: "f4", torch.float64: "f8", torch.int8: "i1", torch.int16: "i2", torch.int32: "i4",
-    torch.int64: "i8", torch.uint8: "u1", torch.bool: "?",
+DTYPES: dict[Any, np.dtype[Any]] = {
+    torch.float32: np.dtype("f4"), torch.float64: np.dtype("f8"), torch.int8: np.dtype("i1"),
+    torch.int16: np.dtype("i2"), torch.int32: np.dtype("i4"), torch.int64: np.dtype("i8"),
+    torch.uint8: np.dtype("u1"), torch.bool: np.dtype("?"),
 }  # fmt: skip
-KINDS = {np.dtype(code): kind for kind, code in DTYPES.items()}
+KINDS = {dtype: kind for kind, dtype in DTYPES.items()}
 HALVES = (torch.float16, torch.bfloat16)
 
 
@@ -83,13 +84,12 @@ def _ready(engine: CudaEngine, tensors: Sequence[Any]) -> int:
 
 
 def _array(tensor: Any, stream: int) -> DeviceArray:
-    tensor = tensor.detach()
-    dtype = np.dtype(DTYPES[tensor.dtype])
-    strides = tuple(n * dtype.itemsize for n in tensor.stride())
-    return DeviceArray(tensor.data_ptr(), tuple(tensor.shape), dtype, tensor, stream, strides)
+    dtype = DTYPES[tensor.dtype]
+    strides = None if tensor.is_contiguous() else tuple(n * dtype.itemsize for n in tensor.stride())
+    return DeviceArray(tensor.data_ptr(), tuple(tensor.shape), dtype, tensor.detach(), stream, strides)
 
 
 def _tensor(array: DeviceArray) -> Any:
     """Return an engine's answer, whose memory is a tensor's, as one."""
-    whole = array.owner.tensor
-    return whole[: array.nbytes].view(KINDS[array.dtype]).reshape(array.shape)
+    whole = array.owner.tensor if array.size else array.owner.tensor[:0]  # there is no memory of no bytes
+    return whole.view(KINDS[array.dtype]).view(array.shape)

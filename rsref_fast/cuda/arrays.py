@@ -72,12 +72,12 @@ _c_unclaimed = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(_unclaimed)
 class DeviceArray:
     """An array on a device, row-major unless strides (in bytes) say otherwise.
 
-    owner: what keeps its memory. stream: in whose order it was written, None if that needs no waiting for. place:
-    DLPack's number for where it is, and the device's. device: what lets other streams wait, a
-    `rsref_fast.cuda.driver.Device`.
+    address: a number, or while a call is planned a `rsref_fast.cuda.script.Address`. owner: what keeps its memory.
+    stream: in whose order it was written, None if that needs no waiting for. place: DLPack's number for where it is,
+    and the device's. device: what lets other streams wait, a `rsref_fast.cuda.driver.Device`.
     """
 
-    address: int
+    address: Any
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     owner: Any
@@ -186,6 +186,21 @@ def device_array(value: Any, name: str, device: Any, stream: int) -> DeviceArray
     if found.dtype.str[1:] not in READ or not found.dtype.isnative:
         raise TypeError(f"{name} has dtype {found.dtype.str}; kernels read {', '.join(READ)}")
     device.follow(stream, found.stream)
+    return found
+
+
+def gradients_of(
+    name: str, given: Sequence[Any], values: Sequence[DeviceArray], device: Any, stream: int
+) -> list[DeviceArray | None]:
+    """Return gradients of some values as `device_array` does, None for zero. Errors: ValueError; see `device_array`."""
+    if len(given) != len(values):
+        raise ValueError(f"{len(values)} {name} gradients are needed (None for zero); got {len(given)}")
+    found: list[DeviceArray | None] = []
+    for i, (d, value) in enumerate(zip(given, values)):
+        own = None if d is None else device_array(d, f"the gradient of {name} {i}", device, stream)
+        if own is not None and own.shape != value.shape:
+            raise ValueError(f"{name} {i} has shape {value.shape}; its gradient has shape {own.shape}")
+        found.append(own)
     return found
 
 

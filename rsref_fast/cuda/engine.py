@@ -5,6 +5,7 @@ All arrays are the caller's own, in place; a mask on the device is made into pac
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from rsref.recurrence import Recurrence
 from rsref.tensor import Tensor
 from rsref_fast.cpu.plan import Plan
 from rsref_fast.cpu.specialised import Specialised
-from rsref_fast.cuda.arrays import DeviceArray, device_array
+from rsref_fast.cuda.arrays import DeviceArray, device_array, gradients_of
 from rsref_fast.cuda.choice import Choice
 from rsref_fast.cuda.deciding import check_sizes, decided, most_rows
 from rsref_fast.cuda.driver import Device
@@ -30,12 +31,14 @@ from rsref_fast.cuda.kernels import Helpers, on
 from rsref_fast.cuda.masks import Rows
 from rsref_fast.cuda.options import check_library, check_options, lacking
 from rsref_fast.cuda.parted import PartedEngine, PartedTape
-from rsref_fast.cuda.passes import Groups, Tape, backward_pass, begin, forward_pass, leaves_of
+from rsref_fast.cuda.passes import Groups, Tape, leaves_of
+from rsref_fast.cuda.recipes import Recipe, Taped, kind_of, planned, remembered
 from rsref_fast.cuda.script import Script
 from rsref_fast.cuda.shares import lines
 from rsref_fast.cuda.stepwise import StepTape, step_by_step, steps_back
 from rsref_fast.cuda.target import CUDA, OWNED
 from rsref_fast.cuda.tile import Tile, tile_for
+from rsref_fast.cuda.unchecked import Unchecked
 from rsref_fast.explain import explain
 from rsref_fast.numbered import as_one_sample, picks_samples
 from rsref_fast.packing import whole_batch
@@ -44,10 +47,7 @@ from rsref_fast.prologue import parted
 
 Array = np.ndarray
 Answer = tuple[list[DeviceArray], list[DeviceArray], Any]
-"""Outputs, final states, and the tape: a `Tape`, a `StepTape`, a `PartedTape`, or None."""
-
-REMEMBERED = 16
-"""Calls whose indices may still be checked."""
+"""Outputs, final states, and the tape: a `Taped`, a `StepTape`, a `PartedTape`, or None."""
 
 KNOWN = 256
 """Calls about which what was found out is remembered."""
@@ -92,11 +92,14 @@ class CudaEngine:
         """By identity, so the first one, whose identity it is, is kept."""
         self._known_of: dict[Any, Any] = {}
         """What was found out about calls, by all that it depends on: checks of shapes, choices, sizes of plans."""
+        self._recipes: dict[Any, Recipe] = {}
+        self._of_steps: dict[Any, Recipe] = {}
+        """How calls are done, by kind; and calls of single steps."""
         self._helpers: dict[str, Helpers] = {}
         self.picks = picks_samples(recurrence.graph)
         """Whether the step picks samples by their number; then code is compiled for each size of the batch."""
         self.gathers = any(t.op is not None and t.op.name == "take" for t in recurrence.graph.order)
-        self._unchecked: list[tuple[Any, list[int], int]] = []
+        self._unchecked = Unchecked()
         self._lock = threading.RLock()
 
     @contextmanager
@@ -127,7 +130,7 @@ class CudaEngine:
     def one_step(self) -> CudaEngine:
         """Return an engine for single steps of the same recurrence, with the same compiled code."""
         one = CudaEngine(Recurrence(self.recurrence.graph), self.device, self.strategy, self.tile, self.products)
-        one._special, one._owned = self._special, self._owned
+        one._special, one._owned, one._recipes = self._special, self._owned, self._of_steps
         self._lend(one)
         return one
 
@@ -276,41 +279,58 @@ class CudaEngine:
         stream: int,
     ) -> Answer:  # fmt: skip
         """Run the loop with the whole step. dtype: in which floats are computed."""
-        length, batch, specs = self._checked(given, own_mask, steps)
+        if own_mask is not None and (special := self._special_for(given, dtype)).compiled.mixes:
+            return self._mixed(given, own_mask, steps, taped, special, stream)
+        key = (
+            taped, steps, dtype.num, stream, self.strategy, self.products, self.choice, kind_of(own_mask),
+            *(tuple(map(kind_of, group)) for group in given),
+        )  # fmt: skip
+        recipe = remembered(self._recipes, key, lambda: self._planned(given, own_mask, steps, taped, dtype, stream))
+        arrays = [a for group in (*given, [] if own_mask is None else [own_mask]) for a in group]
+        outputs, finals, tape = recipe.run(self, arrays, stream)
+        return (*self._answers(outputs, finals), tape if taped else None)
+
+    def _planned(
+        self, given: Groups, own_mask: DeviceArray | None, steps: int | None, taped: bool, dtype: np.dtype[Any],
+        stream: int,
+    ) -> Recipe:  # fmt: skip
+        """Plan calls of a kind."""
+        sizes, special = self._checked(given, own_mask, steps), self._special_for(given, dtype)
+        choice = self.choice or self.chosen(special, special.samples(sizes[1]), own_mask is not None, taped)
+        return planned(self, given, own_mask, sizes, taped, self.of_team(special, choice), choice, stream)
+
+    def _special_for(self, given: Groups, dtype: np.dtype[Any]) -> Specialised:
         shapes = [a.shape[:1] + a.shape[2:] for a in given[0]] + [a.shape for group in given[1:3] for a in group]
-        special = self.specialised(shapes, dtype)
-        script = Script()
-        choice = self.choice or self.chosen(special, special.samples(batch), own_mask is not None, taped)
-        special = self.of_team(special, choice)
-        rows = Rows(self, script, special, stream)
-        outputs = [rows.new((batch, length, *s[1:]), special.dtype_of(kind)) for s, kind in specs]
-        if own_mask is not None and special.compiled.mixes:
-            return self._mixed(rows, given, own_mask, outputs, taped)
-        tape = begin(self, rows, given, own_mask, choice)
-        tape.outputs = outputs
-        answers = [rows.new(s.shape, s.dtype) for s in tape.arguments[2]]
-        plan = self.plan(tape, "forward" if taped else "inference", batch, length)
-        tape.kept = self.allocate(max(1, plan.tape), stream)
-        forward_pass(self, rows, tape, plan, answers)
-        rows.finish(self.allocate)
-        return (*self._answers(outputs, answers), tape if taped else None)
+        return self.specialised(shapes, dtype)
 
     def _mixed(
-        self, rows: Rows, given: Groups, mask: DeviceArray, outputs: list[DeviceArray], taped: bool
-    ) -> Answer:  # fmt: skip
+        self, given: Groups, mask: DeviceArray, steps: int | None, taped: bool, special: Specialised, stream: int
+    ) -> Answer:
         """Run a step that mixes samples with a mask."""
+        length, batch, specs = self._checked(given, mask, steps)
+        rows = Rows(self, Script(), special, stream, self.allocate)
+        outputs = [rows.new((batch, length, *s[1:]), special.dtype_of(kind)) for s, kind in specs]
         arguments = [[rows.plain(a, t.dtype) for a, t in zip(*pair)] for pair in zip(given, leaves_of(self))]
         for y in outputs:
             rows.script.fill(y.address, y.nbytes)
         mask = rows.plain(mask, "bool")
         rows.finish(self.allocate)
-        _, finals, tape = step_by_step(self, rows.special, arguments, outputs, mask, taped, rows.stream)
+        _, finals, tape = step_by_step(self, special, arguments, outputs, mask, taped, stream)
         if not self.recurrence.zero_output_for_mask:
-            rows = Rows(self, Script(), rows.special, rows.stream)
+            rows = Rows(self, Script(), special, stream)
             for y in outputs:
                 rows.held(y, mask)
             rows.finish(self.allocate)
         return (*self._answers(outputs, finals), tape)
+
+    def array(self, memory: Any, shape: tuple[int, ...], dtype: np.dtype[Any], stream: int) -> DeviceArray:
+        """Return an array in some memory."""
+        place = (self.device.dlpack_kind, self.device.number)
+        return DeviceArray(memory.address, shape, dtype, memory, stream, None, place, self.device)
+
+    def new(self, shape: tuple[int, ...], dtype: np.dtype[Any], stream: int) -> DeviceArray:
+        """Return an array with nothing in it."""
+        return self.array(self.allocate(max(1, math.prod(shape) * dtype.itemsize), stream), shape, dtype, stream)
 
     def _answers(
         self, outputs: list[DeviceArray], states: list[DeviceArray]
@@ -338,7 +358,7 @@ class CudaEngine:
     # --- backward -------------------------------------------------------------------------------------------------
 
     def backward(
-        self, tape: Tape | StepTape | PartedTape, d_outputs: Sequence[Any], d_states: Sequence[Any],
+        self, tape: Taped | StepTape | PartedTape, d_outputs: Sequence[Any], d_states: Sequence[Any],
         stream: int | None = None,
     ) -> Gradients:  # fmt: skip
         """Walk the steps from the last to the first; see `Engine`. stream: None for that of the forward run."""
@@ -350,28 +370,20 @@ class CudaEngine:
             return self.parted.backward(tape, d_outputs, d_states, stream)
 
     def run_back(
-        self, tape: Tape | StepTape, d_outputs: Sequence[Any], d_states: Sequence[Any], stream: int
+        self, tape: Taped | StepTape, d_outputs: Sequence[Any], d_states: Sequence[Any], stream: int
     ) -> Gradients:
         """Walk the steps of a tape of `run`."""
-        special = tape.special
-        script = Script()
-        rows = Rows(self, script, special, stream)
-        batch, length = tape.outputs[0].shape[:2]
-        given = rows.gradients("output", d_outputs, tape.outputs)
-        ends = rows.gradients("final state", d_states, tape.finals)
-        if isinstance(tape, StepTape):
-            if not self.recurrence.zero_output_for_mask:
-                given = [rows.collected(d, tape.mask) for d in given]
-            rows.finish(self.allocate)
-            return steps_back(self, tape, given, ends, stream)
-        found = [
-            [rows.new(shape, special.dtype) if leaf.dtype == "float" else None for shape, leaf in zip(shapes, leaves)]
-            for shapes, leaves in zip(tape.shapes(), leaves_of(self))
-        ]  # fmt: skip
-        plan = self.plan(tape, "backward", batch, length)
-        backward_pass(self, rows, tape, plan, given, ends, found)
+        given = gradients_of("output", d_outputs, tape.outputs, self.device, stream)
+        ends = gradients_of("final state", d_states, tape.finals, self.device, stream)
+        if isinstance(tape, Taped):
+            return Gradients(*tape.recipe.run_back(self, tape, [*given, *ends], stream))  # type: ignore[arg-type]
+        rows = Rows(self, Script(), tape.special, stream, self.allocate)
+        flowing = [rows.flowing(d, y) for d, y in zip(given, tape.outputs)]
+        last = [rows.flowing(d, s) for d, s in zip(ends, tape.finals)]
+        if not self.recurrence.zero_output_for_mask:
+            flowing = [rows.collected(d, tape.mask) for d in flowing]
         rows.finish(self.allocate)
-        return Gradients(*found)  # type: ignore[arg-type]
+        return steps_back(self, tape, flowing, last, stream)
 
     # --- running --------------------------------------------------------------------------------------------------
 
@@ -386,22 +398,14 @@ class CudaEngine:
 
     # --- indices --------------------------------------------------------------------------------------------------
 
-    def remember(self, head: Any, script: Script, stream: int) -> None:
-        """Keep the words of a call in which an index may be out of range until somebody asks."""
-        if script.flags:
-            self._unchecked.append((head, script.flags, stream))
-            del self._unchecked[:-REMEMBERED]
+    def done(self, head: Any, script: Script, stream: int) -> None:
+        """Take note of a script that was run. head: the memory of its words."""
+        self._unchecked.remember(head, script, stream)
 
     def check_indices(self) -> None:
         """Wait for the last calls, and see whether all their indices were in range. Errors: IndexError."""
         with self.alone():
-            calls = self._unchecked[:]
-            self._unchecked.clear()
-            for head, flags, stream in calls:
-                words = np.empty(max(flags) + 1, np.int64)
-                self.device.download(words, head.address, stream)
-                if words[flags].any():
-                    raise IndexError("take: an index is out of range")
+            self._unchecked.check(self.device)
 
 
 def _leaves(graph: StepGraph) -> tuple[Tensor, ...]:

@@ -15,7 +15,7 @@ from rsref_fast.cuda.choice import Choice
 from rsref_fast.cuda.driver import Constant, Device
 from rsref_fast.cuda.graphs import Call, Graph
 from rsref_fast.cuda.products import Product
-from rsref_fast.cuda.script import Script
+from rsref_fast.cuda.script import Run, Script, Where
 from rsref_fast.cuda.shares import calls_of, segments_of
 from rsref_fast.cuda.words import CUTTING, NUMBERS
 
@@ -33,15 +33,14 @@ class Segments:
     packed: bool
 
 
-def put(engine: CudaEngine, script: Script, plan: Plan, arrays: list[int], tape: Tape) -> None:
+def put(engine: CudaEngine, script: Script, plan: Plan, arrays: list[Where], tape: Tape) -> None:
     """Put the launches of a plan into a script. arrays: addresses of all but scratch memory."""
     choice, packed, stream = tape.choice, tape.packed, tape.stream
-    scratch = engine.allocate(max(1, plan.scratch), stream) if tape.scratch is None else tape.scratch
-    script.keep(scratch)
+    scratch = script.memory(plan.scratch, brief=True) if tape.scratch is None else tape.scratch
     fixed = _fixed(engine.device, plan)
     places = [*arrays, scratch.address]
 
-    def address(place: Place) -> int:
+    def address(place: Place) -> Where:
         return fixed[id(place.fixed)] if place.fixed is not None else places[place.array] + place.offset
 
     for target, source in plan.copies:
@@ -49,7 +48,7 @@ def put(engine: CudaEngine, script: Script, plan: Plan, arrays: list[int], tape:
     for target in plan.clears:
         script.fill(address(target), target.bytes)
     slots = len(plan.shards[0][1])
-    tables: list[int] = []
+    tables: list[Where] = []
     numbers: list[int] = []
     for shard, own in plan.shards:
         tables += [address(place) for place in own]
@@ -66,7 +65,7 @@ def put(engine: CudaEngine, script: Script, plan: Plan, arrays: list[int], tape:
     graph, segments, packs = None, None, plan.prepares
     apart = choice.products != "tiles" and packed is None and choice.team != "block"
     if apart and not (choice.strategy == "alternating" and engine.gathers):  # a graph says where an index is wrong
-        segments = _segments(script.words[number : number + NUMBERS], plan, choice)
+        segments = _segments(script.numbers(number, NUMBERS), plan, choice)
         packs = packs and segments.packed
     elif choice.strategy == "alternating":
         graph = _graph(engine, script, plan, spots, tape)
@@ -141,11 +140,10 @@ def _recorded(engine: CudaEngine, plan: Plan, calls: Sequence[Call], slots: int,
     return Graph(engine.device, calls, plan, slots, NUMBERS, stream, kernels.dtype, pointing)
 
 
-def _multiply(
-    device: Device, stream: int, product: Product, dtype: np.dtype[Any], own: list[int], workspace: Any
-) -> None:
-    with device.library.on(stream, workspace):
-        device.library.multiply_at(product, dtype, own)
+def _multiply(run: Run, product: Product, dtype: np.dtype[Any], own: list[Where], workspace: Any) -> None:
+    library = run.device.library
+    with library.on(run.stream, workspace):
+        library.multiply_at(product, dtype, [run.at(where) for where in own])
 
 
 def _graph(engine: CudaEngine, script: Script, plan: Plan, places: tuple[int, int, int], tape: Tape) -> Graph:
@@ -157,7 +155,7 @@ def _graph(engine: CudaEngine, script: Script, plan: Plan, places: tuple[int, in
     (_, number, slots), choice, masked = places, tape.choice, tape.packed is not None
 
     def make() -> Graph:
-        own = script.words[number : number + NUMBERS]
+        own = script.numbers(number, NUMBERS)
         calls, packed = calls_of(kernels, plan, choice, own, masked)
         products = any(call.product is not None for call in calls)
         pointing = engine.helpers(kernels.dtype).pointing() if products else None
@@ -171,8 +169,12 @@ def _graph(engine: CudaEngine, script: Script, plan: Plan, places: tuple[int, in
 def _run(engine: CudaEngine, script: Script, graph: Graph, places: tuple[int, int, int]) -> None:
     """Put the launches of a graph into a script."""
     table, number, slots = places
-    words = np.array([*script.words[table : table + slots], *script.words[number : number + NUMBERS]], np.int64)
-    script.add(lambda device, stream: graph.run(words, stream))
+
+    def replay(run: Run) -> None:
+        own = np.concatenate([run.words[table : table + slots], run.words[number : number + NUMBERS]])
+        graph.run(own, run.stream)
+
+    script.add(replay)
     if engine.gathers:
         script.flag(number, graph.numbers())
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rsref_fast.cpu.specialised import Specialised
-from rsref_fast.cuda.arrays import DeviceArray, device_array
-from rsref_fast.cuda.script import Loaded, Script
+from rsref_fast.cuda.arrays import DeviceArray
+from rsref_fast.cuda.script import Loaded, Script, Where
 
 if TYPE_CHECKING:
     from rsref_fast.cuda.engine import CudaEngine
@@ -28,28 +28,40 @@ class Packed:
 
     mask: DeviceArray
     memory: Any
-    order: int
-    cut_end: int
+    order: Where
+    cut_end: Where
     places: list[list[int]]
 
-    def slots(self, shard: int) -> list[int]:
+    def slots(self, shard: int) -> list[Where]:
         return [self.memory.address + offset for offset in self.places[shard]]
 
 
 class Rows:
-    """Adds to a script what a call needs beside its programs. finish: runs the script."""
+    """Adds to a script what a call needs beside its programs. finish: runs the script.
 
-    def __init__(self, engine: CudaEngine, script: Script, special: Specialised, stream: int):
+    allocate: what gives memory (bytes, stream) at once; None if it is to be there when the script runs.
+    """
+
+    def __init__(
+        self, engine: CudaEngine, script: Script, special: Specialised, stream: int,
+        allocate: Callable[[int, int], Any] | None = None,
+    ):  # fmt: skip
         self.engine, self.script, self.special, self.stream = engine, script, special, stream
         self.helpers = engine.helpers(special.dtype)
+        self.allocate = allocate
+
+    def memory(self, size: int) -> Any:
+        return self.script.memory(size) if self.allocate is None else self.allocate(max(1, size), self.stream)
 
     def new(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> DeviceArray:
         """Return an array with nothing in it."""
         size = math.prod(shape) * dtype.itemsize
-        memory = self.engine.allocate(max(1, size), self.stream)
-        device = self.engine.device
-        place = (device.dlpack_kind, device.number)
-        return DeviceArray(memory.address, shape, dtype, memory, self.stream, None, place, device)
+        return self.engine.array(self.memory(size), shape, dtype, self.stream)
+
+    def brief(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> DeviceArray:
+        """Return an array with nothing in it, which nobody needs when the script has run."""
+        memory = self.script.memory(math.prod(shape) * dtype.itemsize, brief=True)
+        return self.engine.array(memory, shape, dtype, self.stream)
 
     def plain(self, array: DeviceArray, kind: str) -> DeviceArray:
         """Return an array as kernels read it: row-major, of the dtype of a kind; the same one if it is."""
@@ -78,7 +90,7 @@ class Rows:
         for count in counts:
             sizes += [8 * (time + 1), 8 * count * time, 8 * count * time, count * time]
         starts = np.concatenate([[0], np.cumsum([-(-size // 64) * 64 for size in sizes])])
-        memory = self.engine.allocate(int(starts[-1]) + 64, self.stream)
+        memory = self.memory(int(starts[-1]) + 64)
         offsets = [int(start) for start in starts[:-1]]
         places = [offsets[4 + 4 * i : 8 + 4 * i] for i in range(shards)]
         found = Packed(mask, memory, memory.address + offsets[0], memory.address + offsets[3], places)
@@ -120,7 +132,7 @@ class Rows:
         self.script.keep((array, target))
         return target
 
-    def taken(self, array: DeviceArray, places: int, count: int, leading: int) -> DeviceArray:
+    def taken(self, array: DeviceArray, places: Where, count: int, leading: int) -> DeviceArray:
         """Return some rows of an array, whose first axes are one for this. places: the address of their numbers."""
         inner = array.shape[leading:]
         target = self.new((count, *(1,) * (leading - 1), *inner), array.dtype)
@@ -129,7 +141,7 @@ class Rows:
         return target
 
     def put(
-        self, rows: DeviceArray | None, places: int, count: int, target: DeviceArray | None, how: str = "restore"
+        self, rows: DeviceArray | None, places: Where, count: int, target: DeviceArray | None, how: str = "restore"
     ) -> None:  # fmt: skip
         """Write rows to their places in an array, or add them to what is there; nothing where there is no gradient."""
         if rows is not None and target is not None:
@@ -141,7 +153,7 @@ class Rows:
             self._some("sum", array, [array.address, target.address], 1)
             self.script.keep(target)
 
-    def _some(self, name: str, array: DeviceArray, table: list[int], count: int) -> None:
+    def _some(self, name: str, array: DeviceArray, table: list[Where], count: int) -> None:
         width = array.size // max(1, count)
         kernel = self.helpers.rows(name, _kind(array.dtype))
         self._launch(kernel, table, [count, width, 1], array.size)
@@ -161,33 +173,25 @@ class Rows:
         self._rows("collect", array, [array.address, mask.address, target.address], array.shape[1])
         return target
 
-    def gradients(self, name: str, given: Sequence[Any], values: Sequence[DeviceArray]) -> list[DeviceArray]:
-        """Return gradients as kernels read them; zeros for None. Errors: ValueError if a number or shape differs."""
-        if len(given) != len(values):
-            raise ValueError(f"{len(values)} {name} gradients are needed (None for zero); got {len(given)}")
-        found = []
-        for i, (d, value) in enumerate(zip(given, values)):
-            own = None if d is None else device_array(d, f"the gradient of {name} {i}", self.engine.device, self.stream)
-            if own is not None and own.shape != value.shape:
-                raise ValueError(f"{name} {i} has shape {value.shape}; its gradient has shape {own.shape}")
-            if own is None:
-                own = self.new(value.shape, self.special.dtype)
-                self.script.fill(own.address, own.nbytes)
-            found.append(self.plain(own, "float"))
-        return found
+    def flowing(self, d: DeviceArray | None, value: DeviceArray) -> DeviceArray:
+        """Return the gradient of a value as kernels read it; zeros for None."""
+        if d is None:
+            d = self.new(value.shape, self.special.dtype)
+            self.script.fill(d.address, d.nbytes)
+        return self.plain(d, "float")
 
     def finish(self, allocate: Callable[[int, int], Any]) -> None:
-        head = self.script.run(self.engine.device, allocate, self.stream)
-        self.engine.remember(head, self.script, self.stream)
+        head, _ = self.script.run(self.engine.device, allocate, self.stream)
+        self.engine.done(head, self.script, self.stream)
 
-    def _rows(self, name: str, array: DeviceArray, table: list[int], time: int = 1) -> None:
+    def _rows(self, name: str, array: DeviceArray, table: list[Where], time: int = 1) -> None:
         rows = array.shape[0]
         width = array.size // max(1, rows * time)
         self._launch(self.helpers.rows(name, _kind(array.dtype)), table, [rows, width, time], rows * width)
         self.script.keep(array)
 
     def _launch(
-        self, kernel: Loaded, table: list[int], numbers: list[int], elements: int, other: int | None = None
+        self, kernel: Loaded, table: list[Where], numbers: list[int], elements: int, other: int | None = None
     ) -> None:  # fmt: skip
         blocks = max(1, min(-(-elements // ELEMENTS_A_BLOCK), 1024))
         words = self.script.table(table), self.script.table([*numbers, *[0] * (16 - len(numbers))])

@@ -14,7 +14,8 @@ import numpy as np
 from rsref.engine import Gradients
 from rsref_fast.cuda.arrays import DeviceArray
 from rsref_fast.cuda.masks import Rows
-from rsref_fast.cuda.passes import Groups, Tape
+from rsref_fast.cuda.passes import Groups
+from rsref_fast.cuda.recipes import Taped
 from rsref_fast.cuda.script import Script
 from rsref_fast.cuda.stepwise import StepTape
 from rsref_fast.prologue import Parts
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 class PartedTape:
     """What backward needs: the tapes of both parts."""
 
-    first: Tape
-    step: Tape | StepTape
+    first: Taped
+    step: Taped | StepTape
 
     @property
     def stream(self) -> int:
@@ -52,7 +53,7 @@ class PartedEngine:
         once, _, first = self.first.run([[], constants, [], own], None, 1, True, dtype, stream)
         every = [*constants, *(replace(a, shape=(a.shape[0], *a.shape[2:])) for a in once)]
         outputs, finals, step = self.step.run([sequences, every, states, others], mask, steps, True, dtype, stream)
-        assert isinstance(first, Tape)
+        assert isinstance(first, Taped)
         assert step is not None
         return outputs, finals, PartedTape(first, step)
 

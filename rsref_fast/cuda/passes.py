@@ -24,10 +24,10 @@ Groups = list[list[DeviceArray]]
 
 @dataclass
 class Tape:
-    """What backward needs of a forward run: its arguments, as kernels read them, and the memory that it filled.
+    """What backward has to know of a forward run: its arguments, as kernels read them, and the memory that it filled.
 
     With a mask, constants, states and finals are in the order of the packed samples. Where a batch is one sample of the
-    programs, sequences are (time, batch, ...). scratch: memory for a program, None if the engine is to allocate it.
+    programs, sequences are (time, batch, ...). scratch: memory for a program, None if the script is to ask for it.
     """
 
     special: Specialised
@@ -76,7 +76,7 @@ def forward_pass(engine: CudaEngine, rows: Rows, tape: Tape, plan: Plan, answers
             rows.script.fill(y.address, y.nbytes)
     outputs = tape.outputs
     if tape.special.whole:
-        outputs = [rows.new(y.time_first().shape, y.dtype) for y in outputs]
+        outputs = [rows.brief(y.time_first().shape, y.dtype) for y in outputs]
     arrays = [a.address for group in (*tape.arguments, outputs, tape.finals) for a in group]
     put(engine, rows.script, plan, [*arrays, tape.kept.address], tape)
     if tape.special.whole:

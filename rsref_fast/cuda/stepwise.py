@@ -43,7 +43,7 @@ class _Mover:
         self.engine, self.special, self.stream = engine, special, stream
 
     def __enter__(self) -> Rows:
-        self.rows = Rows(self.engine, Script(), self.special, self.stream)
+        self.rows = Rows(self.engine, Script(), self.special, self.stream, self.engine.allocate)
         return self.rows
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:

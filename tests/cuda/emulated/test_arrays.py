@@ -56,7 +56,7 @@ def test_arrays_that_are_strided_are_written_row_after_row(device, name):
     special = SimpleNamespace(dtype=np.dtype("f8"), dtype_of=lambda kind: np.dtype("f8"))
     owner = engine.CudaEngine(recurrence_of("LSTMCell"), device, tile=TILE)
     with owner.alone():
-        rows = Rows(owner, Script(), special, 0)
+        rows = Rows(owner, Script(), special, 0, device.allocate)
         found = rows.plain(given, "float")
         rows.finish(device.allocate)
     np.testing.assert_array_equal(fake.back(device, found), values)

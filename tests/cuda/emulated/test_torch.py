@@ -9,6 +9,7 @@ os.environ.setdefault("KERAS_BACKEND", "torch")
 
 import torch
 
+from benchmarks import cuda_host
 from keras_bridge.gradients import torch as torch_gradients
 from keras_bridge.gradients import torch_device
 from rsref.engine import ReferenceEngine
@@ -65,3 +66,17 @@ def test_an_input_that_is_changed_before_backward_is_noticed(engine):
     x.add_(1)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         y.sum().backward()
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_the_hosts_benchmark(training):
+    """Each call asks for the same launches, as many as when it was planned."""
+    driver = cuda_host.Idle()
+    run = cuda_host.run_of("LSTMCell", 2, 3, 4, training, driver)
+    counts = []
+    for _ in range(3):
+        driver.launches = 0
+        with cuda_host.uncompiled():
+            run()
+        counts.append(driver.launches)
+    assert counts[0] == counts[1] == counts[2] > 1

@@ -32,7 +32,8 @@ from rsref_fast.cuda.masks import Rows
 from rsref_fast.cuda.options import check_library, check_options, lacking
 from rsref_fast.cuda.parted import PartedEngine, PartedTape
 from rsref_fast.cuda.passes import Groups, Tape, leaves_of
-from rsref_fast.cuda.recipes import Recipe, Taped, kind_of, planned, remembered
+from rsref_fast.cuda.recipes import KEPT, Recipe, Taped, kind_of, planned
+from rsref_fast.cuda.remembered import remembered
 from rsref_fast.cuda.script import Script
 from rsref_fast.cuda.shares import lines
 from rsref_fast.cuda.stepwise import StepTape, step_by_step, steps_back
@@ -261,11 +262,7 @@ class CudaEngine:
 
     def _once(self, key: Any, find: Callable[[], Any]) -> Any:
         """Return what is found out about calls of a kind, once."""
-        if key not in self._known_of:
-            while len(self._known_of) >= KNOWN:
-                self._known_of.pop(next(iter(self._known_of)))
-            self._known_of[key] = find()
-        return self._known_of[key]
+        return remembered(self._known_of, key, find, KNOWN)
 
     def _check(self, given: Groups, mask: DeviceArray | None, steps: int | None) -> tuple[int, int, Any]:
         length = self.reference.length(given[0], steps)  # type: ignore[arg-type]
@@ -285,7 +282,9 @@ class CudaEngine:
             taped, steps, dtype.num, stream, self.strategy, self.products, self.choice, kind_of(own_mask),
             *(tuple(map(kind_of, group)) for group in given),
         )  # fmt: skip
-        recipe = remembered(self._recipes, key, lambda: self._planned(given, own_mask, steps, taped, dtype, stream))
+        recipe = remembered(
+            self._recipes, key, lambda: self._planned(given, own_mask, steps, taped, dtype, stream), KEPT
+        )  # fmt: skip
         arrays = [a for group in (*given, [] if own_mask is None else [own_mask]) for a in group]
         outputs, finals, tape = recipe.run(self, arrays, stream)
         return (*self._answers(outputs, finals), tape if taped else None)

@@ -17,6 +17,7 @@ import numpy as np
 
 from rsref_fast.cuda.library import POINTERS
 from rsref_fast.cuda.products import Product
+from rsref_fast.cuda.remembered import remembered
 
 if TYPE_CHECKING:
     from rsref_fast.cpu.plan import Plan
@@ -101,11 +102,7 @@ class Graphs:
         self._made: dict[Any, Graph] = {}
 
     def get(self, key: Any, make: Callable[[], Graph]) -> Graph:
-        if key not in self._made:
-            while len(self._made) >= KEPT:
-                self._made.pop(next(iter(self._made)))
-            self._made[key] = make()
-        return self._made[key]
+        return remembered(self._made, key, make, KEPT)
 
 
 def _places(products: Sequence[Product], itemsize: int) -> np.ndarray:

@@ -17,6 +17,7 @@ from rsref_fast.cuda.arrays import DeviceArray
 from rsref_fast.cuda.choice import Choice
 from rsref_fast.cuda.masks import Rows
 from rsref_fast.cuda.passes import Groups, Tape, backward_pass, begin, forward_pass, leaves_of
+from rsref_fast.cuda.remembered import remembered
 from rsref_fast.cuda.script import Address, Piece, Script
 
 if TYPE_CHECKING:
@@ -31,16 +32,6 @@ KEPT = 64
 def kind_of(array: DeviceArray | None) -> Kind:
     """Return what a call's plan depends on in an array."""
     return () if array is None else (array.shape, array.strides, array.dtype.num)
-
-
-def remembered(known: dict[Any, Any], key: Any, make: Any) -> Any:
-    """Return what is known of a key, or make it; of too many, what was made first goes."""
-    found = known.get(key)
-    if found is None:
-        while len(known) >= KEPT:
-            known.pop(next(iter(known)))
-        found = known[key] = make()
-    return found
 
 
 @dataclass
@@ -98,7 +89,9 @@ class Recipe:
     ) -> list[list[DeviceArray | None]]:  # fmt: skip
         """Walk the steps back. d: gradients of outputs and final states. Return those of all arguments."""
         key = (stream, *map(kind_of, d))
-        own = remembered(self.backward, key, lambda: planned_back(engine, self, len(taped.pieces), d, stream))
+        own = remembered(
+            self.backward, key, lambda: planned_back(engine, self, len(taped.pieces), d, stream), KEPT
+        )  # fmt: skip
         found = [
             [None if a is None else engine.new(a.shape, a.dtype, stream) for a in group] for group in own.found
         ]  # fmt: skip

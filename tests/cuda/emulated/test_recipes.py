@@ -5,6 +5,7 @@ import pytest
 
 from rsref.engine import ReferenceEngine
 from rsref.testing.arguments import random_arguments
+from rsref_fast.cuda import engine as cuda_engine
 from rsref_fast.cuda import kernels, recipes
 from rsref_fast.cuda.choice import Choice
 from rsref_fast.cuda.engine import CudaEngine
@@ -101,7 +102,7 @@ def test_each_kind_of_gradient_is_a_kind_of_call(planned):
 
 
 def test_so_many_kinds_are_remembered(planned, monkeypatch):
-    monkeypatch.setattr(recipes, "KEPT", 2)
+    monkeypatch.setattr(cuda_engine, "KEPT", 2)
     own = recurrence_of("SimpleRNNCell")
     engine = ThereAndBack(own, fake.new_device())
     for steps in (1, 2, 3, 3, 2, 1):

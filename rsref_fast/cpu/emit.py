@@ -27,6 +27,9 @@ from rsref_fast.program import Program
 from rsref_fast.rows import Rows
 from rsref_fast.views import Buffer, Space, View, row_major
 
+PARTS = re.compile(r"\bpart_(\d+)\b")
+"""Names of words that say which units a block of threads has, of how many."""
+
 POINTERS = {"float": "floats", "int": "ints", "bool": "bytes_"}
 
 
@@ -319,6 +322,8 @@ class Writer:
             lines = ["rank = rank_of(N)", "size = size_of(N)", *self.target.ordered(lines, self.touched, changing)]
             if any("held" in line for line in lines):
                 lines[2:2] = self._holding()
+            shared = sorted({units for line in lines for units in PARTS.findall(line)}, key=int)
+            lines[2:2] = [f"part_{units} = part_of_block({units})" for units in shared]
             words = {word for line in lines for word in re.findall(r"\w+", line)}
             pointers = {
                 m.name: f"{POINTERS[m.kind]}(P, {slots[m.name]})" for m in self.memory.values() if m.name in words

@@ -215,6 +215,25 @@ def part(count, rank, size):
 
 
 @device
+def part_of_block(units):
+    """A word that says which units are the block's, and among how many threads they are dealt: see `of_part`."""
+    first = part(units, block_x(), blocks_x())
+    own = part(units, block_x() + 1, blocks_x()) - first
+    shift = 0
+    while (1 << shift) < own and (2 << shift) <= threads():
+        shift += 1
+    return (first << 32) + (own << 8) + shift
+
+
+@device
+def of_part(word):
+    """The block's first unit, where its last one ends, which of them is the thread's, and threads as a power of two."""
+    first, shift = word >> 32, word & 255
+    near = thread() - ((thread() >> shift) << shift)
+    return first, first + ((word >> 8) & 0xFFFFFF), near, shift
+
+
+@device
 def held_size(depth, parts, units):
     """How much memory the largest part needs."""
     most = quotient(units + blocks_x() - 1, blocks_x())

@@ -21,6 +21,9 @@ TERMS = 16
 HEADER = 4
 """Words before the table of columns of held weights, of which the first says how many there are."""
 
+NOTES = 8
+"""Words in which each thread notes what it does in a product on tensor cores."""
+
 PITCH = ACROSS * 8 + 8
 """How far rows of a warp's results are apart in a block's memory: so that its threads use different banks."""
 
@@ -46,7 +49,7 @@ def bytes_of(held: Sequence[Held], tile: Tile, itemsize: int, blocks: int) -> in
     weights = 0
     for h in held:
         columns = -(-h.parts * -(-h.units // blocks) // wide) * wide
-        weights += -(-h.depth // deep) * deep * columns + (HEADER + columns if tensor else 0)
+        weights += -(-h.depth // deep) * deep * columns + (HEADER + columns + NOTES * tile.threads if tensor else 0)
     return (staged(tile, itemsize) + weights) * itemsize
 
 

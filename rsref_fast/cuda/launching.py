@@ -17,7 +17,7 @@ from rsref_fast.cuda.graphs import Call, Graph
 from rsref_fast.cuda.products import Product
 from rsref_fast.cuda.script import Run, Script, Where
 from rsref_fast.cuda.shares import calls_of, segments_of
-from rsref_fast.cuda.words import CUTTING, NUMBERS
+from rsref_fast.cuda.words import CUTTING, EVEN, NUMBERS
 
 if TYPE_CHECKING:
     from rsref_fast.cuda.engine import CudaEngine
@@ -54,7 +54,9 @@ def put(engine: CudaEngine, script: Script, plan: Plan, arrays: list[Where], tap
         tables += [address(place) for place in own]
         cutting = int(bool(shard.cut.any()) if packed is None else engine.recurrence.truncate is not None)
         row = [shard.count, shard.steps, max(plan.limit, shard.count), 0, int(plan.taped)]
-        numbers += row + [0] * (CUTTING - len(row)) + [cutting] + [0] * (NUMBERS - CUTTING - 1)
+        own_numbers = row + [0] * (NUMBERS - len(row))
+        own_numbers[EVEN], own_numbers[CUTTING] = int(packed is None), cutting
+        numbers += own_numbers
     numbers += [0] * (choice.lines if choice.team == "units" else 0)
     table, number = script.table(tables), script.table(numbers)
     if packed is not None:

@@ -54,31 +54,38 @@ class OwnedFunction(TeamFunction):
             with super().independent(shape, axes) as indices:
                 yield indices
             return
-        self.share()
         indices = ["0"] * len(shape)
         unit = None if self.by_rows else chosen[-1]
         others = [axis for axis in chosen[1:] if axis != unit]
         count = text_of(times(1, *(shape[axis] for axis in others)))
         line, lines = ("block()", "blocks()") if self.by_rows else ("block_y()", "blocks_y()")
-        self.add(f"rows = quotient(n + {lines} - 1 - {line}, {lines})")
-        total, rest = f"rows * {count}", "e"
+        first, step = "thread()", "threads()"
         if unit is not None:
-            self.add(f"first = part({shape[unit]}, block_x(), blocks_x())")
-            self.add(f"own = part({shape[unit]}, block_x() + 1, blocks_x()) - first")
-            total = f"{total} * own"
-        with self.strides("e", "thread()", total, "threads()"):
-            if unit is not None:
-                indices[unit] = f"i{unit}"
-                self.add(f"i{unit} = first + remainder(e, own)")
-                self.add("other = quotient(e, own)")
-                rest = "other"
-            indices[0] = "i0"
-            self.add(f"i0 = {line} + quotient({rest}, {count}) * {lines}")
-            if others:
-                self.add(f"inner = remainder({rest}, {count})")
-                unravelled(self, indices, others, shape, "inner")
-            self._shared_axis = ("i0", ROWS) if unit is None else (f"i{unit}", shape[unit])
+            part = f"part_{shape[unit]}"
+            self.extra += [part] if part not in self.extra else []
+            self.add(f"first, last, near, shift = of_part({part})")
+            first, step = "thread() >> shift", "threads() >> shift"
+        depth = self.depth
+        self.add(f"e = {first}")
+        self.add(f"i0 = {line} + quotient(e, {count}) * {lines}")
+        self.add("while i0 < n:")  # without a division by what is not known here: it takes long
+        self.depth += 1
+        indices[0] = "i0"
+        if others:
+            self.add(f"inner = remainder(e, {count})")
+            unravelled(self, indices, others, shape, "inner")
+        if unit is None:
+            self._shared_axis = ("i0", ROWS)
             yield indices
+        else:
+            indices[unit] = f"i{unit}"
+            self._shared_axis = (f"i{unit}", shape[unit])
+            with self.strides(f"i{unit}", "first + near", "last", "1 << shift"):
+                yield indices
+        self.depth = depth + 1
+        self.add(f"e += {step}")
+        self.add(f"i0 = {line} + quotient(e, {count}) * {lines}")
+        self.depth = depth
 
     def _has_parts(self, shape: Shape, chosen: Sequence[int]) -> bool:
         """Whether blocks can have parts of a loop: its first axis are the samples, its last one, if need be, units."""
@@ -142,7 +149,6 @@ def product(
     assert isinstance(columns, int)
     assert isinstance(depth, int)
     parts = columns // units if units and columns % units == 0 else 1
-    function.share()
     function.written.add(target.buffer)
     function.holds = Held(depth, parts, columns // parts, right)
     function.extra.append("held")

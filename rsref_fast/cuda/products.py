@@ -71,6 +71,7 @@ class Finder:
         self._names: dict[str, Any] = {
             "kernel": _same, "summing": _same, "entry": _same, "rank_of": _zero, "size_of": _zero, "at": _at,
             "floats": _floats, "ints": _ints, "quotient": operator.floordiv, "remainder": operator.mod,
+            "row_of": _row_of,
             "multiply": self._multiply, "multiply_packed": self._multiply_packed, "pack": self._pack,
         }  # fmt: skip
         body = "\n".join(line for line in text.splitlines() if not line.startswith("from rsref_fast."))
@@ -122,6 +123,10 @@ def _zero(numbers: Any) -> int:
 
 def _at(address: Address, place: int) -> Address:
     return replace(address, elements=address.elements + place)
+
+
+def _row_of(off: Sequence[int], even: int, count: int, s: int) -> int:
+    return off[s]
 
 
 def _floats(table: Any, slot: int) -> Address:

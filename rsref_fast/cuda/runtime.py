@@ -122,6 +122,12 @@ def cutting_of(N, count, cut):
     return N[CUTTING]
 
 
+@device
+def row_of(off, even, n0, s):
+    """A step's first row: memory need not be asked where all samples take part in each step."""
+    return s * n0 if even != 0 else off[s]
+
+
 table = intrinsics.shared_memory("table", types.int64, SLOTS)
 
 
@@ -139,14 +145,18 @@ def near_words(P, slots):
 
 @device
 def copy_rows(count, width, source, target, rank, size):
-    for e in range(rank, count * width, size):
+    e = rank
+    while e < count * width:
         target[e] = source[e]
+        e += size
 
 
 @device
 def gather_rows(count, width, source, index, target, rank, size):
-    for e in range(rank, count * width, size):
+    e = rank
+    while e < count * width:
         target[e] = source[index[quotient(e, width)] * width + remainder(e, width)]
+        e += size
 
 
 @device
@@ -179,6 +189,7 @@ def namespace(dtype: np.dtype[Any], tile: Tile, team: str, several: bool = False
         "near_words": near_words,
         "block": first_tile, "blocks": tile_step, "thread": thread, "threads": threads, "near": near,
         "line": line,
+        "part_of_block": held.part_of_block, "of_part": held.of_part, "row_of": row_of,
         "block_x": block_x, "blocks_x": blocks_x, "block_y": block_y, "blocks_y": blocks_y,
         "quotient": quotient, "remainder": remainder, "rank_of": rank_of, "size_of": size_of, "meet": meet,
         "cutting_of": cutting_of,

@@ -19,7 +19,7 @@ import numpy as np
 from numba.cuda import types
 
 from rsref_fast.cuda.held import part
-from rsref_fast.cuda.holding import ACROSS, HEADER, PITCH, staged
+from rsref_fast.cuda.holding import ACROSS, HEADER, NOTES, PITCH, staged
 from rsref_fast.cuda.intrinsics import (
     at,
     block_x,
@@ -54,8 +54,67 @@ SUMS = {
 """By eights of columns, in which sums the three products of eight terms go, for the first eight of sixteen and the
 second: a tensor core takes several products to answer one, so for few columns there are more."""
 
+NONE = 2**32 - 1
+"""No place in memory: more than one call touches."""
+
+PLACES = 4
+"""Words that a thread notes before the places of the first results that it settles."""
+
 TEXT = '''
 {works}
+
+def spot_of(line, piece, deep, across, n, columns, c_step, base):
+    """Return the row and the column of a thread's result in a line of pieces, and its place in c, or NONE.
+
+    Divisions take long, so what is divided by is a power of two where it can be.
+    """
+    slot = quotient(line, 16) if deep == 16 else quotient(line, deep)
+    high = piece + slot if across == 1 else quotient(piece + slot, across)
+    i = high * 16 + line - slot * deep
+    j = (piece + slot - high * across) * {columns} + remainder(thread(), {columns})
+    return i, j, i * c_step + words()[base + {header} + j] if i < n and j < columns else NONE
+
+
+def inner_of(line, deep, shift):
+    """Return where in the block's memory the first warp of a piece puts down a thread's result in a line."""
+    slot = quotient(line, 16) if deep == 16 else quotient(line, deep)
+    return (slot << shift) * {size} + (line - slot * deep) * {pitch} + remainder(thread(), {columns})
+
+
+def plan(n, whole, columns, c_step, base, noted):
+    """Note what a thread does in a product of so many rows, which is the same at each step: finding out takes long.
+
+    noted: the thread's words. The first two results that it settles are among them.
+    """
+    own = quotient(n + blocks_y() - 1 - block_y(), blocks_y())
+    across = quotient(columns + {last_column}, {columns})
+    pieces = quotient(own + 15, 16) * across
+    warps, warp = quotient(threads(), 32), quotient(thread(), 32)
+    shift, deep = 0, min(own, 16)
+    while (pieces << (shift + 1)) <= warps and (2 << shift) <= whole:
+        shift += 1
+    for k in range(2):
+        place, inner = NONE, 0
+        if warp + k * warps < min(warps >> shift, pieces) * deep:
+            _, _, place = spot_of(warp + k * warps, 0, deep, across, own, columns, c_step, base)
+            inner = inner_of(warp + k * warps, deep, shift)
+        noted[({places} + 2 * k) * {threads}] = place
+        noted[({places} + 2 * k + 1) * {threads}] = inner
+    noted[0], noted[{threads}], noted[2 * {threads}], noted[3 * {threads}] = n, c_step, own, shift
+
+
+def found_by(sharing, memory):
+    """Return the sum of what the warps that share a piece have found for a result."""
+    total = F(0)
+    m = 0
+    while m + 4 <= sharing:
+        total += (memory[m * {size}] + memory[(m + 1) * {size}]) + (memory[(m + 2) * {size}] + memory[(m + 3) * {size}])
+        m += 4
+    while m < sharing:
+        total += memory[m * {size}]
+        m += 1
+    return total
+
 
 def anew(depth, a, depth_step, weights):
     """Return a result as float32 has it. weights: of its column, the first."""
@@ -65,60 +124,30 @@ def anew(depth, a, depth_step, weights):
     return total
 
 
-def spot_of(line, piece, deep, across, n, columns, c_step, base):
-    """Return the row and the column of a thread's result in a line of pieces, and its place in c; or no place."""
-    slot = quotient(line, 16) if deep == 16 else quotient(line, deep)
-    high = piece + slot if across == 1 else quotient(piece + slot, across)
-    i = high * 16 + line - slot * deep
-    j = (piece + slot - high * across) * {columns} + remainder(thread(), {columns})
-    return i, j, i * c_step + words()[base + {header} + j] if i < n and j < columns else -1
-
-
-def settled(j, before, sharing, memory, weights, whole, a, depth_step, depth):
-    """Return what the warps that share a piece have found for a result, added to what was there. a: of its row."""
-    total = F(0)
-    m = 0
-    while m + 4 <= sharing:
-        total += (memory[m * {size}] + memory[(m + 1) * {size}]) + (memory[(m + 2) * {size}] + memory[(m + 3) * {size}])
-        m += 4
-    while m < sharing:
-        total += memory[m * {size}]
-        m += 1
-    if not abs(total) <= {largest}:
-        total = anew(depth, a, depth_step, at(weights, quotient(j, 8) * whole * 128 + remainder(j, 8) * 16))
-    return before + total
-
-
 def multiply_held(n, parts, units, depth, a, row_step, depth_step, held, c, c_step, accumulate):
-    """c (+)= a b, of b the block's part, which `hold` has fetched, and of a the rows of its line of blocks.
-
-    Divisions take long, so what is divided by is a power of two where it can be.
-    """
+    """c (+)= a b, of b the block's part, which `hold` has fetched, and of a the rows of its line of blocks."""
     base = {stage} + held
     columns = words()[base]
-    weights = at(dynamic(), base + head(columns))
-    if blocks_y() > 1:
-        n = quotient(n + blocks_y() - 1 - block_y(), blocks_y())
-        a, c = at(a, block_y() * row_step), at(c, block_y() * c_step)
-        row_step, c_step = row_step * blocks_y(), c_step * blocks_y()
+    noted = at(marks(), base + noted_at(columns) + thread())
+    a, c = at(a, block_y() * row_step), at(c, block_y() * c_step)
+    row_step, c_step = row_step * blocks_y(), c_step * blocks_y()
+    whole = quotient(depth + 15, 16)
+    if noted[0] != n or noted[{threads}] != c_step:
+        plan(n, whole, columns, c_step, base, noted)
+    n, shift = noted[2 * {threads}], noted[3 * {threads}]
     if n == 0 or columns == 0:
         return
-    whole = quotient(depth + 15, 16)
+    place = noted[{places} * {threads}]
+    early = c[place] if place != NONE and accumulate else F(0)
+    place = noted[({places} + 2) * {threads}]
+    later = c[place] if place != NONE and accumulate else F(0)
+    weights = at(dynamic(), base + head(columns))
     fours = depth_step == 1 and remainder(row_step, 4) == 0 and remainder(depth, 16) == 0 and is_aligned(a)
-    across = quotient(columns + {last_column}, {columns})
+    deep, across = min(n, 16), quotient(columns + {last_column}, {columns})
     pieces = quotient(n + 15, 16) * across
-    warps = quotient(threads(), 32)
-    warp = quotient(thread(), 32)
-    shift = 0
-    while (pieces << (shift + 1)) <= warps and (2 << shift) <= whole:
-        shift += 1
+    warps, warp = quotient(threads(), 32), quotient(thread(), 32)
     together = warps >> shift
     share = warp - ((warp >> shift) << shift)
-    deep = min(n, 16)
-    _, _, place = spot_of(warp, 0, deep, across, n, columns, c_step, base)
-    early = c[place] if place >= 0 and accumulate else F(0)
-    _, _, place = spot_of(warp + warps, 0, deep, across, n, columns, c_step, base)
-    later = c[place] if place >= 0 and accumulate else F(0)
     piece = 0
     while piece < pieces:
         meet_in_block()
@@ -134,26 +163,34 @@ def multiply_held(n, parts, units, depth, a, row_step, depth_step, held, c, c_st
         meet_in_block()
         line = warp
         while line < min(together, pieces - piece) * deep:
-            i, j, place = spot_of(line, piece, deep, across, n, columns, c_step, base)
-            if place >= 0:
-                before = F(0)
-                if piece == 0 and line < 2 * warps:
-                    before = early if line == warp else later
-                elif accumulate:
-                    before = c[place]
-                slot = quotient(line, 16) if deep == 16 else quotient(line, deep)
-                inner = (line - slot * deep) * {pitch} + remainder(thread(), {columns})
-                found = at(dynamic(), (slot << shift) * {size} + inner)
-                c[place] = settled(
-                    j, before, 1 << shift, found, weights, whole, at(a, i * row_step), depth_step, depth
-                )
+            before = F(0)
+            if piece == 0 and line < 2 * warps:
+                known = at(noted, {places} * {threads} if line == warp else ({places} + 2) * {threads})
+                place, inner = known[0], known[{threads}]
+                before = early if line == warp else later
+            else:
+                _, _, place = spot_of(line, piece, deep, across, n, columns, c_step, base)
+                inner = inner_of(line, deep, shift)
+                before = c[place] if place != NONE and accumulate else F(0)
+            if place != NONE:
+                total = found_by(1 << shift, at(dynamic(), inner))
+                if not abs(total) <= {largest}:
+                    i, j, _ = spot_of(line, piece, deep, across, n, columns, c_step, base)
+                    column = at(weights, quotient(j, 8) * whole * 128 + remainder(j, 8) * 16)
+                    total = anew(depth, at(a, i * row_step), depth_step, column)
+                c[place] = before + total
             line += warps
         piece += together
 
 
-def head(columns):
-    """How much memory there is before the weights: how many columns there are, and the place of each in a row of c."""
+def noted_at(columns):
+    """How far behind the beginning of what is held the words are that threads note: word by word, all threads'."""
     return {header} + quotient(columns + 7, 8) * 8
+
+
+def head(columns):
+    """How much memory there is before weights: the number of columns, the place of each in a row of c, and notes."""
+    return noted_at(columns) + {notes} * {threads}
 
 
 def hold(depth, parts, units, b, row_step, column_step, held):
@@ -164,6 +201,8 @@ def hold(depth, parts, units, b, row_step, column_step, held):
     wide = quotient(parts * own + 7, 8) * 8
     table = at(words(), {stage} + held)
     memory = at(dynamic(), {stage} + held + head(parts * own))
+    noted = at(marks(), {stage} + held + noted_at(parts * own) + thread())
+    noted[0], noted[{threads}] = 0, 0  # of no product
     if thread() == 0:
         table[0] = parts * own
     for j in range(thread(), parts * own, threads()):
@@ -189,7 +228,7 @@ def held_size(depth, parts, units):
     """How much memory the largest part needs."""
     most = quotient(units + blocks_x() - 1, blocks_x())
     wide = quotient(parts * most + 7, 8) * 8
-    return {header} + wide + quotient(depth + 15, 16) * 16 * wide
+    return head(wide) + quotient(depth + 15, 16) * 16 * wide
 '''
 
 
@@ -292,14 +331,15 @@ def _four(name: str) -> str:
     return ", ".join(f"{name}{i}" for i in range(4))
 
 
-def source_of(stage: int, several: bool = False) -> str:
+def source_of(stage: int, threads_of_block: int, several: bool = False) -> str:
     """Return the text of a product, its results one variable each: they must stay in registers.
 
     several: whether a program has more of them.
     """
     names = {
         "stage": stage, "pitch": PITCH, "tiles": ACROSS, "columns": ACROSS * 8, "last_column": ACROSS * 8 - 1,
-        "size": 16 * PITCH, "largest": "LARGEST", "header": HEADER,
+        "size": 16 * PITCH, "largest": "LARGEST", "header": HEADER, "places": PLACES, "notes": NOTES,
+        "threads": threads_of_block,
     }  # fmt: skip
     arguments = "n - high * 16, tiles, whole, begin, end, left, row_step, depth_step, depth, right, found"
     choose = ["tiles = quotient(columns + 7, 8) - first"]
@@ -322,10 +362,12 @@ def products(tile: Tile, several: bool) -> dict[str, Any]:
         "block_x": block_x, "blocks_x": blocks_x, "block_y": block_y, "blocks_y": blocks_y,
         "meet_in_block": meet_in_block, "multiply_add": multiply_add, "rounded": rounded, "part": part,
         "dynamic": dynamic_memory("dynamic", types.float32), "words": dynamic_memory("dynamic", types.int32),
+        "marks": dynamic_memory("dynamic", types.uint32), "NONE": NONE,
     }  # fmt: skip
-    exec(compile(source_of(staged(tile, 4), several), "<tensor>", "exec"), scope)  # the text is our own
+    exec(compile(source_of(staged(tile, 4), tile.threads, several), "<tensor>", "exec"), scope)  # the text is our own
     scope["anew"] = device(scope["anew"], apart=True)
     works = [name for name in scope if name.startswith("work_")]
-    for name in (*works, "head", "spot_of", "settled", "hold", "held_size", "multiply_held"):
+    own = ("noted_at", "head", "spot_of", "inner_of", "plan", "found_by", "hold", "held_size", "multiply_held")
+    for name in (*works, *own):
         scope[name] = device(scope[name])
     return {name: scope[name] for name in ("hold", "held_size", "multiply_held", "part")}

@@ -12,12 +12,21 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
 from rsref_fast.cpu.text import Function
+from rsref_fast.cuda.words import EVEN
 from rsref_fast.layout import Section
 from rsref_fast.lengths import text_of, times
 from rsref_fast.views import Shape
 
 if TYPE_CHECKING:
     from rsref_fast.program import Program
+
+
+OFF, EVEN_LINE = "off = ints(P, 0)", f"even = N[{EVEN}]"
+ROW_OF = re.compile(r"\boff\[([^]]*)\]")
+"""Where a program is told which rows a step's are, and whether all samples take part in each; and where it asks."""
+
+ROWS = re.compile(r"(pos|rid|cut|limit) = .*")
+"""What else is told about rows, which is seldom needed."""
 
 
 class TeamFunction(Function):
@@ -93,8 +102,16 @@ def unravelled(
 
 
 def addressed(lines: Sequence[str], pointers: Mapping[str, str]) -> list[str]:
-    """Return lines that fetch each pointer where it is used: all of them at once would fill half of the registers."""
+    """Return lines that fetch each pointer where it is used: all of them at once would fill half of the registers.
+
+    Steps' first rows are reckoned, where they can be, not read.
+    """
+    lines = [ROW_OF.sub(r"row_of(off, even, n0, \1)", line) for line in lines]
+    if OFF in lines:
+        lines.insert(lines.index(OFF) + 1, EVEN_LINE)
+    pointers = {**pointers, **{line.split(" = ")[0]: line.split(" = ")[1] for line in lines if ROWS.fullmatch(line)}}
+    lines = [line for line in lines if not ROWS.fullmatch(line)]
     if not pointers:
-        return [*lines]
+        return lines
     names = re.compile(rf"\b({'|'.join(sorted(pointers, key=len, reverse=True))})\b")
     return [names.sub(lambda found: pointers[found[1]], line) for line in lines]

@@ -92,12 +92,18 @@ def _elements(
     """Compute an element of each tensor; return these, and those that are read. suffix: of their names."""
     read: dict[Tensor, Expression] = {}
     computed: dict[Tensor, Expression] = {}
+    first = len(function.lines)
 
     def value(tensor: Tensor) -> Expression:
+        nonlocal first
         if tensor in computed:
             return computed[tensor]
         if tensor not in read:
+            before = len(function.lines)
             read[tensor] = _loaded(writer, function, place[tensor], index, f"x{len(read)}{suffix}")
+            if function.reads_first and len(function.lines) > before:
+                function.lines.insert(first, function.lines.pop())
+                first += 1
         return read[tensor]
 
     for i, tensor in enumerate(tensors):

@@ -27,12 +27,16 @@ class Memory:
 
 @dataclass(frozen=True)
 class Held:
-    """Weights (depth, parts * units) of which each block of a GPU holds its part of the units, of each of the parts."""
+    """Weights (depth, parts * units) of which each block of a GPU holds its part of the units, of each of the parts.
+
+    steps: how what they are multiplied with lies, and the results, as text: a block notes what follows from it.
+    """
 
     depth: int
     parts: int
     units: int
     right: View
+    steps: tuple[str, ...]
 
 
 @dataclass

@@ -39,11 +39,13 @@ class Function:
     shared: whether a team of threads calls it, each for its own part; else one of them does everything.
     written: the buffers among its parameters that it writes. units: for each of them the length of which a thread
     computes its part, if of the buffer it touches no more than that (see `ordering`); else None.
-    inside: whether it is called in the time loop and blocks of threads have parts there. holds: weights that it finds
-    in a block's memory. lined: of which buffers a line of blocks touches the rows of its own samples, and no others.
+    inside: whether it is called in the time loop and blocks of threads have parts there. reads_first: whether all that
+    an element is computed of is read before anything is computed, so that memory is waited for once. holds: weights
+    that it finds in a block's memory. lined: of which buffers a line of blocks touches the rows of its own samples, and no others.
     """
 
     inside = False
+    reads_first = False
     holds: Held | None = None
 
     def __init__(self, name: str, comment: str, values: dict[Buffer, object], reassociates: bool = False):

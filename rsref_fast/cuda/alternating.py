@@ -89,15 +89,21 @@ class Pieces:
 LEVEL = "<level>"
 LEVELS = {
     (False, "block"): ["k = A", "last = B"],
-    (False, "step"): ["s = A", "k = B"],
+    (False, "step"): [
+        "s = A", "k = B", "before = off[s - 1] if s > 0 else 0", "here = off[s]", "following = off[s + 1] - here",
+    ],
+    (False, "loop"): [
+        "k = A", "last = B", "before = off[k - 1] if k > 0 else 0", "here = off[k]", "following = off[k + 1] - here",
+    ],
     (False, "after"): ["k = A", "last = B", "n = off[last] - off[last - 1]"],
     (True, "block"): ["first = A", "k = B"],
     (True, "step"): [
         "s = A", "first = B", "slot = remainder(steps - 1 - s, 2)",
-        "active = off[s + 2] - off[s + 1] if s + 1 < steps else 0",
+        "active = off[s + 2] - off[s + 1] if s + 1 < steps else 0", "behind = off[s + 1]", "here = off[s]",
     ],
     (True, "loop"): [
         "first = A", "k = B", "slot = remainder(steps - k, 2)", "active = off[k + 1] - off[k] if k < steps else 0",
+        "behind = off[k]", "here = off[k - 1]",
     ],
     (True, "after"): ["first = A", "k = B"],
     (True, "end"): ["slot = remainder(steps, 2)", "active = off[1] - off[0] if steps > 0 else 0"],
@@ -187,7 +193,7 @@ class _Walk:
 
     def _loop(self, lines: list[str], known: list[str]) -> None:
         self.found.loop = Piece("loop", "always")
-        levels = LEVELS.get((self.found.backward, "loop"), LEVELS[False, "block"])
+        levels = LEVELS[self.found.backward, "loop"]
         self.kernels.append(_kernel("loop", known, levels, [], lines))
 
     def _of(self, place: str) -> list[Piece]:

@@ -24,7 +24,17 @@ def functions(dtype: np.dtype[Any]) -> dict[str, Any]:
     named = {name: getattr(libdevice, own + ending) for name, own in LIBDEVICE.items()}
     F = dtype.type
     found = {name: _two(F, f) if name == "power" else _one(F, f) for name, f in named.items()}
-    return {**found, **_written(F, getattr(libdevice, "fmod" + ending), named["floor"], named["exp"], named["log1p"])}
+    written = _written(F, getattr(libdevice, "fmod" + ending), named["floor"], named["exp"], named["log1p"])
+    return {**found, **written, **({"sigmoid": _sigmoid(F, named["exp"])} if dtype.itemsize == 4 else {})}
+
+
+def _sigmoid(F: Any, exp: Any) -> Any:
+    @device
+    def sigmoid(x):
+        """With no branch for what float32 has no normal number for; what is left of the quotient is right to 2 ulp."""
+        return libdevice.fast_fdividef(F(1), F(1) + exp(-F(x)))
+
+    return sigmoid
 
 
 def _one(F: Any, function: Any) -> Any:

@@ -150,12 +150,12 @@ def product(
     assert isinstance(depth, int)
     parts = columns // units if units and columns % units == 0 else 1
     function.written.add(target.buffer)
-    function.holds = Held(depth, parts, columns // parts, right)
+    row_step, depth_step, c_step = (text_of(n) for n in (*left.strides, target.strides[0]))
+    function.holds = Held(depth, parts, columns // parts, right, (row_step, depth_step, c_step))
     function.extra.append("held")
     function.add(
         f"multiply_held({text_of(rows)}, {parts}, {columns // parts}, {depth}, {products.at(function, left)}, "
-        f"{text_of(left.strides[0])}, {text_of(left.strides[1])}, held, {products.at(function, target)}, "
-        f"{text_of(target.strides[0])}, {int(accumulate)})"
+        f"{row_step}, {depth_step}, held, {products.at(function, target)}, {c_step}, {int(accumulate)})"
     )
     own = columns // parts
     if _is_rows(rows):

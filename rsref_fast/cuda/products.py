@@ -71,7 +71,7 @@ class Finder:
         self._names: dict[str, Any] = {
             "kernel": _same, "summing": _same, "entry": _same, "rank_of": _zero, "size_of": _zero, "at": _at,
             "floats": _floats, "ints": _ints, "quotient": operator.floordiv, "remainder": operator.mod,
-            "row_of": _row_of,
+            "row_of": _row_of, "between": _between,
             "multiply": self._multiply, "multiply_packed": self._multiply_packed, "pack": self._pack,
         }  # fmt: skip
         body = "\n".join(line for line in text.splitlines() if not line.startswith("from rsref_fast."))
@@ -127,6 +127,10 @@ def _at(address: Address, place: int) -> Address:
 
 def _row_of(off: Sequence[int], even: int, count: int, s: int) -> int:
     return off[s]
+
+
+def _between(off: Sequence[int], even: int, count: int, after: int, before: int) -> int:
+    return off[after] - off[before]
 
 
 def _floats(table: Any, slot: int) -> Address:

@@ -128,6 +128,12 @@ def row_of(off, even, n0, s):
     return s * n0 if even != 0 else off[s]
 
 
+@device
+def between(off, even, n0, after, before):
+    """How many rows there are between two steps' first ones."""
+    return (after - before) * n0 if even != 0 else off[after] - off[before]
+
+
 table = intrinsics.shared_memory("table", types.int64, SLOTS)
 
 
@@ -189,7 +195,7 @@ def namespace(dtype: np.dtype[Any], tile: Tile, team: str, several: bool = False
         "near_words": near_words,
         "block": first_tile, "blocks": tile_step, "thread": thread, "threads": threads, "near": near,
         "line": line,
-        "part_of_block": held.part_of_block, "of_part": held.of_part, "row_of": row_of,
+        "part_of_block": held.part_of_block, "of_part": held.of_part, "row_of": row_of, "between": between,
         "block_x": block_x, "blocks_x": blocks_x, "block_y": block_y, "blocks_y": blocks_y,
         "quotient": quotient, "remainder": remainder, "rank_of": rank_of, "size_of": size_of, "meet": meet,
         "cutting_of": cutting_of,

@@ -57,9 +57,6 @@ second: a tensor core takes several products to answer one, so for few columns t
 NONE = 2**32 - 1
 """No place in memory: more than one call touches."""
 
-PLACES = 4
-"""Words that a thread notes before the places of the first results that it settles."""
-
 TEXT = '''
 {works}
 
@@ -81,10 +78,27 @@ def inner_of(line, deep, shift):
     return (slot << shift) * {size} + (line - slot * deep) * {pitch} + remainder(thread(), {columns})
 
 
-def plan(n, whole, columns, c_step, base, noted):
+def share_of(piece, warp, shift, across, whole, n, row_step, depth_step):
+    """Return a warp's share of a piece: its first eight of columns, its first sixteen of terms, how many of these.
+
+    And where a thread's two rows of the other operand begin there.
+    """
+    high = piece if across == 1 else quotient(piece, across)
+    share = warp - ((warp >> shift) << shift)
+    begin, end = (whole * share) >> shift, (whole * (share + 1)) >> shift
+    lane = remainder(thread(), 32)
+    row = high * 16 + quotient(lane, 4)
+    near = (begin * 16 + remainder(lane, 4) * 4) * depth_step
+    upper = (row if row < n else high * 16) * row_step + near
+    lower = (row + 8 if row + 8 < n else high * 16) * row_step + near
+    return (piece - high * across) * {tiles}, begin, end - begin, upper, lower
+
+
+def plan(n, whole, columns, row_step, depth_step, c_step, base, noted):
     """Note what a thread does in a product of so many rows, which is the same at each step: finding out takes long.
 
-    noted: the thread's words. The first two results that it settles are among them.
+    noted: the thread's words: n, the rows of its line, its share of the first piece in one word, the places of the
+    first two results that it settles, where it finds them, and where its two rows begin.
     """
     own = quotient(n + blocks_y() - 1 - block_y(), blocks_y())
     across = quotient(columns + {last_column}, {columns})
@@ -93,14 +107,22 @@ def plan(n, whole, columns, c_step, base, noted):
     shift, deep = 0, min(own, 16)
     while (pieces << (shift + 1)) <= warps and (2 << shift) <= whole:
         shift += 1
+    together = min(warps >> shift, pieces)
+    inners = 0
     for k in range(2):
-        place, inner = NONE, 0
-        if warp + k * warps < min(warps >> shift, pieces) * deep:
+        place = NONE
+        if warp + k * warps < together * deep:
             _, _, place = spot_of(warp + k * warps, 0, deep, across, own, columns, c_step, base)
-            inner = inner_of(warp + k * warps, deep, shift)
-        noted[({places} + 2 * k) * {threads}] = place
-        noted[({places} + 2 * k + 1) * {threads}] = inner
-    noted[0], noted[{threads}], noted[2 * {threads}], noted[3 * {threads}] = n, c_step, own, shift
+            inners += inner_of(warp + k * warps, deep, shift) << (16 * k)
+        noted[(3 + k) * {threads}] = place
+    share = shift
+    if warp >> shift < together:
+        first, begin, count, upper, lower = share_of(
+            warp >> shift, warp, shift, across, whole, own, row_step, depth_step
+        )
+        share += 8 + (quotient(first, {tiles}) << 4) + (begin << 12) + (count << 22)
+        noted[6 * {threads}], noted[7 * {threads}] = upper, lower
+    noted[0], noted[{threads}], noted[2 * {threads}], noted[5 * {threads}] = n, own, share, inners
 
 
 def found_by(sharing, memory):
@@ -132,31 +154,27 @@ def multiply_held(n, parts, units, depth, a, row_step, depth_step, held, c, c_st
     a, c = at(a, block_y() * row_step), at(c, block_y() * c_step)
     row_step, c_step = row_step * blocks_y(), c_step * blocks_y()
     whole = quotient(depth + 15, 16)
-    if noted[0] != n or noted[{threads}] != c_step:
-        plan(n, whole, columns, c_step, base, noted)
-    n, shift = noted[2 * {threads}], noted[3 * {threads}]
+    if noted[0] != n:
+        plan(n, whole, columns, row_step, depth_step, c_step, base, noted)
+    n, share = noted[{threads}], noted[2 * {threads}]
     if n == 0 or columns == 0:
         return
-    place = noted[{places} * {threads}]
+    place, other = noted[3 * {threads}], noted[4 * {threads}]
     early = c[place] if place != NONE and accumulate else F(0)
-    place = noted[({places} + 2) * {threads}]
-    later = c[place] if place != NONE and accumulate else F(0)
+    later = c[other] if other != NONE and accumulate else F(0)
+    upper, lower = noted[6 * {threads}], noted[7 * {threads}]
+    shift, active = share & 7, share & 8
+    first, begin, count = ((share >> 4) & 255) * {tiles}, (share >> 12) & 1023, share >> 22
     weights = at(dynamic(), base + head(columns))
     fours = depth_step == 1 and remainder(row_step, 4) == 0 and remainder(depth, 16) == 0 and is_aligned(a)
     deep, across = min(n, 16), quotient(columns + {last_column}, {columns})
     pieces = quotient(n + 15, 16) * across
     warps, warp = quotient(threads(), 32), quotient(thread(), 32)
     together = warps >> shift
-    share = warp - ((warp >> shift) << shift)
     piece = 0
-    while piece < pieces:
+    while True:
         meet_in_block()
-        own_piece = piece + (warp >> shift)
-        if warp >> shift < together and own_piece < pieces:
-            high = own_piece if across == 1 else quotient(own_piece, across)
-            first = (own_piece - high * across) * {tiles}
-            begin, end = (whole * share) >> shift, (whole * (share + 1)) >> shift
-            left = at(a, high * 16 * row_step)
+        if active != 0:
             right = at(weights, (first * whole + begin) * 128)
             found = at(dynamic(), warp * {size})
             {choose}
@@ -165,8 +183,9 @@ def multiply_held(n, parts, units, depth, a, row_step, depth_step, held, c, c_st
         while line < min(together, pieces - piece) * deep:
             before = F(0)
             if piece == 0 and line < 2 * warps:
-                known = at(noted, {places} * {threads} if line == warp else ({places} + 2) * {threads})
-                place, inner = known[0], known[{threads}]
+                inners = noted[5 * {threads}]
+                inner = inners & 65535 if line == warp else inners >> 16
+                place = noted[3 * {threads}] if line == warp else noted[4 * {threads}]
                 before = early if line == warp else later
             else:
                 _, _, place = spot_of(line, piece, deep, across, n, columns, c_step, base)
@@ -181,6 +200,14 @@ def multiply_held(n, parts, units, depth, a, row_step, depth_step, held, c, c_st
                 c[place] = before + total
             line += warps
         piece += together
+        if piece >= pieces:
+            return
+        active = 0
+        if warp >> shift < min(together, pieces - piece):
+            active = 8
+            first, begin, count, upper, lower = share_of(
+                piece + (warp >> shift), warp, shift, across, whole, n, row_step, depth_step
+            )
 
 
 def noted_at(columns):
@@ -202,7 +229,7 @@ def hold(depth, parts, units, b, row_step, column_step, held):
     table = at(words(), {stage} + held)
     memory = at(dynamic(), {stage} + held + head(parts * own))
     noted = at(marks(), {stage} + held + noted_at(parts * own) + thread())
-    noted[0], noted[{threads}] = 0, 0  # of no product
+    noted[0], noted[{threads}], noted[2 * {threads}] = 0, 0, 0  # of no rows
     if thread() == 0:
         table[0] = parts * own
     for j in range(thread(), parts * own, threads()):
@@ -233,16 +260,15 @@ def held_size(depth, parts, units):
 
 
 WORK = '''
-def {name}(rows, tiles, whole, begin, end, a, row_step, depth_step, depth, right, found):
-    """Compute a piece's results from some sixteens of terms, and put them down. rows, tiles: which there are."""
+def {name}(tiles, whole, begin, left, upper, lower, depth_step, depth, right, found):
+    """Compute a piece's results from some sixteens of terms, and put them down. tiles: eights of columns there are.
+
+    begin, left: the first sixteen, and how many. upper, lower: a thread's two rows.
+    """
     lane = remainder(thread(), 32)
-    row = quotient(lane, 4)
     near = begin * 16 + remainder(lane, 4) * 4
-    upper = at(a, (row if row < rows else 0) * row_step + near * depth_step)
-    lower = at(a, (row + 8 if row + 8 < rows else 0) * row_step + near * depth_step)
     right = at(right, lane * 4)
     {columns}
-    left = end - begin
     {clear}
     {fetch}
     while left > 0:
@@ -250,7 +276,7 @@ def {name}(rows, tiles, whole, begin, end, a, row_step, depth_step, depth, right
         left -= {ahead}
         near += {ahead} * 16
         upper, lower, right = at(upper, {ahead} * {step}), at(lower, {ahead} * {step}), at(right, {ahead} * 128)
-    found = at(found, row * {pitch} + remainder(lane, 4) * 2)
+    found = at(found, quotient(lane, 4) * {pitch} + remainder(lane, 4) * 2)
     {spread}
 '''
 
@@ -338,10 +364,10 @@ def source_of(stage: int, threads_of_block: int, several: bool = False) -> str:
     """
     names = {
         "stage": stage, "pitch": PITCH, "tiles": ACROSS, "columns": ACROSS * 8, "last_column": ACROSS * 8 - 1,
-        "size": 16 * PITCH, "largest": "LARGEST", "header": HEADER, "places": PLACES, "notes": NOTES,
+        "size": 16 * PITCH, "largest": "LARGEST", "header": HEADER, "notes": NOTES,
         "threads": threads_of_block,
     }  # fmt: skip
-    arguments = "n - high * 16, tiles, whole, begin, end, left, row_step, depth_step, depth, right, found"
+    arguments = "tiles, whole, begin, count, at(a, upper), at(a, lower), depth_step, depth, right, found"
     choose = ["tiles = quotient(columns + 7, 8) - first"]
     for tiles in range(ACROSS + 1):
         test = {0: "if not fours", ACROSS: "else"}.get(tiles, f"elif tiles == {tiles}")
@@ -367,7 +393,18 @@ def products(tile: Tile, several: bool) -> dict[str, Any]:
     exec(compile(source_of(staged(tile, 4), tile.threads, several), "<tensor>", "exec"), scope)  # the text is our own
     scope["anew"] = device(scope["anew"], apart=True)
     works = [name for name in scope if name.startswith("work_")]
-    own = ("noted_at", "head", "spot_of", "inner_of", "plan", "found_by", "hold", "held_size", "multiply_held")
+    own = (
+        "noted_at",
+        "head",
+        "spot_of",
+        "inner_of",
+        "share_of",
+        "plan",
+        "found_by",
+        "hold",
+        "held_size",
+        "multiply_held",
+    )
     for name in (*works, *own):
         scope[name] = device(scope[name])
     return {name: scope[name] for name in ("hold", "held_size", "multiply_held", "part")}

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 OFF, EVEN_LINE = "off = ints(P, 0)", f"even = N[{EVEN}]"
 ROW_OF = re.compile(r"\boff\[([^]]*)\]")
+BETWEEN = re.compile(rf"{ROW_OF.pattern} - {ROW_OF.pattern}")
 """Where a program is told which rows a step's are, and whether all samples take part in each; and where it asks."""
 
 ROWS = re.compile(r"(pos|rid|cut|limit) = .*")
@@ -36,6 +37,7 @@ class TeamFunction(Function):
     """
 
     many_rows = False
+    reads_first = True
 
     def within(self, program: Program, section: Section) -> None:
         self.many_rows = section in (Section.BEFORE, Section.AFTER)
@@ -106,6 +108,7 @@ def addressed(lines: Sequence[str], pointers: Mapping[str, str]) -> list[str]:
 
     Steps' first rows are reckoned, where they can be, not read.
     """
+    lines = [BETWEEN.sub(r"between(off, even, n0, \1, \2)", line) for line in lines]
     lines = [ROW_OF.sub(r"row_of(off, even, n0, \1)", line) for line in lines]
     if OFF in lines:
         lines.insert(lines.index(OFF) + 1, EVEN_LINE)

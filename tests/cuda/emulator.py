@@ -118,6 +118,10 @@ define i32 @emu_{name.replace('.', '_')}() {{
 {_stop("emu_done", DONE)}
 {_stop("emu_wait_for_warp", AT_TENSOR)}
 {_tensor()}
+define float @fast_fdividef(float %a, float %b) {{
+  %q = fdiv float %a, %b
+  ret float %q
+}}
 define void @emu_start() {{
   %kernel = load ptr, ptr @emu_kernel
   %p1 = getelementptr i64, ptr @emu_arguments, i64 1

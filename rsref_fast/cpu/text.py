@@ -41,7 +41,8 @@ class Function:
     computes its part, if of the buffer it touches no more than that (see `ordering`); else None.
     inside: whether it is called in the time loop and blocks of threads have parts there. reads_first: whether all that
     an element is computed of is read before anything is computed, so that memory is waited for once. holds: weights
-    that it finds in a block's memory. lined: of which buffers a line of blocks touches the rows of its own samples, and no others.
+    that it finds in a block's memory. lined: of which buffers a line of blocks touches the rows of its own samples, and
+    no others.
     """
 
     inside = False

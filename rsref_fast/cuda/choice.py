@@ -44,7 +44,7 @@ HELD_STAGE = 3.0e-6
 HELD_RATE = 90e9
 """Multiplications a second of one multiprocessor with held weights, where a block of threads has little else."""
 
-TENSOR_START, TENSOR_RATE = 2.4e-6, 120e9
+TENSOR_START, TENSOR_RATE = 1.8e-6, 120e9
 """The same on tensor cores, by three products each and with waiting for the other operand."""
 
 BRING = 60e9
@@ -53,7 +53,7 @@ BRING = 60e9
 PIECES = 8
 """Launches of a block whose steps are one launch of their own, products of cuBLAS among them."""
 
-ASKING = 20e-6
+ASKING = 12e-6
 """Seconds in which the host asks for a launch: where there are many, a GPU that has little to do waits for it."""
 
 RATE = 0.22e12

@@ -146,6 +146,11 @@ def anew(depth, a, depth_step, weights):
     return total
 
 
+def word(noted, k):
+    """Return a word that a thread has noted: as a signed number, or Numba would mix it with others to floats."""
+    return I(noted[k * {threads}])
+
+
 def multiply_held(n, parts, units, depth, a, row_step, depth_step, held, c, c_step, accumulate):
     """c (+)= a b, of b the block's part, which `hold` has fetched, and of a the rows of its line of blocks."""
     base = {stage} + held
@@ -154,15 +159,15 @@ def multiply_held(n, parts, units, depth, a, row_step, depth_step, held, c, c_st
     a, c = at(a, block_y() * row_step), at(c, block_y() * c_step)
     row_step, c_step = row_step * blocks_y(), c_step * blocks_y()
     whole = quotient(depth + 15, 16)
-    if noted[0] != n:
+    if word(noted, 0) != n:
         plan(n, whole, columns, row_step, depth_step, c_step, base, noted)
-    n, share = noted[{threads}], noted[2 * {threads}]
+    n, share = word(noted, 1), word(noted, 2)
     if n == 0 or columns == 0:
         return
-    place, other = noted[3 * {threads}], noted[4 * {threads}]
+    place, other = word(noted, 3), word(noted, 4)
     early = c[place] if place != NONE and accumulate else F(0)
     later = c[other] if other != NONE and accumulate else F(0)
-    upper, lower = noted[6 * {threads}], noted[7 * {threads}]
+    upper, lower = word(noted, 6), word(noted, 7)
     shift, active = share & 7, share & 8
     first, begin, count = ((share >> 4) & 255) * {tiles}, (share >> 12) & 1023, share >> 22
     weights = at(dynamic(), base + head(columns))
@@ -183,9 +188,9 @@ def multiply_held(n, parts, units, depth, a, row_step, depth_step, held, c, c_st
         while line < min(together, pieces - piece) * deep:
             before = F(0)
             if piece == 0 and line < 2 * warps:
-                inners = noted[5 * {threads}]
+                inners = word(noted, 5)
                 inner = inners & 65535 if line == warp else inners >> 16
-                place = noted[3 * {threads}] if line == warp else noted[4 * {threads}]
+                place = word(noted, 3) if line == warp else word(noted, 4)
                 before = early if line == warp else later
             else:
                 _, _, place = spot_of(line, piece, deep, across, n, columns, c_step, base)
@@ -383,7 +388,8 @@ def products(tile: Tile, several: bool) -> dict[str, Any]:
     several: whether a program has more than one such product.
     """
     scope = {
-        "F": np.float32, "LARGEST": np.finfo(np.float32).max, "at": at, "four_at": four_at, "put_two": put_two,
+        "F": np.float32, "I": np.int64, "LARGEST": np.finfo(np.float32).max, "at": at, "four_at": four_at,
+        "put_two": put_two,
         "is_aligned": is_aligned, "quotient": quotient, "remainder": remainder, "thread": thread, "threads": threads,
         "block_x": block_x, "blocks_x": blocks_x, "block_y": block_y, "blocks_y": blocks_y,
         "meet_in_block": meet_in_block, "multiply_add": multiply_add, "rounded": rounded, "part": part,
@@ -394,17 +400,9 @@ def products(tile: Tile, several: bool) -> dict[str, Any]:
     scope["anew"] = device(scope["anew"], apart=True)
     works = [name for name in scope if name.startswith("work_")]
     own = (
-        "noted_at",
-        "head",
-        "spot_of",
-        "inner_of",
-        "share_of",
-        "plan",
-        "found_by",
-        "hold",
-        "held_size",
+        "word", "noted_at", "head", "spot_of", "inner_of", "share_of", "plan", "found_by", "hold", "held_size",
         "multiply_held",
-    )
+    )  # fmt: skip
     for name in (*works, *own):
         scope[name] = device(scope[name])
     return {name: scope[name] for name in ("hold", "held_size", "multiply_held", "part")}

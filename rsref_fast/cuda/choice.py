@@ -53,7 +53,7 @@ BRING = 60e9
 PIECES = 8
 """Launches of a block whose steps are one launch of their own, products of cuBLAS among them."""
 
-ASKING = 12e-6
+ASKING = 6e-6
 """Seconds in which the host asks for a launch: where there are many, a GPU that has little to do waits for it."""
 
 RATE = 0.22e12

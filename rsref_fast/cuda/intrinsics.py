@@ -137,6 +137,23 @@ def one_like(typing_context, value):
     return value(value), generate
 
 
+ASK = "prefetch.L1 [$0];"
+
+
+@intrinsic
+def ask_for(typing_context, pointer, place):
+    """Have an element brought near, without waiting for it."""
+
+    def generate(context, builder, signature, arguments):
+        element = context.get_data_type(signature.args[0].dtype)
+        address = builder.ptrtoint(builder.gep(arguments[0], [arguments[1]], source_etype=element), WORD)
+        kind = ir.FunctionType(ir.VoidType(), [WORD])
+        builder.call(ir.InlineAsm(kind, ASK, "l", side_effect=True), [address])
+        return context.get_dummy_value()
+
+    return types.void(pointer, I64), generate
+
+
 MULTIPLY_ADD = (
     "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {$0,$1,$2,$3}, {$4,$5,$6,$7}, {$8,$9}, {$10,$11,$12,$13};"
 )

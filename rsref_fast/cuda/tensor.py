@@ -21,6 +21,7 @@ from numba.cuda import types
 from rsref_fast.cuda.held import part
 from rsref_fast.cuda.holding import ACROSS, HEADER, NOTES, PITCH, staged
 from rsref_fast.cuda.intrinsics import (
+    ask_for,
     at,
     block_x,
     block_y,
@@ -53,6 +54,8 @@ SUMS = {
 }  # fmt: skip
 """By eights of columns, in which sums the three products of eight terms go, for the first eight of sixteen and the
 second: a tensor core takes several products to answer one, so for few columns there are more."""
+
+ANEW = "anew(line, piece, deep, across, n, columns, c_step, base, whole, depth, a, row_step, depth_step)"
 
 NONE = 2**32 - 1
 """No place in memory: more than one call touches."""
@@ -125,24 +128,35 @@ def plan(n, whole, columns, row_step, depth_step, c_step, base, noted):
     noted[0], noted[{threads}], noted[2 * {threads}], noted[5 * {threads}] = n, own, share, inners
 
 
-def found_by(sharing, memory):
-    """Return the sum of what the warps that share a piece have found for a result."""
-    total = F(0)
-    m = 0
-    while m + 4 <= sharing:
-        total += (memory[m * {size}] + memory[(m + 1) * {size}]) + (memory[(m + 2) * {size}] + memory[(m + 3) * {size}])
+def found_by(shift, memory):
+    """Return the sum of what the warps that share a piece have found for a result: 2**shift of them."""
+    if shift == 0:
+        return memory[0]
+    if shift == 1:
+        return memory[0] + memory[{size}]
+    total = four_of(memory)
+    if shift == 2:
+        return total
+    total += four_of(at(memory, 4 * {size}))
+    m = 8
+    while m < 1 << shift:
+        total += four_of(at(memory, m * {size}))
         m += 4
-    while m < sharing:
-        total += memory[m * {size}]
-        m += 1
     return total
 
 
-def anew(depth, a, depth_step, weights):
-    """Return a result as float32 has it. weights: of its column, the first."""
+def four_of(memory):
+    """Return the sum of what four warps have found."""
+    return (memory[0] + memory[{size}]) + (memory[2 * {size}] + memory[3 * {size}])
+
+
+def anew(line, piece, deep, across, n, columns, c_step, base, whole, depth, a, row_step, depth_step):
+    """Return a thread's result in a line of pieces as float32 has it."""
+    i, j, _ = spot_of(line, piece, deep, across, n, columns, c_step, base)
+    weights = at(dynamic(), base + head(columns) + quotient(j, 8) * whole * 128 + remainder(j, 8) * 16)
     total = F(0)
     for k in range(depth):
-        total += a[k * depth_step] * weights[quotient(k, 16) * 128 + remainder(k, 16)]
+        total += a[i * row_step + k * depth_step] * weights[quotient(k, 16) * 128 + remainder(k, 16)]
     return total
 
 
@@ -165,12 +179,14 @@ def multiply_held(n, parts, units, depth, a, row_step, depth_step, held, c, c_st
     if n == 0 or columns == 0:
         return
     place, other = word(noted, 3), word(noted, 4)
-    early = c[place] if place != NONE and accumulate else F(0)
-    later = c[other] if other != NONE and accumulate else F(0)
+    if accumulate:  # what is far away is asked for now, and needed when the product is there
+        if place != NONE:
+            ask_for(c, place)
+        if other != NONE:
+            ask_for(c, other)
     upper, lower = word(noted, 6), word(noted, 7)
     shift, active = share & 7, share & 8
     first, begin, count = ((share >> 4) & 255) * {tiles}, (share >> 12) & 1023, share >> 22
-    weights = at(dynamic(), base + head(columns))
     fours = depth_step == 1 and remainder(row_step, 4) == 0 and remainder(depth, 16) == 0 and is_aligned(a)
     deep, across = min(n, 16), quotient(columns + {last_column}, {columns})
     pieces = quotient(n + 15, 16) * across
@@ -180,29 +196,30 @@ def multiply_held(n, parts, units, depth, a, row_step, depth_step, held, c, c_st
     while True:
         meet_in_block()
         if active != 0:
-            right = at(weights, (first * whole + begin) * 128)
-            found = at(dynamic(), warp * {size})
+            right = at(dynamic(), base + head(columns) + (first * whole + begin) * 128)
             {choose}
-        meet_in_block()
-        line = warp
-        while line < min(together, pieces - piece) * deep:
-            before = F(0)
-            if piece == 0 and line < 2 * warps:
-                inners = word(noted, 5)
-                inner = inners & 65535 if line == warp else inners >> 16
-                place = word(noted, 3) if line == warp else word(noted, 4)
-                before = early if line == warp else later
-            else:
-                _, _, place = spot_of(line, piece, deep, across, n, columns, c_step, base)
-                inner = inner_of(line, deep, shift)
-                before = c[place] if place != NONE and accumulate else F(0)
+        line, lines = warp, min(together, pieces - piece) * deep
+        if piece == 0:
+            place, other, inners = word(noted, 3), word(noted, 4), word(noted, 5)
+            before = c[place] if place != NONE and accumulate else F(0)
+            later = c[other] if other != NONE and accumulate else F(0)
+            meet_in_block()
+            total = found_by(shift, at(dynamic(), inners & 65535))
+            found = found_by(shift, at(dynamic(), inners >> 16)) if lines > warps else F(0)
             if place != NONE:
-                total = found_by(1 << shift, at(dynamic(), inner))
-                if not abs(total) <= {largest}:
-                    i, j, _ = spot_of(line, piece, deep, across, n, columns, c_step, base)
-                    column = at(weights, quotient(j, 8) * whole * 128 + remainder(j, 8) * 16)
-                    total = anew(depth, at(a, i * row_step), depth_step, column)
-                c[place] = before + total
+                c[place] = before + (total if abs(total) <= {largest} else {anew})
+            line += warps
+            if other != NONE:
+                c[other] = later + (found if abs(found) <= {largest} else {anew})
+            line += warps
+        else:
+            meet_in_block()
+        while line < lines:
+            _, _, place = spot_of(line, piece, deep, across, n, columns, c_step, base)
+            if place != NONE:
+                total = found_by(shift, at(dynamic(), inner_of(line, deep, shift)))
+                before = c[place] if accumulate else F(0)
+                c[place] = before + (total if abs(total) <= {largest} else {anew})
             line += warps
         piece += together
         if piece >= pieces:
@@ -369,10 +386,11 @@ def source_of(stage: int, threads_of_block: int, several: bool = False) -> str:
     """
     names = {
         "stage": stage, "pitch": PITCH, "tiles": ACROSS, "columns": ACROSS * 8, "last_column": ACROSS * 8 - 1,
-        "size": 16 * PITCH, "largest": "LARGEST", "header": HEADER, "notes": NOTES,
+        "size": 16 * PITCH, "largest": "LARGEST", "header": HEADER, "anew": ANEW, "notes": NOTES,
         "threads": threads_of_block,
     }  # fmt: skip
-    arguments = "tiles, whole, begin, count, at(a, upper), at(a, lower), depth_step, depth, right, found"
+    found = f"at(dynamic(), warp * {16 * PITCH})"
+    arguments = f"tiles, whole, begin, count, at(a, upper), at(a, lower), depth_step, depth, right, {found}"
     choose = ["tiles = quotient(columns + 7, 8) - first"]
     for tiles in range(ACROSS + 1):
         test = {0: "if not fours", ACROSS: "else"}.get(tiles, f"elif tiles == {tiles}")
@@ -389,20 +407,19 @@ def products(tile: Tile, several: bool) -> dict[str, Any]:
     """
     scope = {
         "F": np.float32, "I": np.int64, "LARGEST": np.finfo(np.float32).max, "at": at, "four_at": four_at,
-        "put_two": put_two,
-        "is_aligned": is_aligned, "quotient": quotient, "remainder": remainder, "thread": thread, "threads": threads,
+        "put_two": put_two, "ask_for": ask_for, "is_aligned": is_aligned, "quotient": quotient,
+        "remainder": remainder, "thread": thread, "threads": threads,
         "block_x": block_x, "blocks_x": blocks_x, "block_y": block_y, "blocks_y": blocks_y,
         "meet_in_block": meet_in_block, "multiply_add": multiply_add, "rounded": rounded, "part": part,
         "dynamic": dynamic_memory("dynamic", types.float32), "words": dynamic_memory("dynamic", types.int32),
         "marks": dynamic_memory("dynamic", types.uint32), "NONE": NONE,
     }  # fmt: skip
     exec(compile(source_of(staged(tile, 4), tile.threads, several), "<tensor>", "exec"), scope)  # the text is our own
-    scope["anew"] = device(scope["anew"], apart=True)
     works = [name for name in scope if name.startswith("work_")]
     own = (
-        "word", "noted_at", "head", "spot_of", "inner_of", "share_of", "plan", "found_by", "hold", "held_size",
-        "multiply_held",
+        "word", "noted_at", "head", "spot_of", "inner_of", "share_of", "plan", "four_of", "found_by", "hold",
+        "held_size", "multiply_held",
     )  # fmt: skip
-    for name in (*works, *own):
-        scope[name] = device(scope[name])
+    for name in (*works, "anew", *own):
+        scope[name] = device(scope[name], apart=name == "anew")
     return {name: scope[name] for name in ("hold", "held_size", "multiply_held", "part")}

@@ -18,7 +18,7 @@ from functools import cache, lru_cache
 import llvmlite.binding as llvm
 import numpy as np
 
-from rsref_fast.cuda.intrinsics import MULTIPLY_ADD
+from rsref_fast.cuda.intrinsics import ASK, MULTIPLY_ADD
 
 TID, NTID, CTAID, NCTAID, CTAID_Y, NCTAID_Y, STATE, SHARED, CONTEXT, FACTORS, SUMS, WORDS = (*range(10), 16, 20)
 RUNNING, AT_BARRIER, AT_GRID, DONE, AT_TENSOR, AT_LINE = range(6)
@@ -91,6 +91,9 @@ define {QUAD} @emu_tensor({parameters}) {{
 
 
 QUAD = "{float, float, float, float}"
+ASKING = re.compile(rf'^.*asm sideeffect "{re.escape(ASK)}".*$', re.M)
+"""What has memory brought near changes nothing."""
+
 TENSOR = re.compile(r'asm sideeffect "(mma\.sync[^"]*)", "[^"]*"')
 
 MACHINE = f"""
@@ -194,6 +197,7 @@ def translated(text):
         text = text.replace(f'"llvm.nvvm.read.ptx.sreg.{name}"', f'"emu_{name.replace(".", "_")}"')
     text = text.replace('"llvm.nvvm.barrier0"', '"emu_barrier"')
     text = text.replace('"rsref_gate"', '"emu_grid"').replace('"rsref_gate_of_a_line"', '"emu_line"')
+    text = ASKING.sub("", text)
     assert set(TENSOR.findall(text)) <= {MULTIPLY_ADD}
     text, products = TENSOR.subn("@emu_tensor", text)
     if products:

@@ -53,7 +53,7 @@ BRING = 60e9
 PIECES = 8
 """Launches of a block whose steps are one launch of their own, products of cuBLAS among them."""
 
-ASKING = 6e-6
+ASKING = 8e-6
 """Seconds in which the host asks for a launch: where there are many, a GPU that has little to do waits for it."""
 
 RATE = 0.22e12
@@ -77,6 +77,9 @@ of ours can have: what an H100 did for 16 to 128 rows, a tenth of the usual prod
 ROWS = 8192
 """Rows for which what is not done step by step is done at once, if a call has as many: enough to fill a GPU, and to
 keep the host from asking for launches all the time."""
+
+STEPS = 128
+"""Steps that a call is taken to have."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +176,7 @@ def outside_seconds(program: Program, batch: int, choice: Choice, tile: Tile) ->
     """Return about a step's share of the products that are computed for many steps at once."""
     alone = choice.team == "block"
     samples, blocks = (-(-batch // choice.shards), 1) if alone else (batch, choice.blocks * choice.lines)
-    rows = max(samples, ROWS)
+    rows = max(samples, min(ROWS, samples * STEPS))
     outside = (Section.BEFORE, Section.AFTER)
     launches = PIECES * ASKING if choice.products != "tiles" else 0
     return (_products(program, rows, blocks, tile, choice.products, outside) + launches) * samples / max(1, rows)

@@ -12,7 +12,7 @@ from rsref_fast.cpu.kernels import Kernels
 from rsref_fast.cuda import build
 from rsref_fast.cuda.target import CUDA, OWNED
 from rsref_fast.cuda.tile import USUAL, Tile
-from rsref_fast.cuda.words import CUTTING, NUMBERS
+from rsref_fast.cuda.words import CUTTING, EVEN, NUMBERS
 from tests.cuda.emulator import POISON, Kernel
 
 TILE = Tile(across=2, down=3, wide=3, high=1, depth=8, parts=2)
@@ -37,6 +37,7 @@ def places(plan, arrays):
     for row, (shard, _) in zip(numbers, plan.shards):
         row[:5] = shard.count, shard.steps, max(plan.limit, shard.count), 0, plan.taped
         row[CUTTING] = shard.cut.any()
+        row[EVEN] = (np.diff(shard.off) == shard.count).all()
     return table, numbers, kept
 
 

@@ -17,6 +17,17 @@ def held(P, N, Q):
     multiply_held(N[0], N[8], N[1], N[2], floats(P, 0), N[3], N[4], 0, floats(P, 2), N[7], N[9])
     return 0
 '''
+SHRINKING = '''
+@entry
+def held(P, N, Q):
+    """Products of fewer and fewer rows, each into a place of its own: as `N` above, then how far these are apart."""
+    hold(N[2], N[8], N[1], floats(P, 1), N[5], N[6], 0)
+    rows = N[0]
+    while rows >= 0:
+        multiply_held(rows, N[8], N[1], N[2], floats(P, 0), N[3], N[4], 0, at(floats(P, 2), rows * N[10]), N[7], 0)
+        rows -= 1 if rows % 2 == 0 else 3
+    return 0
+'''
 SIZES = [
     (1, 1, 1, 1), (16, 4, 8, 16), (17, 3, 11, 48), (5, 1, 70, 33), (40, 2, 13, 208), (3, 2, 2, 0), (0, 2, 3, 4),
     (2, 1, 9, 32), (70, 4, 3, 20),
@@ -24,8 +35,8 @@ SIZES = [
 """Rows, parts, columns of each part, terms."""
 
 
-def kernel_of(name, dtype):
-    return Kernel(build.kernel(TEXT, "held", np.dtype(dtype), TILES[name], "grid"))
+def kernel_of(name, dtype, text=TEXT):
+    return Kernel(build.kernel(text, "held", np.dtype(dtype), TILES[name], "grid"))
 
 
 @pytest.fixture(scope="module", params=["plain-f4", "plain-f8", "tensor-f4"])
@@ -79,6 +90,23 @@ def test_what_is_not_finite_is_as_float32_has_it(compiled, value):
     with np.errstate(over="ignore"):
         np.testing.assert_array_equal(np.isnan(c[17]), np.isnan(expected[17]))
         np.testing.assert_allclose(c[17], expected[17].astype(dtype), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", TILES)
+def test_rows_may_become_fewer(name):
+    """What a thread has noted about a product is of so many rows, and no others."""
+    kernel, most, columns, depth = kernel_of(name, "f4", SHRINKING), 40, 52, 48
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(most, depth)).astype("f4"), rng.normal(size=(depth, columns)).astype("f4")
+    c = np.full((most + 1, most, columns), np.nan, "f4")
+    table = np.array([m.ctypes.data for m in (a, b, c)], np.int64)
+    numbers = np.array([most, 13, depth, depth, 1, columns, 1, columns, 4, 0, most * columns, 0, 0, 0, 0, 0], np.int64)
+    kernel.launch(3, TILES[name].threads, table.ctypes.data, numbers.ctypes.data, 0, 0, 0, 0, lines=2)
+    rows = most
+    while rows >= 0:
+        close(c[rows, :rows], a[:rows].astype(float) @ b.astype(float))
+        assert np.isnan(c[rows, rows:]).all()
+        rows -= 1 if rows % 2 == 0 else 3
 
 
 def test_tensor_cores_lose_no_digits():

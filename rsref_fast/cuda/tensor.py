@@ -175,61 +175,75 @@ def multiply_held(n, parts, units, depth, a, row_step, depth_step, held, c, c_st
     whole = quotient(depth + 15, 16)
     if word(noted, 0) != n:
         plan(n, whole, columns, row_step, depth_step, c_step, base, noted)
-    n, share = word(noted, 1), word(noted, 2)
-    if n == 0 or columns == 0:
+    if columns == 0 or word(noted, 1) == 0:
         return
-    place, other = word(noted, 3), word(noted, 4)
     if accumulate:  # what is far away is asked for now, and needed when the product is there
-        if place != NONE:
-            ask_for(c, place)
-        if other != NONE:
-            ask_for(c, other)
-    upper, lower = word(noted, 6), word(noted, 7)
-    shift, active = share & 7, share & 8
-    first, begin, count = ((share >> 4) & 255) * {tiles}, (share >> 12) & 1023, share >> 22
-    fours = depth_step == 1 and remainder(row_step, 4) == 0 and remainder(depth, 16) == 0 and is_aligned(a)
-    deep, across = min(n, 16), quotient(columns + {last_column}, {columns})
-    pieces = quotient(n + 15, 16) * across
-    warps, warp = quotient(threads(), 32), quotient(thread(), 32)
-    together = warps >> shift
+        for k in range(2):
+            place = word(noted, 3 + k)
+            if place != NONE:
+                ask_for(c, place)
     piece = 0
-    while True:
+    while piece >= 0:
         meet_in_block()
-        if active != 0:
-            right = at(dynamic(), base + head(columns) + (first * whole + begin) * 128)
-            {choose}
-        line, lines = warp, min(together, pieces - piece) * deep
-        if piece == 0:
-            place, other, inners = word(noted, 3), word(noted, 4), word(noted, 5)
-            before = c[place] if place != NONE and accumulate else F(0)
-            later = c[other] if other != NONE and accumulate else F(0)
-            meet_in_block()
-            total = found_by(shift, at(dynamic(), inners & 65535))
-            found = found_by(shift, at(dynamic(), inners >> 16)) if lines > warps else F(0)
-            if place != NONE:
-                c[place] = before + (total if abs(total) <= {largest} else {anew})
-            line += warps
-            if other != NONE:
-                c[other] = later + (found if abs(found) <= {largest} else {anew})
-            line += warps
-        else:
-            meet_in_block()
-        while line < lines:
-            _, _, place = spot_of(line, piece, deep, across, n, columns, c_step, base)
-            if place != NONE:
-                total = found_by(shift, at(dynamic(), inner_of(line, deep, shift)))
-                before = c[place] if accumulate else F(0)
-                c[place] = before + (total if abs(total) <= {largest} else {anew})
-            line += warps
-        piece += together
-        if piece >= pieces:
-            return
+        multiply_piece(piece, a, row_step, depth_step, depth, whole, base)
+        piece = settle(piece, a, row_step, depth_step, depth, whole, c, c_step, accumulate, base)
+
+
+def multiply_piece(piece, a, row_step, depth_step, depth, whole, base):
+    """Compute a warp's share of its piece of those that are computed together, the first of which is given."""
+    columns = words()[base]
+    noted = at(marks(), base + noted_at(columns) + thread())
+    share = word(noted, 2)
+    active, first, begin, count = share & 8, ((share >> 4) & 255) * {tiles}, (share >> 12) & 1023, share >> 22
+    upper, lower = word(noted, 6), word(noted, 7)
+    warp = quotient(thread(), 32)
+    if piece > 0:
+        n, shift, across = word(noted, 1), share & 7, quotient(columns + {last_column}, {columns})
+        pieces = quotient(n + 15, 16) * across
         active = 0
-        if warp >> shift < min(together, pieces - piece):
-            active = 8
+        if warp >> shift < min(quotient(threads(), 32) >> shift, pieces - piece):
+            active = 1
             first, begin, count, upper, lower = share_of(
                 piece + (warp >> shift), warp, shift, across, whole, n, row_step, depth_step
             )
+    if active != 0:
+        fours = depth_step == 1 and remainder(row_step, 4) == 0 and remainder(depth, 16) == 0 and is_aligned(a)
+        right = at(dynamic(), base + head(columns) + (first * whole + begin) * 128)
+        {choose}
+
+
+def settle(piece, a, row_step, depth_step, depth, whole, c, c_step, accumulate, base):
+    """Wait for all warps, and put down the results of the pieces that they have computed; return the next, or -1."""
+    columns = words()[base]
+    noted = at(marks(), base + noted_at(columns) + thread())
+    n, shift = word(noted, 1), word(noted, 2) & 7
+    deep, across = min(n, 16), quotient(columns + {last_column}, {columns})
+    pieces, warps, line = quotient(n + 15, 16) * across, quotient(threads(), 32), quotient(thread(), 32)
+    together = warps >> shift
+    lines = min(together, pieces - piece) * deep
+    if piece == 0:
+        place, other, inners = word(noted, 3), word(noted, 4), word(noted, 5)
+        before = c[place] if place != NONE and accumulate else F(0)
+        later = c[other] if other != NONE and accumulate else F(0)
+        meet_in_block()
+        total = found_by(shift, at(dynamic(), inners & 65535))
+        found = found_by(shift, at(dynamic(), inners >> 16)) if lines > warps else F(0)
+        if place != NONE:
+            c[place] = before + (total if abs(total) <= {largest} else {anew})
+        line += warps
+        if other != NONE:
+            c[other] = later + (found if abs(found) <= {largest} else {anew})
+        line += warps
+    else:
+        meet_in_block()
+    while line < lines:
+        _, _, place = spot_of(line, piece, deep, across, n, columns, c_step, base)
+        if place != NONE:
+            total = found_by(shift, at(dynamic(), inner_of(line, deep, shift)))
+            before = c[place] if accumulate else F(0)
+            c[place] = before + (total if abs(total) <= {largest} else {anew})
+        line += warps
+    return piece + together if piece + together < pieces else -1
 
 
 def noted_at(columns):
@@ -418,7 +432,7 @@ def products(tile: Tile, several: bool) -> dict[str, Any]:
     works = [name for name in scope if name.startswith("work_")]
     own = (
         "word", "noted_at", "head", "spot_of", "inner_of", "share_of", "plan", "four_of", "found_by", "hold",
-        "held_size", "multiply_held",
+        "held_size", "multiply_piece", "settle", "multiply_held",
     )  # fmt: skip
     for name in (*works, "anew", *own):
         scope[name] = device(scope[name], apart=name == "anew")

@@ -112,7 +112,7 @@ def forget():
         function.cache_clear()
 
 
-PRODUCTS = [(tiles, Emulated, 4, 4), (held, EmulatedOwned, 4, 4), (tensor, EmulatedTensor, 3, 2)]
+PRODUCTS = [(tiles, Emulated, 4, 4), (held, EmulatedOwned, 4, 4), (tensor, EmulatedTensor, 4, 3)]
 """With how many barriers their text has, and how many of these are tried: behind the one where weights are fetched
 programs have a meeting of their own."""
 
@@ -123,7 +123,8 @@ def leave_out(monkeypatch, module, which, count):
 
     def source_of(*arguments):
         parts = original(*arguments).split("meet_in_block()")
-        assert len(parts) == count + 1
+        if len(parts) != count + 1:  # no AssertionError, which would pass for a barrier's
+            raise ValueError(f"{module.__name__} has {len(parts) - 1} barriers")
         between = ["meet_in_block()"] * count
         between[which] = "pass"
         return parts[0] + "".join(map(str.__add__, between, parts[1:]))

@@ -1,4 +1,4 @@
-"""What all tests share: hypothesis profiles, and `tests.*` importable behind whatever is installed."""
+"""What all tests share: hypothesis profiles, `tests.*` importable behind whatever is installed, and which run."""
 
 import gc
 import os
@@ -10,9 +10,26 @@ from hypothesis import HealthCheck, settings
 # At the end of the path: the installed rsref is tested if there is one, the checkout's otherwise.
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
+from tests.covering import left_out
+
 # Python's collector looks through all of a compiler, or a backend, again and again.
 gc.set_threshold(1_000_000, 20, 50)
 
 settings.register_profile("ci", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("dev", deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+
+def pytest_addoption(parser):
+    parser.addoption("--every", action="store_true", help="run all combinations of parameters; see tests/covering.py")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "covering(what): by default run enough for all 'values', or all 'pairs' of them")
+
+
+def pytest_collection_modifyitems(config, items):
+    out = set() if config.getoption("--every") else left_out(items)
+    if out:
+        config.hook.pytest_deselected(items=[item for item in items if item in out])
+        items[:] = [item for item in items if item not in out]

@@ -108,11 +108,10 @@ class Plan:
         tables = CONTEXT + LINE * self.threads
         numbers = tables + slots * len(self.shards)
         self.total = scratch + ALIGNMENT + 8 * (numbers + NUMBERS * self.threads + self.arrays)
-        entries = self.kernels.source.entries
         head = [
             getattr(self.kernels, "address", 0), slots, len(self.shards), self.team, self.arrays, scratch, tables,
-            numbers, len(self.copies), len(self.clears), int(self.prepares), int("finish" in entries), int(self.taped),
-            0, 0, 0,
+            numbers, len(self.copies), len(self.clears), int(self.prepares), int(self.kernels.source.backward),
+            int(self.taped), 0, 0, 0,
         ]  # fmt: skip
         assert len(head) == HEADER
         return np.array([*head, *body], np.int64)

@@ -191,15 +191,14 @@ def backward_source(compiled: Compiled, width: int, target: Target = CPU) -> Sou
         "    k = first",
         *ending,
     ]  # fmt: skip
-    source = w.module(
-        [
-            _prepare(w, prepare),
-            ("shard", "The time loop, from its end.", lines),
-            ("fold", "What another shard has summed is added.", _folds(w, folds)),
-            ("finish", "Gradients of the parameters, from sums over all samples.", finish),
-        ],
-        "Backward.",
-    )
+    entries = [
+        _prepare(w, prepare),
+        ("shard", "The time loop, from its end.", lines),
+        ("fold", "What another shard has summed is added.", _folds(w, folds)),
+    ]
+    if finish:  # sums may be gradients as they are
+        entries.append(("finish", "Gradients of the parameters, from sums over all samples.", finish))
+    source = w.module(entries, "Backward.")
     source.prepared, source.results = _prepared(w), results
     return source
 

@@ -59,4 +59,9 @@ class Source:
 
     @property
     def backward(self) -> bool:
+        return "fold" in self.entries
+
+    @property
+    def finishes(self) -> bool:
+        """Whether sums over all samples are not the gradients of the parameters as they are."""
         return "finish" in self.entries

@@ -84,7 +84,8 @@ def put(engine: CudaEngine, script: Script, plan: Plan, arrays: list[Where], tap
     if plan.kernels.source.backward:
         for i in range(1, len(plan.shards)):
             _all_over(script, kernels, "fold", spots, table + i * slots)
-        _all_over(script, kernels, "finish", spots)
+        if plan.kernels.source.finishes:
+            _all_over(script, kernels, "finish", spots)
     if engine.gathers:
         script.note(number, len(plan.shards))
 

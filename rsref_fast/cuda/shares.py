@@ -141,5 +141,5 @@ def _shares(
             product = finder.product(piece.entry, off, numbers, 0, 0 if place == "step" else len(off) - 1)
             what = "rows x columns x terms " + " x ".join(f"{n:,}" for n in product.sizes)
             yield title, what, "cuBLAS" if by_library(product, choice, tile, place == "step") else "our tiles"
-    for entry in ("prepare", "finish"):
+    for entry in ("prepare", "finish"):  # a program without one has no words of it
         yield from ours(text, entry, "once a call")

@@ -91,6 +91,7 @@ def check(peer, ours, mask):
         assert_close(one, other, KERAS_KIND)
 
 
+@pytest.mark.covering("pairs")
 @pytest.mark.parametrize("go_backwards", [False, True])
 @pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize("name", KERAS)

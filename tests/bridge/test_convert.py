@@ -40,6 +40,7 @@ def randomized(layer, x):
     return layer
 
 
+@pytest.mark.covering("values")
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("name", LAYERS)
 def test_from_keras_and_back(name, engine):

@@ -136,6 +136,7 @@ def test_values_and_gradients(kind, shards):
 MASK = np.array([[1, 1, 0, 1, 0], [1, 1, 1, 1, 1], [0, 0, 0, 0, 0], [0, 1, 0, 0, 1]], bool)
 
 
+@pytest.mark.covering("values")
 @pytest.mark.parametrize(
     "options", [{}, {"zero_output_for_mask": True}, {"truncate": 2}, {"go_backwards": True}], ids=str
 )
@@ -155,6 +156,7 @@ def test_masks(kind, options):
         assert_same(a, b, kind)
 
 
+@pytest.mark.covering("values")
 @pytest.mark.parametrize("index", [ENTRIES, -ENTRIES - 1, 2**31 - 1])
 @pytest.mark.parametrize("split", [Split(1, 1), Split(1, 2), Split(3, 1)], ids=str)
 def test_an_index_out_of_range_is_an_error_of_xla(kind, index, split):
@@ -204,6 +206,7 @@ def _twice(arrays):
     return [jnp.stack([a, a[::-1]]) for a in arrays]
 
 
+@pytest.mark.covering("values")
 @pytest.mark.parametrize("transformed", [vmapped, scanned, sharded])
 def test_transformations(kind, transformed):
     """Values, and gradients by the weights through the transformation."""
@@ -221,6 +224,7 @@ def test_transformations(kind, transformed):
     assert_same(*found, kind)
 
 
+@pytest.mark.covering("values")
 @pytest.mark.parametrize(("batch", "steps"), [(0, STEPS), (BATCH, 0)])
 @pytest.mark.parametrize("masked", [False, True])
 def test_nothing_to_do_needs_no_python_either(kind, batch, steps, masked):

@@ -165,6 +165,7 @@ def masked_function_of(layer):
     return apply, [v.value for v in variables]
 
 
+@pytest.mark.covering("values")
 @pytest.mark.parametrize("shards", [1, 3])
 @pytest.mark.parametrize("options", MASKED, ids=str)
 def test_masks_need_no_python(request, options, shards):

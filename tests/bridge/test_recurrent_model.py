@@ -89,6 +89,7 @@ def check(layer, mask, options):
         assert_close(one, other, KIND[layer.engine])
 
 
+@pytest.mark.covering("pairs")
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize("flags", ["", "sequences", "sequences zero", "sequences backwards", "zero backwards"])

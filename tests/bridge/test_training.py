@@ -27,6 +27,7 @@ def losses(model, x=X, y=Y, **options):
     return model.fit(x, y, epochs=6, batch_size=16, verbose=0, shuffle=False).history["loss"]
 
 
+@pytest.mark.covering("values")
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(
     "mode", ["auto", "eager", *(["jit"] if BACKEND == "jax" else [])]
@@ -49,6 +50,7 @@ def test_engines_train_alike():
     assert_close(histories[1], histories[0], "float32")
 
 
+@pytest.mark.covering("values")
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision(engine, policy):
@@ -168,8 +170,10 @@ def test_regularizers_and_constraints():
     assert layer.get_weights()[0].min() < 0
 
 
+@pytest.mark.covering("values")
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("name", CASES)
-def test_saved_and_loaded(name, tmp_path):
+def test_saved_and_loaded(name, engine, tmp_path):
     """Every cell and feature in a model file, and back under the other engine: the same answers."""
     case = CASES[name]
     x = rounded(case.x, "float32")
@@ -189,11 +193,10 @@ def test_saved_and_loaded(name, tmp_path):
     layer.set_weights([rng.standard_normal(w.shape) for w in layer.get_weights()])
     expected = model(arrays)
     model.save(tmp_path / "model.keras")
-    for engine in ENGINES:
-        with kb.use_engine(engine):
-            found = keras.models.load_model(tmp_path / "model.keras")(arrays)
-        for one, other in zip(keras.tree.flatten(found), keras.tree.flatten(expected), strict=True):
-            assert_close(ops.convert_to_numpy(one), ops.convert_to_numpy(other), "float32")
+    with kb.use_engine(engine):
+        found = keras.models.load_model(tmp_path / "model.keras")(arrays)
+    for one, other in zip(keras.tree.flatten(found), keras.tree.flatten(expected), strict=True):
+        assert_close(ops.convert_to_numpy(one), ops.convert_to_numpy(other), "float32")
 
 
 def _inputs_like(value):

@@ -9,6 +9,7 @@ from tests.cross.cases import CASES
 from tests.cross.compared import ENGINES, compared, largest_error, tolerance
 
 
+@pytest.mark.covering("pairs")
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("name", CASES)

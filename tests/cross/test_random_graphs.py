@@ -12,11 +12,10 @@ from keras_bridge.step import KerasRecurrence
 from rsref.engine import ReferenceEngine
 from rsref.graph import Model
 from rsref.testing import step_graphs
-from tests.bridge.autodiff import BACKEND, function_and_gradients
+from tests.bridge.autodiff import function_and_gradients
 from tests.cross.compared import ENGINES, factor, largest_error, precision, tolerance
 
-COUNTS = {"jax": 40, "tensorflow": 60, "torch": 100}
-MANY = settings(max_examples=COUNTS[BACKEND], suppress_health_check=list(HealthCheck))
+MANY = settings(max_examples=40, suppress_health_check=list(HealthCheck))
 
 
 class Opened(keras.layers.Layer):

@@ -92,9 +92,10 @@ class Emulated(Kernels):
         if plan.prepares:
             run("prepare", self.blocks)
         run("shard", len(plan.shards) if self.team == "block" else self.blocks)
-        if "finish" in self.source.entries:
+        if self.source.backward:
             for other in table[1:]:
                 run("fold", self.blocks, other.ctypes.data)
+        if self.source.finishes:
             run("finish", self.blocks)
         del kept
         if numbers[:, 3].any():

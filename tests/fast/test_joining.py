@@ -73,6 +73,7 @@ def over_samples(x, h):
 DRAWN = (several, kept, one_after_the_other, along_rows, counted, over_samples)
 
 
+@pytest.mark.covering("values")
 @pytest.mark.parametrize("draw", DRAWN)
 @pytest.mark.parametrize(
     ("target", "threads", "dtype"),

@@ -58,7 +58,7 @@ def test_with_checkpoints(monkeypatch, mixing):
     def compare(own, arguments):
         check(own, arguments, engine=rsref_fast.compile(own, target="interpreter", checkpoint=True))
 
-    for_graphs(PARTS, EACH // 2, mixing, compare)
+    for_graphs(PARTS, EACH // 4, mixing, compare)
 
 
 @pytest.mark.parametrize("mixing", [False, True])
@@ -68,7 +68,7 @@ def test_in_pieces(monkeypatch, mixing):
     monkeypatch.setattr(interpreted, "WIDTH", 1)
     for part, piece, way in ((PARTS + 1, 1, {"split": Split(1, 2)}), (PARTS + 2, 12, {"threads": 1})):
         monkeypatch.setattr(pieces, "PIECE", piece)
-        for_graphs(part, EACH // 4, mixing, partial(check, **way))
+        for_graphs(part, EACH // 8, mixing, partial(check, **way))
 
 
 @pytest.mark.parametrize("name", ["sigmoid", "multiply_packed", "cut_rows", "gather_rows"])

@@ -17,17 +17,23 @@ from tests.cuda.kernels import Emulated, EmulatedBlocks, EmulatedOwned, Emulated
 from tests.cuda.steps import CELLS, MASK, recurrence_of
 from tests.fast.agreement import check
 
-WAYS = {
-    "all": (Emulated, np.float64), "own": (EmulatedOwned, np.float32), "tensor": (EmulatedTensor, np.float32),
-}  # fmt: skip
-HOLDING = ["LSTMCell", "GRUCell", "RHNCell", "LayerNormLSTMCell"]
-"""One gate's product or those of several, one product a step or more, a part of the units or whole samples."""
-
-EVERY = [(name, way) for way in WAYS for name in (HOLDING if way == "tensor" else CELLS)]
+WAYS = {"all": (Emulated, np.float64), "own": (EmulatedOwned, np.float32)}
 
 
-@pytest.mark.parametrize(("name", "kind", "dtype"), [(n, *WAYS[w]) for n, w in EVERY], ids=map("-".join, EVERY))
-def test_values_and_gradients(name, kind, dtype):
+@pytest.mark.covering("values")
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", CELLS)
+def test_values_and_gradients(name, way):
+    compare(name, *WAYS[way])
+
+
+@pytest.mark.parametrize("name", ["LSTMCell", "GRUCell", "RHNCell", "LayerNormLSTMCell"])
+def test_tensor_cores(name):
+    """One gate's product or those of several, one product a step or more, a part of the units or whole samples."""
+    compare(name, EmulatedTensor, np.float32)
+
+
+def compare(name, kind, dtype):
     own = recurrence_of(name)
     engine = FastEngine(own, kind)
     for mask in (None, None if name == "AttentionDecoderCell" else MASK):

@@ -21,11 +21,10 @@ def device(monkeypatch):
     return fake.new_device()
 
 
-@pytest.mark.parametrize(
-    ("dtype", "mask", "outputs"),
-    [(np.float32, None, False), (np.float32, MASK, True), (np.float64, None, True), (np.float64, MASK, False)],
-    ids=["float32", "float32-masked-outputs", "float64-outputs", "float64-masked"],
-)
+@pytest.mark.covering("values")
+@pytest.mark.parametrize("outputs", [False, True])
+@pytest.mark.parametrize("mask", [None, MASK], ids=["whole", "masked"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_against_the_oracle(device, dtype, mask, outputs):
     own = attending(outputs)
     engine = ThereAndBack(own, device)

@@ -34,6 +34,7 @@ def test_every_op(name):
     check(own, random_arguments(own, batch=3, steps=4), target="cpu", threads=2, dtype=np.float32)
 
 
+@pytest.mark.covering("values")
 @PRECISIONS
 @pytest.mark.parametrize("name", CELLS)
 def test_every_cell(name, dtype):
@@ -45,6 +46,7 @@ def test_every_cell(name, dtype):
         check(own, random_arguments(own, batch=3, steps=5, mask=m), dtype=dtype, engine=engine, inference=exact)
 
 
+@pytest.mark.covering("pairs")
 @pytest.mark.parametrize("batch", [1, 2, 7, 33])
 @pytest.mark.parametrize("units", [1, 17, 64])
 @PRECISIONS
@@ -63,7 +65,7 @@ def test_random_graphs(part):
 
     @seed(1000 + part)
     @settings(
-        max_examples=6, deadline=None, database=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate]
+        max_examples=3, deadline=None, database=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate]
     )
     @given(example=step_graphs())
     def run(example):

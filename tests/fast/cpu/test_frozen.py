@@ -49,6 +49,7 @@ def arguments_of(own, batch, steps, masked=None, seed=0):
     return random_arguments(own, batch=batch, steps=steps, seed=seed, mask=mask)
 
 
+@pytest.mark.covering("values")
 @pytest.mark.parametrize("split", [None, Split(2, 2)], ids=str)
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("target", ["interpreter", "cpu"])

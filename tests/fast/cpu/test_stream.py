@@ -18,6 +18,7 @@ def recurrence(cell):
     return layer.recurrence
 
 
+@pytest.mark.covering("pairs")
 @pytest.mark.parametrize("split", [None, Split(2, 2)], ids=str)
 @pytest.mark.parametrize("cell", ["LSTMCell", "GRUCell", "RWACell", "AttentionCell"])
 @pytest.mark.parametrize("target", ["interpreter", "cpu"])

@@ -23,6 +23,7 @@ def recurrence(cell, units=70, **options):
     return layer.recurrence
 
 
+@pytest.mark.covering("values")
 @pytest.mark.parametrize(
     ("cell", "units"), [("LSTMCell", 64), ("LSTMCell", 70), ("LayerNormLSTMCell", 70), ("GRUCell", 64)]
 )

@@ -30,6 +30,7 @@ def given(recurrence, batch, dtype):
     return replace(arguments, constants=[rng.standard_normal((batch, PLACES, FEATURES)).astype(dtype), mask])
 
 
+@pytest.mark.covering("values")
 @pytest.mark.parametrize(
     ("batch", "threads", "dtype"),
     [(1, 1, np.float64), (1, 2, np.float64), (5, 1, np.float64), (17, 2, np.float64), (17, 2, np.float32)],

@@ -83,7 +83,7 @@ class Interpreted(Kernels):
         for target in plan.clears:
             seen(target)[...] = 0
         tables = [[seen(place) for place in places] for _, places in plan.shards]
-        threads, source = plan.threads, self.source
+        threads, program = plan.threads, self.source
         found = np.zeros((threads, 16), np.int64)
 
         def member(rank: int) -> None:
@@ -107,11 +107,11 @@ class Interpreted(Kernels):
                 run("prepare", tables[0], tables[0], True)
                 meet()
             run("shard", own, own, False)
-            if source.backward:
+            if program.backward:
                 meet()
                 for other in tables[1:]:
                     run("fold", tables[0], other, True)
-            if source.finishes:
+            if program.finishes:
                 meet()
                 run("finish", tables[0], tables[0], True)
 

@@ -3,6 +3,10 @@
 import numpy as np
 
 from rsref import cells, set_random_seed
+from rsref.testing.arguments import random_arguments
+from rsref_fast.cpu.engine import FastEngine
+from rsref_fast.cpu.splitting import Split
+from tests.fast.agreement import check
 
 CELLS = [name for name in cells.__all__ if name.endswith("Cell") and name not in ("RNNCell", "LayerCell")]
 MASK = np.array([[1, 0, 1, 1, 0], [1, 1, 1, 1, 1], [0, 0, 0, 0, 0]], bool)
@@ -15,3 +19,12 @@ def recurrence_of(name, units=4, width=2, **options):
     layer = getattr(cells, name)(units).get_layer(**options)
     layer.build((None, None, 3, 4, width) if name == "ConvLSTMCell" else (None, None, width))
     return layer.recurrence
+
+
+def check_cell(name, kind, dtype):
+    """Compare a cell's kernels of some kind with the oracle, whole and masked."""
+    own = recurrence_of(name)
+    engine = FastEngine(own, kind)
+    for mask in (None, None if name == "AttentionDecoderCell" else MASK):
+        arguments = random_arguments(own, batch=3, steps=5, mask=mask)
+        check(own, arguments, dtype=dtype, engine=engine, split=Split(1, 1))

@@ -27,7 +27,7 @@ from rsref_fast.cpu.pointers import ADDRESSES, at
 
 I64 = types.int64
 SIGNATURE = I64(I64, I64, I64, I64)
-PROGRAM, SLOTS, SHARDS, TEAM, ARRAYS, SCRATCH, TABLES, RANKS, COPIES, CLEARS, PREPARES, FINISHES, TAPED = range(13)
+PROGRAM, SLOTS, SHARDS, TEAM, ARRAYS, SCRATCH, TABLES, RANKS, COPIES, CLEARS, PREPARES, BACKWARD, TAPED = range(13)
 COND, LEFT, PLAN, HIRED = 8, 16, 17, 18
 ALL = CONTEXT + 8
 JOB, RANK, NEXT, CONTROL = 16, 17, 18, 19
@@ -106,12 +106,12 @@ def member(context, rank):
     numbers[7] = team
     numbers[8] = address_of(at(context, CONTEXT + rank // team * team * LINE))
     run_entry(plan, 1, own, numbers, own)
-    if plan[FINISHES] != 0:
+    if plan[BACKWARD] != 0:
         gather(context, numbers, threads, rank)
         for shard in range(1, shards):
             run_entry(plan, 2, first, numbers, at(first, shard * slots))
         meet(numbers)
-        run_entry(plan, 3, first, numbers, first)
+        run_entry(plan, 3, first, numbers, first)  # of which some programs have none
 
 
 @plain

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from tests.covering import chosen
 
+pytest_plugins = ["pytester"]
 SIZES = st.lists(st.integers(1, 5), min_size=1, max_size=4)
 
 
@@ -31,15 +32,9 @@ def test_values_are_used_alike():
     assert sorted(rows[i][1] for i in chosen(rows, 1)) == [0] * 8 + [1] * 8
 
 
-pytest_plugins = ["pytester"]
-
-
 def test_what_pytest_runs(pytester):
     pytester.makeconftest(
-        "import sys; sys.path.append({!r})\n"
-        "from tests.conftest import pytest_addoption, pytest_configure, pytest_collection_modifyitems\n".format(
-            str(__file__).rpartition("/tests/")[0]
-        )
+        "from tests.conftest import pytest_addoption, pytest_configure, pytest_collection_modifyitems"
     )
     pytester.makepyfile("""
         import pytest

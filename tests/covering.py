@@ -1,6 +1,7 @@
 """Which of a test's combinations of parameters run by default: enough for each value, or each pair of values.
 
-A test says so by the marker `covering("values")` or `covering("pairs")`. `pytest --every` runs all combinations.
+A test says so by the marker `covering("values")` or `covering("pairs")`. `pytest --every` runs all combinations,
+and as many random examples as `examples` says.
 """
 
 from collections import Counter, defaultdict
@@ -8,6 +9,13 @@ from itertools import combinations
 from operator import itemgetter
 
 SIZES = {"values": 1, "pairs": 2}
+EVERY = False
+"""Whether pytest was asked for `--every`: said before any test module is imported."""
+
+
+def examples(every, usual):
+    """Return how many random examples a test draws, or whatever else it does more of if it is to do all."""
+    return every if EVERY else usual
 
 
 def chosen(rows, size):

@@ -14,6 +14,7 @@ from rsref_fast import wide
 from rsref_fast.cpu import checkpoint, interpreted, pieces
 from rsref_fast.cpu.kernels import Interpreted
 from rsref_fast.cpu.splitting import Split
+from tests.covering import examples
 from tests.fast.agreement import check
 
 PARTS, EACH = 10, 200
@@ -42,14 +43,19 @@ WAYS = [{"threads": 1}, {"threads": 2}, {"split": Split(1, 2)}, {"split": Split(
 def test_values_and_gradients(monkeypatch, part):
     """2,000 graphs in all, a fifth of them in float32, a fifth across samples: each part has a seed of its own.
 
-    What keeps nothing for backward is compared for half of them. A panel has one column wherever a team computes, so
-    that each thread has a part of nearly everything.
+    What keeps nothing for backward is compared for half of them, or all with `--every`. A panel has one column wherever
+    a team computes, so that each thread has a part of nearly everything.
     """
     way, dtype = WAYS[part % len(WAYS)], np.float64 if part < 8 else np.float32
     if "split" in way:
         monkeypatch.setattr(interpreted, "WIDTH", 1)
         monkeypatch.setattr(Interpreted, "block_rows", 2 if part % 3 == 0 else None)
-    for_graphs(part, EACH, part in (7, 9), partial(check, dtype=dtype, inference=part in (0, 1, 2, 3, 7), **way))
+    for_graphs(
+        part,
+        EACH,
+        part in (7, 9),
+        partial(check, dtype=dtype, inference=examples(True, part in (0, 1, 2, 3, 7)), **way),
+    )
 
 
 @pytest.mark.parametrize("mixing", [False, True])
@@ -59,7 +65,7 @@ def test_with_checkpoints(monkeypatch, mixing):
     def compare(own, arguments):
         check(own, arguments, engine=rsref_fast.compile(own, target="interpreter", checkpoint=True))
 
-    for_graphs(PARTS, EACH // 4, mixing, compare)
+    for_graphs(PARTS, examples(EACH // 2, EACH // 4), mixing, compare)
 
 
 @pytest.mark.parametrize("mixing", [False, True])
@@ -69,7 +75,7 @@ def test_in_pieces(monkeypatch, mixing):
     monkeypatch.setattr(interpreted, "WIDTH", 1)
     for part, piece, way in ((PARTS + 1, 1, {"split": Split(1, 2)}), (PARTS + 2, 12, {"threads": 1})):
         monkeypatch.setattr(pieces, "PIECE", piece)
-        for_graphs(part, EACH // 8, mixing, partial(check, **way))
+        for_graphs(part, examples(EACH // 4, EACH // 8), mixing, partial(check, **way))
 
 
 @pytest.mark.parametrize("name", ["sigmoid", "multiply_packed", "cut_rows", "gather_rows"])

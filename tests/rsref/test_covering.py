@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests import covering
 from tests.covering import chosen
 
 pytest_plugins = ["pytester"]
@@ -32,18 +33,20 @@ def test_values_are_used_alike():
     assert sorted(rows[i][1] for i in chosen(rows, 1)) == [0] * 8 + [1] * 8
 
 
-def test_what_pytest_runs(pytester):
+def test_what_pytest_runs(pytester, monkeypatch):
+    monkeypatch.setattr(covering, "EVERY", covering.EVERY)  # which pytest within pytest sets
     pytester.makeconftest(
         "from tests.conftest import pytest_addoption, pytest_configure, pytest_collection_modifyitems"
     )
     pytester.makepyfile("""
         import pytest
+        from tests.covering import examples
         @pytest.mark.covering("values")
         @pytest.mark.parametrize("a", [[], {}, None])
         @pytest.mark.parametrize("b", [0, 1])
         def test_values(a, b): pass
-        @pytest.mark.parametrize("a", range(3))
-        def test_all(a): pass
+        @pytest.mark.parametrize("a", range(examples(3, 1)))
+        def test_examples(a): pass
     """)
-    pytester.runpytest().assert_outcomes(passed=6, deselected=3)
+    pytester.runpytest().assert_outcomes(passed=4, deselected=3)
     pytester.runpytest("--every").assert_outcomes(passed=9, deselected=0)

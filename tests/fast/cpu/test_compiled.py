@@ -11,6 +11,7 @@ from rsref.engine import ReferenceEngine
 from rsref.tensor import Parameter
 from rsref.testing import step_graphs
 from rsref.testing.arguments import random_arguments
+from tests.covering import examples
 from tests.fast.agreement import check
 from tests.fast.steps import STEPS, recurrence
 
@@ -31,11 +32,11 @@ def recurrence_of(name, units=4, width=2):
 def test_every_op(name):
     """In float32; float64 has the same source but for the functions, which test_vector_math compares.
 
-    What keeps nothing for backward has the same loops: it is compiled for cells.
+    What keeps nothing for backward has the same loops: it is compiled for cells, and here with `--every`.
     """
     own = recurrence(name)
     arguments = random_arguments(own, batch=3, steps=4)
-    check(own, arguments, target="cpu", threads=2, dtype=np.float32, inference=False)
+    check(own, arguments, target="cpu", threads=2, dtype=np.float32, inference=examples(True, False))
 
 
 @pytest.mark.covering("values")
@@ -69,7 +70,11 @@ def test_random_graphs(part):
 
     @seed(1000 + part)
     @settings(
-        max_examples=3, deadline=None, database=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate]
+        max_examples=examples(6, 3),
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate],
     )
     @given(example=step_graphs())
     def run(example):

@@ -18,30 +18,22 @@ from rsref_fast.cpu.jit import exactly
 from rsref_fast.cpu.pointers import on_bits
 
 f32 = np.float32
-ROUNDER = 0x4B400000
-"""The bits of 1.5 * 2**23: a float32 that is added to it is rounded to an integer, which its low bits then hold."""
+ROUNDER = 12582912.0
+"""1.5 * 2**23: a float32 that is added to it is rounded to an integer, which its low bits then hold.
 
+A power of two has a sum of 127 and its exponent in bits 23 to 30; shifted there, all other bits of a rounder leave.
+"""
+HALVED, ONCE, TWICE = f32(ROUNDER + 126), f32(ROUNDER + 127), f32(ROUNDER + 254)
+"""Rounders for half a power of two, for all of it, and for two powers that between them have the exponent."""
 
-def _power(builder: Any, n: Any, number: Any) -> Any:
-    return builder.shl(builder.add(n, number(127)), number(23))
+two_to = on_bits(lambda b, x, c: b.shl(x, c(23)))
+"""2**n, where n is the number that its argument holds, rounded by `ONCE`, or half of it; where that is normal."""
 
+two_to_half = on_bits(lambda b, x, c: b.shl(b.lshr(x, c(1)), c(23)))
+two_to_rest = on_bits(lambda b, x, c: b.shl(b.sub(x, b.lshr(x, c(1))), c(23)))
+"""Their product is 2**n for any n that is rounded by `TWICE`, through the denormals to infinity."""
 
-def _whole(builder: Any, bits: Any, number: Any) -> Any:
-    return builder.sub(bits, number(ROUNDER))
-
-
-def _first_half(builder: Any, bits: Any, number: Any) -> Any:
-    return builder.ashr(_whole(builder, bits, number), number(1))
-
-
-half_of_two_to = on_bits(lambda b, x, c: _power(b, b.sub(_whole(b, x, c), c(1)), c))
-"""2**(n - 1), where n is the rounded number that its argument holds; n from -125 to 128."""
-
-two_to_half = on_bits(lambda b, x, c: _power(b, _first_half(b, x, c), c))
-two_to_rest = on_bits(lambda b, x, c: _power(b, b.sub(_whole(b, x, c), _first_half(b, x, c)), c))
-"""Their product is 2**n for any n, through the denormals to infinity."""
-
-two_to_less_half = on_bits(lambda b, x, c: _power(b, b.neg(_first_half(b, x, c)), c))
+two_to_less_half = on_bits(lambda b, x, c: b.shl(b.sub(c(254), b.lshr(x, c(1))), c(23)))
 """What `two_to_rest` is to be divided by for 2**n."""
 
 exponent = on_bits(lambda b, x, c: b.sub(b.lshr(x, c(23)), c(126)), to_float=False)
@@ -50,17 +42,20 @@ mantissa = on_bits(lambda b, x, c: b.or_(b.and_(x, c(0x007FFFFF)), c(0x3F000000)
 
 
 @exactly
-def _shifted(x):
+def _shifted(x, rounder):
     """A number that holds the multiple of log(2) that is nearest to x."""
-    return x * f32(1.44269504088896341) + f32(12582912.0)
+    return x * f32(1.44269504088896341) + rounder
 
 
 @exactly
-def _grown(x, shifted):
-    """exp(r) - 1 of what is left of x when the multiple of log(2) that `shifted` holds is taken off."""
-    whole = shifted - f32(12582912.0)
-    r = x - whole * f32(0.693359375)
-    r = r - whole * f32(-2.12194440e-4)
+def _rest(x, whole):
+    """What is left of x when a multiple of log(2) is taken off."""
+    return x - whole * f32(0.693359375) - whole * f32(-2.12194440e-4)
+
+
+@exactly
+def _grown(r):
+    """exp(r) - 1 for r up to log(2) / 2."""
     p = f32(1.38825075828e-3)
     p = p * r + f32(8.36658047542e-3)
     p = p * r + f32(4.16672018164e-2)
@@ -79,16 +74,9 @@ def _clipped(x, least, most):
 @exactly
 def _exp(x):
     x = _clipped(x, f32(-104), f32(89))
-    shifted = _shifted(x)
-    return (_grown(x, shifted) + f32(1)) * two_to_half(shifted) * two_to_rest(shifted)
-
-
-@exactly
-def _half_expm1(x):
-    """(exp(x) - 1) / 2 as one formula for small and large x; x from -80 to 89."""
-    shifted = _shifted(x)
-    half = half_of_two_to(shifted)
-    return _grown(x, shifted) * half + (half - f32(0.5))
+    shifted = _shifted(x, TWICE)
+    grown = _grown(_rest(x, shifted - TWICE))
+    return (grown + f32(1)) * two_to_half(shifted) * two_to_rest(shifted)
 
 
 @exactly
@@ -119,23 +107,41 @@ def _log(x):
 
 @exactly
 def _expm1(x):
-    half = _half_expm1(_clipped(x, f32(-20), f32(89)))
+    """One formula for small and large x, all of it halved: so it reaches infinity as late as exp does."""
+    x = _clipped(x, f32(-20), f32(89))
+    shifted = _shifted(x, HALVED)
+    power = two_to(shifted)
+    half = _grown(_rest(x, shifted - HALVED)) * power + (power - f32(0.5))
     return half + half
 
 
 @exactly
 def _tanh(x):
-    half = _half_expm1(_clipped(x + x, f32(-20), f32(20)))
+    """(exp(2 x) - 1) / (exp(2 x) + 1), both halved. The multiple of log(2) need not be known better than it is here.
+
+    What is left is r = x - whole * log(2) / 2, and the polynomial that of (exp(2 r) - 1) / 2.
+    """
+    x = _clipped(x, f32(-10), f32(10))
+    shifted = x * f32(2.88539008177792681) + ONCE
+    r = x - (shifted - ONCE) * f32(0.34657359027997264)
+    p = f32(32 * 1.38825075828e-3)
+    p = p * r + f32(16 * 8.36658047542e-3)
+    p = p * r + f32(8 * 4.16672018164e-2)
+    p = p * r + f32(4 * 1.66665431766e-1)
+    p = p * r + f32(2 * 4.9999998144e-1)
+    power = two_to(shifted)
+    half = (p * (r * r) + r) * power + (power * f32(0.5) - f32(0.5))
     return half / (half + f32(1))
 
 
 @exactly
 def _sigmoid(x):
     """1 / (1 + exp(-x)), both parts of the fraction times a power of two that keeps them from infinity."""
-    x = _clipped(-x, f32(-104), f32(104))
-    shifted = _shifted(x)
+    x = -_clipped(x, f32(-104), f32(104))
+    shifted = _shifted(x, TWICE)
     one = two_to_less_half(shifted)
-    return one / ((_grown(x, shifted) + f32(1)) * two_to_rest(shifted) + one)
+    grown = _grown(_rest(x, shifted - TWICE))
+    return one / ((grown + f32(1)) * two_to_rest(shifted) + one)
 
 
 @exactly

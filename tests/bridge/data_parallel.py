@@ -1,7 +1,8 @@
 """Run by test_data_parallel.py: train a small model on some devices or processes, and print the losses of each engine.
 
 python -m tests.bridge.data_parallel PARTS: with KERAS_BACKEND=jax on PARTS virtual devices under
-keras.distribution.DataParallel, with KERAS_BACKEND=torch in PARTS gloo processes under DistributedDataParallel.
+keras.distribution.DataParallel, with KERAS_BACKEND=torch in PARTS gloo processes under DistributedDataParallel, or
+by PyTorch alone if that is one.
 """
 
 import json
@@ -62,7 +63,7 @@ def trained(engine, rank, parts):
     from torch.nn.parallel import DistributedDataParallel
 
     model = model_of(engine)
-    parallel = DistributedDataParallel(model)
+    parallel = DistributedDataParallel(model) if parts > 1 else model
     optimizer = torch.optim.SGD(model.parameters(), RATE)
     part = slice(rank * BATCH // parts, (rank + 1) * BATCH // parts)
     x, y = torch.tensor(X[part]), torch.tensor(Y[part])
@@ -73,7 +74,8 @@ def trained(engine, rank, parts):
         loss.backward()
         optimizer.step()
         total = loss.detach().clone()
-        torch.distributed.all_reduce(total)
+        if parts > 1:
+            torch.distributed.all_reduce(total)
         losses.append(float(total) / parts)
     return losses
 
@@ -81,6 +83,8 @@ def trained(engine, rank, parts):
 def on_torch(parts):
     import torch
 
+    if parts == 1:
+        return {engine: trained(engine, 0, 1) for engine in ENGINES}
     with tempfile.TemporaryDirectory() as folder:
         results = os.path.join(folder, "losses")
         arguments = (parts, os.path.join(folder, "meeting"), results)

@@ -16,7 +16,7 @@ from tests.bridge.autodiff import function_and_gradients
 from tests.covering import examples
 from tests.cross.compared import ENGINES, factor, largest_error, precision, tolerance
 
-MANY = settings(max_examples=examples(100, 40), suppress_health_check=list(HealthCheck))
+MANY = settings(max_examples=examples(100, 20), suppress_health_check=list(HealthCheck))
 
 
 class Opened(keras.layers.Layer):

@@ -28,3 +28,13 @@ def check_cell(name, kind, dtype):
     for mask in (None, None if name == "AttentionDecoderCell" else MASK):
         arguments = random_arguments(own, batch=3, steps=5, mask=mask)
         check(own, arguments, dtype=dtype, engine=engine, split=Split(1, 1))
+
+
+def check_features(name, kind, shards):
+    """Compare truncation, zeros where masked, no steps, sizes that fill no tile, more samples than threads."""
+    for options in ({"truncate": 2}, {"zero_output_for_mask": True}):
+        own = recurrence_of(name, 7, 3, **options)
+        engine = FastEngine(own, kind)
+        for batch, steps, mask in ((3, 5, MASK), (3, 5, None), (1, 3, None), (2, 0, None), (17, 2, None)):
+            arguments = random_arguments(own, batch=batch, steps=steps, mask=mask)
+            check(own, arguments, dtype=np.float32, engine=engine, split=Split(shards, 1))

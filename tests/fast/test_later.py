@@ -12,6 +12,7 @@ from rsref_fast.cpu import checkpoint
 from rsref_fast.cpu.kernels import Interpreted
 from rsref_fast.cpu.splitting import Split
 from rsref_fast.layout import Section
+from tests.covering import examples
 from tests.fast.agreement import check
 
 PLACES, UNITS, STEPS = 9, 10, 11
@@ -81,7 +82,7 @@ def test_what_is_added_later(draw, count):
     assert added_later(check(own, arguments_of(own, MASK))) == count
 
 
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("dtype", examples([np.float64, np.float32], [np.float32]))
 def test_as_machine_code(dtype):
     pytest.importorskip("numba")
     own = reader(read_twice)

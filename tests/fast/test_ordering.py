@@ -233,7 +233,7 @@ def anywhere(touch, other):
     ],
     ids=["CPU", "CUDA", "between blocks", "within blocks"],
 )
-@settings(max_examples=examples(400, 200), deadline=None)
+@settings(max_examples=examples(400, 100), deadline=None)
 @example(program=NEEDLESS, turns=[2])
 @given(program=PROGRAMS, turns=st.lists(st.integers(0, 3), min_size=1, max_size=30))
 def test_whatever_the_turns_nobody_is_disturbed(order, words, disturbs, program, turns):

@@ -11,6 +11,7 @@ from rsref.testing.arguments import random_arguments
 from rsref_fast.cpu.splitting import Split
 from rsref_fast.layout import Section
 from rsref_fast.prologue import parted
+from tests.covering import examples
 from tests.fast.agreement import check
 from tests.fast.attending import attending
 
@@ -25,7 +26,7 @@ def test_against_the_oracle(mask, outputs, split):
     check(own, random_arguments(own, batch=3, steps=4, mask=mask), split=split)
 
 
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("dtype", examples([np.float64, np.float32], [np.float32]))
 def test_as_machine_code(dtype):
     pytest.importorskip("numba")
     own = attending()

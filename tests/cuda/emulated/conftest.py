@@ -1,6 +1,6 @@
 """These tests run where numba-cuda is installed, in a process whose LLVM IR has no typed pointers.
 
-llvmlite decides that when it is imported, so the variable must be set before: `tox -e cuda-static` does.
+llvmlite decides that when it is imported, so the variable must be set before: `tox -e cuda-static` and `cuda-every` do.
 """
 
 import os

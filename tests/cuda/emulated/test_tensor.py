@@ -11,7 +11,7 @@ from rsref.testing.arguments import random_arguments
 from rsref_fast.cpu.engine import FastEngine
 from rsref_fast.cpu.splitting import Split
 from tests.cuda.kernels import EmulatedOwned, EmulatedTensor
-from tests.cuda.steps import MASK, check_cell
+from tests.cuda.steps import MASK, check_cell, check_features
 from tests.fast.agreement import check
 
 
@@ -19,6 +19,10 @@ from tests.fast.agreement import check
 def test_tensor_cores(name):
     """One gate's product or those of several, one product a step or more, a part of the units or whole samples."""
     check_cell(name, EmulatedTensor, np.float32)
+
+
+def test_features():
+    check_features("LSTMCell", EmulatedTensor, shards=1)
 
 
 @pytest.mark.parametrize(("kind", "units"), [(EmulatedOwned, 120), (EmulatedTensor, 140)])

@@ -1,6 +1,7 @@
 """What kernels become on four architectures: no spills, no float64 in float32, within what a launch may need."""
 
 import sys
+from itertools import product
 
 import numpy as np
 import pytest
@@ -12,14 +13,22 @@ from rsref_fast.cuda import inspect
 from rsref_fast.cuda.inspection import ARCHITECTURES, occupancy
 from rsref_fast.cuda.tile import USUAL
 from rsref_fast.prologue import parted
+from tests.covering import examples
 from tests.cuda.steps import recurrence_of
 from tests.fast.attending import attending
 from tests.fast.picking import integers_and_bools
 
+FITTED = list(product(["LSTMCell", "LayerNormGRUCell", "SimpleRNNCell"], ARCHITECTURES))
+ONE_EACH = [
+    ("LSTMCell", "sm_75"),
+    ("SimpleRNNCell", "sm_80"),
+    ("LayerNormGRUCell", "sm_90"),
+    ("SimpleRNNCell", "sm_100"),
+]
+"""Each cell and each architecture once."""
 
-@pytest.mark.covering("values")
-@pytest.mark.parametrize("arch", ARCHITECTURES)
-@pytest.mark.parametrize("name", ["LSTMCell", "LayerNormGRUCell"])
+
+@pytest.mark.parametrize(("name", "arch"), examples(FITTED, ONE_EACH))
 def test_kernels_fit(name, arch):
     """`benchmarks.cuda_static` has every cell."""
     found = inspect(recurrence_of(name, 64, 64), arch, programs=("forward", "backward"))

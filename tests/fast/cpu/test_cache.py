@@ -39,9 +39,9 @@ def answer(process):
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory):
-    """A folder filled by three processes at once that compile the same."""
+    """A folder filled by two processes at once that compile the same."""
     folder = tmp_path_factory.mktemp("own") / "cache"
-    answers = [answer(p) for p in [start(folder) for _ in range(3)]]
+    answers = [answer(p) for p in [start(folder) for _ in range(2)]]
     assert len({value for _, value in answers}) == 1
     return folder, answers[0][1]
 

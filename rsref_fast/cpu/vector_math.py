@@ -23,18 +23,15 @@ ROUNDER = 12582912.0
 
 A power of two has a sum of 127 and its exponent in bits 23 to 30; shifted there, all other bits of a rounder leave.
 """
-HALVED, ONCE, TWICE = f32(ROUNDER + 126), f32(ROUNDER + 127), f32(ROUNDER + 254)
-"""Rounders for half a power of two, for all of it, and for two powers that between them have the exponent."""
+HALVED, ONCE, RAISED, TWICE = (f32(ROUNDER + n) for n in (126, 127, 127 + 24, 2 * 127))
+"""Rounders for half a power of two, for all of it, for 2**24 of it, and for two powers that make one together."""
 
 two_to = on_bits(lambda b, x, c: b.shl(x, c(23)))
-"""2**n, where n is the number that its argument holds, rounded by `ONCE`, or half of it; where that is normal."""
+"""2**n, where n is the number that its argument holds, rounded by `ONCE`; half of that or more by others."""
 
 two_to_half = on_bits(lambda b, x, c: b.shl(b.lshr(x, c(1)), c(23)))
 two_to_rest = on_bits(lambda b, x, c: b.shl(b.sub(x, b.lshr(x, c(1))), c(23)))
 """Their product is 2**n for any n that is rounded by `TWICE`, through the denormals to infinity."""
-
-two_to_less_half = on_bits(lambda b, x, c: b.shl(b.sub(c(254), b.lshr(x, c(1))), c(23)))
-"""What `two_to_rest` is to be divided by for 2**n."""
 
 exponent = on_bits(lambda b, x, c: b.sub(b.lshr(x, c(23)), c(126)), to_float=False)
 mantissa = on_bits(lambda b, x, c: b.or_(b.and_(x, c(0x007FFFFF)), c(0x3F000000)))
@@ -75,8 +72,8 @@ def _clipped(x, least, most):
 def _exp(x):
     x = _clipped(x, f32(-104), f32(89))
     shifted = _shifted(x, TWICE)
-    grown = _grown(_rest(x, shifted - TWICE))
-    return (grown + f32(1)) * two_to_half(shifted) * two_to_rest(shifted)
+    half = two_to_half(shifted)
+    return (_grown(_rest(x, shifted - TWICE)) * half + half) * two_to_rest(shifted)
 
 
 @exactly
@@ -136,12 +133,12 @@ def _tanh(x):
 
 @exactly
 def _sigmoid(x):
-    """1 / (1 + exp(-x)), both parts of the fraction times a power of two that keeps them from infinity."""
-    x = -_clipped(x, f32(-104), f32(104))
-    shifted = _shifted(x, TWICE)
-    one = two_to_less_half(shifted)
-    grown = _grown(_rest(x, shifted - TWICE))
-    return one / ((grown + f32(1)) * two_to_rest(shifted) + one)
+    """exp(x) / (exp(x) + 1), both times 2**24: so exp(x) is no denormal where the answer is one."""
+    x = _clipped(x, f32(-104), f32(30))
+    shifted = _shifted(x, RAISED)
+    power = two_to(shifted)
+    raised = _grown(_rest(x, shifted - RAISED)) * power + power
+    return raised / (raised + f32(16777216.0))
 
 
 @exactly

@@ -9,10 +9,11 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from rsref.testing import step_graphs
 from rsref_fast.cpu.engine import FastEngine
 from rsref_fast.cpu.splitting import Split
+from tests.covering import examples
 from tests.cuda.kernels import Emulated, EmulatedOwned
 from tests.fast.agreement import check
 
-PARTS, EACH = 5, 10
+PARTS, EACH = 5, examples(10, 5)
 
 
 @pytest.mark.covering("values")
@@ -21,6 +22,8 @@ PARTS, EACH = 5, 10
 @pytest.mark.parametrize("part", range(PARTS))
 def test_values_and_gradients(part, dtype, kind):
     """200 graphs in all, half of them in float32, and half by blocks that have parts; each test has its own seed.
+
+    By default 25, five of each part.
 
     What keeps nothing for backward is compiled for every op and cell, and for some of these graphs.
     """

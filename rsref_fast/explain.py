@@ -20,6 +20,10 @@ TITLES = {
     Section.AFTER: "sunk: for a block of steps, after its loop",
     Section.FINISH: "once a call, of sums over all samples",
 }
+LATER_LOOPS = {
+    Section.BEFORE: "between loops: for a block of steps, before loop {}",
+    Section.LOOP: "step by step, loop {}",
+}
 STEPPED = (Section.BEFORE, Section.LOOP, Section.AFTER)
 
 
@@ -57,8 +61,8 @@ def explain(compiled: Compiled, itemsize: int) -> str:
     lines = []
     for name, program in (("forward", compiled.forward), ("backward", compiled.backward)):
         lines.append(f"{name}: {flops_a_row(program):,} flops for each sample and step")
-        for section in Section:
-            lines += _section(program, section)
+        for section, phase in _parts(program):
+            lines += _section(program, section, phase)
     lines.append(f"tape: {tape_bytes_a_row(compiled, itemsize):,} bytes for each sample and step")
     lines.append(
         "samples: mixed by some op, so a batch is not split and masked rows are left out step by step"
@@ -68,11 +72,17 @@ def explain(compiled: Compiled, itemsize: int) -> str:
     return "\n".join(lines)
 
 
-def _section(program: Program, section: Section) -> Iterable[str]:
-    units = program.units[section]
+def _parts(program: Program) -> Iterable[tuple[Section, int]]:
+    """Return the sections in the order in which they run, those around a loop for each of the phases."""
+    loops = [(section, phase) for phase in program.layout.phases for section in (Section.BEFORE, Section.LOOP)]
+    return [(Section.PREPARE, 0), (Section.ONCE, 0), *loops, (Section.AFTER, 0), (Section.FINISH, 0)]
+
+
+def _section(program: Program, section: Section, phase: int) -> Iterable[str]:
+    units = program.units_of(section, phase)
     if not units:
         return
-    yield f"  {TITLES[section]}:"
+    yield f"  {LATER_LOOPS[section].format(phase + 1) if phase else TITLES[section]}:"
     for unit in units:
         shape = " x ".join("rows" if isinstance(n, Varying) else str(n) for n in unit.shape) or "one number"
         names = Counter(t.op.name for t in unit.tensors if t.op)

@@ -67,12 +67,13 @@ FEW = 8
 def fuse(
     layout: Layout, section: Section, read_outside: Collection[Tensor], added: Collection[Tensor] = ()
 ) -> list[Unit]:
-    """Return the units that compute a section, in order.
+    """Return the units that compute a section, in order; those of a phase before those of the next one.
 
     read_outside: tensors that are read by something other than the tensors of the layout. added: tensors that are
     added to something where they are computed.
     """
-    return _Fusion(layout, section, read_outside, added).units()
+    phases = layout.phases if section in (Section.BEFORE, Section.LOOP) else (0,)
+    return [unit for phase in phases for unit in _Fusion(layout, section, phase, read_outside, added).units()]
 
 
 class _Fusion:
@@ -82,10 +83,18 @@ class _Fusion:
     sum over what has no memory, that.
     """
 
-    def __init__(self, layout: Layout, section: Section, read_outside: Collection[Tensor], added: Collection[Tensor]):
+    def __init__(
+        self,
+        layout: Layout,
+        section: Section,
+        phase: int,
+        read_outside: Collection[Tensor],
+        added: Collection[Tensor],
+    ):
         self.layout = layout
         skipped = layout.moved | layout.products_in_sums
-        self.waiting = [t for t in layout.order if layout.section.get(t) is section and t not in skipped]
+        own = (t for t in layout.order if layout.section.get(t) is section and layout.phase_of(t) == phase)
+        self.waiting = [t for t in own if t not in skipped]
         self.inside = set(self.waiting)
         self.readers: dict[Tensor, list[Tensor]] = {}
         for tensor in layout.order:

@@ -48,6 +48,7 @@ class Layout:
     concatenation. constants: the parameter or fixed array that a buffer holds.
     sums: of sums of a tensor and a product in the time loop, both: the product adds to the tensor's memory.
     later: gradients of constants that are computed where they are added up, for all steps of a block (`later`).
+    phase: which loop a tensor or a carried leaf belongs to, where there are several (`phases`).
     """
 
     order: list[Tensor]
@@ -60,6 +61,14 @@ class Layout:
     constants: dict[Buffer, Tensor] = field(default_factory=dict)
     sums: dict[Tensor, tuple[Tensor, Tensor]] = field(default_factory=dict)
     later: Set[Tensor] = frozenset()
+    phase: Mapping[Tensor, int] = field(default_factory=dict)
+
+    @property
+    def phases(self) -> range:
+        return range(1 + max(self.phase.values(), default=0))
+
+    def phase_of(self, tensor: Tensor) -> int:
+        return self.phase.get(tensor, 0)
 
     @property
     def products_in_sums(self) -> set[Tensor]:
@@ -109,7 +118,7 @@ def lay_out(
     """
     order = topological_order(results)
     shapes = shapes_of(results, {leaf: view.shape for leaf, view in leaves.items()})
-    layout = Layout(order, shapes, rows, sections_of(plan, rows), dict(leaves), later=later)
+    layout = Layout(order, shapes, rows, sections_of(plan, rows), dict(leaves), later=later, phase=plan.phase)
     for tensor in order:
         if tensor.op is None and tensor not in layout.views:
             _leaf(layout, tensor)
@@ -200,6 +209,10 @@ def _spaces(layout: Layout, packed: set[Tensor], blockwise: set[Tensor]) -> dict
         if section in BLOCKWISE and tensor not in layout.moved:
             for operand in tensor.inputs:
                 need(operand, Space.BLOCK)
+        if section is Section.LOOP and tensor not in layout.moved:
+            for root in map(layout.root, tensor.inputs):
+                if layout.section.get(root) is Section.LOOP and layout.phase_of(root) != layout.phase_of(tensor):
+                    need(root, Space.BLOCK)
     for tensor in blockwise:
         need(tensor, Space.BLOCK)
     for tensor in packed:
@@ -219,6 +232,7 @@ def _find_parts(layout: Layout, places: Mapping[Tensor, Buffer]) -> None:
             free = (
                 part.op is not None and part not in layout.moved and part not in layout.parts and part not in places
                 and layout.section[part] is layout.section[joint] and joint.inputs.index(part) == i
+                and layout.phase_of(part) == layout.phase_of(joint)
                 and part not in read_through_views and layout.rows[part] is layout.rows[joint]
             )  # fmt: skip
             if free and not isinstance(start, Varying) and axis > 0:
@@ -252,6 +266,8 @@ def _find_sums(layout: Layout, places: Mapping[Tensor, Buffer], read: set[Tensor
             if (
                 same and alone(start) and alone(product) and product.op.name == "matmul"  # type: ignore[union-attr]
                 and layout.section[start] in sections and layout.section[product] is Section.LOOP
+                and layout.phase_of(product) == layout.phase_of(total)
+                and (layout.section[start] is Section.BEFORE or layout.phase_of(start) == layout.phase_of(total))
                 and layout.rows[start] is layout.rows[total] is Rows.FIRST
             ):  # fmt: skip
                 layout.sums[total] = start, product

@@ -19,6 +19,7 @@ from rsref_fast.later import added_later
 from rsref_fast.layout import Layout, Section, lay_out
 from rsref_fast.lengths import per_row
 from rsref_fast.merge import merge
+from rsref_fast.phases import in_phases
 from rsref_fast.rows import Rows, rows_of
 from rsref_fast.schedule import Schedule, schedule
 from rsref_fast.simplify import simplify
@@ -42,6 +43,10 @@ class Program:
     gathered: Mapping[str, Buffer]
     outputs: tuple[Tensor, ...] = ()
     new_states: tuple[Tensor, ...] = ()
+
+    def units_of(self, section: Section, phase: int) -> list[Unit]:
+        """Return the units of a section that belong to one loop."""
+        return [unit for unit in self.units[section] if self.layout.phase_of(unit.tensors[-1]) == phase]
 
 
 @dataclass(frozen=True)
@@ -70,10 +75,13 @@ class Compiled:
     derivative: Derivative
 
 
-def build(graph: StepGraph, shapes: Mapping[Tensor, Sequence[int]], blocks: bool = True) -> Compiled:
+def build(
+    graph: StepGraph, shapes: Mapping[Tensor, Sequence[int]], blocks: bool = True, phases: bool = True
+) -> Compiled:
     """Return the programs of a step for inputs of the given shapes (for one step, the batch first).
 
     blocks: whether gradients of constants had better be added up for all steps of a block (`later`).
+    phases: whether the time loop may be several (`phases`).
     Errors: NotImplementedError, naming it, for what cannot be compiled.
     """
     step = reorder(slice_first(reorder(merge(concrete(graph, shapes)))))
@@ -88,13 +96,14 @@ def build(graph: StepGraph, shapes: Mapping[Tensor, Sequence[int]], blocks: bool
     )
     leaves.update({leaf: whole(before) for leaf, (before, _) in zip(step.states, states)})
 
-    forward, mixes, saved = _forward(step, derivative.saved, leaves, gathered, states)
-    inference, _, _ = _forward(step, (), leaves, gathered, states)
+    forward, mixes, saved = _forward(step, derivative.saved, leaves, gathered, states, phases)
+    inference, _, _ = _forward(step, (), leaves, gathered, states, phases)
     tape = {leaf: forward.layout.views[tensor] for leaf, tensor in zip(derivative.saved_leaves, saved)}
     lengths = shapes_of([*step.outputs, *step.new_states])
     for leaf, tensor in zip(derivative.shape_leaves, derivative.shaped):
         tape[leaf] = whole(Buffer("shape", leaf.dtype, Space.STEP, lengths[tensor]))
-    return _with_backward(step, derivative, mixes, states, (forward, inference), {**leaves, **tape}, gathered, blocks)
+    programs, leaves = (forward, inference), {**leaves, **tape}
+    return _with_backward(step, derivative, mixes, states, programs, leaves, gathered, blocks, phases)
 
 
 def _shape(tensor: Tensor) -> Shape:
@@ -191,6 +200,7 @@ def _forward(
     leaves: Mapping[Tensor, View],
     gathered: Mapping[str, Buffer],
     states: Sequence[tuple[Buffer, Buffer]],
+    phases: bool,
 ) -> tuple[Program, bool, Sequence[Tensor]]:
     """Return a forward program that keeps some tensors, whether it mixes samples, and what it keeps, simplified."""
     results = simplify([*step.outputs, *step.new_states, *keep])
@@ -202,6 +212,8 @@ def _forward(
     mixes = any(kind in (Rows.MIXED, Rows.SUM) for kind in rows_of(results).values())
     rows = {t: Rows.MIXED if kind is Rows.SUM else kind for t, kind in rows.items()}
     plan = _settled(results, rows, sequences, carried, set(new_states))
+    if phases and not mixes:
+        plan = in_phases(plan, rows, dict(zip(step.states, new_states)), set(new_states), lasting=True)
     inside = set(plan.loop)
     places: dict[Tensor, Buffer] = {}
     for tensor, (_, after) in zip(new_states, states):
@@ -222,6 +234,7 @@ def _with_backward(
     leaves: dict[Tensor, View],
     gathered: Mapping[str, Buffer],
     blocks: bool,
+    phases: bool,
 ) -> Compiled:
     gathered = dict(gathered)
     for i, leaf in enumerate(derivative.d_outputs):
@@ -255,6 +268,9 @@ def _with_backward(
         later = added_later(results, rows, lengths, [t for t in d_constants if t is not None])
     needed = {t for t in (*d_states, *d_constants) if t is not None} - later
     plan = _settled(results, rows, stepped, carried, needed)
+    if phases and not mixes:
+        handed = {leaf: d for leaf, d in zip(derivative.d_new_states, d_states) if leaf is not None}
+        plan = in_phases(plan, rows, handed, needed, lasting=False)
     inside = set(plan.loop)
     places: dict[Tensor, Buffer] = {}
     for tensor, flow in zip(d_states, flows):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rsref.graph import topological_order
 from rsref.ops.pointwise import Cast, Pointwise
@@ -30,12 +30,15 @@ class Schedule:
     before: read nothing that is carried; computed for all timesteps at once.
     loop: computed step by step.
     after: needed by no step; computed for all timesteps at once. A `Rows.SUM` among them is the sum over time as well.
+    phase: of the leaves that are carried and of what is computed in the loop or before it, the number of the loop, if
+        there are several, one after the other for each block of steps (see `phases`); the first one for others.
     """
 
     once: tuple[Tensor, ...]
     before: tuple[Tensor, ...]
     loop: tuple[Tensor, ...]
     after: tuple[Tensor, ...]
+    phase: Mapping[Tensor, int] = field(default_factory=dict)
 
 
 def schedule(

@@ -251,30 +251,32 @@ class Writer:
 
     # --- the module ----------------------------------------------------------------------------------------------
 
-    def section(self, section: Section, rows: str, kept: Iterable[Tensor] = ()) -> list[str]:
-        """Return the calls of a section, for so many rows, sums over the steps included.
+    def section(self, section: Section, rows: str, kept: Iterable[Tensor] = (), phase: int = 0) -> list[str]:
+        """Return the calls of a section of a phase, for so many rows, sums over the steps included.
 
         kept: tensors that are read by something else than units.
         """
         calls: list[str] = []
-        for run in self._runs(section, kept):
+        for run in self._runs(section, phase, kept):
             self.run, size = run, run.samples
             own = [call for unit in run.units for call in self._summed(unit, section, "m" if size else rows)]
             head = [f"for c in range(0, {rows}, {size}):", f"{INDENT}m = min({size}, {rows} - c)"]
             calls += [*head, *(INDENT + line for line in own)] if size else own
         self.run = Run(())
-        if section is Section.LOOP:
+        if section is Section.LOOP and phase == self.layout.phases[-1]:
             calls += [self.copied(Section.LOOP, *total, "n", add=True) for total in self.added.get(None, ())]
         return calls
 
-    def _runs(self, section: Section, kept: Iterable[Tensor]) -> Iterable[Run]:
-        units = self.program.units
+    def _runs(self, section: Section, phase: int, kept: Iterable[Tensor]) -> Iterable[Run]:
+        units = self.program.units_of(section, phase)
         if not self.target.pieces or section not in (Section.BEFORE, Section.LOOP, Section.AFTER):
-            return [Run(tuple(units[section]))]
-        elsewhere = {b for s in units if s is not section for unit in units[s] for b in memory_of(self.layout, unit)}
+            return [Run(tuple(units))]
+        own = set(map(id, units))
+        others = (unit for every in self.program.units.values() for unit in every if id(unit) not in own)
+        elsewhere = {buffer for unit in others for buffer in memory_of(self.layout, unit)}
         elsewhere |= {self.layout.views[t].buffer for t in kept}
         copied = {v.buffer for t, own in self.added.items() for v, _ in own if t is None or not self.added_there(t, v)}
-        return runs(self.layout, joined(self.layout, units[section], elsewhere | copied), elsewhere)
+        return runs(self.layout, joined(self.layout, units, elsewhere | copied), elsewhere)
 
     def add_up(self, tensor: Tensor, total: Buffer) -> None:
         """Let the loop add a tensor to a sum over the steps."""

@@ -98,7 +98,7 @@ class FastEngine:
             if self.picks:
                 graph = as_one_sample(graph, dict(zip(_leaves(graph), shapes)))
                 batch, shapes = shapes[0][0], [(1, *shape) for shape in shapes]
-            compiled = build(graph, dict(zip(_leaves(graph), shapes)))
+            compiled = build(graph, dict(zip(_leaves(graph), shapes)), phases=self.kernels.target.pieces)
             width = self.kernels.panel_width(dtype)
             self._special[key] = Specialised(compiled, dtype, self.kernels, width, batch)
         return self._special[key]

@@ -29,6 +29,15 @@ SHARD = [
     "rid = ints(P, 2)",
 ]
 
+_FORWARD_AGAIN = ["following = off[k + 1] - r0", "before = off[k - 1] if k > 0 else 0", "here = r0"]
+_BACKWARD_AGAIN = [
+    "active = off[k + 1] - off[k] if k < steps else 0",
+    "slot = (steps - k) % 2",
+    "behind = off[k]",
+    "here = off[k - 1]",
+]
+"""What brings a loop's counters back to where they were before the block's first loop."""
+
 
 def forward_source(compiled: Compiled, width: int, taped: bool, target: Target = CPU) -> Source:
     """Return a forward program. width: columns of a panel of packed weights. taped: for backward to follow."""
@@ -36,10 +45,11 @@ def forward_source(compiled: Compiled, width: int, taped: bool, target: Target =
     w = Writer(program, width, target)
     layout = program.layout
     kept = [*program.outputs, *program.new_states]
-    prepare, once, before, loop = _until_the_loop(w, kept)
-    for tensor, (_, after) in zip(program.new_states, compiled.states):
+    prepare, once, before, loops = _until_the_end_of_loops(w, kept)
+    phases = [layout.phase_of(leaf) for leaf in compiled.graph.states]
+    for tensor, (_, after), phase in zip(program.new_states, compiled.states, phases):
         if layout.views[tensor].buffer is not after or not layout.views[tensor].contiguous:
-            loop.append(w.copied(Section.LOOP, layout.views[tensor], after, "n"))
+            loops[phase].append(w.copied(Section.LOOP, layout.views[tensor], after, "n"))
     after_loop = w.section(Section.AFTER, "rows", kept)
     scatters = []
     for i, tensor in enumerate(program.outputs):
@@ -50,6 +60,24 @@ def forward_source(compiled: Compiled, width: int, taped: bool, target: Target =
         "rank, size)"
         for _, b in compiled.states
     ]
+
+    def the_loop(phase: int) -> list[str]:
+        own = [line for line, number in zip(finals, phases) if number == phase]
+        return [
+            *_indented([*(_FORWARD_AGAIN if phase else []), *before[phase]], 1),
+            "    for s in range(k, last):",
+            "        n = following",
+            "        r = here - q",
+            "        i = here - r0",
+            "        prev = 0 if s == 0 or (s == k and not taped) else n0 + before - q",
+            *_indented([*_step_shadows(w, Space.PREVIOUS, phase), *loops[phase]], 2),
+            "        following = off[s + 2] - off[s + 1] if s + 1 < steps else 0",
+            "        if following < n:",
+            *_indented(own or ["pass"], 3),
+            "        before = here",
+            "        here = here + n",
+        ]
+
     lines = [
         *SHARD, *once,
         "n = off[1] - off[0] if steps > 0 else 0",
@@ -68,18 +96,8 @@ def forward_source(compiled: Compiled, width: int, taped: bool, target: Target =
         "        last += 1",
         "    rows = off[last] - r0",
         "    q = 0 if taped else r0",
-        *_indented([*_gathers(w, program), *_row_shadows(w), *before], 1),
-        "    for s in range(k, last):",
-        "        n = following",
-        "        r = here - q",
-        "        i = here - r0",
-        "        prev = 0 if s == 0 or (s == k and not taped) else n0 + before - q",
-        *_indented([*_step_shadows(w), *loop], 2),
-        "        following = off[s + 2] - off[s + 1] if s + 1 < steps else 0",
-        "        if following < n:",
-        *_indented(finals or ["pass"], 3),
-        "        before = here",
-        "        here = here + n",
+        *_indented([*_gathers(w, program), *_row_shadows(w)], 1),
+        *(line for phase in layout.phases for line in the_loop(phase)),
         *_indented([*after_loop, *scatters], 1),
         "    if not taped:",
         *_indented(keep or ["pass"], 2),
@@ -108,25 +126,30 @@ def backward_source(compiled: Compiled, width: int, target: Target = CPU) -> Sou
             w.add_up(tensor, folds[-1])
             totals[i] = whole(folds[-1])
     kept = [t for t in (*compiled.d_states, *compiled.d_sequences) if t is not None]
-    prepare, once, before, loop = _until_the_loop(w, kept)
-    entering, cuts, ending = [], [], []
+    prepare, once, before, loops = _until_the_end_of_loops(w, kept)
+    entering: list[list[str]] = [[] for _ in layout.phases]
+    cuts: list[list[str]] = [[] for _ in layout.phases]
+    ending = []
     for i, (tensor, flow) in enumerate(zip(compiled.d_states, compiled.flows)):
         if flow is None:
             continue
         into, out = flow
-        width_of = into.width
+        carried = compiled.derivative.d_new_states[i]
+        assert carried is not None
+        phase, width_of = layout.phase_of(carried), into.width
         name = w.variable(into)
         w.external(f"d_final{i}", "float", Space.ROW, into.size)
         w.external(f"d_state{i}", "float", Space.ROW, into.size)
-        entering.append(
+        entering[phase].append(
             f"copy_rows(n - active, {width_of}, at(d_final{i}, active * {width_of}), "
             f"at({name}, (slot * n0 + active) * {width_of}), rank, size)"
         )
         if tensor is None:
-            loop.append(f"zero_rows(n, {width_of}, {w.pointer(out, Section.LOOP)}, rank, size)")
+            loops[phase].append(f"zero_rows(n, {width_of}, {w.pointer(out, Section.LOOP)}, rank, size)")
         elif layout.views[tensor].buffer is not out or not layout.views[tensor].contiguous:
-            loop.append(w.copied(Section.LOOP, layout.views[tensor], out, "n"))
-        cuts.append(f"cut_rows(n, {width_of}, at(cut, off[s]), {w.pointer(out, Section.LOOP)}, rank, size)")
+            loops[phase].append(w.copied(Section.LOOP, layout.views[tensor], out, "n"))
+        cut = f"cut_rows(n, {width_of}, at(cut, off[s]), {w.pointer(out, Section.LOOP)}, rank, size)"
+        cuts[phase].append(cut)
         ending += [
             f"copy_rows(active, {width_of}, at({name}, slot * n0 * {width_of}), d_state{i}, rank, size)",
             f"copy_rows(n0 - active, {width_of}, at(d_final{i}, active * {width_of}), "
@@ -155,6 +178,27 @@ def backward_source(compiled: Compiled, width: int, target: Target = CPU) -> Sou
             finish.append(w.copied(Section.FINISH, view, answer, "0"))
     zeros = [_zeros(w, b, "0 if steps > 0 else " if b in w.anew else "") for b in folds]
     zeros += [f"zero_rows(n0, {b.width}, {w.variable(b)}, rank, size)" for b in accumulators]
+
+    def the_loop(phase: int) -> list[str]:
+        return [
+            *_indented([*(_BACKWARD_AGAIN if phase else []), *before[phase]], 1),
+            "    for s in range(k - 1, first - 1, -1):",
+            "        n = behind - here",
+            "        r = here",
+            "        i = here - r0",
+            "        before = here - (off[s] - off[s - 1]) if s > 0 else 0",
+            "        prev = 0 if s == 0 else n0 + before",
+            "        if active < n:",
+            *_indented(entering[phase] or ["pass"], 3),
+            *_indented([*_step_shadows(w, Space.FLOW_IN, phase), *loops[phase]], 2),
+            "        if cutting != 0:",
+            *_indented(cuts[phase] or ["pass"], 3),
+            "        active = n",
+            "        slot = 1 - slot",
+            "        behind = here",
+            "        here = before",
+        ]
+
     lines = [
         *SHARD, "cut = bytes_(P, 3)", "cutting = cutting_of(N, off[steps], cut)",
         *once, *zeros,
@@ -171,22 +215,8 @@ def backward_source(compiled: Compiled, width: int, target: Target = CPU) -> Sou
         "    r0 = off[first]",
         "    rows = off[k] - r0",
         *(["    again = 0 if k == steps else 1"] if w.anew else []),
-        *_indented([*_gathers(w, program), *_row_shadows(w), *_previous_shadows(w), *before], 1),
-        "    for s in range(k - 1, first - 1, -1):",
-        "        n = behind - here",
-        "        r = here",
-        "        i = here - r0",
-        "        before = here - (off[s] - off[s - 1]) if s > 0 else 0",
-        "        prev = 0 if s == 0 else n0 + before",
-        "        if active < n:",
-        *_indented(entering or ["pass"], 3),
-        *_indented([*_step_shadows(w, Space.FLOW_IN), *loop], 2),
-        "        if cutting != 0:",
-        *_indented(cuts or ["pass"], 3),
-        "        active = n",
-        "        slot = 1 - slot",
-        "        behind = here",
-        "        here = before",
+        *_indented([*_gathers(w, program), *_row_shadows(w), *_previous_shadows(w)], 1),
+        *(line for phase in layout.phases for line in the_loop(phase)),
         *_indented([*after_loop, *scatters], 1),
         "    k = first",
         *ending,
@@ -219,10 +249,16 @@ def _folds(w: Writer, folds: Sequence[Buffer]) -> list[str]:
     return [f"add_part({b.width}, floats(Q, {slots[b.name]}), {b.name}, rank, size)" for b in folds]
 
 
-def _until_the_loop(w: Writer, kept: Sequence[Tensor]) -> list[list[str]]:
-    """Return the calls of the sections up to the time loop, in their order."""
-    rows = {Section.PREPARE: "0", Section.ONCE: "n0", Section.BEFORE: "rows", Section.LOOP: "n"}
-    return [w.section(section, count, kept) for section, count in rows.items()]
+def _until_the_end_of_loops(
+    w: Writer, kept: Sequence[Tensor]
+) -> tuple[list[str], list[str], list[list[str]], list[list[str]]]:
+    """Return the calls of the sections that come once, and for each phase those before its loop and those in it."""
+    prepare, once = w.section(Section.PREPARE, "0", kept), w.section(Section.ONCE, "n0", kept)
+    before, loops = [], []
+    for phase in w.layout.phases:
+        before.append(w.section(Section.BEFORE, "rows", kept, phase))
+        loops.append(w.section(Section.LOOP, "n", kept, phase))
+    return prepare, once, before, loops
 
 
 def _prepared(w: Writer) -> list[str]:
@@ -259,12 +295,13 @@ def _row_shadows(w: Writer) -> list[str]:
     ]
 
 
-def _step_shadows(w: Writer, space: Space = Space.PREVIOUS) -> list[str]:
-    """Return the lines, inside the time loop, that keep what is there for one step only."""
+def _step_shadows(w: Writer, space: Space, phase: int) -> list[str]:
+    """Return the lines, inside a phase's loop, that keep what is there for one step only."""
+    phases = {w.layout.views[leaf].buffer: number for leaf, number in w.layout.phase.items() if leaf.op is None}
     return [
         f"copy_rows(n, {b.width}, {w.pointer(b, Section.LOOP)}, at({w.variable(shadow)}, i * {b.width}), rank, size)"
         for b, shadow in w.shadows.items()
-        if b.space is space
+        if b.space is space and phases.get(b, 0) == phase
     ]
 
 

@@ -20,7 +20,8 @@ class Target:
     pointwise. product: writes matrix products. ordered: an entry's lines as each thread of a team runs them, from those
     lines, what each call of a function touches, and the names of the memory that changes meanwhile. addressed: lines in
     which the names of pointers stand for what computes them. pieces: whether wide tensors are computed for a few
-    samples of a step at a time (see `pieces`), and sums where their elements are (see `joining`).
+    samples of a step at a time (see `pieces`), and sums where their elements are (see `joining`), and the time loop may
+    be several (see `phases`).
     """
 
     runtime: str

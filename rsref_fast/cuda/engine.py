@@ -155,7 +155,7 @@ class CudaEngine:
                 graph = as_one_sample(graph, dict(zip(_leaves(graph), shapes)))
                 batch, shapes = shapes[0][0], [(1, *shape) for shape in shapes]
             self._special[key] = self.special_of(
-                build(graph, dict(zip(_leaves(graph), shapes)), blocks=False), dtype, batch
+                build(graph, dict(zip(_leaves(graph), shapes)), blocks=False, phases=False), dtype, batch
             )
         return self._special[key]
 

@@ -6,6 +6,7 @@ import pytest
 
 import keras_bridge as kb
 from keras_bridge import fast_engine
+from rsref_fast import phases
 from tests.bridge.autodiff import values_and_gradients
 from tests.bridge.test_real_data import trained
 from tests.sparing import kernel_folder
@@ -25,6 +26,12 @@ def weigh(answers):
 def lstm(engine):
     keras.utils.set_random_seed(1)
     return kb.LSTMCell(9).get_layer(return_sequences=True, return_state=True, engine=engine)
+
+
+def gru_and_gru(engine):
+    keras.utils.set_random_seed(1)
+    stack = [kb.GRUCell(9), kb.GRUCell(9)]
+    return kb.RecurrentSequential(stack, return_sequences=True, return_state=True, engine=engine)
 
 
 def test_auto_takes_the_kernels():
@@ -66,12 +73,15 @@ def test_samples_picked_by_their_number():
 
 
 @pytest.mark.parametrize("masked", [False, True])
-def test_values_and_gradients(masked):
+@pytest.mark.parametrize("draw", [lstm, gru_and_gru])
+def test_values_and_gradients(monkeypatch, draw, masked):
+    """Of one cell, and of two whose time loop is split into two."""
+    monkeypatch.setattr(phases, "WEIGHTS", 1)
     rng = np.random.default_rng(0)
     x = rng.normal(size=(5, 7, 4)).astype("float32")
     states = [rng.normal(size=(5, 9)).astype("float32") for _ in range(2)]
     mask = rng.random((5, 7)) < 0.7 if masked else None
-    layers = [lstm(engine) for engine in ("fast", "reference")]
+    layers = [draw(engine) for engine in ("fast", "reference")]
     for layer in layers:
         layer.build((5, 7, 4))
     layers[1].set_weights(layers[0].get_weights())

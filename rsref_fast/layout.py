@@ -70,6 +70,11 @@ class Layout:
     def phase_of(self, tensor: Tensor) -> int:
         return self.phase.get(tensor, 0)
 
+    def phase_of_memory(self, buffer: Buffer) -> int:
+        """Return the phase of the carried leaf that a buffer holds, or the last one."""
+        own = (phase for leaf, phase in self.phase.items() if leaf.op is None and self.views[leaf].buffer is buffer)
+        return next(own, self.phases[-1])
+
     @property
     def products_in_sums(self) -> set[Tensor]:
         return {product for _, product in self.sums.values()}

@@ -263,8 +263,9 @@ class Writer:
             head = [f"for c in range(0, {rows}, {size}):", f"{INDENT}m = min({size}, {rows} - c)"]
             calls += [*head, *(INDENT + line for line in own)] if size else own
         self.run = Run(())
-        if section is Section.LOOP and phase == self.layout.phases[-1]:
-            calls += [self.copied(Section.LOOP, *total, "n", add=True) for total in self.added.get(None, ())]
+        if section is Section.LOOP:
+            own = (t for t in self.added.get(None, ()) if self.layout.phase_of_memory(t[0].buffer) == phase)
+            calls += [self.copied(Section.LOOP, *total, "n", add=True) for total in own]
         return calls
 
     def _runs(self, section: Section, phase: int, kept: Iterable[Tensor]) -> Iterable[Run]:

@@ -297,11 +297,10 @@ def _row_shadows(w: Writer) -> list[str]:
 
 def _step_shadows(w: Writer, space: Space, phase: int) -> list[str]:
     """Return the lines, inside a phase's loop, that keep what is there for one step only."""
-    phases = {w.layout.views[leaf].buffer: number for leaf, number in w.layout.phase.items() if leaf.op is None}
     return [
         f"copy_rows(n, {b.width}, {w.pointer(b, Section.LOOP)}, at({w.variable(shadow)}, i * {b.width}), rank, size)"
         for b, shadow in w.shadows.items()
-        if b.space is space and phases.get(b, 0) == phase
+        if b.space is space and w.layout.phase_of_memory(b) == phase
     ]
 
 

@@ -7,6 +7,8 @@ import pytest
 
 import rsref_fast
 from rsref import Input, RecurrentModel, RecurrentSequential, cells, ops, set_random_seed
+from rsref.graph import StepGraph
+from rsref.recurrence import Recurrence
 from rsref.tensor import Parameter
 from rsref.testing.arguments import random_arguments
 from rsref_fast import phases
@@ -77,6 +79,16 @@ def summed():
     return RecurrentModel(x, s + y, [h, s], [new_h, s + y]).recurrence
 
 
+def constant_handed_on():
+    """A state becomes a constant at each step: its gradient is added to the constant's in the loop that carries it."""
+    x, c, h, s, k = inputs(5)
+    y, new_h = cells.SimpleRNNCell(UNITS)([x, h])
+    z, new_s = cells.SimpleRNNCell(UNITS)([y, s])
+    return Recurrence(
+        StepGraph(sequences=[x], constants=[c], states=[h, s, k], outputs=[z], new_states=[new_h, new_s, c])
+    )
+
+
 def fed_back():
     """The first cell reads what the second one had: there is one loop."""
     x, h, s = inputs(3)
@@ -95,6 +107,7 @@ DRAWN = {
     "delayed": (delayed, 2, 1),
     "beside": (beside, 2, 2),
     "summed": (summed, 1, 1),
+    "constant handed on": (constant_handed_on, 2, 2),
     "fed back": (fed_back, 1, 1),
 }
 """Steps, and in how many loops each way. Back through `delayed`, the gradient of one state is read in a later loop."""

@@ -264,8 +264,8 @@ class Writer:
             calls += [*head, *(INDENT + line for line in own)] if size else own
         self.run = Run(())
         if section is Section.LOOP:
-            own = (t for t in self.added.get(None, ()) if self.layout.phase_of_memory(t[0].buffer) == phase)
-            calls += [self.copied(Section.LOOP, *total, "n", add=True) for total in own]
+            here = [t for t in self.added.get(None, ()) if self.layout.phase_of_memory(t[0].buffer) == phase]
+            calls += [self.copied(Section.LOOP, *total, "n", add=True) for total in here]
         return calls
 
     def _runs(self, section: Section, phase: int, kept: Iterable[Tensor]) -> Iterable[Run]:

@@ -38,3 +38,12 @@ def test_an_axis_of_unknown_length(a, b, step):
     leaf, x = Input((3,)), keras.Input((3,))
     (answer,) = evaluate([leaf[a:b:step]], {leaf: x}, "float32")
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(keras.Function(x, answer)(VALUES)), VALUES[a:b:step])
+
+
+def test_an_op_without_a_counterpart_is_named():
+    """The gradient of a slice, which only rsref's own gradients draw."""
+    x, d = Input((4,)), Input((2,))
+    cut = x[:, :2]
+    gradient = cut.op.vjp(0, d, cut, x, **cut.attrs)
+    with pytest.raises(NotImplementedError, match="the op 'put_slice' of rsref has no counterpart"):
+        evaluate([gradient], {x: np.zeros((3, 4)), d: np.zeros((3, 2))}, "float32")

@@ -25,7 +25,7 @@ ONE_EACH = [
     ("LayerNormGRUCell", "sm_90"),
     ("SimpleRNNCell", "sm_100"),
 ]
-"""Each cell and each architecture once."""
+"""Each architecture once, and each cell on one of them at least."""
 
 
 @pytest.mark.parametrize(("name", "arch"), examples(FITTED, ONE_EACH))

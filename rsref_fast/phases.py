@@ -14,7 +14,7 @@ from dataclasses import replace
 from rsref.ops.pointwise import Cast, Pointwise
 from rsref.tensor import Tensor
 from rsref_fast.rows import Rows
-from rsref_fast.schedule import TOGETHER, Schedule, is_sum_with_product
+from rsref_fast.schedule import TOGETHER, Schedule, is_sum_with_product, shown
 from rsref_fast.views import RULES as MOVING
 from rsref_fast.wide import is_wide
 
@@ -97,7 +97,7 @@ def _better_inside(
         own = readers.get(tensor, [])
         starts = tensor.dtype == "float" and all(is_sum_with_product(reader) for reader in own)
         alone = all(reader in inside for reader in own) and len({phase[reader] for reader in own}) == 1
-        free = not any(_root(i) in passing for i in tensor.inputs)
+        free = not any(shown(i) in passing for i in tensor.inputs)
         if alone and free and isinstance(tensor.op, Pointwise | Cast) and not starts:
             del between[tensor]
             inside.add(tensor)
@@ -110,7 +110,7 @@ def _needless(
     """Return a phase that had better be one with that before it, or must be; None if there is none."""
     for tensor in plan.loop:
         moves = tensor in between or tensor.op.name in MOVING  # type: ignore[union-attr]
-        for read in () if moves else map(_root, tensor.inputs):
+        for read in () if moves else map(shown, tensor.inputs):
             passes = not lasting if read.op is None else read not in between and rows[read] is not Rows.FIRST
             if passes and phase.get(read, phase[tensor]) < phase[tensor]:
                 return phase[tensor]
@@ -127,13 +127,6 @@ def _readers(tensors: Sequence[Tensor]) -> dict[Tensor, list[Tensor]]:
         for operand in tensor.inputs:
             found.setdefault(operand, []).append(tensor)
     return found
-
-
-def _root(tensor: Tensor) -> Tensor:
-    """Return the tensor whose values a view shows."""
-    while tensor.op is not None and tensor.op.name in MOVING:
-        tensor = tensor.inputs[0]
-    return tensor
 
 
 def _count(shape: Sequence[int | None]) -> int:

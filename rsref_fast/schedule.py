@@ -134,6 +134,13 @@ def _behind(order: Sequence[Tensor], accepted: Callable[[Tensor], bool]) -> set[
     return found
 
 
+def shown(tensor: Tensor) -> Tensor:
+    """Return the tensor whose values a view shows."""
+    while tensor.op is not None and tensor.op.name in MOVING:
+        tensor = tensor.inputs[0]
+    return tensor
+
+
 def _enough(total: Tensor, summed: Tensor) -> bool:
     """Whether a single step has enough to add up: of what is wide, and in a product of several rows a sample."""
     product = total.op is not None and total.op.name in ("matmul", "einsum")
@@ -147,18 +154,12 @@ def _inside(
 
     Sums over the samples of what is wide are computed there, too: a step has enough to add up.
     """
-
-    def source(tensor: Tensor) -> Tensor:
-        while tensor.op is not None and tensor.op.name in MOVING:
-            tensor = tensor.inputs[0]
-        return tensor
-
     inside: set[Tensor] = set()
     for tensor in reversed(order):
         if tensor in outside:
             continue
         stays = tensor in needed or rows[tensor] in (Rows.MIXED, Rows.NONE)
-        stays = stays or (rows[tensor] is Rows.SUM and any(_enough(tensor, source(i)) for i in tensor.inputs))
+        stays = stays or (rows[tensor] is Rows.SUM and any(_enough(tensor, shown(i)) for i in tensor.inputs))
         if stays or tensor in inside:
             inside.add(tensor)
             inside.update(i for i in tensor.inputs if i.op is not None and i not in outside)

@@ -4,6 +4,8 @@ import keras
 import numpy as np
 
 BACKEND = keras.backend.backend()
+PLACE = ("jax", "tensorflow", "torch").index(BACKEND)
+"""Which of the three it is: tests of which little depends on it are spread over them."""
 
 # Keras 3.15 keeps float64 throughout on TensorFlow alone: on JAX its tanh, on PyTorch its matmul compute in float32.
 KERAS_KIND = "float64" if BACKEND == "tensorflow" else "float32"

@@ -6,7 +6,7 @@ import pytest
 from keras import layers, ops
 
 import keras_bridge as kb
-from tests.bridge.autodiff import BACKEND
+from tests.bridge.autodiff import PLACE
 from tests.covering import examples
 from tests.tolerances import assert_close
 
@@ -117,7 +117,6 @@ def test_bidirectional_with_states_of_rank_3(engine):
 CELLS = [name for name in kb.cells.__all__ if name.endswith("Cell") and name not in ("RNNCell", "FullCell")]
 
 
-PLACE = ("jax", "tensorflow", "torch").index(BACKEND)
 HERE = examples(CELLS, CELLS[PLACE::3])
 """Each cell on one backend, or on all: little of what Keras checks of a layer depends on both."""
 

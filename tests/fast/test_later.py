@@ -86,7 +86,7 @@ def test_what_is_added_later(draw, count):
 def test_as_machine_code(dtype):
     pytest.importorskip("numba")
     own = reader(read_twice)
-    check(own, arguments_of(own, MASK), target="cpu", threads=2, dtype=dtype)
+    check(own, arguments_of(own, MASK), target="cpu", threads=2, dtype=dtype, inference=examples(True, False))
 
 
 def test_with_checkpoints(monkeypatch):

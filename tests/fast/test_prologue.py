@@ -30,7 +30,8 @@ def test_against_the_oracle(mask, outputs, split):
 def test_as_machine_code(dtype):
     pytest.importorskip("numba")
     own = attending()
-    check(own, random_arguments(own, batch=3, steps=4), target="cpu", threads=2, dtype=dtype)
+    arguments = random_arguments(own, batch=3, steps=4)
+    check(own, arguments, target="cpu", threads=2, dtype=dtype, inference=examples(True, False))
 
 
 def test_a_single_precision_memory_beside_double_precision_weights():

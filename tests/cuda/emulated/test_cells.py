@@ -19,6 +19,7 @@ def test_values_and_gradients(name, way):
     check_cell(name, *WAYS[way])
 
 
+@pytest.mark.covering("values")
 @pytest.mark.parametrize("name", ["LSTMCell", "LayerNormGRUCell"])
 @pytest.mark.parametrize("kind", [Emulated, EmulatedBlocks, EmulatedOwned])
 def test_features(kind, name):

@@ -13,7 +13,7 @@ from tests.covering import examples
 from tests.cuda.kernels import Emulated, EmulatedOwned
 from tests.fast.agreement import check
 
-PARTS, EACH = 5, examples(10, 5)
+PARTS, EACH = 5, examples(10, 3)
 
 
 @pytest.mark.covering("values")
@@ -23,7 +23,7 @@ PARTS, EACH = 5, examples(10, 5)
 def test_values_and_gradients(part, dtype, kind):
     """200 graphs in all, half of them in float32, and half by blocks that have parts; each test has its own seed.
 
-    By default 25, five of each part.
+    By default 15, three of each part.
 
     What keeps nothing for backward is compiled for every op and cell, and for some of these graphs.
     """

@@ -62,12 +62,12 @@ DAMAGES = (lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b[:-1] + bytes([
 
 
 def test_a_damaged_file_is_compiled_again(filled):
-    """Each kind of damage in other files, none of which is read: what was found there is written anew."""
+    """Each kind of damage in another file, none of which is read: what was found there is written anew."""
     folder, value = filled
-    whole = {file: file.read_bytes() for file in sorted(folder.glob("*.o"))}
-    assert len(whole) >= len(DAMAGES)
-    for i, (file, content) in enumerate(whole.items()):
-        file.write_bytes(DAMAGES[i % len(DAMAGES)](content))
+    files = sorted(folder.glob("*.o"), key=lambda file: file.stat().st_size)
+    whole = {file: file.read_bytes() for file in files[: len(DAMAGES)]}
+    for damaged, (file, content) in zip(DAMAGES, whole.items(), strict=True):
+        file.write_bytes(damaged(content))
     assert answer(start(folder)) == ["True", value]
     assert None not in map(cache._read, whole)
     assert answer(start(folder)) == ["False", value]

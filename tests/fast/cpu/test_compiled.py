@@ -51,7 +51,7 @@ def test_every_cell(name, dtype):
         check(own, random_arguments(own, batch=3, steps=5, mask=m), dtype=dtype, engine=engine, inference=exact)
 
 
-@pytest.mark.covering("pairs")
+@pytest.mark.covering("values")
 @pytest.mark.parametrize("batch", [1, 2, 7, 33])
 @pytest.mark.parametrize("units", [1, 17, 64])
 @PRECISIONS
@@ -70,7 +70,7 @@ def test_random_graphs(part):
 
     @seed(1000 + part)
     @settings(
-        max_examples=examples(6, 3),
+        max_examples=examples(6, 2),
         deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),

@@ -11,6 +11,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +57,10 @@ def fetch(key: str, source: str, build: Callable[[], tuple[bytes, str]]) -> tupl
 def _read(path: Path) -> tuple[bytes, str] | None:
     try:
         content = path.read_bytes()
-        os.utime(path)
     except OSError:
         return None
+    with suppress(OSError):  # another user's folder, or a read-only one
+        os.utime(path)
     head, rest = content[: len(MAGIC) + 32], content[len(MAGIC) + 32 :]
     if not head.startswith(MAGIC) or hashlib.sha256(rest).digest() != head[len(MAGIC) :]:
         return None
@@ -78,11 +80,15 @@ def _write_text(path: Path, text: str) -> None:
 def _put(path: Path, content: bytes) -> None:
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    except OSError:  # a folder that can only be read: the kernels work without a cache
+        return
+    try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
         os.replace(name, path)
-    except OSError:  # a full or read-only disk: the kernels work without a cache
-        return
+    except OSError:  # a full disk
+        with suppress(OSError):
+            os.unlink(name)
 
 
 def _trim(path: Path) -> None:

@@ -5,6 +5,7 @@ Numba is not imported here: a process that finds all its kernels in the cache ne
 
 from __future__ import annotations
 
+import os
 import threading
 from functools import cache
 from typing import Any
@@ -13,6 +14,15 @@ import llvmlite.binding as llvm
 
 _lock = threading.Lock()
 _engines: list[Any] = []
+
+
+def _in_child() -> None:
+    """A thread that held the lock is not in a forked child."""
+    global _lock
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_in_child)
 
 
 @cache

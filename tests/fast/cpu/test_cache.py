@@ -79,6 +79,19 @@ def test_a_folder_that_cannot_be_written_is_done_without(tmp_path):
     assert answer(start(blocked / "cache"))[0] == "True"
 
 
+def test_files_that_can_only_be_read_are_used(tmp_path, monkeypatch):
+    def refused(*arguments, **options):
+        raise PermissionError
+
+    monkeypatch.setenv("RSREF_FAST_CACHE", str(tmp_path))
+    cache.fetch("key", "", lambda: (b"code", "name"))
+    monkeypatch.setattr(os, "utime", refused)
+    assert cache.fetch("key", "", refused) == (b"code", "name")
+    monkeypatch.setattr(os, "replace", refused)
+    assert cache.fetch("other", "", lambda: (b"code", "name")) == (b"code", "name")
+    assert {p.name for p in tmp_path.iterdir()} == {"key.o", "key.py"}
+
+
 def test_the_oldest_files_go(tmp_path, monkeypatch):
     monkeypatch.setenv("RSREF_FAST_CACHE", str(tmp_path))
     monkeypatch.setattr(cache, "LIMIT", 5000)

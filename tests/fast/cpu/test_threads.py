@@ -1,6 +1,7 @@
 """Threads: how many, the same answers with any number, and forks."""
 
 import os
+import signal
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import rsref_fast
 from rsref import cells, set_random_seed
 from rsref.testing.arguments import random_arguments
+from rsref_fast.cpu import crew, objects
 
 
 @pytest.fixture
@@ -60,6 +62,20 @@ def test_a_forked_child_computes_the_same(engine):
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     finally:
         rsref_fast.set_num_threads(None)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_child_forked_while_another_thread_holds_a_lock_does_not_wait(engine):
+    arguments = random_arguments(engine.recurrence, batch=2, steps=3)
+    expected = answers(engine, arguments)
+    with crew._lock, objects._lock:
+        child = os.fork()
+        if not child:
+            signal.alarm(20)  # ends a child that waits
+            crew._found.clear()
+            same = all(np.array_equal(a, b) for a, b in zip(answers(engine, arguments), expected))
+            os._exit(0 if same else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_several_threads_go_back_through_one_checkpointed_tape(engine):

@@ -70,4 +70,4 @@ class Compiled(Kernels):
         tape, scratch = Arena(max(p.tape for p in plans)), Arena(max(p.scratch_bytes for p in plans))
         every = [*arrays, tape.bytes, scratch.bytes]
         crew.run(first, every)  # what it prepares stays where it is
-        return crew.repeated(last.prepared_before, every)
+        return crew.repeated(last.prepared_before, every, kept=(tape, scratch))

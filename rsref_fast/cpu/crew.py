@@ -23,8 +23,10 @@ from rsref_fast.cpu.memory import ADDRESS, address_of
 from rsref_fast.cpu.plan import NUMBERS, Plan
 
 Array = np.ndarray
+Runner = Callable[[int, Any], int]
 _control = np.zeros(32, np.int64)
 _lock = threading.Lock()
+_found: list[tuple[Runner, Runner]] = []
 
 
 def run(plan: Plan, arrays: Sequence[Array]) -> None:
@@ -32,12 +34,12 @@ def run(plan: Plan, arrays: Sequence[Array]) -> None:
     _answered(runners()[1](plan.address, (ctypes.c_int64 * len(arrays))(*map(id, arrays))))
 
 
-def repeated(plan: Plan, arrays: Sequence[Array]) -> Callable[[], None]:
-    """Return a function that runs a plan on the same arrays each time."""
+def repeated(plan: Plan, arrays: Sequence[Array], kept: Any) -> Callable[[], None]:
+    """Return a function that runs a plan on the same arrays each time. kept: what must live as long as it does."""
     (run, _), address = runners(), plan.address
     where = (ctypes.c_int64 * len(arrays))(*map(address_of, arrays))
 
-    def again(_kept: Any = (plan, arrays)) -> None:
+    def again(_kept: Any = (plan, arrays, kept)) -> None:
         status = run(address, where)
         if status:
             _answered(status)
@@ -53,10 +55,15 @@ def _answered(status: int) -> None:
         raise RuntimeError("no more threads can be started")
 
 
-Runner = Callable[[int, Any], int]
+def _in_child() -> None:
+    """A thread that held the lock is not in a forked child."""
+    global _lock
+    _lock = threading.Lock()
 
 
-@cache
+os.register_at_fork(after_in_child=_in_child)
+
+
 def _runners() -> tuple[Runner, Runner]:
     from_numba = disk.fetch(disk.key_of("crew", versions()), "", _build)
     address = objects.load(*from_numba)
@@ -80,8 +87,11 @@ def runners() -> tuple[Runner, Runner]:
 
     Python's lock is released while they run.
     """
-    with _lock:
-        return _runners()
+    if not _found:
+        with _lock:
+            if not _found:
+                _found.append(_runners())
+    return _found[0]
 
 
 def _build() -> tuple[bytes, str]:

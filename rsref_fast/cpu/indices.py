@@ -11,6 +11,10 @@ SENTENCE = "take: index %ld is out of range for an axis of size %ld"
 """As C and Python fill it in."""
 
 
+SAID = f"N[{REFUSED}] = 1"
+"""The line of a program that says so."""
+
+
 def refusal(numbers: Any) -> IndexError:
     """Return the error that a thread's numbers tell of."""
     return IndexError(SENTENCE % (numbers[INDEX], numbers[LENGTH]))

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from rsref.ops.linear import split_equation
 from rsref.tensor import Tensor
-from rsref_fast.cpu.indices import INDEX, LENGTH, REFUSED
+from rsref_fast.cpu.indices import INDEX, LENGTH, REFUSED, SAID
 from rsref_fast.cpu.text import Function
 from rsref_fast.expressions import cast, literal
 from rsref_fast.lengths import Length, number, text_of
@@ -203,12 +203,13 @@ def _arg_extreme(function: Function, tensor: Tensor, target: View, sources: Sequ
     (source,), axis = sources, tensor.attrs["axis"]
     sign = ">" if tensor.op and tensor.op.name == "argmax" else "<"
     folded = folded_over(source, target, (axis,), False)
+    kind = "float" if tensor.inputs[0].dtype == "float" else "int"
     with function.independent(source.shape, [a for a in range(len(source.shape)) if a != axis]) as outside:
-        function.add(f"best = {cast(function.load(source, outside), 'float').text}")
+        function.add(f"best = {cast(function.load(source, outside), kind).text}")
         function.add("where = 0")
         with function.loop("k", source.shape[axis]):
             at = [o if a != axis else "k" for a, o in enumerate(outside)]
-            function.add(f"value = {cast(function.load(source, at), 'float').text}")
+            function.add(f"value = {cast(function.load(source, at), kind).text}")
             function.add(f"if value {sign} best or (value != value and best == best):")
             function.add("    best = value")
             function.add("    where = k")
@@ -272,7 +273,7 @@ def checked_index(function: Function, index: str, length: Length) -> bool:
     function.add(f"    if N[{REFUSED}] == 0:")
     function.add(f"        N[{INDEX}] = {index}")
     function.add(f"        N[{LENGTH}] = {text_of(length)}")
-    function.add(f"    N[{REFUSED}] = 1")
+    function.add(f"    {SAID}")
     function.add("    j = 0")
     return length != 0
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rsref_fast.cpu.indices import SAID
 from rsref_fast.cpu.plan import forward_plan
 from rsref_fast.cpu.splitting import Split, close_split_of, split_of
 from rsref_fast.packing import whole_batch
@@ -24,8 +25,8 @@ class Stream:
     """Runs an engine's recurrence step by step, for one caller at a time.
 
     Steps that follow each other closely are shared among threads sooner than others, which would have to wake them.
-    constants, states: arrays (batch, ...); states are where it starts. parameters: in the graph's order; later changes
-        of them are not seen.
+    constants, states: arrays (batch, ...); states are where it starts. parameters: in the graph's order. Later changes
+        of these arrays are not seen.
     Errors: as `Engine.forward`; NotImplementedError if the step's inputs have open inner lengths.
     """
 
@@ -41,23 +42,22 @@ class Stream:
         for leaf in graph.sequences:
             if None in leaf.shape[1:]:
                 raise NotImplementedError(f"a stream needs known lengths; an input has shape {leaf.shape}")
-        floating = [a.dtype for a in (*parameters, *states, *constants) if a.dtype.kind == "f"]
-        dtype = np.result_type(np.float32, *floating)
-        kinds = {"float": dtype, "int": np.dtype(np.int64), "bool": np.dtype(np.bool_)}
+        dtype = engine.precision_of([[], constants, states, parameters])
+        numpy_kinds = {"float": dtype, "int": np.dtype(np.int64), "bool": np.dtype(np.bool_)}
         inner = [tuple(n or 0 for n in leaf.shape[1:]) for leaf in graph.sequences]
-        sequences = [np.zeros((batch, 1, *s), kinds[leaf.dtype]) for leaf, s in zip(graph.sequences, inner)]
+        sequences = [np.zeros((batch, 1, *s), numpy_kinds[leaf.dtype]) for leaf, s in zip(graph.sequences, inner)]
         specs = engine.reference.check(sequences, constants, states, parameters, None, 1, batch)
         special = engine.specialised(sequences, constants, states, dtype)
         self.batch = batch
-        given = [special.plain(a).copy() for a in sequences]
+        groups = zip((sequences, constants, states, parameters), engine.kinds)
+        given, constants, self._states, parameters = ([a.copy() for a in map(special.plain, *pair)] for pair in groups)
         self._inputs = [a[:, 0] for a in given]
         self._shapes = [a.shape for a in self._inputs]
-        self._states = [special.plain(a).copy() for a in states]
         outputs = [np.empty((batch, 1, *shape[1:]), special.dtype_of(kind)) for shape, kind in specs]
         self._outputs = [(y[:, 0], t.dtype == "bool") for y, t in zip(outputs, graph.outputs)]
         self._flags = [t.dtype == "bool" for t in graph.states]
-        given += [special.plain(a) for a in (*constants, *self._states, *parameters)]
-        arrays = [*given, *outputs, *self._states]
+        self._refuses = SAID in special.inference.text
+        arrays = [*given, *constants, *self._states, *parameters, *outputs, *self._states]
         samples = 1 if special.whole else batch
 
         def repeated(split: Split) -> Callable[[], None]:
@@ -86,7 +86,12 @@ class Stream:
             if value.shape != shape:
                 raise ValueError(f"input {i} has shape {value.shape}; expected {shape}")
             np.copyto(memory, value, "same_kind")
-        (self._close if perf_counter() - self._last < CLOSE else self._alone)()
+        before = [s.copy() for s in self._states] if self._refuses else []
+        try:
+            (self._close if perf_counter() - self._last < CLOSE else self._alone)()
+        except IndexError:  # the step was taken with the first entry
+            self._go_on_from(before)
+            raise
         self._last = perf_counter()
         return [y.astype(bool) if flag else y.copy() for y, flag in self._outputs]
 
@@ -96,10 +101,17 @@ class Stream:
         return [s.astype(bool) if flag else s.copy() for s, flag in zip(self._states, self._flags)]
 
     def reset(self, states: Sequence[Array]) -> None:
-        """Go on from other states. Errors: ValueError if their number or a shape does not fit."""
-        if len(states) != len(self._states) or any(a.shape != b.shape for a, b in zip(states, self._states)):
+        """Go on from other states. Errors: ValueError if their number or a shape does not fit; TypeError for a kind."""
+        states = [np.asarray(s) for s in states]
+        if [s.shape for s in states] != [s.shape for s in self._states]:
             raise ValueError(
-                f"states must have shapes {[s.shape for s in self._states]}; got {[np.shape(s) for s in states]}"
+                f"states must have shapes {[s.shape for s in self._states]}; got {[s.shape for s in states]}"
             )
+        for i, (memory, value) in enumerate(zip(self._states, states)):
+            if not np.can_cast(value.dtype, memory.dtype, "same_kind"):
+                raise TypeError(f"state {i} holds {memory.dtype}; got dtype {value.dtype}")
+        self._go_on_from(states)
+
+    def _go_on_from(self, states: Sequence[Array]) -> None:
         for memory, value in zip(self._states, states):
             np.copyto(memory, value, "same_kind")

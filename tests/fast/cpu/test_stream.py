@@ -62,6 +62,46 @@ def attention():
     return RecurrentModel(x, new, h, new, constants=memory).recurrence
 
 
+def test_each_stream_has_memory_of_its_own():
+    """Weights that one has packed stay, whatever runs between its steps."""
+    own = recurrence("GRUCell")
+    engine = rsref_fast.compile(own)
+    arguments = random_arguments(own, batch=1, steps=4)
+    (expected,), _, _ = arguments.forward(ReferenceEngine(own))
+    step = engine.stream([], arguments.states, arguments.parameters)
+    for t in range(4):
+        others = [3 * p for p in arguments.parameters]
+        engine.stream([], arguments.states, others)(arguments.sequences[0][:, t])
+        engine.forward(arguments.sequences, [], arguments.states, others)
+        np.testing.assert_allclose(step(arguments.sequences[0][:, t])[0], expected[:, t], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("target", ["interpreter", "cpu"])
+def test_later_changes_are_not_seen(target):
+    own = attention()
+    arguments = random_arguments(own, batch=2, steps=3)
+    (expected,), _, _ = arguments.forward(ReferenceEngine(own))
+    given = [[a.copy() for a in group] for group in (arguments.constants, arguments.states, arguments.parameters)]
+    step = rsref_fast.compile(own, target=target).stream(*given, batch=2)
+    for group in given:
+        for array in group:
+            array[...] = np.nan
+    for t in range(3):
+        np.testing.assert_allclose(step(arguments.sequences[0][:, t])[0], expected[:, t], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("target", ["interpreter", "cpu"])
+def test_a_state_of_bools_goes_on(target):
+    """On at each step but every other one."""
+    x, on = Input((2,)), Input((2,), dtype="bool")
+    step = rsref_fast.compile(
+        RecurrentModel(x, ops.where(on, x, -x), on, ops.logical_not(on)).recurrence, target=target
+    ).stream([], [np.array([[True, False]])], [])
+    ones = np.ones((1, 2))
+    assert [step(ones)[0].tolist() for _ in range(3)] == [[[1, -1]], [[-1, 1]], [[1, -1]]]
+    assert step.states[0].tolist() == [[False, True]]
+
+
 def test_faults_have_names():
     own = recurrence("LSTMCell")
     arguments = random_arguments(own, batch=1, steps=1)
@@ -76,6 +116,14 @@ def test_faults_have_names():
         stream([[0.0] * 4])
     with pytest.raises(ValueError, match=r"states must have shapes \[\(1, 6\), \(1, 6\)\]; got \[\(2, 6\), \(2, 6\)\]"):
         stream.reset([np.zeros((2, 6))] * 2)
+    with pytest.raises(ValueError, match=r"states must have shapes .*; got \[\(2,\), \(1, 6\)\]"):
+        stream.reset([[0.0, 0.0], np.zeros((1, 6))])
+    with pytest.raises(TypeError, match="state 1 holds float64; got dtype complex128"):
+        stream.reset([np.ones((1, 6)), np.zeros((1, 6), complex)])
+    np.testing.assert_array_equal(stream.states[0], arguments.states[0])
+    for number in (complex, np.longdouble):
+        with pytest.raises(TypeError, match="kernels compute with float32 or float64; got"):
+            rsref_fast.compile(own).stream([], [np.zeros((1, 6), number)] * 2, arguments.parameters)
     with pytest.raises(ValueError, match="state"):
         rsref_fast.compile(own, target="interpreter").stream([], arguments.states[:1], arguments.parameters)
 
@@ -89,3 +137,5 @@ def test_an_index_out_of_range_is_refused(target):
     np.testing.assert_array_equal(stream(np.array([2]))[0], [[4.0, 5.0]])
     with pytest.raises(IndexError, match="index 3 is out of range for an axis of size 3"):
         stream(np.array([3]))
+    np.testing.assert_array_equal(stream.states[0], [[4.0, 5.0]])
+    np.testing.assert_array_equal(stream(np.array([1]))[0], [[6.0, 8.0]])

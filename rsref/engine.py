@@ -18,6 +18,8 @@ from rsref.recurrence import Recurrence
 from rsref.tensor import ConstantSource, Tensor
 
 Array = np.ndarray
+ACCEPTED = {"float": "fiubc", "int": "iub", "bool": "iub"}
+"""Kinds of numbers that an array for a leaf may have: they are converted, but no fractions are cut off."""
 
 
 @dataclass
@@ -94,6 +96,7 @@ class ReferenceEngine:
         self.parameter_slots = [slot[p.tensor] for p in graph.parameters]
         self.output_slots = [slot[t] for t in graph.outputs]
         self.new_state_slots = [slot[t] for t in graph.new_states]
+        self.leaves = graph.sequences, graph.constants, graph.states, [p.tensor for p in graph.parameters]
 
     def forward(
         self,
@@ -109,9 +112,10 @@ class ReferenceEngine:
         length = self.length(sequences, steps)
         batch = next((len(a) for a in (*sequences, *constants, *states)), 1)
         output_specs = self.check(sequences, constants, states, parameters, mask, length, batch)
-        dtype = np.result_type(
-            np.float32, *(a.dtype for a in (*parameters, *states, *sequences, *constants) if a.dtype.kind in "fc")
-        )
+        groups = sequences, constants, states, parameters
+        self.check_kinds(groups)
+        dtype = np.result_type(np.float32, *(a.dtype for group in groups for a in group if a.dtype.kind in "fc"))
+        sequences, constants, states, parameters = (_natural(*pair, dtype) for pair in zip(self.leaves, groups))
         outputs = [np.zeros((batch, length, *s[1:]), _numpy_dtype(kind, dtype)) for s, kind in output_specs]
         active = [None if mask is None else _rows(mask[:, t]) for t in range(length)]
         program = [(op.forward, operands, result, concrete_attrs(a, dtype)) for op, a, result, operands in self.steps]
@@ -236,6 +240,12 @@ class ReferenceEngine:
             )
         return int(sequences[0].shape[1])
 
+    def check_kinds(self, groups: Sequence[Sequence[Array]]) -> None:
+        """TypeError if an array cannot be what its leaf stands for. groups: in the order of `leaves`."""
+        for leaf, array in ((leaf, a) for pair in zip(self.leaves, groups) for leaf, a in zip(*pair)):
+            if array.dtype.kind not in ACCEPTED[leaf.dtype]:
+                raise TypeError(f"{leaf!r} takes {leaf.dtype} values; got dtype {array.dtype}")
+
     def check(
         self,
         sequences: Sequence[Array],
@@ -351,6 +361,15 @@ def _accumulate(total: Array, rows: Array | None, gradient: Array | None) -> Non
 def _put(values: list[Any], slots: Sequence[int], arrays: Sequence[Array]) -> None:
     for slot, array in zip(slots, arrays):
         values[slot] = array
+
+
+def _natural(leaves: Sequence[Tensor], arrays: Sequence[Array], dtype: Any) -> list[Array]:
+    """Return arrays as numbers of the kind that their leaves stand for; floats keep their precision."""
+    found = []
+    for leaf, array in zip(leaves, arrays):
+        floating = leaf.dtype == "float" and array.dtype.kind in "fc"
+        found.append(array if floating else array.astype(_numpy_dtype(leaf.dtype, dtype), copy=False))
+    return found
 
 
 def _numpy_dtype(kind: str, dtype: Any) -> Any:

@@ -59,6 +59,7 @@ class FastEngine:
     `rsref_fast.get_num_threads()` at each call, fewer where there is too little to do for several.
     split: among how many shards and threads for each, if that is not to be chosen by the sizes of each call.
     picks: whether the step picks samples by their number; then code is compiled for each size of the batch.
+    kinds: the kinds of numbers of sequences, constants, states and parameters.
     Errors: NotImplementedError for a step that cannot be compiled; TypeError for arrays of numbers that kernels do not
     compute with; all others as those of the reference engine.
     """
@@ -72,6 +73,7 @@ class FastEngine:
         self._special: dict[Any, Specialised] = {}
         self._checked: dict[Any, Known] = {}
         self.picks = picks_samples(recurrence.graph)
+        self.kinds = [[leaf.dtype for leaf in leaves] for leaves in self.reference.leaves]
 
     @cached_property
     def parted(self) -> PartedEngine | None:
@@ -126,8 +128,7 @@ class FastEngine:
         """
         if not self._open():
             for special in self._compiled().values():
-                assert special.forward.text
-                assert special.backward.text
+                special.sources()
 
     def _open(self) -> bool:
         graph = self.recurrence.graph
@@ -150,7 +151,7 @@ class FastEngine:
     def source(self) -> str:
         """The generated source of all that is compiled."""
         every = [s for _, engine in self._known() for s in engine._compiled().values()]
-        return "\n\n".join(f"{s.forward.text}\n\n{s.backward.text}" for s in every)
+        return "\n\n".join(source.text for s in every for source in s.sources())
 
     def _known(self) -> list[tuple[str, FastEngine]]:
         """Return what there is to tell of, with titles: this engine, and for training those of a step's parts."""
@@ -208,7 +209,7 @@ class FastEngine:
             self.parted.first.split = self.parted.step.split = self.split
             return self.parted.forward(sequences, constants, states, parameters, mask, steps, dtype)
         special = self.specialised_for(groups, known)
-        arguments = [[*map(special.plain, group)] for group in groups]
+        arguments = [[*map(special.plain, *pair)] for pair in zip(groups, self.kinds)]
         turned = special.whole and mask is None
         shapes = [((length, batch, *s[1:]) if turned else (batch, length, *s[1:]), kind) for s, kind in known.outputs]
         make = memory.empty if mask is None else memory.zeros
@@ -247,11 +248,17 @@ class FastEngine:
             length = self.reference.length(sequences, steps)
             batch = next((len(a) for a in (*sequences, *constants, *states)), 1)
             outputs = self.reference.check(sequences, constants, states, parameters, mask, length, batch)
-            for dtype in (a.dtype for a in every if a.dtype.kind not in "fiub" or a.dtype.itemsize > 8):
-                raise TypeError(f"kernels compute with float32 or float64; got {dtype}: use the reference engine")
-            dtype = np.result_type(np.float32, *(a.dtype for a in every if a.dtype.kind == "f"))
-            found = self._checked[key] = Known(length, batch, dtype, outputs)
+            found = self._checked[key] = Known(length, batch, self.precision_of(groups), outputs)
         return found
+
+    def precision_of(self, groups: Sequence[Sequence[Array]]) -> np.dtype[Any]:
+        """Return the dtype in which floats are computed. Errors: TypeError for numbers that kernels do not take."""
+        self.reference.check_kinds(groups)
+        every = [a.dtype for group in groups for a in group]
+        for dtype in every:
+            if dtype.kind not in "fiub" or dtype.itemsize > 8:
+                raise TypeError(f"kernels compute with float32 or float64; got {dtype}: use the reference engine")
+        return np.result_type(np.float32, *(dtype for dtype in every if dtype.kind == "f"))
 
     def _walk(self, tape: Tape, taped: bool) -> list[Array]:
         """Run all steps and return the final states."""

@@ -34,7 +34,7 @@ def machinery(special: Specialised, threads: int | None) -> str:
         team = f", {split.team} threads share the units of each" if split.team > 1 else ""
         shards = "1 shard" if split.shards == 1 else f"{split.shards} shards"
         lines.append(f"a batch of {batch}, {STEPS} steps: {shards}{team}")
-    for name, source in (("forward", special.forward), ("backward", special.backward)):
+    for name, source in zip(("forward", "backward"), special.sources()):
         lines.append(f"{name}: blocks of {special.block_rows(source, 0)} rows; buffers, in bytes:")
         lines += _buffers(special, source)
         pieces = re.findall(r"for c in range\(0, \w+, (\d+)\):", source.text)

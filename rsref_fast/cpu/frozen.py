@@ -49,6 +49,7 @@ class Frozen:
                 raise ValueError(f"{parameter!r} does not accept an array of shape {np.shape(array)}")
         self.parameters = [np.array(p) for p in parameters]
         self._engine = engine
+        self._kinds = [kind for kinds in engine.kinds[:3] for kind in kinds]
         self._prepared: dict[Kernels, list[Arena]] = {}
         self._known: dict[Any, _Known] = {}
         self._plain: dict[np.dtype[Any], list[Array]] = {}
@@ -87,7 +88,7 @@ class Frozen:
     def _again(self, known: _Known, given: Sequence[Array], states: Sequence[Array]) -> tuple[list[Array], list[Array]]:
         """Run a call as an earlier one of the same sizes: a small one takes less time than finding out how."""
         outputs = [empty(shape, dtype) for shape, dtype in known.outputs]
-        arrays = [known.special.plain(a) for a in given]
+        arrays = [*map(known.special.plain, given, self._kinds)]
         finals = [np.empty_like(a) for a in arrays[len(arrays) - len(states) :]]
         kept = Arena(known.plan.tape)
         self._run(known.plan, [*arrays, *known.parameters, *outputs, *finals, kept.bytes])

@@ -95,7 +95,6 @@ class Plan:
     def words(self) -> Array:
         """The plan as compiled code reads it (`crew_native`)."""
         slots = len(self.shards[0][1])
-        scratch = self.scratch
         body: list[int] = []
         for shard, places in self.shards:
             body += [shard.count, shard.steps, max(self.limit, shard.count)]
@@ -105,22 +104,28 @@ class Plan:
             body += [*target.words, *source.words, target.bytes]
         for target in self.clears:
             body += [*target.words, target.bytes]
-        tables = CONTEXT + LINE * self.threads
-        numbers = tables + slots * len(self.shards)
-        self.total = scratch + ALIGNMENT + 8 * (numbers + NUMBERS * self.threads + self.arrays)
         head = [
-            getattr(self.kernels, "address", 0), slots, len(self.shards), self.team, self.arrays, scratch, tables,
-            numbers, len(self.copies), len(self.clears), int(self.prepares), int(self.kernels.source.backward),
-            int(self.taped), 0, 0, 0,
+            getattr(self.kernels, "address", 0), slots, len(self.shards), self.team, self.arrays, self.scratch,
+            self.tables, self.numbers, len(self.copies), len(self.clears), int(self.prepares),
+            int(self.kernels.source.backward), int(self.taped), 0, 0, 0,
         ]  # fmt: skip
         assert len(head) == HEADER
         return np.array([*head, *body], np.int64)
 
     @property
+    def tables(self) -> int:
+        """Where P of the shards begins, in 64-bit words of what threads share."""
+        return CONTEXT + LINE * self.threads
+
+    @property
+    def numbers(self) -> int:
+        """Where N of the threads begins."""
+        return self.tables + len(self.shards) * len(self.shards[0][1])
+
+    @cached_property
     def scratch_bytes(self) -> int:
         """How much scratch memory a call needs, with what its threads share."""
-        assert self.words.size
-        return self.total
+        return self.scratch + ALIGNMENT + 8 * (self.numbers + NUMBERS * self.threads + self.arrays)
 
     @cached_property
     def address(self) -> int:
@@ -286,7 +291,7 @@ class _Layout:
             if isinstance(leaf.source, Parameter):
                 self.shared[name] = self.whole(first_parameter + place[leaf], leaf, None)
             elif isinstance(leaf.source, ConstantSource):
-                self.shared[name] = self.fixed(special.plain(leaf.source.value).reshape(-1))
+                self.shared[name] = self.fixed(special.plain(leaf.source.value, leaf.dtype).reshape(-1))
         self.shared.update(self.scratch.cut(special.prepared(source)))
         self.prepared = self.scratch.total
 

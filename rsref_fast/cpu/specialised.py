@@ -19,6 +19,7 @@ from rsref_fast.explain import flops_a_row
 from rsref_fast.lengths import sized
 from rsref_fast.packing import Shard
 from rsref_fast.program import Compiled
+from rsref_fast.remembered import remembered
 from rsref_fast.views import Space
 
 Array = np.ndarray
@@ -30,7 +31,7 @@ LARGE, MORE_ROWS = 1 << 20, 384
 """Bytes of gradients that do not stay in the cache, and for how many rows at once they are then added up."""
 
 REMEMBERED = 256
-"""Plans that are kept for calls of the same sizes."""
+"""Plans and frames that are kept for calls of the same sizes."""
 
 
 @dataclass
@@ -45,7 +46,7 @@ class Specialised:
     kernels: type[Kernels]
     width: int
     batch: int | None = None
-    framed: dict[Any, Any] = field(default_factory=dict)
+    framed: dict[Any, tuple[Frame, Frame]] = field(default_factory=dict)
     plans: dict[Any, Plan] = field(default_factory=dict)
 
     @property
@@ -61,6 +62,10 @@ class Specialised:
     def flops(self) -> int:
         """Additions and multiplications for one sample and step, forward."""
         return flops_a_row(self.compiled.forward)
+
+    def sources(self) -> tuple[Source, Source]:
+        """Return forward's and backward's source, generated now if it was not."""
+        return self.forward, self.backward
 
     @cached_property
     def forward(self) -> Source:
@@ -108,12 +113,9 @@ class Specialised:
         """Return the plan of a call; remembered under the key, if there is one."""
         if key is None:
             return PLANS[kind](self, shards, steps, team, tabled)
-        found = self.plans.get((kind, key, team, tabled))
-        if found is None:
-            if len(self.plans) >= REMEMBERED:
-                self.plans.pop(next(iter(self.plans)))
-            found = self.plans[kind, key, team, tabled] = PLANS[kind](self, shards, steps, team, tabled)
-        return found
+        return remembered(
+            self.plans, (kind, key, team, tabled), lambda: PLANS[kind](self, shards, steps, team, tabled), REMEMBERED
+        )
 
     def frames(
         self, source: Source, shard: Shard, taped: bool, limit: int, elsewhere: frozenset[str] = frozenset()
@@ -122,8 +124,8 @@ class Specialised:
 
         limit: rows of a block. elsewhere: names of what lies in results.
         """
-        key = (id(source), shard.count, len(shard.pos), taped, limit, elsewhere)
-        if key not in self.framed:
+
+        def cut() -> tuple[Frame, Frame]:
             rows = len(shard.pos)
             block = min(rows, max(limit, shard.count))
             window = rows if taped else block
@@ -134,21 +136,21 @@ class Specialised:
                 tape = m.space in (Space.PACKED, Space.CURRENT)
                 size = _elements(m, shard.count, block, window)
                 parts[not tape].append((m.name, size, self.dtype_of(m.kind)))
-            if len(self.framed) > 256:
-                self.framed.clear()
-            self.framed[key] = (frame(parts[0]), frame(parts[1]))
-        found: tuple[Frame, Frame] = self.framed[key]
-        return found
+            return frame(parts[0]), frame(parts[1])
+
+        key = (id(source), shard.count, len(shard.pos), taped, limit, elsewhere)
+        return remembered(self.framed, key, cut, REMEMBERED)
 
     def dtype_of(self, kind: str) -> np.dtype[Any]:
         """Return what kernels use for floats, integers and bools."""
         return DTYPES.get(kind, self.dtype)
 
-    def plain(self, array: Array) -> Array:
-        """Return an array as kernels read it: NumPy's own, contiguous, of their dtypes."""
+    def plain(self, array: Array, kind: str = "float") -> Array:
+        """Return an array as kernels read it: NumPy's own, contiguous, of their dtype for a kind of number."""
         if type(array) is np.ndarray and array.dtype == self.dtype and array.flags.c_contiguous:
             return array
-        kind = {"f": "float", "b": "bool"}.get(array.dtype.kind, "int")
+        if kind == "bool":
+            array = array.astype(bool, copy=False)  # every number but zero is true
         return np.ascontiguousarray(array, self.dtype_of(kind)).reshape(array.shape)
 
 

@@ -33,7 +33,6 @@ from rsref_fast.cuda.options import check_library, check_options, lacking
 from rsref_fast.cuda.parted import PartedEngine, PartedTape
 from rsref_fast.cuda.passes import Groups, Tape, leaves_of
 from rsref_fast.cuda.recipes import KEPT, Recipe, Taped, kind_of, planned
-from rsref_fast.cuda.remembered import remembered
 from rsref_fast.cuda.script import Script
 from rsref_fast.cuda.shares import lines
 from rsref_fast.cuda.stepwise import StepTape, step_by_step, steps_back
@@ -45,6 +44,7 @@ from rsref_fast.numbered import as_one_sample, picks_samples
 from rsref_fast.packing import whole_batch
 from rsref_fast.program import Compiled, build
 from rsref_fast.prologue import parted
+from rsref_fast.remembered import remembered
 
 Array = np.ndarray
 Answer = tuple[list[DeviceArray], list[DeviceArray], Any]
@@ -268,6 +268,7 @@ class CudaEngine:
         length = self.reference.length(given[0], steps)  # type: ignore[arg-type]
         batch = next((a.shape[0] for group in given[:3] for a in group), 1)
         likes = [[np.broadcast_to(np.zeros((), a.dtype), a.shape) for a in group] for group in given]
+        self.reference.check_kinds(likes)
         like = None if mask is None else np.broadcast_to(np.zeros((), bool), mask.shape)
         return length, batch, self.reference.check(likes[0], likes[1], likes[2], likes[3], like, length, batch)
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from rsref_fast.cuda.library import POINTERS
 from rsref_fast.cuda.products import Product
-from rsref_fast.cuda.remembered import remembered
+from rsref_fast.remembered import remembered
 
 if TYPE_CHECKING:
     from rsref_fast.cpu.plan import Plan

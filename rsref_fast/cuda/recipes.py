@@ -17,8 +17,8 @@ from rsref_fast.cuda.arrays import DeviceArray
 from rsref_fast.cuda.choice import Choice
 from rsref_fast.cuda.masks import Rows
 from rsref_fast.cuda.passes import Groups, Tape, backward_pass, begin, forward_pass, leaves_of
-from rsref_fast.cuda.remembered import remembered
 from rsref_fast.cuda.script import Address, Piece, Script
+from rsref_fast.remembered import remembered
 
 if TYPE_CHECKING:
     from rsref_fast.cuda.engine import CudaEngine

@@ -1,0 +1,118 @@
+"""Arrays of another kind than their leaf: converted where nothing is cut off, else refused, by every engine alike."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import rsref_fast
+from rsref import Input, RecurrentModel, ops
+from rsref.engine import ReferenceEngine
+from rsref.graph import StepGraph
+from rsref.recurrence import Recurrence
+from rsref.tensor import Parameter
+
+ENGINES = {
+    "reference": ReferenceEngine,
+    "interpreter": lambda own: rsref_fast.compile(own, target="interpreter"),
+    "cpu": rsref_fast.compile,
+}
+MASK = np.array([[True, True, False], [False, True, True]])
+
+
+@pytest.fixture(params=ENGINES)
+def make(request):
+    if request.param == "cpu":
+        pytest.importorskip("numba")
+    return ENGINES[request.param]
+
+
+def step():
+    """A step with a leaf of each kind: h' = h / 2 + w x + (n if b)."""
+    x, n, b, h = Input((2,)), Input((), dtype="int"), Input((), dtype="bool"), Input((2,))
+    weight = Parameter("w", np.ones(2))
+    added = ops.cast(ops.where(b, n, 0), "float")
+    new = 0.5 * h + weight.tensor * x + ops.expand_dims(added, 1)
+    return RecurrentModel([x, n, b], new, h, new).recurrence
+
+
+GIVEN = {
+    "x": [[[1, 0]] * 3, [[2, 1]] * 3],
+    "n": [[1, 2, 3], [4, 5, 6]],
+    "b": [[1, 0, 1], [0, 1, 1]],
+    "h": [[3, 1], [5, 7]],
+}
+
+
+@pytest.mark.covering("pairs")
+@pytest.mark.parametrize(
+    ("x", "n", "b", "h", "w"),
+    [
+        ("i8", "i8", "?", "f8", "f8"),
+        ("?", "u1", "i4", "i8", "f4"),
+        ("f4", "?", "u2", "u1", "i8"),
+        ("i2", "i8", "?", "?", "f8"),
+    ],
+)
+@pytest.mark.parametrize("mask", [None, MASK], ids=["whole", "masked"])
+def test_what_loses_nothing_is_converted(make, mask, x, n, b, h, w):
+    given = {name: np.array(GIVEN[name]).astype(kind) for name, kind in zip("xnbh", (x, n, b, h))}
+    weights = np.array([1, 3], w)
+    engine = make(step())
+    (y,), (end,), tape = engine.forward([given[name] for name in "xnb"], [], [given["h"]], [weights], mask)
+    state, expected = given["h"].astype(float), []
+    for t in range(3):
+        added = np.where(given["b"][:, t] != 0, given["n"][:, t].astype(int), 0)
+        new = 0.5 * state + weights * given["x"][:, t] + added[:, None]
+        state = new if mask is None else np.where(mask[:, t, None], new, state)
+        expected.append(new if mask is None else np.where(mask[:, t, None], new, expected[-1] if t else 0))
+    np.testing.assert_allclose(y, np.stack(expected, 1), rtol=1e-6)
+    np.testing.assert_allclose(end, state, rtol=1e-6)
+    assert end.dtype.kind == "f"
+    found = engine.backward(tape, [None], [np.ones_like(end)])
+    steps = np.ones((2, 3), bool) if mask is None else mask
+    later = steps[:, ::-1].cumsum(1)[:, ::-1] - steps  # steps that follow
+    d = np.where(steps, 0.5**later, 0)[:, :, None]
+    np.testing.assert_allclose(found.sequences[0], weights * d, rtol=1e-6)
+    np.testing.assert_allclose(found.states[0], np.broadcast_to(0.5 ** steps.sum(1)[:, None], (2, 2)), rtol=1e-6)
+    np.testing.assert_allclose(found.parameters[0], (given["x"] * d).sum((0, 1)), rtol=1e-6)
+    assert all(a.dtype.kind == "f" for a in (found.sequences[0], found.states[0], found.parameters[0]))
+
+
+@pytest.mark.parametrize(("place", "kind"), [(1, "int"), (2, "bool")])
+def test_fractions_are_not_cut_off(make, place, kind):
+    given = [np.ones((1, 3, 2)), np.ones((1, 3), int), np.ones((1, 3), bool)]
+    given[place] = given[place].astype(float)
+    with pytest.raises(TypeError, match=f"takes {kind} values; got dtype float64"):
+        make(step()).forward(given, [], [np.zeros((1, 2))], [np.ones(2)])
+
+
+@pytest.mark.parametrize(("op", "place"), [(ops.argmax, 1), (ops.argmin, 0)])
+def test_integers_are_compared_as_integers(make, op, place):
+    """As floats these two would be one number."""
+    x = Input((2,), dtype="int")
+    own = Recurrence(StepGraph(sequences=[x], outputs=[op(x, axis=-1)]))
+    (y,), _, _ = make(own).forward([np.array([[[2**24, 2**24 + 1]]])], [], [], [])
+    assert y.tolist() == [[place]]
+
+
+WITHOUT_ASSERTIONS = """
+import numpy as np
+import rsref_fast
+from rsref import cells
+from rsref.testing.arguments import random_arguments
+assert False, "python -O leaves this out"
+cell = cells.GRUCell(3)
+cell.build((None, 2))
+engine = rsref_fast.compile(cell, target="interpreter")
+ys, _, tape = random_arguments(engine.recurrence).forward(engine)
+print(engine.backward(tape, [np.ones_like(y) for y in ys], [None]).states[0].shape)
+"""
+
+
+def test_without_assertions():
+    command = [sys.executable, "-O", "-c", WITHOUT_ASSERTIONS]
+    found = subprocess.run(command, capture_output=True, text=True, env={"PYTHONPATH": ":".join(sys.path)})
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.startswith("(")

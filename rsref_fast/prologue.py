@@ -48,7 +48,8 @@ def parted(graph: StepGraph) -> Parts | None:
     if not any(t.op is not None and t.op.name in WORTH_IT and rows[t] is Rows.FIRST for t in first.order):
         return None
     leaves = [Input(batch_shape=t.shape, name=f"once{i}") for i, t in enumerate(once)]
-    results = substitute([*graph.outputs, *graph.new_states], dict(zip(once, leaves)))
+    kept = {leaf: leaf for leaf in (*graph.sequences, *graph.constants)}  # dropout masks would be drawn anew
+    results = substitute([*graph.outputs, *graph.new_states], {**kept, **dict(zip(once, leaves))})
     count = len(graph.outputs)
     step = StepGraph(
         sequences=graph.sequences, constants=[*graph.constants, *leaves], states=graph.states,

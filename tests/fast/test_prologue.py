@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import rsref_fast
-from rsref import Input, RecurrentModel, cells, ops
+from rsref import Dropout, Input, RecurrentModel, cells, ops
 from rsref.cells import AttentionDecoderCell
 from rsref.tensor import Parameter
 from rsref.testing.arguments import random_arguments
@@ -60,6 +60,17 @@ def test_the_product_with_the_memory_is_no_part_of_the_step():
     loop = [unit for unit in backward.units[Section.LOOP] if unit.tensors[0].op.name == "matmul"]
     assert all(len(unit.shape) == 2 or 1 in unit.tensors[0].inputs[0].shape for unit in loop)
     assert "training, what depends on no step" in engine.explain()
+
+
+def test_a_step_with_dropout_keeps_its_masks():
+    """One mask for the whole sequence, one for each step."""
+    x, memory, h = Input((4,)), Input((5, 4)), Input((4,))
+    keys = memory @ Parameter("key", np.random.default_rng(0).normal(size=(4, 4))).tensor
+    new = Dropout(0.3)(x) + ops.einsum("btd,bd->bd", keys, Dropout(0.3, per="sequence")(h))
+    layer = RecurrentModel(x, new, h, new, constants=memory)
+    layer.build((None, None, 4), (None, 5, 4))
+    assert parted(layer.recurrence.graph) is not None
+    check(layer.recurrence, random_arguments(layer.recurrence, batch=3, steps=4))
 
 
 def test_what_is_cheap_stays_in_the_step():

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from rsref.tensor import Tensor
-from rsref_fast.lengths import Length, N, Varying, per_row, times
+from rsref_fast.lengths import ROWS, Length, N, Varying, per_row, times
 
 Shape = tuple[Length, ...]
 
@@ -174,20 +174,27 @@ def _reshape(tensor: Tensor, source: View, shape: Shape) -> View | None:
         return None
     if source.contiguous or (source.offset and replace(source, offset=0).contiguous):
         return replace(source, shape=shape, strides=row_major(shape)) if _static(row_major(shape)) else None
-    rows = 3  # strides that hold for one number of rows hold for all: they do not depend on it
-    numbers = [
-        tuple(rows * (per_row(n) or 0) if isinstance(n, Varying) else n for n in s) for s in (source.shape, shape)
-    ]
-    if any(isinstance(n, Varying) and per_row(n) is None for s in (source.shape, shape) for n in s):
+    found = {_moved(source, shape, place) for place in range(len(ROWS))}
+    strides = found.pop()
+    return None if strides is None or found else replace(source, shape=shape, strides=strides)
+
+
+def _moved(source: View, shape: Shape, place: int) -> tuple[int, ...] | None:
+    """Return the strides of a view in another shape for one of the numbers of rows in `ROWS`, None if there are none.
+
+    They hold for all only if they are the same for each: for one number, a batch may be as long as another axis.
+    """
+    before, after = (
+        tuple(n.values[place] if isinstance(n, Varying) else n for n in lengths) for lengths in (source.shape, shape)
+    )
+    if 0 in before:
         return None
-    if 0 in numbers[0]:
-        return None
-    dummy = np.lib.stride_tricks.as_strided(np.empty(1, np.int8), numbers[0], source.strides)  # type: ignore[arg-type]
+    dummy = np.lib.stride_tricks.as_strided(np.empty(1, np.int8), before, source.strides)  # type: ignore[arg-type]
     try:
-        moved = np.reshape(dummy, numbers[1], copy=False)
+        moved = np.reshape(dummy, after, copy=False)
     except ValueError:
         return None
-    return replace(source, shape=shape, strides=tuple(int(s) for s in moved.strides))
+    return tuple(0 if n == 1 else int(s) for n, s in zip(after, moved.strides))
 
 
 def _static(strides: Shape) -> bool:

@@ -12,7 +12,7 @@ from rsref.tensor import Parameter
 from rsref.testing import random_arguments
 from rsref_fast.explain import explain, flops_a_row
 from rsref_fast.layout import Section
-from rsref_fast.lengths import N, length_of, per_row, sized, times
+from rsref_fast.lengths import ROWS, N, length_of, per_row, sized, times
 from rsref_fast.packing import gathered_back, hold, masked_batch, whole_batch
 from rsref_fast.program import build
 from rsref_fast.simplify import simplify
@@ -200,6 +200,7 @@ MOVES = [
     lambda x: ops.reshape(x, (-1, 24)),
     lambda x: ops.reshape(x, (-1, 2, 2, 6)),
     lambda x: ops.reshape(x[:, :, 2:4], (-1, 2, 2, 2)),
+    lambda x: ops.reshape(x[:, :, 2:4], (1, -1, 4, 2)),
     lambda x: ops.windows(x, 2, 2),
     lambda x: ops.stop_gradient(x),
 ]
@@ -227,6 +228,14 @@ def test_what_no_view_shows_is_moved():
     turned = ops.transpose(x, (0, 2, 1))
     view = view_of_op(turned, whole(Buffer("x", "float", Space.STEP, (N, 4, 6))), (N, 6, 4))
     assert view_of_op(ops.reshape(turned, (-1, 24)), view, (N, 24)) is None
+
+
+def test_a_view_holds_for_every_batch_not_for_one_as_long_as_another_axis():
+    for length in (3, ROWS[0]):
+        x, h = Input((length,)), Input((length,))
+        new = ops.reshape(ops.transpose(x), (-1, length)) + h
+        own = RecurrentModel(x, new, h, new).recurrence
+        check(own, random_arguments(own, batch=2))
 
 
 def test_lengths():

@@ -100,7 +100,7 @@ def with_teacher_forcing(step: Step) -> Step:
     first = len(step.states) - len(step.readouts)
     truths, forced, fed = [], [], []
     for readout, output in zip(step.readouts, step.new_states[first:]):
-        truth = Input(batch_shape=readout.shape, name="ground_truth")
+        truth = Input(batch_shape=readout.shape, dtype=readout.dtype, name="ground_truth")
         choice = Input((1,) * (readout.ndim - 1), dtype="bool", name="forced")
         truths.append(truth)
         forced.append(choice)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rsref import Dense, Input, Model, RecurrentModel, RecurrentSequential, RNNCell, ops, set_random_seed
+from rsref import Dense, Embedding, Input, Model, RecurrentModel, RecurrentSequential, RNNCell, ops, set_random_seed
 from tests.rsref.features.plain import check, complex_gradients, factor, greater
 from tests.tolerances import assert_close
 
@@ -199,3 +199,36 @@ def test_two_readouts():
     expected = complex_gradients(plain, [values, *starts])
     for one, other in zip([gradients.x, *gradients.initial_readout], expected):
         assert_close(one, other)
+
+
+@pytest.mark.parametrize("forced", [False, True])
+def test_a_decoder_of_words_reads_the_word_before(forced):
+    x, word, h = Input((4,)), Input((), dtype="int"), Input((4,))
+    new = ops.tanh(Embedding(6, 4)(word) + x - h)
+    scores = Dense(6)(new)
+    options = {"readout_input": word, "decode": True, "output_length": 5, "teacher_force": forced}
+    layer = RecurrentModel(x, [ops.argmax(scores, -1), scores], h, new, **options)
+    truth = np.array([[1, 5, 0, 2, 5]] * 3)
+
+    def plain(x, table, kernel, bias):
+        word, h, answers = np.zeros(3, int), np.zeros((3, 4)), []
+        for t in range(5):
+            h = np.tanh(table[word] + x - h)
+            scores = h @ kernel + bias
+            chosen = np.argmax(scores.real, -1)
+            answers.append((chosen, scores))
+            word = truth[:, t] if forced else chosen
+        return [np.stack(values, 1) for values in zip(*answers)]
+
+    check(layer, plain, x=3 * sample(3, 4), arguments={"ground_truth": truth, "training": True} if forced else {})
+
+
+def test_a_flag_is_read_back_and_forced():
+    x, seen = Input(()), Input((), dtype="bool")
+    layer = RecurrentModel(
+        x, ops.logical_or(seen, x > 0), readout_input=seen, teacher_force=True, return_sequences=True
+    )
+    values, truth = np.array([[-1.0, 1.0, -1.0, -1.0]]), np.array([[True, False, False, True]])
+    np.testing.assert_array_equal(layer(values), [[False, True, True, True]])
+    forced = layer(values, ground_truth=truth, training=True)
+    np.testing.assert_array_equal(forced, [[False, True, False, False]])

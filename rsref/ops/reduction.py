@@ -29,13 +29,16 @@ class Reduction(Op):
     """An op that folds axes into one value each."""
 
     def infer(self, x: Spec, *, axes: tuple[int, ...], keepdims: bool) -> Spec:
-        return Spec(reduced(x.shape, axes, keepdims), "int" if x.dtype == "bool" else x.dtype)
+        return Spec(reduced(x.shape, axes, keepdims), x.dtype)
 
 
 class Sum(Reduction):
-    """The sum over axes."""
+    """The sum over axes; of bools, how many are true."""
 
     name = "sum"
+
+    def infer(self, x: Spec, *, axes: tuple[int, ...], keepdims: bool) -> Spec:
+        return Spec(reduced(x.shape, axes, keepdims), "int" if x.dtype == "bool" else x.dtype)
 
     def forward(self, x: Any, *, axes: tuple[int, ...], keepdims: bool) -> Any:
         return np.sum(x, axis=axes, keepdims=keepdims)
@@ -45,7 +48,10 @@ class Sum(Reduction):
 
 
 class Extreme(Reduction):
-    """The greatest or least value over axes; equal extremes share the gradient, as in JAX, PyTorch and TensorFlow."""
+    """The greatest or least value over axes, of bools a bool.
+
+    Equal extremes share the gradient, as in JAX, PyTorch and TensorFlow.
+    """
 
     def __init__(self, name: str, function: Any):
         self.name = name

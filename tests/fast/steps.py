@@ -53,6 +53,7 @@ STRUCTURE = {
     "reductions": lambda x, m, i, b: [
         ops.sum(m, 1), ops.mean(m, (1, 2)), ops.max(m, 2), ops.min(m, 1, keepdims=True), ops.logsumexp(m, 2),
         ops.cumsum(m, 1), ops.argmax(m, 2), ops.argmin(m, 1), ops.var(m, 2), ops.sum(b, 1),
+        ops.max(b, 1), ops.min(b, 1, keepdims=True), 2 * ops.cast(b, "int")[:, 0] - ops.max(b, 1),
     ],
     "normalisation": lambda x, m, i, b: [
         ops.softmax(m, 2), ops.log_softmax(m, 1), ops.sparsemax(m, 2), ops.softmax(m, (1, 2)),

@@ -160,3 +160,13 @@ def test_drawn_with_an_unknown_batch(name):
     expected = np.asarray(ROWS[name][2](*operands))
     assert compatible(drawn.shape, expected.shape)
     assert_close(evaluate([drawn], dict(zip(leaves, operands)))[drawn], expected)
+
+
+def test_extremes_of_bools_are_bools_which_count_as_integers():
+    values = np.array([[True, False], [True, True], [False, False]])
+    b = leaf(values)
+    drawn = [ops.max(b, 1), ops.min(b, 1), ops.max(b, 1) + ops.min(b, 1), -ops.max(b, 0)]
+    assert [t.dtype for t in drawn] == ["bool", "bool", "int", "int"]
+    found = evaluate(drawn, {b: values})
+    for tensor, expected in zip(drawn, [[True, True, False], [False, True, False], [1, 2, 0], [-1, -1]]):
+        np.testing.assert_array_equal(found[tensor], expected)

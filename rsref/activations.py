@@ -18,9 +18,14 @@ def linear(x: Any) -> Any:
     return x
 
 
+def _below(x: Any) -> Any:
+    """x where it is not above 0, and 0 elsewhere: `minimum(x, 0)`, but with the whole of the gradient at 0."""
+    return ops.where(x > 0, 0.0, x)
+
+
 def elu(x: Any, alpha: float = 1.0) -> Any:
     """x above 0, alpha * (exp(x) - 1) below (Clevert 2016)."""
-    return ops.where(x > 0, x, alpha * ops.expm1(ops.minimum(x, 0.0)))
+    return ops.where(x > 0, x, alpha * ops.expm1(_below(x)))
 
 
 def selu(x: Any) -> Any:
@@ -30,7 +35,7 @@ def selu(x: Any) -> Any:
 
 def celu(x: Any, alpha: float = 1.0) -> Any:
     """x above 0, alpha * (exp(x / alpha) - 1) below (Barron 2017)."""
-    return ops.where(x > 0, x, alpha * ops.expm1(ops.minimum(x, 0.0) / alpha))
+    return ops.where(x > 0, x, alpha * ops.expm1(_below(x) / alpha))
 
 
 def gelu(x: Any, approximate: bool = False) -> Any:

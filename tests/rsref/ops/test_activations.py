@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rsref import activations
 from tests.rsref.ops.checks import check_pull_back
-from tests.rsref.ops.drawn import evaluate, leaf
+from tests.rsref.ops.drawn import evaluate, leaf, pull_back
 from tests.rsref.ops.samples import elementwise
 from tests.tolerances import assert_close
 
@@ -89,6 +89,15 @@ def test_value_and_gradient(name, seed):
     assert_close(evaluate([drawn], {tensor: x})[drawn], expected)
     if drawn is not tensor:
         check_pull_back(drawn, {tensor: x}, "difference" if name in NOT_ANALYTIC else "complex")
+
+
+@pytest.mark.parametrize(
+    ("name", "slope"), [("elu", 1), ("celu", 1), ("celu, alpha", 1), ("selu", 1.0507009873554805 * 1.6732632423543772)]
+)
+def test_the_slope_at_0_is_that_of_the_curve_below(name, slope):
+    x = np.zeros((1, 2))
+    tensor = leaf(x)
+    assert_close(pull_back(ROWS[name][0](tensor), np.ones((1, 2)), {tensor: x})[tensor], np.full((1, 2), slope))
 
 
 def test_glu():

@@ -82,13 +82,23 @@ def check_step(step: Step, *, decode: bool, teacher_force: bool) -> None:
         raise ValueError("mask_input needs an input whose mask it receives")
 
 
-def state_initializers(given: Any, count: int) -> list[Any]:
-    """Return one initializer a state: one for all, or a list, the rest zeros; ValueError if the list is too long."""
-    chosen = list(given) if isinstance(given, list | tuple) else [given] * count
-    if len(chosen) > count:
-        raise ValueError(f"state_initializer: {len(chosen)} are given for {count} states")
-    chosen += [None] * (count - len(chosen))
-    return [_state_initializer(one) for one in chosen]
+def state_initializers(given: Any, states: Sequence[Tensor]) -> list[Any]:
+    """Return one initializer a state: one for all, or a list, the rest zeros.
+
+    Errors: ValueError if the list is too long, or if a state that is to be learned does not hold floats.
+    """
+    chosen = list(given) if isinstance(given, list | tuple) else [given] * len(states)
+    if len(chosen) > len(states):
+        raise ValueError(f"state_initializer: {len(chosen)} are given for {len(states)} states")
+    chosen += [None] * (len(states) - len(chosen))
+    found = [_state_initializer(one) for one in chosen]
+    for i, (state, one) in enumerate(zip(states, found)):
+        if isinstance(one, initializers.Learned) and state.dtype != "float":
+            raise ValueError(
+                f"state_initializer: state {i} holds values of dtype {state.dtype} and cannot be learned: give a list, "
+                f"one initializer a state"
+            )
+    return found
 
 
 def _state_initializer(value: Any) -> Any:

@@ -118,7 +118,7 @@ class RecurrentLayer(abc.ABC):
         self.num_states = len(drawn.states)
         self.recurrence = self._recurrence(self.step)
         self.forced_recurrence = self._recurrence(self.forced_step)
-        self.initializers = arguments.state_initializers(self.state_initializer, self.num_states)
+        self.initializers = arguments.state_initializers(self.state_initializer, drawn.states)
         self.learned = [self._learned_state(i, state) for i, state in enumerate(self.step.states[: self.num_states])]
         self.built = True
 

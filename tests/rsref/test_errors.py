@@ -58,7 +58,7 @@ class Forgetful(RNNCell):
 
 
 X = np.zeros((2, 5, 3))
-x_t, h_tm1 = Input((3,)), Input((4,))
+x_t, h_tm1, i_tm1 = Input((3,)), Input((4,)), Input((1,), dtype="int")
 
 MISUSES = {
     "an option of a kernel that is not there": (
@@ -266,6 +266,11 @@ MISUSES = {
         lambda: drawn(state_initializer=lambda shape: np.zeros(3))(X),
         ValueError,
         ["state_initializer: state 0", r"\(2, 4\); got \(3,\)"],
+    ),
+    "an integer state to learn": (
+        lambda: RecurrentModel(x_t, h_tm1, [h_tm1, i_tm1], [h_tm1, i_tm1 + 1], state_initializer="learned"),
+        ValueError,
+        ["state_initializer: state 1", "dtype int", "cannot be learned"],
     ),
     "a word as temperature": (
         lambda: generation.sample(language(), [0], 3, temperature="hot"),

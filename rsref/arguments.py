@@ -9,7 +9,6 @@ import numpy as np
 
 from rsref import initializers
 from rsref.engine import Engine, ReferenceEngine
-from rsref.graph import as_list
 from rsref.recurrence import Recurrence, Step
 from rsref.tensor import Shape, Tensor
 
@@ -169,10 +168,9 @@ def engine_maker(value: Any) -> Callable[[Recurrence], Engine]:
     return value or ReferenceEngine
 
 
-def batch_of(states: Any) -> int:
-    """Return the batch size of a list of states, 1 if there is none."""
-    arrays = [np.asarray(s) for s in as_list(states)]
-    return len(arrays[0]) if arrays and arrays[0].ndim else 1
+def batch_of(arrays: Iterable[Array]) -> int:
+    """Return the batch size of the first array that has one, 1 if there is none."""
+    return next((len(array) for array in arrays if array.ndim), 1)
 
 
 def check_batch(name: str, arrays: Sequence[Array], batch: int) -> None:

@@ -213,7 +213,10 @@ class RecurrentLayer(abc.ABC):
         fixed = arguments.numeric_arrays("constants", constants)
         given = arguments.cast_inputs("constants", fixed, self.drawn.constants, self.dtype, time=False)
         steps = self._steps(inputs, output_length)
-        batch = next((len(array) for array in (*inputs, *given)), arguments.batch_of(initial_state))
+        carried = self._carried if self.stateful and initial_state is None else None
+        starts = {"initial_state": initial_state, "initial_readout": initial_readout, "ground_truth": ground_truth}
+        others = [array for name, value in starts.items() for array in arguments.numeric_arrays(name, value)]
+        batch = arguments.batch_of([*inputs, *given, *(carried or []), *others])
         arguments.check_batch("x", inputs, batch)
         arguments.check_batch("constants", given, batch)
         if self.decode and step.mask_input is None and (mask is not None or lengths is not None):
@@ -225,7 +228,6 @@ class RecurrentLayer(abc.ABC):
         if step.mask_input is not None:
             whole_mask = [np.ones((batch, inputs[0].shape[1]), bool) if valid is None else valid]
             valid = None
-        carried = self._carried if self.stateful and initial_state is None else None
         states = [
             *self._initial_states(initial_state, carried, batch),
             *self._initial_readouts(initial_readout, carried, batch),

@@ -232,3 +232,31 @@ def test_a_flag_is_read_back_and_forced():
     np.testing.assert_array_equal(layer(values), [[False, True, True, True]])
     forced = layer(values, ground_truth=truth, training=True)
     np.testing.assert_array_equal(forced, [[False, True, False, False]])
+
+
+def test_a_decoder_without_input_has_the_batch_of_what_it_starts_from():
+    h, readout = Input((3,)), Input((3,))
+    options = {"readout_input": readout, "decode": True, "output_length": 2, "stateful": True, "teacher_force": True}
+    layer = RecurrentModel(None, ops.tanh(h + readout), h, ops.sin(h), **options)
+
+    def plain(h, readout, steps, truth=None):
+        outputs = []
+        for t in range(steps):
+            h, output = np.sin(h), np.tanh(h + readout)
+            readout = output if truth is None else truth[:, t]
+            outputs.append(output)
+        return np.stack(outputs, 1)
+
+    start, zeros = sample(4, 3), np.zeros((4, 3))
+    expected = plain(start, zeros, 4)
+    assert_close(layer(initial_state=start.tolist()), expected[:, :2])
+    assert_close(layer(), expected[:, 2:])
+    layer.reset_states(start)
+    assert_close(layer(), expected[:, :2])
+    layer.reset_states()
+    assert_close(layer(initial_readout=start), plain(zeros, start, 2))
+    layer.reset_states()
+    truth = sample(4, 2, 3)
+    assert_close(layer(ground_truth=truth, training=True), plain(zeros, zeros, 2, truth))
+    layer.reset_states()
+    assert layer().shape == (1, 2, 3)

@@ -213,11 +213,20 @@ class Model:
                 raise ValueError(f"{self.name}: input {own!r} does not accept {tensor!r}")
         replacements = dict(zip(self.inputs, given))
         if self.mask_input is not None:
-            replacements[self.mask_input] = constant(True) if mask is None else mask
+            replacements[self.mask_input] = _every_place(given[0]) if mask is None else mask
         elif mask is not None:
             raise ValueError(f"{self.name} has no mask_input: it cannot take a mask")
         outputs = substitute(self.outputs, replacements)
         return outputs[0] if self._one_output else outputs
+
+
+def _every_place(x: Tensor) -> Tensor:
+    """Return a mask (batch, time), true everywhere, for a tensor (batch, time, ...)."""
+    from rsref import ops
+
+    places = x[(slice(None), slice(None), *[0] * (x.ndim - 2))]
+    mask: Tensor = ops.broadcast_like(constant(True), places)
+    return mask
 
 
 def as_list(value: Any) -> list[Any]:

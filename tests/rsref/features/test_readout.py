@@ -179,6 +179,22 @@ def test_attention_over_a_masked_sequence():
     )
 
 
+def test_a_model_that_is_given_no_mask_lets_every_place_count():
+    encoded, mask, h = Input((None, 2)), Input((None,), dtype="bool"), Input((2,))
+    places = ops.sum(ops.cast(mask, "float"), 1, keepdims=True)
+    new = ops.tanh(ops.sum(ops.where(mask[:, :, None], encoded, 0.0), 1) / places + h)
+    model = Model([encoded, h], [new, new], mask_input=mask)
+    inputs = Input((None, 2)), Input((2,))
+    output, state = model(inputs)
+    layer = RecurrentModel(inputs[0], output, inputs[1], state, decode=True, output_length=2)
+
+    def plain(x):
+        first = np.tanh(x.mean(1))
+        return [np.stack([first, np.tanh(x.mean(1) + first)], 1)]
+
+    check(layer, plain, x=sample(3, 4, 2))
+
+
 def test_two_readouts():
     x, a, b = Input((2,)), Input((2,)), Input((2,))
     layer = RecurrentModel(x, [x + 0.5 * b, x * a], readout_input=[a, b], return_sequences=True)

@@ -85,7 +85,11 @@ class View:
         size = self.buffer.size
         steps = [self.offset, per_row(size) if isinstance(size, Varying) else length]
         steps += [s for i, (n, s) in enumerate(zip(self.shape, self.strides)) if n != 1 and i != axis % len(self.shape)]
-        return self.strides[axis] == 1 and all(isinstance(step, int) and step % length == 0 for step in steps)
+        return (
+            bool(length)
+            and self.strides[axis] == 1
+            and all(isinstance(step, int) and step % length == 0 for step in steps)
+        )
 
 
 def whole(buffer: Buffer) -> View:

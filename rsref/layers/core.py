@@ -191,9 +191,10 @@ class Flatten(Layer):
 
     def call(self, *tensors: Tensor) -> Tensor:
         shape = tensors[0].shape[1:]
-        if None in shape:
+        lengths = [n for n in shape if n is not None]
+        if len(lengths) < len(shape):
             raise ValueError(f"{self.name}: the axes after the batch must be known; got {tensors[0].shape}")
-        result: Tensor = ops.reshape(tensors[0], (-1, math.prod(n for n in shape if n)))
+        result: Tensor = ops.reshape(tensors[0], (None, math.prod(lengths)))
         return result
 
 

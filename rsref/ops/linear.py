@@ -31,7 +31,8 @@ class MatMul(Op):
         a, b = operands
         if wrt == 0:
             return sum_to_like(matmul(g, swapaxes(b, -1, -2)), a)
-        if rank(b) == 2 and rank(a) > 2:  # one product over all rows, instead of one a batch entry and a sum
+        some = 0 not in (a.shape[-1], g.shape[-1])  # else how many rows there are does not follow from the lengths
+        if some and rank(b) == 2 and rank(a) > 2:  # one product over all rows, instead of one a batch entry and a sum
             a, g = reshape(a, (-1, a.shape[-1])), reshape(g, (-1, g.shape[-1]))
         return sum_to_like(matmul(swapaxes(a, -1, -2), g), b)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import rsref_fast
-from rsref import Input, Parameter, RecurrentModel, ops
+from rsref import Dense, Input, Parameter, RecurrentModel, ops
 from rsref.ops.base import REGISTRY, Op, apply, register
 from rsref.testing.arguments import random_arguments
 from rsref_fast.cpu.splitting import Split
@@ -61,6 +61,13 @@ def test_a_formula_without_a_kernel_is_named():
             check(own, random_arguments(own))
     finally:
         del ops.REGISTRY["strange"]
+
+
+def test_a_product_over_no_features():
+    x, h = Input((3, 0)), Input((3, 2))
+    new = ops.tanh(Dense(2)(x) + h)
+    own = RecurrentModel(x, new, h, new).recurrence
+    check(own, random_arguments(own))
 
 
 def test_a_new_pointwise_op_needs_no_kernel_of_its_own():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rsref import Dense, Input, RecurrentModel, ops, set_random_seed
+from rsref import Dense, Flatten, Input, RecurrentModel, ops, set_random_seed
 from tests.rsref.features.plain import check, factor
 from tests.tolerances import assert_close
 
@@ -177,3 +177,14 @@ def test_nothing_is_answered_by_nothing(shape):
     gradients = layer.backward(tape, [np.zeros_like(y), None, None])
     assert gradients.x.shape == shape
     assert not any(g.any() for g in gradients.weights)
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_a_product_over_no_features_is_zero_and_the_bias_learns(flat):
+    x = Input((3, 0))
+    layer = RecurrentModel(x, Dense(2)(Flatten()(x) if flat else x), return_sequences=True)
+    y, tape = layer.forward(np.zeros((2, 4, 3, 0)))
+    np.testing.assert_array_equal(y, np.zeros((2, 4, 2) if flat else (2, 4, 3, 2)))
+    kernel, bias = layer.backward(tape, np.ones_like(y)).weights
+    assert kernel.shape == (0, 2)
+    np.testing.assert_array_equal(bias, [8, 8] if flat else [24, 24])

@@ -252,7 +252,8 @@ def _put_add(tensor: Tensor, kinds: Sequence[Rows]) -> Rows:
 
 
 def _count(tensor: Tensor, kinds: Sequence[Rows]) -> Rows:
-    return Rows.NONE if 0 not in tensor.attrs["axes"] else Rows.MIXED
+    batch = tensor.inputs[0].ndim - 1 if kinds[0] is Rows.LAST else 0
+    return Rows.NONE if batch not in tensor.attrs["axes"] else Rows.MIXED
 
 
 def _axes(tensor: Tensor) -> Sequence[int]:

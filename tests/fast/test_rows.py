@@ -4,14 +4,15 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from rsref import Input, cells, constant, ops, set_random_seed
+from rsref import Input, RecurrentModel, cells, constant, ops, set_random_seed
 from rsref.graph import StepGraph, topological_order
 from rsref.tensor import Parameter
 from rsref.testing import step_graphs
-from rsref.testing.arguments import random_leaf
+from rsref.testing.arguments import random_arguments, random_leaf
 from rsref_fast import rows
 from rsref_fast.derivative import differentiate
 from rsref_fast.rows import Rows, rows_of, unknown_ops
+from tests.fast.agreement import check
 from tests.fast.test_derivative import values_of
 from tests.tolerances import assert_close
 
@@ -153,6 +154,15 @@ def test_samples_that_are_mixed_are_found():
     ]
     found = rows_of(mixing)
     assert [found[y] for y in mixing] == [Rows.MIXED] * len(mixing)
+
+
+def test_how_many_samples_there_are_depends_on_the_batch():
+    """Also where the batch is the last axis."""
+    x, c = Input((3,)), Input((3,))
+    layer = RecurrentModel(x, x + ops.mean(ops.transpose(c), 1), constants=c)
+    layer.build((None, None, 3), (None, 3))
+    check_forward(layer.recurrence.graph)
+    check(layer.recurrence, random_arguments(layer.recurrence, batch=2))
 
 
 def test_every_op_has_a_rule():

@@ -66,7 +66,7 @@ def schedule(
         ready = all(operand.op is None or operand in once or operand in before for operand in tensor.inputs)
         if ready and tensor in free and tensor not in once and rows[tensor] in TOGETHER:
             before.add(tensor)
-    before -= _better_inside(order, before, needed)
+    before -= _better_inside(order, before)
     given = once | {i for t in order for i in t.inputs if i.op is None and i not in stepped and i not in carried}
     before -= _too_wide(order, before, given)
     inside = _inside(order, rows, once | before, needed)
@@ -78,7 +78,7 @@ def schedule(
     )
 
 
-def _better_inside(order: Sequence[Tensor], before: set[Tensor], needed: Collection[Tensor]) -> set[Tensor]:
+def _better_inside(order: Sequence[Tensor], before: set[Tensor]) -> set[Tensor]:
     """Return pointwise tensors that only the loop reads: computed there they need not be stored and read again."""
     readers: dict[Tensor, list[Tensor]] = {}
     for tensor in order:

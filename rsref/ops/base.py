@@ -16,8 +16,6 @@ from rsref.tensor import Shape, Spec, Tensor, constant
 
 REGISTRY: dict[str, Op] = {}
 
-WORKING_DTYPES = {"float": np.float64, "int": np.int64, "bool": np.bool_}
-
 
 class Op(abc.ABC):
     """One primitive operation.
@@ -121,7 +119,3 @@ def broadcast_shapes(name: str, *shapes: Shape) -> Shape:
 def compatible(first: Shape, second: Shape) -> bool:
     """Whether two shapes can be equal, None standing for any length."""
     return len(first) == len(second) and all(m is None or n is None or m == n for m, n in zip(first, second))
-
-
-def same_shape(first: Any, second: Any) -> bool:
-    return bool(first.shape == second.shape)

@@ -191,6 +191,7 @@ class RecurrentLayer(keras.layers.Layer):
         mask: Any = None,
         training: bool | None = None,
         output_length: int | None = None,
+        sequences_mask: Any = None,
     ) -> Any:
         """Return the answer's KerasTensors; misuse in a symbolic call is answered here."""
         given = as_list(sequences)
@@ -201,7 +202,7 @@ class RecurrentLayer(keras.layers.Layer):
             as_list(initial_readout),
             as_list(ground_truth),
             as_list(constants),
-            as_list(mask),
+            as_list(sequences_mask if mask is None else mask),
             output_length,
         )
         shapes = self.compute_output_shape([tuple(x.shape) for x in given], output_length=output_length)
@@ -241,7 +242,14 @@ class RecurrentLayer(keras.layers.Layer):
         mask: Any = None,
         training: bool | None = None,
         output_length: int | None = None,
+        sequences_mask: Any = None,
     ) -> Any:
+        """Return the layer's answer.
+
+        sequences_mask: the mask of the layers before, which Keras gives by this name where a call has several tensors,
+            and as `mask` where it has one; an explicit mask counts instead of it.
+        """
+        mask = sequences_mask if mask is None else mask
         given, truths, fixed = as_list(sequences), as_list(ground_truth), as_list(constants)
         check_call(
             self,

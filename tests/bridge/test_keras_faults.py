@@ -114,6 +114,59 @@ def test_bidirectional_with_states_of_rank_3(engine):
     assert_close(ops.convert_to_numpy(y), np.concatenate([forward, backward], -1), "float32")
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_mask_of_the_layers_before_counts_beside_other_tensors(engine):
+    """Keras hands such a mask on only where a call has one tensor: keras.layers.RNN with initial_state drops it."""
+    x, r, h = keras.Input((4,)), keras.Input((4,)), keras.Input((4,))
+    new = h + x + r
+    layer = kb.RecurrentModel(x, x, h, new, readout_input=r, teacher_force=True, return_state=True, engine=engine)
+    sequence, start, truth = keras.Input((None, 4)), keras.Input((4,)), keras.Input((None, 4))
+    masked = layers.Masking()(sequence)
+    model = keras.Model([sequence, start, truth], layer(masked, initial_state=start, ground_truth=truth)[1])
+    model.compile("sgd", "mse")
+    padded = np.where(MASK[..., None], X, 0)
+    state = _forced_sum(padded, X[:, 0], -X, MASK)
+    loss = model.train_on_batch([padded, X[:, 0], -X], np.zeros_like(state))
+    assert_close(loss, (state**2).mean(), "float32")
+    called = layer(layers.Masking()(padded), initial_state=X[:, 0], ground_truth=-X, training=True)
+    assert_close(ops.convert_to_numpy(called[1]), state, "float32")
+    other = np.roll(MASK, 1, axis=0)
+    called = layer(
+        layers.Masking()(padded),
+        initial_state=X[:, 0],
+        ground_truth=-X,
+        mask=ops.convert_to_tensor(other),
+        training=True,
+    )
+    assert_close(ops.convert_to_numpy(called[1]), _forced_sum(padded, X[:, 0], -X, other), "float32")
+
+
+def _forced_sum(x, h, truth, mask):
+    """The last state of h' = h + x + r, r the truth of the valid step before."""
+    read = np.zeros_like(h)
+    for t in range(x.shape[1]):
+        valid = mask[:, t, None]
+        h = np.where(valid, h + x[:, t] + read, h)
+        read = np.where(valid, truth[:, t], read)
+    return h
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_masks_of_several_sequences_are_joined_beside_an_initial_state(engine):
+    x, u, h = keras.Input((4,)), keras.Input((4,)), keras.Input((4,))
+    new = h + x * u
+    layer = kb.RecurrentModel([x, u], new, h, new, engine=engine)
+    other = np.roll(MASK, 1, axis=0)
+    first, second = (np.where(mask[..., None], X, 0) for mask in (MASK, other))
+    inputs = [keras.Input((None, 4)), keras.Input((None, 4)), keras.Input((4,))]
+    y = layer([layers.Masking()(inputs[0] + 0.0), layers.Masking()(inputs[1])], initial_state=inputs[2])
+    found = keras.Model(inputs, y).predict([first, second, X[:, 0]], verbose=0)
+    # an output whose steps are all masked is zero, not the state
+    both = MASK & other
+    total = X[:, 0] + (X * X * both[..., None]).sum(axis=1)
+    assert_close(found, np.where(both.any(axis=1)[:, None], total, 0), "float32")
+
+
 CELLS = [name for name in kb.cells.__all__ if name.endswith("Cell") and name not in ("RNNCell", "FullCell")]
 
 

@@ -134,8 +134,9 @@ class Memory(keras.layers.Layer):
     def kept(self, batch: Any) -> list[Any]:
         """Return the states of the last call, or where they start if there was none since the last reset."""
         starts = self.start(batch)
+        fresh = ops.copy(self.fresh.value)  # PyTorch reads it again going backward, when `keep` has changed it
         return [
-            ops.where(self.fresh.value, ops.cast(start, variable.dtype), variable.value)
+            ops.where(fresh, ops.cast(start, variable.dtype), variable.value)
             for start, variable in zip(starts, self.carried)
         ]
 

@@ -86,6 +86,19 @@ def test_stateful_models_carry_over_between_batches(engine):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+def test_a_learned_state_of_a_stateful_layer_is_trained(engine):
+    """The last state is the learned one plus 6 in the first call, and what was carried over plus 6 in the second."""
+    inputs = keras.Input((None, 3), batch_size=4)
+    layer = counting(stateful=True, state_initializer="learned", engine=engine)
+    model = keras.Model(inputs, layer(inputs))
+    model.compile(keras.optimizers.SGD(0.5), "mse")
+    assert_close(model.train_on_batch(X, np.full((4, 1), 9.0)), 9.0, "float32")
+    assert_close(numpy(layer.trainable_variables[0]), [3.0], "float32")
+    assert_close(model.train_on_batch(X, np.full((4, 1), 12.0)), 0.0, "float32")
+    assert_close(numpy(layer.trainable_variables[0]), [3.0], "float32")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 def test_a_readout_is_carried_over_but_not_returned(engine):
     x, r = keras.Input((1,)), keras.Input((1,))
     y = x + r

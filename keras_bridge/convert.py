@@ -111,21 +111,11 @@ def _stock(layer: Any, cell: Any, loop: dict[str, Any]) -> Any:
 
 def copy_weights(source: Any, target: Any) -> None:
     """Copy the trained weights of a recurrent layer into one of the same cells, on either side."""
-    carried = {id(v) for layer in (source, target) for v in _carried(layer)}
-    values = [w for w in source.weights if id(w) not in carried]
-    places = [w for w in target.weights if id(w) not in carried]
+    values, places = source.weights, target.weights
     if [tuple(w.shape) for w in values] != [tuple(w.shape) for w in places]:
         raise ValueError(f"the weights of {source.name} do not fit {target.name}")
     for place, value in zip(places, values):
         place.assign(keras.ops.convert_to_numpy(value))  # a copy: JAX gives the arrays of a trained model away
-
-
-def _carried(layer: Any) -> list[Any]:
-    """Return the variables in which a stateful layer keeps its states: not weights."""
-    if isinstance(layer, RecurrentSequential):
-        memory = layer.memory
-        return [*memory.carried, *([] if memory.fresh is None else [memory.fresh])]
-    return [v for v in keras.tree.flatten(getattr(layer, "states", None)) if v is not None] if layer.stateful else []
 
 
 def _built_shape(layer: Any) -> tuple[int | None, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
@@ -55,6 +56,17 @@ def serialized(value: Any) -> Any:
     )
 
 
+@dataclass(eq=False)
+class Kept:
+    """The variables in which a stateful layer keeps its states, and one that says whether there are none yet.
+
+    Keras does not track what a plain object holds: these are no weights, and a model is saved without them.
+    """
+
+    states: list[Any] = field(default_factory=list)
+    fresh: Any = None
+
+
 class Memory(keras.layers.Layer):
     """The trainable initial states of a recurrent layer, and the variables in which a stateful one keeps its states.
 
@@ -68,9 +80,23 @@ class Memory(keras.layers.Layer):
         self.num_states = len(initializers)
         self.initializers = [*initializers, *[None] * (len(leaves) - len(initializers))]
         self.learned = [self._learned_state(i, one) for i, one in enumerate(self.initializers)]
-        self.carried: list[Any] = []
-        self.fresh: Any = None
+        self.between_calls = Kept()
         self.built = True
+
+    @property
+    def carried(self) -> list[Any]:
+        """The variables that carry the states; none before they are made."""
+        return self.between_calls.states
+
+    @property
+    def fresh(self) -> Any:
+        """The variable that says whether the states are still to start; None before it is made."""
+        return self.between_calls.fresh
+
+    @property
+    def variables(self) -> list[Any]:
+        """All variables, those between calls too: compiled code on JAX knows no others."""
+        return [*super().variables, *self.carried, *([] if self.fresh is None else [self.fresh])]
 
     def _learned_state(self, i: int, initializer: Any) -> Any:
         if not isinstance(initializer, Learned):
@@ -119,17 +145,14 @@ class Memory(keras.layers.Layer):
 
     def allocate(self, batch: int) -> None:
         """Make the variables for a batch size, instead of those there are."""
-        self._tracker.unlock()
-        for variable in self.carried:
-            self._untrack_variable(variable)
         options = {"trainable": False, "autocast": False}
-        self.carried = [
-            keras.Variable(ops.zeros((batch, *self._known(i)), kind), name=f"carried_state_{i}", dtype=kind, **options)
-            for i, kind in enumerate(self.kinds)
-        ]
-        if self.fresh is None:
-            self.fresh = keras.Variable(True, name="fresh", dtype="bool", **options)
-        self._tracker.lock()
+        with keras.name_scope(self.name):
+            states = [
+                keras.Variable(ops.zeros((batch, *self._known(i)), kind), name=f"state_{i}", dtype=kind, **options)
+                for i, kind in enumerate(self.kinds)
+            ]
+            fresh = keras.Variable(True, name="fresh", dtype="bool", **options) if self.fresh is None else self.fresh
+        self.between_calls = Kept(states, fresh)
 
     def kept(self, batch: Any) -> list[Any]:
         """Return the states of the last call, or where they start if there was none since the last reset."""

@@ -68,6 +68,19 @@ def test_unbuilt_layers_are_converted():
     assert tuple(ours(X).shape) == (3, 5, 3)
 
 
+def test_stateful_layers_are_converted_without_their_states():
+    layer = randomized(layers.LSTM(3, stateful=True), X)
+    ours = from_keras(layer)
+    ours(X)
+    back = to_keras(ours)
+    layer.reset_state()
+    ours.reset_states()
+    for _ in range(2):
+        check_equal(ours, layer, X)
+    layer.reset_state()
+    check_equal(back, layer, X)
+
+
 def functional():
     inputs = keras.Input((None, 4))
     shared = layers.GRU(4, return_sequences=True, name="shared")

@@ -98,6 +98,29 @@ def test_a_learned_state_of_a_stateful_layer_is_trained(engine):
     assert_close(numpy(layer.trainable_variables[0]), [3.0], "float32")
 
 
+def test_carried_states_are_neither_weights_nor_saved(tmp_path):
+    """A model whose states were made by a call is saved and loaded; its copy starts anew, as Keras's own do."""
+    stock = layers.LSTM(4, stateful=True)
+    stock(X)
+    layer = kb.LSTMCell(4).get_layer(stateful=True)
+    inputs = keras.Input((None, 3))
+    model = keras.Model(inputs, layer(inputs))
+    first = numpy(model(X))
+    layer.set_weights(stock.get_weights())
+    layer.reset_states()
+    model(X[:2])  # another batch size: other variables
+    model.save(tmp_path / "model.keras")
+    model.save_weights(tmp_path / "model.weights.h5")
+    stock.reset_state()
+    expected = numpy(stock(X))
+    assert np.abs(expected - first).max() > 0.01
+    assert_close(numpy(keras.models.load_model(tmp_path / "model.keras")(X)), expected, "float32")
+    twin = keras.Model(inputs, kb.LSTMCell(4).get_layer(stateful=True)(inputs))
+    twin.load_weights(tmp_path / "model.weights.h5")
+    assert_close(numpy(twin(X)), expected, "float32")
+    assert len(layer.get_weights()) == len(stock.get_weights()) == 3
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_readout_is_carried_over_but_not_returned(engine):
     x, r = keras.Input((1,)), keras.Input((1,))

@@ -1,7 +1,7 @@
 """What computes a layer: the engines by name, the choice for all layers, and what "auto" takes.
 
 Every engine is a module with `run(recurrence, sequences, constants, states, blanks, mask, length, ...)`, see
-`keras_bridge.keras_engine.run`, and `prepare(recurrence)`, which raises if it cannot run this step.
+`keras_bridge.keras_engine.run`, and `prepare(recurrence, training)`, which raises if it cannot run this step.
 """
 
 from __future__ import annotations
@@ -67,12 +67,18 @@ def held_back(name: str, recurrence: Any) -> str:
     found: dict[tuple[str, str], str] = recurrence.held_back
     key = name, place()
     if key not in found:
-        try:
-            module_of(name).prepare(recurrence)
-            found[key] = ""
-        except (NotImplementedError, ImportError) as error:  # "auto" takes another engine; `explanation` says why
-            found[key] = str(error)
+        found[key] = _refusal(name, recurrence)  # "auto" takes another engine; `explanation` says why
     return found[key]
+
+
+def _refusal(name: str, recurrence: Any) -> str:
+    """Return why an engine refuses a step, for inference or in training, since "auto" takes one engine for both."""
+    for training in (False, True):
+        try:
+            module_of(name).prepare(recurrence, training)
+        except (NotImplementedError, ImportError) as error:
+            return f"in training, {error}" if training else str(error)
+    return ""
 
 
 def module_of(name: str) -> Any:

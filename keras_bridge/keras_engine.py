@@ -12,7 +12,7 @@ from keras_bridge.loops import scan
 from keras_bridge.step import KerasRecurrence
 
 
-def prepare(recurrence: KerasRecurrence) -> None:
+def prepare(recurrence: KerasRecurrence, training: bool = False) -> None:
     """Nothing to prepare: any step can run."""
 
 

@@ -121,6 +121,8 @@ class _Tracer:
             return tensors
         if shape[0] is not None:
             raise TraceError(f'{path}: a dropout mask shared by the samples is not traced; engine="keras" runs it')
+        if None in shape[1:]:
+            raise TraceError(f'{path}: a dropout mask of unknown shape {shape} is not traced; engine="keras" runs it')
         return [x * noise(shape, layer.rate)]
 
     def layer(self, layer: Any, arguments: Any, keywords: dict[str, Any], path: str) -> list[Tensor]:
@@ -202,12 +204,21 @@ def _holds_variables(value: Any) -> bool:
 
 
 class _NoValues(keras.StatelessScope):
-    """A scope in which no variable has a value: a layer that reads one is not traced, instead of keeping the number."""
+    """A scope in which no variable has a value: a layer that reads or sets one is not traced.
+
+    The number read would be kept, and what is set would be lost.
+    """
 
     def get_current_value(self, variable: Any) -> Any:
         raise TraceError(
             f"the value of the variable {variable.path!r} is read while the step is traced, which would keep it for "
             f'ever; engine="keras" runs this step'
+        )
+
+    def add_update(self, update: Any) -> None:
+        raise TraceError(
+            f"the variable {update[0].path!r} is set while the step is traced, and a traced step sets none; "
+            f'engine="keras" runs this step'
         )
 
 

@@ -63,6 +63,38 @@ def test_auto_falls_back_where_there_is_no_kernel():
     assert "Sort" in text
 
 
+class DropoutOfAnotherName(keras.layers.Dropout):
+    """A random layer that the tracer does not know."""
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        keras.layers.BatchNormalization,
+        lambda: keras.layers.GaussianNoise(0.1),
+        lambda: DropoutOfAnotherName(0.1),
+        lambda: keras.layers.LSTMCell(4, dropout=0.1),
+    ],
+)
+def test_auto_takes_an_engine_that_can_train(make):
+    """What the kernels run for inference alone is computed with Keras's ops from the first call on."""
+    layer = kb.RecurrentSequential([make(), kb.SimpleRNNCell(3)])
+    x = np.ones((2, 3, 4), "float32")
+    for training in (False, True):
+        assert layer(x, training=training).shape == (2, 3)
+        text = layer.explain()
+        assert 'engine "keras", the fastest that can run this step' in text
+        assert "fast: in training, " in text
+
+
+def test_auto_takes_keras_for_a_dropout_mask_of_unknown_shape():
+    whole, h = keras.Input((None, 5)), keras.Input((5,))
+    new = keras.ops.mean(keras.layers.Dropout(0.5)(whole), axis=1) + h
+    layer = kb.RecurrentModel(whole, new, h, new, decode=True, output_length=3)
+    assert layer(np.ones((2, 4, 5), "float32"), training=True).shape == (2, 3, 5)
+    assert "dropout mask of unknown shape (None, None, 5)" in layer.explain()
+
+
 def test_samples_picked_by_their_number():
     x, h = keras.Input((3,)), keras.Input((3,))
     new = keras.ops.flip(x, axis=0) + h

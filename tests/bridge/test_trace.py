@@ -144,6 +144,26 @@ def test_a_value_read_while_tracing_is_refused():
         trace(model)
 
 
+class CountsCalls(keras.layers.Layer):
+    """A layer that sets a variable of integers in training."""
+
+    def build(self, shape):
+        self.calls = self.add_weight(shape=(), dtype="int32", initializer="zeros", trainable=False, name="calls")
+
+    def call(self, x, training=False):
+        if training:
+            self.calls.assign(1)
+        return x
+
+
+def test_a_variable_set_while_tracing_is_refused():
+    inputs = keras.Input((6,))
+    model = keras.Model(inputs, CountsCalls()(inputs))
+    trace(model)
+    with pytest.raises(TraceError, match="calls' is set while the step is traced"):
+        trace(model, training=True)
+
+
 MUTATIONS = {
     "a rule of another operation": ("dense silu", "Silu", lambda operation, x: rsref_ops.tanh(x)),
     "a dropped bias": ("nested", "Add", lambda operation, a, b: a),

@@ -87,8 +87,8 @@ def _activation(value: Any) -> Any:
     if value is None or isinstance(value, str):
         return activations.get(value or "linear")
     function = keras.activations.get(value)
-    name = keras.activations.serialize(function)
-    if isinstance(name, str) and hasattr(keras.activations, name):
+    name = getattr(function, "__name__", "")
+    if name in activations.ACTIVATIONS and function is getattr(keras.activations, name, None):
         return activations.get(name)
 
     def drawn(x: Tensor) -> Tensor:
@@ -131,10 +131,24 @@ def _serialized(key: str, value: Any) -> Any:
     if value is None or isinstance(value, str):
         return value
     if key.endswith("activation"):
-        return keras.activations.serialize(keras.activations.get(value))
+        return _serialized_activation(keras.activations.get(value))
     if key.endswith(("initializer", "regularizer", "constraint")):
         return keras.saving.serialize_keras_object(value)
     return value
+
+
+def _serialized_activation(function: Any) -> Any:
+    """Return an activation as plain data from which Keras finds this very function, and no other of its name."""
+    name = getattr(function, "__name__", "")
+    if function is getattr(keras.ops, name, None):
+        return {"module": "keras.ops", "class_name": "function", "config": name, "registered_name": name}
+    found = keras.activations.serialize(function)
+    if isinstance(found, str) and keras.activations.get(found) is not function:
+        raise ValueError(
+            f"the activation {function!r} cannot be saved under its name, since Keras has another one named {found!r}: "
+            f"give it a name of its own"
+        )
+    return found
 
 
 def _full(reference: type[cells.RNNCell]) -> Any:

@@ -20,9 +20,12 @@ import numpy as np
 
 from rsref_fast.cuda.intrinsics import ASK, MULTIPLY_ADD
 
-TID, NTID, CTAID, NCTAID, CTAID_Y, NCTAID_Y, STATE, SHARED, CONTEXT, FACTORS, SUMS, WORDS = (*range(10), 16, 20)
+TID, NTID, CTAID, NCTAID, CTAID_Y, NCTAID_Y, STATE, SHARED, CONTEXT, FACTORS = range(10)
+GATE, SUMS, WORDS = 15, 16, 20
 RUNNING, AT_BARRIER, AT_GRID, DONE, AT_TENSOR, AT_LINE = range(6)
 WARP = 32
+TURN = 1 << 31
+"""The bit of a gate's word that changes when all blocks have come; the others are zero then."""
 CONTEXT_BYTES, STACK_BYTES = 8192, 256 * 1024
 SHARED_BYTES = 228 * 1024
 DYNAMIC_BYTES = 64 * 1024
@@ -48,11 +51,11 @@ define {kind} @{name}() {{
 }}"""
 
 
-def _stop(name, state, result="void", parameters="", answer="void"):
+def _stop(name, state, result="void", parameters="", answer="void", noted=""):
     return f"""
 define {result} @{name}({parameters}) {{
   %own = load ptr, ptr @emu_current
-  %place = getelementptr i64, ptr %own, i64 {STATE}
+{noted}  %place = getelementptr i64, ptr %own, i64 {STATE}
   store i64 {state}, ptr %place
   %where = getelementptr i64, ptr %own, i64 {CONTEXT}
   %context = load ptr, ptr %where
@@ -63,6 +66,9 @@ define {result} @{name}({parameters}) {{
 
 def _place(name, number):
     return f"  %{name} = getelementptr i64, ptr %own, i64 {number}\n"
+
+
+NOTED = _place("gate", GATE) + "  store i64 %word, ptr %gate\n"
 
 
 def _tensor():
@@ -116,7 +122,7 @@ define i32 @emu_{name.replace('.', '_')}() {{
 }
 {_field("emu_shared", SHARED, "ptr")}
 {_stop("emu_barrier", AT_BARRIER)}
-{_stop("emu_grid", AT_GRID, parameters="i64 %word")}
+{_stop("emu_grid", AT_GRID, parameters="i64 %word", noted=NOTED)}
 {_stop("emu_line", AT_LINE, parameters="i64 %words")}
 {_stop("emu_done", DONE)}
 {_stop("emu_wait_for_warp", AT_TENSOR)}
@@ -286,6 +292,8 @@ class Kernel:
                 self._run_line(records, states[first : first + across], first * threads, backwards)
             if (states != states[0, 0]).any():
                 raise DivergenceError("some blocks wait for others that are done")
+            if (states == AT_GRID).all():
+                _count(int(records[0, GATE]))
             backwards = not backwards
 
     def _run_line(self, records, states, first, backwards):
@@ -333,6 +341,13 @@ class Kernel:
         c_int64.from_address(context + 16).value = stack
         c_size_t.from_address(context + 32).value = STACK_BYTES
         _libc.makecontext(context, self.start, 0)
+
+
+def _count(address):
+    """Leave the word of a grid's gate as `rsref_fast.cuda.gate` does. Errors: AssertionError if others write there."""
+    word = c_int64.from_address(address)
+    assert word.value & ~TURN == 0, "something was written to the word by which blocks wait for each other"
+    word.value ^= TURN
 
 
 def multiply_add(records):

@@ -170,13 +170,19 @@ def test_results_are_the_same_bit_by_bit(device):
         np.testing.assert_array_equal(a, b)
 
 
-def test_an_index_out_of_range_is_found_when_asked_for(device):
+@pytest.mark.parametrize("choice", [None, GRID, UNITS, ALTERNATING], ids=str)
+def test_an_index_out_of_range_is_found_when_asked_for(device, choice):
+    """Until then the first entry is used, and blocks wait for each other as ever."""
     x, h = rsref.Input((), dtype="int"), rsref.Input((2,))
-    table = rsref.Parameter("table", np.ones((3, 2)))
-    own = rsref.RecurrentModel(x, rsref.ops.embedding(x, table.tensor) + h, h, h).recurrence
+    table = rsref.Parameter("table", np.arange(6.0).reshape(3, 2))
+    new = rsref.ops.embedding(x, table.tensor) + h
+    own = rsref.RecurrentModel(x, new, h, new).recurrence
     engine = ThereAndBack(own, device)
+    engine.engine.choice = choice
     for index in (2, 3):
-        engine.forward([np.full((2, 3), index)], [], [np.zeros((2, 2))], [table.value])
+        (y,), _, _ = engine.forward([np.full((2, 3), index)], [], [np.zeros((2, 2))], [table.value])
+        expected = np.cumsum(np.broadcast_to(table.value[index % 3], (2, 3, 2)), axis=1)
+        np.testing.assert_allclose(y, expected, rtol=0, atol=1e-12)
         if index == 2:
             engine.engine.check_indices()
         else:

@@ -38,6 +38,7 @@ def put(engine: CudaEngine, script: Script, plan: Plan, arrays: list[Where], tap
     choice, packed, stream = tape.choice, tape.packed, tape.stream
     scratch = script.memory(plan.scratch, brief=True) if tape.scratch is None else tape.scratch
     fixed = _fixed(engine.device, plan)
+    script.keep(plan)  # whose tables the words name, so they must not be given back before
     places = [*arrays, scratch.address]
 
     def address(place: Place) -> Where:

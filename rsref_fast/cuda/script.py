@@ -161,7 +161,7 @@ class Script:
         self.flags += [numbers + i * NUMBERS + ERROR for i in range(shards)]
 
     def keep(self, thing: Any) -> None:
-        """Hold memory until the script has run: what is given back then is so in the stream's order."""
+        """Hold memory as long as the script: what is given back after a run is so in the stream's order."""
         self.kept.append(thing)
 
     def run(

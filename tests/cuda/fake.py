@@ -1,7 +1,8 @@
 """A driver whose device is this process: the functions of `cuda.bindings.driver` that we use, kernels by the emulator.
 
 Memory is the host's, each piece with a margin on both sides that nobody may touch, and poison in it when it is new or
-given back. Work is done at once, so a stream keeps its order.
+given back. What was given back is not used again, so words for a kernel that still name it are noticed. Work is done at
+once, so a stream keeps its order.
 """
 
 import ctypes
@@ -52,6 +53,7 @@ class Driver:
 
     def __init__(self):
         self.memory = {}
+        self.given_back = {}
         self.used = {}
         self.launches = []
         self.backwards = False
@@ -205,6 +207,7 @@ class Driver:
     def cuMemFreeAsync(self, address, stream):
         whole, start, size = self.memory.pop(address)
         whole[start : start + size] = POISON
+        self.given_back[address] = whole
         return (0,)
 
     def _check(self):
@@ -213,6 +216,8 @@ class Driver:
             assert (whole[start + size : start + size + MARGIN] == MARK).all(), "something was written behind an array"
 
     def cuMemcpyHtoDAsync(self, target, source, size, stream):
+        words = np.ctypeslib.as_array((ctypes.c_int64 * (size // 8)).from_address(source))
+        assert self.given_back.keys().isdisjoint(words.tolist()), "memory that was given back is named to a kernel"
         return self._move(target, source, size)
 
     def cuMemcpyDtoHAsync(self, target, source, size, stream):

@@ -5,6 +5,7 @@ import pytest
 
 from rsref.engine import ReferenceEngine
 from rsref.testing.arguments import random_arguments
+from rsref_fast.cpu import specialised
 from rsref_fast.cuda import engine as cuda_engine
 from rsref_fast.cuda import kernels, recipes
 from rsref_fast.cuda.choice import Choice
@@ -110,6 +111,21 @@ def test_so_many_kinds_are_remembered(planned, monkeypatch):
         assert_close(arguments.forward(engine)[0], arguments.forward(ReferenceEngine(own))[0])
         assert len(engine.engine._recipes) <= 2
     assert planned == ["_planned"] * 4
+
+
+def test_a_kind_that_is_remembered_outlives_its_plan(planned, monkeypatch):
+    """The tables of a plan, which kernels read, are there as long as any call that names them."""
+    monkeypatch.setattr(specialised, "REMEMBERED", 1)
+    own = recurrence_of("SimpleRNNCell")
+    engine = ThereAndBack(own, fake.new_device())
+    engine.engine.choice = WAYS[0]
+    for steps in (1, 2, 1):
+        arguments = random_arguments(own, batch=2, steps=steps)
+        ys, finals, tape = arguments.forward(engine)
+        expected = expected_of(own, arguments, ys)
+        assert_close([*ys, *finals], [*expected[0], *expected[1]])
+        assert_close(engine.backward(tape, ys, [None]).parameters, expected[2].parameters)
+    assert planned == ["_planned", "planned_back"] * 2
 
 
 def test_what_a_run_needs_alone_is_given_back():

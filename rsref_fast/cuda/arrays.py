@@ -151,7 +151,9 @@ class DeviceArray:
         if copy or (dl_device is not None and tuple(dl_device) != place):
             raise BufferError("a device array is given where it is, and is not copied")
         if stream != -1 and self.device is not None:
-            self.device.follow(stream or 0, self.stream)
+            with self.device.bound():  # a consumer's thread may have no context, or another GPU's
+                self.device.follow(stream or 0, self.stream)
+            self.device.lend(self.owner, stream or 0)
         managed = _Managed()
         shape = (ctypes.c_int64 * self.ndim)(*self.shape)
         strides = None
@@ -180,12 +182,11 @@ def device_array(value: Any, name: str, device: Any, stream: int) -> DeviceArray
 
     Errors: TypeError for one that is elsewhere, or of numbers that kernels do not read, or no array.
     """
-    found = _read(value, name, stream)
-    if found.place is not None and found.place[0] == CUDA and found.place[1] != device.number:
-        raise TypeError(f"{name} is on GPU {found.place[1]}; the kernels are loaded on GPU {device.number}")
+    found = _read(value, name, device, stream)
     if found.dtype.str[1:] not in READ or not found.dtype.isnative:
         raise TypeError(f"{name} has dtype {found.dtype.str}; kernels read {', '.join(READ)}")
     device.follow(stream, found.stream)
+    device.lend(found.owner, stream)
     return found
 
 
@@ -204,22 +205,36 @@ def gradients_of(
     return found
 
 
-def _read(value: Any, name: str, stream: int) -> DeviceArray:
+def _read(value: Any, name: str, device: Any, stream: int) -> DeviceArray:
+    """Return an array by DLPack if it has that, whose producer knows its stream: some of the interfaces name none."""
     if isinstance(value, DeviceArray):
+        if value.place is not None:
+            _check_place(name, *value.place, device)
         return value
-    interface = getattr(value, "__cuda_array_interface__", None)
-    if interface is not None:
-        dtype = np.dtype(interface["typestr"])
-        shape, strides = tuple(interface["shape"]), interface.get("strides")
-        address = interface["data"][0] or 0
-        strides = None if strides is None else tuple(strides)
-        return DeviceArray(address, shape, dtype, value, interface.get("stream"), strides)
-    if hasattr(value, "__dlpack__") and value.__dlpack_device__()[0] in (CUDA, MANAGED, PINNED):
+    kind, number = value.__dlpack_device__() if hasattr(value, "__dlpack__") else (None, None)
+    if kind in (CUDA, MANAGED, PINNED):
+        _check_place(name, kind, number, device)
         return _from_dlpack(value.__dlpack__(stream=stream or LEGACY), name)
-    raise TypeError(
-        f"{name} is a {type(value).__name__} that is not on a GPU: kernels for CUDA read device arrays "
-        "(__cuda_array_interface__ or DLPack)"
-    )
+    interface = getattr(value, "__cuda_array_interface__", None)
+    if interface is None:
+        raise TypeError(
+            f"{name} is a {type(value).__name__} that is not on a GPU: kernels for CUDA read device arrays "
+            "(__cuda_array_interface__ or DLPack)"
+        )
+    dtype = np.dtype(interface["typestr"])
+    shape, strides = tuple(interface["shape"]), interface.get("strides")
+    address = interface["data"][0] or 0
+    if address and math.prod(shape):
+        _check_place(name, CUDA, device.gpu_of(address), device)
+    strides = None if strides is None else tuple(strides)
+    return DeviceArray(address, shape, dtype, value, interface.get("stream"), strides)
+
+
+def _check_place(name: str, kind: int, number: int | None, device: Any) -> None:
+    """See that a GPU's memory is that of the kernels' GPU. number: None if no GPU has it. Errors: TypeError."""
+    if kind == CUDA and number != device.number:
+        where = "in no memory of a GPU" if number is None else f"on GPU {number}"
+        raise TypeError(f"{name} is {where}; the kernels are loaded on GPU {device.number}")
 
 
 def _from_dlpack(capsule: Any, name: str) -> DeviceArray:

@@ -60,11 +60,15 @@ UNTIMED, NONBLOCKING = 2, 1
 
 
 class Memory:
-    """Some bytes on a device, given back in the order of the stream when nothing holds the object any more."""
+    """Some bytes on a device, given back in the order of the stream when nothing holds the object any more.
+
+    readers: the streams in which they are read, for which that one then waits.
+    """
 
     def __init__(self, device: Device, size: int, stream: int):
         self.address = int(device.call("cuMemAllocAsync", max(1, size), stream))
-        weakref.finalize(self, device.give_back, "cuMemFreeAsync", self.address, stream)
+        self.readers: set[int] = set()
+        weakref.finalize(self, device.give_back_after, self.readers, self.address, stream)
 
 
 class Reserved:
@@ -226,6 +230,26 @@ class Device:
         """Call a function that frees something: at the end of the process the driver may be gone before it is."""
         with contextlib.suppress(Exception), self.bound():
             self.call(name, *arguments)
+
+    def give_back_after(self, readers: set[int], address: int, stream: int) -> None:
+        """Free memory in the order of its stream, and not before what other streams have been told so far is done."""
+        with contextlib.suppress(Exception), self.bound():
+            for reader in readers:
+                self.follow(stream, reader)
+        self.give_back("cuMemFreeAsync", address, stream)
+
+    def lend(self, owner: Any, stream: int) -> None:
+        """Take note that a stream reads what an owner keeps; memory that is not of our own is not ours to give back."""
+        if isinstance(owner, Memory):
+            owner.readers.add(stream)
+
+    def gpu_of(self, address: int) -> int | None:
+        """Return the number of the GPU whose memory is at an address, None for what is on none."""
+        ordinal = self.api.CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
+        try:
+            return int(self.call("cuPointerGetAttribute", ordinal, address))
+        except DeviceError:
+            return None
 
     def upload(self, address: int, values: Array, stream: int) -> None:
         """Copy a host array, which may be changed as soon as this returns: its pages are not pinned."""

@@ -364,6 +364,7 @@ class CudaEngine:
         """Walk the steps from the last to the first; see `Engine`. stream: None for that of the forward run."""
         stream = tape.stream if stream is None else stream
         with self.alone():
+            self.device.follow(stream, tape.stream)
             if not isinstance(tape, PartedTape):
                 return self.run_back(tape, d_outputs, d_states, stream)
             assert self.parted is not None

@@ -95,6 +95,8 @@ class Recipe:
         found = [
             [None if a is None else engine.new(a.shape, a.dtype, stream) for a in group] for group in own.found
         ]  # fmt: skip
+        for memory in (*taped.memory, *(a.owner for a in taped.arrays)):
+            engine.device.lend(memory, stream)
         flowing = [a for a in (*d, *(a for group in found for a in group)) if a is not None]
         given = [*taped.pieces, *(a.address for a in flowing)]
         head, _ = own.script.run(engine.device, engine.allocate, stream, given)

@@ -97,6 +97,8 @@ def steps_back(
     """Run backward, one call a step."""
     graph, truncate = engine.recurrence.graph, engine.recurrence.truncate
     leaves = (graph.sequences, graph.constants, graph.states, [p.tensor for p in graph.parameters])
+    for memory in (tape.memory, tape.mask.owner):
+        engine.device.lend(memory, stream)
     mover = _Mover(engine, tape.special, stream)
     with mover as rows:
         found = [

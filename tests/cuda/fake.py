@@ -29,7 +29,10 @@ ATTRIBUTES = {
     "COMPUTE_CAPABILITY_MINOR": 0,
 }
 
-BOUND = ("cuLaunchKernel", "cuLaunchCooperativeKernel", "cuModuleLoadData", "cuMemAlloc", "cuMemFree", "cuMemFreeAsync")
+BOUND = (
+    "cuLaunchKernel", "cuLaunchCooperativeKernel", "cuModuleLoadData", "cuMemAlloc", "cuMemFree", "cuMemFreeAsync",
+    "cuEventCreate", "cuEventRecord", "cuStreamWaitEvent",
+)  # fmt: skip
 """Some functions that need a current context: a thread of the caller's has none."""
 
 _kernels = {}
@@ -47,7 +50,11 @@ def image_of(text, entry, dtype, tile, team, capability):
 
 
 class Driver:
-    """The driver's functions. used: how often each was called; waits: how often the host has waited."""
+    """The driver's functions. used: how often each was called; waiting: pairs of streams, the first for the other.
+
+    freed_after: for what was given back in a stream's order, that stream and which streams it had waited for. gpus: the
+    numbers of those that have the memory at some addresses; all else is on the first.
+    """
 
     CUdevice_attribute = SimpleNamespace(**{f"CU_DEVICE_ATTRIBUTE_{name}": name for name in ATTRIBUTES})
 
@@ -60,6 +67,8 @@ class Driver:
         self.recording = None
         self._contexts = threading.local()
         self.waiting = []
+        self.freed_after = []
+        self.gpus = {}
 
     @property
     def bound(self):
@@ -190,6 +199,13 @@ class Driver:
     def cuMemFree(self, address):
         return self.cuMemFreeAsync(address, 0)
 
+    CUpointer_attribute = SimpleNamespace(CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL="ordinal")
+
+    def cuPointerGetAttribute(self, attribute, address):
+        assert attribute == "ordinal"
+        number = self.gpus.get(address, 0)
+        return (1,) if number is None else (0, number)
+
     def cuEventCreate(self, flags):
         return 0, []
 
@@ -208,6 +224,7 @@ class Driver:
         whole, start, size = self.memory.pop(address)
         whole[start : start + size] = POISON
         self.given_back[address] = whole
+        self.freed_after.append((stream, [other for one, other in self.waiting if one == stream]))
         return (0,)
 
     def _check(self):

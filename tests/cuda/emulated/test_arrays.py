@@ -70,16 +70,30 @@ def test_numbers_that_kernels_do_not_read(device, typestr):
 
 def test_another_gpu(device):
     given = DeviceArray(64, (2,), np.dtype("f4"), None, 0, None, (CUDA, 3))
-    with pytest.raises(TypeError, match="x is on GPU 3; the kernels are loaded on GPU 0"):
-        device_array(given, "x", device, 0)
+    device.api.gpus = {64: 3, 128: None}
+    for other in (given, interface(), Producer(np.zeros(2), 3)):
+        with pytest.raises(TypeError, match="x is on GPU 3; the kernels are loaded on GPU 0"):
+            device_array(other, "x", device, 0)
+    with pytest.raises(TypeError, match="x is in no memory of a GPU; the kernels are loaded on GPU 0"):
+        device_array(interface(data=(128, False)), "x", device, 0)
 
 
 def test_streams_wait_for_those_in_whose_order_an_array_was_written(device):
-    device_array(interface(stream=5), "x", device, 7)
-    device_array(interface(stream=None), "x", device, 7)
-    device_array(interface(stream=7), "x", device, 7)
-    device_array(interface(stream=LEGACY), "x", device, 0)
+    with device.bound():
+        device_array(interface(stream=5), "x", device, 7)
+        device_array(interface(stream=None), "x", device, 7)
+        device_array(interface(stream=7), "x", device, 7)
+        device_array(interface(stream=LEGACY), "x", device, 0)
     assert device.api.waiting == [(7, 5)]
+
+
+def test_an_interface_without_a_stream_is_not_asked_where_there_is_dlpack(device):
+    """PyTorch's names none, and its capsule makes our stream wait for its current one."""
+    values = np.arange(2, dtype=np.float32)
+    producer = Producer(values)
+    producer.__cuda_array_interface__ = interface(version=2).__cuda_array_interface__
+    assert device_array(producer, "x", device, 7).address == values.ctypes.data
+    assert producer.asked == [7]
 
 
 def test_answers_are_waited_for_by_their_readers_stream(device):
@@ -97,15 +111,52 @@ def test_answers_are_waited_for_by_their_readers_stream(device):
             y.__dlpack__(**options)
 
 
+def test_backward_in_another_stream_waits_for_forward_and_memory_for_both(device):
+    """Also where no gradient says that it comes from forward; what backward reads is given back when it has run."""
+    there, given = _called(device)
+    _, _, tape = there.engine.forward(*given, stream=5)
+    there.engine.backward(tape, [None], [None], stream=7)
+    assert device.api.waiting == [(7, 5)]
+    device.api.freed_after.clear()
+    del tape
+    gc.collect()
+    assert device.api.freed_after
+    assert all(freed == (5, [7]) for freed in device.api.freed_after)
+
+
+@pytest.mark.parametrize("reader", ["a call", "a capsule"])
+def test_an_answer_that_another_stream_reads_is_given_back_after_that(device, reader):
+    there, given = _called(device)
+    (y,), _, _ = there.engine.forward(*given, taped=False, stream=5)
+    if reader == "a call":
+        there.engine.forward([y], *given[1:], taped=False, stream=7)
+    else:
+        y.__dlpack__(stream=7)
+    gc.collect()
+    device.api.freed_after.clear()
+    del y
+    gc.collect()
+    assert device.api.freed_after == [(5, [7])]
+
+
+def _called(device):
+    """Return an engine whose outputs can be its inputs, and arguments that are on the device."""
+    own = recurrence_of("SimpleRNNCell", 4, 4)
+    there = ThereAndBack(own, device)
+    arguments = random_arguments(own, batch=2, steps=2).cast(np.float32)
+    return there, [there._there(getattr(arguments, name)) for name in GROUPS]
+
+
 class Producer:
     """An array as another library gives it away: a capsule, on a device that is said to be a GPU."""
 
-    def __init__(self, array):
+    def __init__(self, array, number=0):
         self.array = array
+        self.number = number
         self.asked = []
 
     def __dlpack_device__(self):
-        return CUDA, 0
+        return CUDA, self.number
 
     def __dlpack__(self, stream=None):
         self.asked.append(stream)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from keras_bridge.gradients.torch_tapes import apart
 from rsref_fast.cuda.arrays import CUDA, DeviceArray
 from rsref_fast.cuda.engine import CudaEngine
 
@@ -35,17 +36,10 @@ class _Memory:
 class _DeviceFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, engine: Any, counts: Any, steps: Any, mask: Any, *tensors: Any) -> Any:
-        stream = _ready(engine, tensors if mask is None else (*tensors, mask))
-        groups, first = [], 0
-        for count in counts:
-            groups.append([_array(t, stream) for t in tensors[first : first + count]])
-            first += count
-        outputs, states, tape = engine.forward(
-            *groups, mask=None if mask is None else _array(mask, stream), steps=steps,
-            taped=any(ctx.needs_input_grad), stream=stream,
-        )  # fmt: skip
-        ctx.engine, ctx.tape, ctx.outputs = engine, tape, len(outputs)
-        ctx.save_for_backward(*tensors)  # so that PyTorch sees if one is changed meanwhile
+        outputs, states, tape = _forward(engine, counts, steps, mask, tensors, taped=True)
+        kept, ctx.tape_of = apart(tape)
+        ctx.save_for_backward(*kept)  # PyTorch also sees then if an argument is changed meanwhile
+        ctx.engine, ctx.outputs = engine, len(outputs)
         answers = [_tensor(a) for a in (*outputs, *states)]
         ctx.mark_non_differentiable(*(a for a in answers if not a.is_floating_point()))
         return tuple(answers)
@@ -53,9 +47,11 @@ class _DeviceFunction(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Any) -> Any:
-        stream = _ready(ctx.engine, ctx.saved_tensors)
+        kept = ctx.saved_tensors
+        stream = _ready(ctx.engine, kept)
         given = [None if g is None or not g.is_floating_point() else _array(g, stream) for g in gradients]
-        found = ctx.engine.backward(ctx.tape, given[: ctx.outputs], given[ctx.outputs :], stream)
+        tape = ctx.tape_of(iter(kept))
+        found = ctx.engine.backward(tape, given[: ctx.outputs], given[ctx.outputs :], stream)
         leaves = (*found.sequences, *found.constants, *found.states, *found.parameters)
         return None, None, None, None, *(None if d is None else _tensor(d) for d in leaves)
 
@@ -68,8 +64,25 @@ def run(engine: CudaEngine, groups: Sequence[Sequence[Any]], steps: int, mask: A
     tensors = [t for group in groups for t in group]
     half = next((t.dtype for t in tensors if t.dtype in HALVES), None)
     full = [t.float() if t.dtype in HALVES else t for t in tensors]
-    answers = _DeviceFunction.apply(engine, [len(group) for group in groups], steps, mask, *full)
+    call = engine, [len(group) for group in groups], steps
+    if torch.is_grad_enabled() and any(t.requires_grad for t in full):
+        rows = [t.contiguous() for t in full]  # as hooks on saved tensors leave them
+        answers = _DeviceFunction.apply(*call, mask if mask is None else mask.contiguous(), *rows)
+    else:
+        outputs, states, _ = _forward(*call, mask, full, taped=False)
+        answers = [_tensor(a) for a in (*outputs, *states)]
     return [a if half is None or not a.is_floating_point() else a.to(half) for a in answers]
+
+
+def _forward(
+    engine: CudaEngine, counts: Sequence[int], steps: int, mask: Any, tensors: Sequence[Any], taped: bool
+) -> Any:  # fmt: skip
+    """Return what an engine answers. counts: how many of the tensors are sequences, constants, states, parameters."""
+    stream = _ready(engine, tensors if mask is None else (*tensors, mask))
+    arrays = iter([_array(t, stream) for t in tensors])
+    sequences, constants, states, parameters = ([next(arrays) for _ in range(count)] for count in counts)
+    own_mask = None if mask is None else _array(mask, stream)
+    return engine.forward(sequences, constants, states, parameters, own_mask, steps, taped, stream)
 
 
 def _ready(engine: CudaEngine, tensors: Sequence[Any]) -> int:
@@ -90,6 +103,6 @@ def _array(tensor: Any, stream: int) -> DeviceArray:
 
 
 def _tensor(array: DeviceArray) -> Any:
-    """Return an engine's answer, whose memory is a tensor's, as one."""
-    whole = array.owner.tensor if array.size else array.owner.tensor[:0]  # there is no memory of no bytes
-    return whole.view(KINDS[array.dtype]).view(array.shape)
+    """Return an engine's answer, whose memory is a tensor's, as one: no view, so that it may be changed in place."""
+    whole = array.owner.tensor
+    return torch.empty(0, dtype=KINDS[array.dtype], device=whole.device).set_(whole.untyped_storage(), 0, array.shape)

@@ -1,6 +1,7 @@
 """PyTorch's tensors through the engine for device arrays, in place, on the fake device."""
 
 import os
+import weakref
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from tests.cuda import fake
 from tests.cuda.kernels import TILE
 from tests.cuda.steps import MASK, recurrence_of
 from tests.cuda.through_torch import compare, groups_of
+from tests.fast.steps import recurrence
 
 
 @pytest.fixture
@@ -35,16 +37,126 @@ def test_values_and_gradients(engine, name, mask):
     compare(engine, random_arguments(engine.recurrence, batch=3, steps=5, mask=mask))
 
 
-def test_memory_is_pytorchs_and_no_tape_is_kept_without_need(engine):
-    arguments = random_arguments(engine.recurrence, batch=3, steps=5)
-    before = len(engine.device.api.memory)
+@pytest.fixture
+def held(monkeypatch):
+    """Return how many pieces of memory that the engine has asked PyTorch for are still there."""
+    alive = weakref.WeakSet()
+
+    class Bytes(np.ndarray):
+        __hash__ = object.__hash__
+
+    class Memory:
+        def __init__(self, size, device):
+            whole = np.empty(size, np.uint8).view(Bytes)
+            alive.add(whole)
+            self.tensor = torch.from_numpy(whole)
+            self.address = self.tensor.data_ptr()
+
+    monkeypatch.setattr(torch_device, "_Memory", Memory)
+    return lambda: len(alive)
+
+
+@pytest.mark.parametrize("name", ["LSTMCell", "AttentionDecoderCell"])
+def test_no_tape_is_made_without_need(engine, held, name):
+    """Neither where gradients are off nor where nothing asks for any: what runs is inference, with the whole step."""
+    engine = CudaEngine(recurrence_of(name), engine.device, tile=TILE, rows=8)
+    groups = groups_of(random_arguments(engine.recurrence, batch=3, steps=5))
     with torch.no_grad():
-        torch_device.run(engine, groups_of(arguments), 5, None)
-    # what is kept in the driver's own memory is what depends on the sizes alone
-    first = len(engine.device.api.memory) - before
-    with torch.no_grad():
-        torch_device.run(engine, groups_of(arguments), 5, None)
-    assert len(engine.device.api.memory) - before == first
+        answers = torch_device.run(engine, groups, 5, None)
+    answers += torch_device.run(engine, [[t.detach() for t in group] for group in groups], 5, None)
+    assert held() == len(answers)
+    (special,) = engine._special.values()
+    assert "run_inference" in vars(special)
+    assert "run_forward" not in vars(special)
+    assert engine.parted is None or not engine.parted.step._special
+
+
+def test_memory_is_pytorchs(engine, held):
+    """What is in the driver's own memory depends on the sizes alone."""
+    groups = groups_of(random_arguments(engine.recurrence, batch=3, steps=5))
+    torch_device.run(engine, groups, 5, None)
+    first = len(engine.device.api.memory)
+    answers = torch_device.run(engine, groups, 5, None)
+    assert len(engine.device.api.memory) == first
+    assert held() > len(answers)
+
+
+STEPS = {"one": "LSTMCell", "in parts": "AttentionDecoderCell", "mixing samples": "across samples"}
+
+
+@pytest.fixture(params=STEPS)
+def called(engine, request):
+    """An engine, arguments, and the mask of a call; what is kept for backward differs in kind."""
+    own = (recurrence if request.param == "mixing samples" else recurrence_of)(STEPS[request.param])
+    engine = CudaEngine(own, engine.device, tile=TILE, rows=8)
+    return engine, random_arguments(own, batch=3, steps=5, mask=MASK)
+
+
+def _gradients(call, retain=False):
+    """Return a loss of all answers, and gradients."""
+    engine, arguments = call
+    groups = groups_of(arguments)
+    answers = torch_device.run(engine, groups, 5, torch.tensor(arguments.mask))
+    loss = sum((a * a).sum() for a in answers)
+    del answers
+    loss.backward(retain_graph=retain)
+    return loss, [t.grad for group in groups for t in group if t.grad is not None]
+
+
+def test_a_tape_goes_when_backward_has_read_it(called, held):
+    """Also where the loss stays, unless the graph is to be kept; then backward may go again."""
+    loss, first = _gradients(called)
+    assert held() == len(first)
+    with pytest.raises(RuntimeError, match="backward through the graph a second time"):
+        loss.backward()
+    before = held()
+    loss, twice = _gradients(called, retain=True)
+    assert held() > before + len(twice)
+    once = [d.clone() for d in twice]
+    loss.backward()
+    for d, own in zip(twice, once, strict=True):
+        torch.testing.assert_close(d, 2 * own, rtol=0, atol=0)
+    assert held() == before + len(twice)
+
+
+def test_hooks_may_move_what_is_saved(called):
+    """As `torch.autograd.graph.save_on_cpu` does; the memory where it was is then another's."""
+
+    def moved(tensor):
+        found = tensor.clone()
+        if tensor.dtype == torch.uint8:  # the engine's own
+            tensor.numpy()[...] = 255
+        return found
+
+    _, expected = _gradients(called)
+    with torch.autograd.graph.saved_tensors_hooks(moved, lambda tensor: tensor):
+        _, found = _gradients(called)
+    for d, own in zip(found, expected, strict=True):
+        torch.testing.assert_close(d, own, rtol=0, atol=0)
+
+
+def test_arguments_that_are_not_row_after_row(engine):
+    """Nor are they that when a hook has moved them."""
+    groups = groups_of(random_arguments(engine.recurrence, batch=3, steps=5))
+    x = groups[0][0].detach().transpose(0, 1).contiguous().transpose(0, 1).requires_grad_()
+    y, *_ = torch_device.run(engine, groups, 5, None)
+    with torch.autograd.graph.saved_tensors_hooks(torch.Tensor.contiguous, lambda tensor: tensor):
+        other, *_ = torch_device.run(engine, [[x], *groups[1:]], 5, None)
+    for answer in (y, other):
+        (answer * answer).sum().backward()
+    torch.testing.assert_close(x.grad, groups[0][0].grad, rtol=0, atol=0)
+
+
+def test_answers_may_be_changed_in_place(engine):
+    groups = groups_of(random_arguments(engine.recurrence, batch=3, steps=5))
+    y, *_ = torch_device.run(engine, groups, 5, None)
+    expected = torch.relu(y.detach() + 1)
+    y.add_(1)
+    torch.testing.assert_close(torch.nn.functional.relu(y, inplace=True), expected, rtol=0, atol=0)
+    y.sum().backward()
+    other = groups_of(random_arguments(engine.recurrence, batch=3, steps=5))
+    torch.relu(torch_device.run(engine, other, 5, None)[0] + 1).sum().backward()
+    torch.testing.assert_close(groups[0][0].grad, other[0][0].grad, rtol=0, atol=0)
 
 
 def test_half_precision_is_answered_as_it_came(engine):

@@ -6,6 +6,7 @@ the arguments are rsref tensors, arrays and plain values. It answers one rsref t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -42,6 +43,23 @@ def kind_of(dtype: Any) -> str:
     """Return rsref's "float", "int" or "bool" for a Keras dtype."""
     name = keras.backend.standardize_dtype(dtype)
     return "bool" if name == "bool" else "float" if "float" in name else "int"
+
+
+def _whole(operation: Any) -> bool:
+    """Whether Keras answers integers, as it does for some operations of nothing but integers."""
+    return kind_of(operation.output.dtype) == "int"
+
+
+def _mod(operation: Any, a: Any, b: Any) -> Any:
+    return a - b * (ops.floor_divide(a, b) if _whole(operation) else ops.floor(a / b))
+
+
+def _power(operation: Any, a: Any, b: Any) -> Any:
+    if not _whole(operation):
+        return ops.power(a, b)
+    if not isinstance(b, int) or b < 1:
+        raise ValueError(f"a power of integers has a counterpart where the exponent is a number, 1 or more; got {b!r}")
+    return math.prod([a] * b)
 
 
 def _like(value: float) -> Rule:
@@ -219,7 +237,7 @@ def _get_item(operation: Any, x: Any, key: Any) -> Any:
 
 def _any_or_all(function: Rule) -> Rule:
     def rule(operation: Any, x: Any) -> Any:
-        return ops.cast(function(ops.cast(x, "int"), operation.axis, operation.keepdims), "bool")
+        return ops.cast(function(ops.cast(ops.cast(x, "bool"), "int"), operation.axis, operation.keepdims), "bool")
 
     return rule
 
@@ -236,8 +254,8 @@ RULES: dict[str, Rule] = {
     "TrueDivide": _plain(ops.divide),
     "DivideNoNan": _plain(lambda a, b: ops.where(ops.equal(b, 0), 0.0, a / ops.where(ops.equal(b, 0), 1.0, b))),
     "FloorDivide": _plain(ops.floor_divide),
-    "Mod": _plain(lambda a, b: a - b * ops.floor(a / b)),
-    "Power": _plain(ops.power),
+    "Mod": _mod,
+    "Power": _power,
     "Negative": _plain(ops.negative),
     "Absolute": _plain(ops.absolute),
     "Fabs": _plain(ops.absolute),

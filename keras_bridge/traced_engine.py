@@ -19,6 +19,7 @@ from keras_bridge.checks import cast
 from keras_bridge.step import KerasRecurrence
 from keras_bridge.trace import trace
 from rsref.engine import Engine
+from rsref.ops import cast as kept_as
 from rsref.recurrence import Recurrence, Step, with_noise
 from rsref.tensor import NoiseSource, Tensor
 
@@ -42,13 +43,14 @@ class TracedRecurrence:
     def __init__(self, recurrence: KerasRecurrence, training: bool, make_engine: MakeEngine):
         traced = trace(recurrence.model, training)
         first, last = recurrence.sequences, recurrence.sequences + recurrence.constants
+        states, new_states = traced.inputs[last:], traced.outputs[recurrence.outputs :]
         step = with_noise(
             Step(
                 sequences=tuple(traced.inputs[:first]),
                 constants=tuple(traced.inputs[first:last]),
-                states=tuple(traced.inputs[last:]),
+                states=tuple(states),
                 outputs=tuple(traced.outputs[: recurrence.outputs]),
-                new_states=tuple(traced.outputs[recurrence.outputs :]),
+                new_states=tuple(kept_as(new, old.dtype) for new, old in zip(new_states, states)),
             )
         )
         graph = step.graph()

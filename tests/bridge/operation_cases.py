@@ -50,8 +50,8 @@ CASES = {
     "FloorDivide": binary(
         lambda a, b: ops.stop_gradient(ops.floor_divide(a, b))
     ),  # PyTorch has no gradient, not even 0
-    "Mod": [ops.mod, lambda x, y: ops.mod(x, 0.7)],
-    "Power": binary(ops.power),
+    "Mod": [ops.mod, lambda x, y: ops.mod(x, 0.7), lambda x, y: ops.mod(ops.cast(9 * x, "int32"), 4)],
+    "Power": [*binary(ops.power), lambda x, y: ops.cast(5 * x, "int32") ** 3],
     "Negative": unary(ops.negative),
     "Absolute": unary(ops.absolute),
     "Fabs": unary(ops.fabs),
@@ -130,8 +130,16 @@ CASES = {
     "Isnan": [lambda x, y: ops.isnan(ops.log(x))],
     "Isfinite": [lambda x, y: ops.isfinite(ops.log(x))],
     "Where": [lambda x, y: ops.where(x > y, x, 2 * y), lambda x, y: ops.where(x > 0, x, 0.5)],
-    "Any": [lambda x, y: ops.any(table(x) > 0.5, axis=1), lambda x, y: ops.any(x > 1.0, axis=-1, keepdims=True)],
-    "All": [lambda x, y: ops.all(table(x) > -0.5, axis=1), lambda x, y: ops.all(x > -1.0, axis=-1, keepdims=True)],
+    "Any": [
+        lambda x, y: ops.any(table(x) > 0.5, axis=1),
+        lambda x, y: ops.any(x > 1.0, axis=-1, keepdims=True),
+        lambda x, y: ops.any(ops.relu(x - 1.0), axis=-1),
+    ],
+    "All": [
+        lambda x, y: ops.all(table(x) > -0.5, axis=1),
+        lambda x, y: ops.all(x > -1.0, axis=-1, keepdims=True),
+        lambda x, y: ops.all(ops.relu(table(x) + 1.0), axis=1),
+    ],
     # reductions and norms
     "Sum": folds(ops.sum),
     "Mean": folds(ops.mean),

@@ -103,6 +103,7 @@ UNKNOWN = {
     "Sort": lambda x: ops.sort(x),
     "Pad.*reflect": lambda x: ops.pad(x, ((0, 0), (1, 1)), mode="reflect"),
     "Round.*decimals": lambda x: ops.round(x, 1),
+    "Power.*exponent": lambda x: ops.cast(x, "int32") ** ops.cast(x, "int32"),
     "Where": lambda x: ops.where(x > 0)[0],
     "Repeat": lambda x: ops.repeat(x, 2),
 }

@@ -129,6 +129,22 @@ def test_readout_is_the_previous_output(engine):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+def test_states_keep_their_kind(engine):
+    """Integers stay integers; a state of integers that gets a new value with a fraction loses it."""
+    x, count, total = keras.Input((1,)), keras.Input((1,), dtype="int32"), keras.Input((1,), dtype="int32")
+    new_count, new_total = ops.mod(count + 2, 3), 1.6 * ops.cast(total, "float64") + x
+    layer = RecurrentModel(x, new_total, [count, total], [new_count, new_total], return_state=True, engine=engine)
+    given = np.random.default_rng(0).uniform(1, 9, (3, 5, 1))
+    found = [ops.convert_to_numpy(y) for y in layer(given)]
+    held = np.zeros((3, 1), int)
+    for t in range(5):
+        y = 1.6 * held + given[:, t]
+        held = y.astype(int)
+    for one, other in zip(found, [y, np.full((3, 1), 10 % 3), held], strict=True):
+        assert_close(one.astype(float), other, KIND[engine])
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 def test_fit_save_and_load(engine, tmp_path):
     keras.config.set_dtype_policy("float32")
     keras.config.set_floatx("float32")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import keras
 from keras import ops
+from keras.src.backend.common import global_state
 
 from keras_bridge.checks import is_float
 from keras_bridge.loops import scan
@@ -73,24 +76,38 @@ def run(
 class _StepVariables:
     """Calls a step whose layers may change variables (random seeds, moving averages) in a loop that is traced.
 
-    On JAX such variables must be carried through the loop; on the other backends they change in place.
+    On JAX such variables must be carried through the loop, in the precision that they are kept in, since they are
+    written back; on the other backends they change in place.
     """
 
     def __init__(self, step: Any):
         self.step = step
         self.carried = list(step.non_trainable_variables) if keras.backend.backend() == "jax" else []
-        self.values = [variable.value for variable in self.carried]
+        with _no_autocast():
+            self.values = [variable.value for variable in self.carried]
 
     def call(self, inputs: list[Any], values: list[Any], training: bool | None) -> tuple[list[Any], list[Any]]:
         if not self.carried:
             return list(_flat(self.step(inputs, training=training))), []
         trainable = [variable.value for variable in self.step.trainable_variables]
-        results, values = self.step.stateless_call(trainable, values, inputs, training=training)
+        with _no_autocast():
+            results, values = self.step.stateless_call(trainable, values, inputs, training=training)
         return list(_flat(results)), list(values)
 
     def assign(self, values: list[Any]) -> None:
         for variable, value in zip(self.carried, values):
             variable.assign(value)
+
+
+@contextlib.contextmanager
+def _no_autocast() -> Iterator[None]:
+    """Let no mixed policy from outside round variables; layers called within still do as their own policies say."""
+    kept = global_state.get_global_attribute("autocast_scope")
+    global_state.set_global_attribute("autocast_scope", None)
+    try:
+        yield
+    finally:
+        global_state.set_global_attribute("autocast_scope", kept)
 
 
 def _flat(results: Any) -> Any:

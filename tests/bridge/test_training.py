@@ -50,6 +50,20 @@ def test_engines_train_alike():
     assert_close(histories[1], histories[0], "float32")
 
 
+def test_mixed_precision_leaves_frozen_weights_as_they_are():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        layer = kb.RecurrentSequential([layers.Dense(4), kb.GRUCell(4)], engine="keras")
+        layer.build(X.shape)
+        layer.trainable = False
+        before = layer.get_weights()
+        layer(X)
+        after = layer.get_weights()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert all((one == other).all() for one, other in zip(after, before, strict=True))
+
+
 @pytest.mark.covering("values")
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])

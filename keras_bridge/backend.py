@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
@@ -41,7 +42,36 @@ def is_compiling(tensor: Any) -> bool:
     if keras.backend.backend() == "jax":
         import jax
 
+        while hasattr(tensor, "primal"):  # JAX differentiates, which is no compiling
+            tensor = tensor.primal
         return isinstance(tensor, jax.core.Tracer)
+    return False
+
+
+def answered_for_ever(compute: Callable[[], Any]) -> tuple[Any, bool]:
+    """Return the tensor that a function answers while code is compiled, and whether that code would keep its value.
+
+    It keeps what is computed from constants; on JAX a variable that no layer holds is one.
+    """
+    if keras.backend.backend() == "jax":
+        import jax
+
+        with jax.ensure_compile_time_eval():  # else what is computed from constants looks like what is not
+            answer = compute()
+        return answer, not isinstance(answer, jax.core.Tracer)
+    answer = compute()
+    return answer, keras.backend.backend() == "tensorflow" and not _reads_what_changes(answer)
+
+
+def _reads_what_changes(tensor: Any) -> bool:
+    """Whether a tensor of TensorFlow is computed from a variable, a random number or an argument."""
+    import tensorflow as tf
+
+    operations = [tensor.op] if tf.is_symbolic_tensor(tensor) else []
+    for operation in operations:  # which grows meanwhile
+        if operation.op_def.is_stateful or operation.type == "Placeholder":
+            return True
+        operations += [each.op for each in operation.inputs if each.op not in operations]
     return False
 
 

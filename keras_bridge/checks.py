@@ -7,7 +7,6 @@ from typing import Any
 
 import keras
 
-from keras_bridge.backend import is_compiling
 from rsref.recurrence import Step
 
 
@@ -39,35 +38,6 @@ def check_options(decode: bool, output_length: int | None, truncate: int | None)
             raise ValueError(f"{name} must be a positive integer or None; got {value!r}")
     if output_length is not None and not decode:
         raise ValueError(f"output_length={output_length} is for decode=True; without it the input has the steps")
-
-
-def check_probability(value: Any, now: bool = False, like: Any = None) -> Any:
-    """Return False, or a probability: a number in [0, 1], a variable or a callable; `now` calls a callable.
-
-    like: a tensor of the call: where code is compiled, a callable that answers a plain number is refused, since that
-        number would be kept for ever.
-    Errors: TypeError or ValueError that name teacher_force.
-    """
-    if value is None or value is False:
-        return False
-    if value is True:
-        return 1.0
-    if callable(value) and not isinstance(value, keras.Variable):
-        if not now:
-            return value
-        value = value()
-        if isinstance(value, int | float) and is_compiling(like):
-            raise ValueError(
-                "teacher_force is a callable that answers a plain number, which compiled code would keep for ever: "
-                "answer a keras.Variable (or what is computed from one), or compile the model with run_eagerly=True"
-            )
-    if isinstance(value, int | float):
-        if not 0 <= value <= 1:
-            raise ValueError(f"teacher_force must be a probability in [0, 1]; got {value!r}")
-        return float(value)
-    if isinstance(value, keras.Variable) or keras.ops.is_tensor(value):
-        return value
-    raise TypeError(f"teacher_force must be a bool, a probability, a keras.Variable or a callable; got {value!r}")
 
 
 def check_drawn(step: Step) -> None:

@@ -8,13 +8,12 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_bridge import direct, engines
+from keras_bridge import direct, engines, forcing
 from keras_bridge.checks import (
     as_list,
     cast,
     check_call,
     check_options,
-    check_probability,
     check_sequences,
     check_step,
     is_float,
@@ -72,7 +71,10 @@ class RecurrentLayer(keras.layers.Layer):
     ):
         check_options(decode, output_length, truncate)
         super().__init__(**options)
-        self.teacher_force = check_probability(teacher_force)
+        teacher_force = forcing.check_probability(teacher_force)
+        if isinstance(teacher_force, keras.Variable):
+            teacher_force.trainable = False
+        object.__setattr__(self, "teacher_force", teacher_force)  # past Keras, for which a variable is a weight
         self.decode = decode
         self.output_length = output_length
         self.return_sequences = decode if return_sequences is None else return_sequences
@@ -113,6 +115,13 @@ class RecurrentLayer(keras.layers.Layer):
             self.forced_recurrence = keras_recurrence(self.forced_leaves, self.zero_output_for_mask, self.truncate)
         needs_seed = self.teacher_force is not False or is_random(self.step)
         self.seed_generator = keras.random.SeedGenerator(self.seed) if needs_seed else None
+
+    @property
+    def variables(self) -> list[Any]:
+        """All variables, the one of `teacher_force` too: it is no weight, but compiled code on JAX must know it."""
+        found, force = super().variables, self.teacher_force
+        own = isinstance(force, keras.Variable) and all(variable is not force for variable in found)
+        return [*found, force] if own else found
 
     @property
     def states(self) -> list[Any] | None:
@@ -336,7 +345,7 @@ class RecurrentLayer(keras.layers.Layer):
 
     def _forcing(self, truths: list[Any], batch: Any, length: Any, like: Any, precision: str) -> list[Any]:
         """Return the true outputs and, for each, where they are read: the choice of every sample and step."""
-        chance = ops.convert_to_tensor(check_probability(self.teacher_force, now=True, like=like), "float32")
+        chance = ops.convert_to_tensor(forcing.probability_now(self.teacher_force, like), "float32")
         choice = keras.random.uniform((batch, length), seed=self.seed_generator, dtype="float32") < chance
         leaves = self.forced_leaves
         choices = [ops.reshape(choice, (batch, length, *leaf.shape[1:])) for leaf in leaves.forced]
@@ -350,12 +359,9 @@ class RecurrentLayer(keras.layers.Layer):
 
     # --- Keras's own bookkeeping --------------------------------------------------------------------------------------
     def get_config(self) -> dict[str, Any]:
-        force = self.teacher_force
-        if force is not False and not isinstance(force, float):
-            force = keras.saving.serialize_keras_object(force) if not hasattr(force, "numpy") else float(force)
         return {
             **super().get_config(),
-            "teacher_force": force,
+            "teacher_force": forcing.saved(self.teacher_force),
             "decode": self.decode,
             "output_length": self.output_length,
             "return_sequences": self.return_sequences,

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_bridge import forcing
 from keras_bridge.cells.base import RNNCell, as_cell
 from keras_bridge.checks import as_list, check_drawn
 from keras_bridge.loop import RecurrentLayer
@@ -235,9 +236,9 @@ class RecurrentSequential(RecurrentLayer):
 
 def _restored(config: dict[str, Any]) -> dict[str, Any]:
     """Return a config whose serialised objects are objects again."""
-    for name in ("teacher_force", "state_initializer"):
-        if isinstance(config.get(name), dict):
-            config[name] = keras.saving.deserialize_keras_object(config[name])
+    config["teacher_force"] = forcing.restored(config.get("teacher_force", False))
+    if isinstance(config.get("state_initializer"), dict):
+        config["state_initializer"] = keras.saving.deserialize_keras_object(config["state_initializer"])
     if isinstance(config.get("state_initializer"), list):
         config["state_initializer"] = [
             keras.saving.deserialize_keras_object(one) if isinstance(one, dict) else one

@@ -157,6 +157,25 @@ def test_scheduled_sampling_reads_the_truth_by_chance(engine):
     assert numpy(layer(ZEROS)).max() == 0
 
 
+def test_a_variable_probability_is_no_weight_and_is_saved_with_its_value(tmp_path):
+    chance = keras.Variable(0.5)
+    layer = kb.RecurrentSequential([kb.GRUCell(6), layers.Dense(3)], readout=True, teacher_force=chance)
+    x, truth = keras.Input((None, 3)), keras.Input((None, 3))
+    model = keras.Model([x, truth], layer(x, ground_truth=truth))
+    model.compile("adam", "mse")
+    model.fit([X, X], X[:, -1], verbose=0)
+    assert numpy(chance) == 0.5
+    assert [w.shape for w in layer.get_weights()] == [(3, 18), (6, 18), (2, 18), (6, 3), (3,)]
+    assert any(variable is chance for variable in model.non_trainable_variables)
+    chance.assign(0.25)
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    assert_close(again.predict([X, X], verbose=0), model.predict([X, X], verbose=0), "float32")
+    (loaded,) = [each for each in again.layers if isinstance(each, kb.RecurrentSequential)]
+    assert numpy(loaded.teacher_force) == 0.25
+    assert len(again.trainable_variables) == len(model.trainable_variables) == 5
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_forced_training_and_prediction_without_truth(engine):
     layer = kb.RecurrentSequential([kb.GRUCell(6), layers.Dense(3)], readout=True, teacher_force=True, engine=engine)

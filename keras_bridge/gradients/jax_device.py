@@ -31,6 +31,8 @@ from rsref_fast.cuda.script import Address, Piece, Script, Where
 TARGET = "rsref_fast_cuda"
 Groups = list[list[Any]]
 _handlers: list[Any] = []
+_calls: dict[Any, _Call] = {}
+"""All calls there have been, by what they depend on: what XLA has compiled names them, and nobody says when it goes."""
 
 
 @cache
@@ -58,6 +60,8 @@ class _Call:
         self.engine, self.batch, self.steps, self.masked = engine, batch, steps, masked
         self.scripts: dict[tuple[str, int], Script] = {}
         """What was planned, by program and stream."""
+        self.numbers: dict[str, int] = {}
+        """By which XLA finds a program's runs."""
         self.counts = [len(group) for group in groups]
         self.values = [(v.shape, np.dtype(v.dtype)) for group in groups for v in group]
         self.floats = [dtype.kind == "f" for _, dtype in self.values]
@@ -88,7 +92,9 @@ class _Call:
             results = [memory(shape, own, dtype) for shape, own in self.answers]
             results.append(jax.ShapeDtypeStruct((max(1, tape),), jnp.uint8))
         results.append(jax.ShapeDtypeStruct((max(1, scratch),), jnp.uint8))
-        number = np.int64(xla.number_of(self.backward if kind == "backward" else self.forward_of(kind)))
+        if kind not in self.numbers:
+            self.numbers[kind] = xla.number_of(self.backward if kind == "backward" else self.forward_of(kind))
+        number = np.int64(self.numbers[kind])
         return list(jax.ffi.ffi_call(TARGET, results, vmap_method="sequential")(*given, run=number))[:-1]
 
     def forward_of(self, kind: str) -> xla.Run:
@@ -213,6 +219,18 @@ def _array(address: Where, shape: tuple[int, ...], dtype: Any, stream: int) -> D
     return DeviceArray(address, shape, dtype, None, stream)
 
 
+def _call_of(
+    engine: CudaEngine, special: Specialised, groups: Groups, batch: int, steps: int, masked: bool
+) -> _Call:  # fmt: skip
+    """Return the call of these sizes, the same each time, so that JAX finds what it has compiled for it."""
+    kinds = tuple(tuple((v.shape, np.dtype(v.dtype)) for v in group) for group in groups)
+    key = engine, engine.strategy, engine.products, engine.choice, kinds, batch, steps, masked
+    if key not in _calls:
+        kind = _StepByStep if masked and special.compiled.mixes else _Call
+        _calls[key] = kind(engine, special, groups, batch, steps, masked)
+    return _calls[key]
+
+
 def call(
     engine: CudaEngine, groups: Groups, dtypes: Sequence[Any], batch: int, steps: int, mask: Any = None
 ) -> list[Any]:  # fmt: skip
@@ -231,9 +249,7 @@ def call(
         for group in groups
     ]  # fmt: skip
     shapes = [v.shape[:1] + v.shape[2:] for v in full[0]] + [v.shape for g in full[1:3] for v in g]
-    special = engine.specialised(shapes, dtype)
-    kind = _StepByStep if mask is not None and special.compiled.mixes else _Call
-    own = kind(engine, special, full, batch, steps, mask is not None)
+    own = _call_of(engine, engine.specialised(shapes, dtype), full, batch, steps, mask is not None)
     values = [v for group in full for v in group] + ([] if mask is None else [jnp.asarray(mask, bool)])
 
     @jax.custom_vjp

@@ -122,6 +122,33 @@ def test_nobody_waits(device):
     assert used["cuMemAllocAsync"] == used["cuMemFreeAsync"] > 0
 
 
+def test_what_is_called_again_is_neither_compiled_nor_planned_again(device):
+    """Without jit: JAX finds what it has compiled for a call if that is the same one."""
+    own = recurrence_of("SimpleRNNCell")
+    engine = CudaEngine(own, device, tile=TILE, rows=8)
+    groups, compiled = groups_of(random_arguments(own, batch=3, steps=5)), []
+
+    def value(groups):
+        return jnp.sum(jax_gradients.native(engine, groups, 3, 5, None, dtypes_of(engine))[0])
+
+    def note(event, seconds, **more):
+        if event.endswith("backend_compile_duration"):
+            compiled.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(note)
+    counts = []
+    for _ in range(2):
+        value(groups)
+        jax.grad(value)(groups)
+        counts.append((len(compiled), len(xla._runs)))
+    assert counts[0] == counts[1]
+    assert compiled
+    (special,) = engine._special.values()
+    engine.choice = engine.chosen(special, 3)  # the same, but said to be
+    value(groups)
+    assert len(xla._runs) == counts[1][1] + 1
+
+
 def test_half_precision_is_answered_as_it_came(device):
     own = recurrence_of("LSTMCell")
     engine = CudaEngine(own, device, tile=TILE, rows=8)

@@ -43,6 +43,22 @@ def test_a_stream_of_the_callers_keeps_its_order():
         torch.testing.assert_close(y, expected, rtol=0, atol=0)
 
 
+def test_tensors_that_are_given_to_an_engine_itself_are_waited_for():
+    """PyTorch writes them in its current stream, which is not that of the call."""
+    own, other = recurrence_of("LSTMCell", 24, 7), torch.cuda.Stream()
+    engine = CudaEngine(own, driver.current())
+    groups = groups_of(random_arguments(own, batch=3, steps=5), device="cuda")
+    groups = [[t.detach() for t in group] for group in groups]
+    (y,), _, _ = engine.forward(*groups, taped=False, stream=other.cuda_stream)
+    expected = torch.from_dlpack(y).clone()
+    torch.cuda.synchronize()
+    x = torch.full_like(groups[0][0], torch.nan)
+    torch.cuda._sleep(20_000_000)
+    x.copy_(groups[0][0])
+    (y,), _, _ = engine.forward([x], *groups[1:], taped=False, stream=other.cuda_stream)
+    torch.testing.assert_close(torch.from_dlpack(y), expected, rtol=0, atol=0)
+
+
 def test_a_call_does_not_wait():
     own = recurrence_of("LSTMCell", 24, 7)
     engine = CudaEngine(own, driver.current())

@@ -142,7 +142,8 @@ class ReferenceEngine:
                 if not taped:
                     kept[-1] = []
         tape = Tape(list(sequences), list(constants), list(states), list(parameters), active, kept, outputs, dtype)
-        return outputs, current, tape if taped else None
+        final_states = [s.copy() for s in current]  # the caller's own: not views of the arguments or the tape
+        return outputs, final_states, tape if taped else None
 
     def _write_outputs(self, outputs: list[Array], t: int, rows: Array | None, values: list[Any]) -> None:
         for y, slot in zip(outputs, self.output_slots):
@@ -186,7 +187,7 @@ class ReferenceEngine:
         return Gradients(
             _float_only(d_sequences, graph.sequences),
             _float_only(d_constants, graph.constants),
-            _float_only(flowing, graph.states),
+            _float_only([d.copy() for d in flowing], graph.states),
             d_parameters,
         )
 

@@ -249,7 +249,7 @@ class RecurrentLayer(abc.ABC):
             steps=steps,
         )
         if self.stateful:
-            self._carried = final_states
+            self._carried = [s.copy() for s in final_states]
         answer = outputs if self.return_sequences else [arguments.last_step(y) for y in outputs]
         if self.return_state:
             answer = [*answer, *final_states[: self.num_states]]
@@ -294,7 +294,7 @@ class RecurrentLayer(abc.ABC):
         states = arguments.cast_inputs("values", arrays, leaves, self.dtype, time=False)
         batch = arguments.batch_of(states)
         arguments.check_batch("values", states, batch)
-        self._carried = states + self._initial_readouts(None, None, batch)
+        self._carried = [s.copy() for s in states] + self._initial_readouts(None, None, batch)
 
     def initial_states(self, given: Any, batch: int) -> list[Array]:
         """Return the states, readouts among them, that a sequence starts from: the given ones, or the layer's own."""
@@ -306,8 +306,8 @@ class RecurrentLayer(abc.ABC):
 
     @property
     def states(self) -> list[Array] | None:
-        """The states carried over from the last call, or None."""
-        return None if self._carried is None else self._carried[: self.num_states]
+        """Copies of the states carried over from the last call, or None."""
+        return None if self._carried is None else [s.copy() for s in self._carried[: self.num_states]]
 
     @property
     def noise_shapes(self) -> list[tuple[str, Shape]]:

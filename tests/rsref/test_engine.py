@@ -198,6 +198,21 @@ def test_the_arguments_and_the_gradients_given_are_left_alone():
     assert all(np.array_equal(one, other) for one, other in zip(before, given.arrays()))
 
 
+def test_final_states_and_their_gradients_may_be_changed_in_place():
+    x, a, b = Input((2,)), Input((2,)), Input((2,))
+    graph = StepGraph(sequences=[x], states=[a, b], outputs=[a * x], new_states=[a + b, b])
+    engine = ReferenceEngine(Recurrence(graph))
+    initial = [np.full((1, 2), 2.0), np.full((1, 2), 3.0)]
+    (y,), final_states, tape = engine.forward([np.ones((1, 2, 2))], [], initial, [])
+    for state in final_states:
+        state[:] = np.nan
+    assert np.array_equal(initial[1], [[3, 3]])
+    found = engine.backward(tape, [np.zeros_like(y)], [np.ones((1, 2)), None])
+    found.states[0][:] = np.nan
+    assert np.array_equal(found.states[1], [[2, 2]])
+    assert np.array_equal(engine.backward(tape, [np.ones_like(y)], [None, None]).sequences[0], [[[2, 2], [5, 5]]])
+
+
 def test_a_map_over_time_has_no_states():
     x = Input((3,))
     engine = ReferenceEngine(Recurrence(StepGraph(sequences=[x], outputs=[x * x])))

@@ -168,6 +168,19 @@ def test_stateful_chunks_are_one_long_call():
     assert chunked(x[:1]).shape == (1, 6, 2)
 
 
+def test_carried_states_are_no_arrays_of_the_caller():
+    x, h = Input((1,)), Input((1,))
+    delay = RecurrentModel(x, h, h, x, stateful=True, return_sequences=True, return_state=True)
+    ones = np.ones((1, 2, 1))
+    _, state = delay(ones)
+    ones[:] = state[:] = delay.states[0][:] = 5
+    assert delay(ones)[0][0, 0, 0] == 1
+    start = np.full((1, 1), 2.0)
+    delay.reset_states(start)
+    start[:] = 5
+    assert delay(ones)[0][0, 0, 0] == 2
+
+
 @pytest.mark.parametrize("per", ["step", "sequence"])
 def test_dropout_masks_are_explicit(per):
     x, h = Input((2,)), Input((2,))

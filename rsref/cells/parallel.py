@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rsref import ops
+from rsref import activations, ops
 from rsref.cells.full import FullCell, refuse_recurrent_options
 from rsref.graph import Model
 from rsref.tensor import Shape, Tensor
@@ -43,7 +43,8 @@ class MinGRUCell(InputGatedCell):
 class MinLSTMCell(InputGatedCell):
     """h' = f / (f + i) h + i / (f + i) activation(x W_h + b_h) (Feng 2024, section 3.2). One state (units,).
 
-    f and i are gates of x. Weights: kernel (features, 3 * units), bias (3 * units,); order f, i, h.
+    f and i are gates of x; where both are 0, half of h is kept, since they are equal.
+    Weights: kernel (features, 3 * units), bias (3 * units,); order f, i, h.
     """
 
     gates = 3
@@ -51,7 +52,19 @@ class MinLSTMCell(InputGatedCell):
     def build_model(self, input_shape: Shape) -> Model:
         x, h = self.leaves(input_shape)
         z_f, z_i, candidate = self.parts(x)
-        f, i = self.recurrent_activation(z_f), self.recurrent_activation(z_i)
-        kept = f / (f + i)
+        kept = self._kept(z_f, z_i)
         new_h = kept * h + (1 - kept) * self.activation(candidate)
         return Model([x, h], [new_h, new_h])
+
+    def _kept(self, z_f: Tensor, z_i: Tensor) -> Tensor:
+        """Return f / (f + i)."""
+        kept: Tensor
+        if self.recurrent_activation is activations.sigmoid:
+            # by the gates' logarithms: the gates themselves vanish for great negative z (Feng 2024, appendix B)
+            kept = ops.sigmoid(ops.softplus(-z_i) - ops.softplus(-z_f))
+            return kept
+        f, i = self.recurrent_activation(z_f), self.recurrent_activation(z_i)
+        total = f + i
+        empty = ops.equal(total, 0.0)
+        kept = ops.where(empty, 0.5, f / ops.where(empty, 1.0, total))
+        return kept

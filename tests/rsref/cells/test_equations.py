@@ -257,6 +257,25 @@ def test_the_check_sees_a_changed_weight(name):
         check(layer, shifted, x=np.random.default_rng(1).standard_normal((2, 4, 2)))
 
 
+@pytest.mark.parametrize(
+    ("gate", "z_f", "z_i", "kept"),
+    [
+        ("sigmoid", -100.0, -100.0, 0.5),
+        ("sigmoid", -101.0, -100.0, 1 / (1 + np.e)),  # the gates are exp(-101) and exp(-100), but for rounding
+        ("hard_sigmoid", -3.0, -3.0, 0.5),
+        ("hard_sigmoid", 0.0, -1.5, 2 / 3),
+    ],
+)
+def test_gates_that_vanish_keep_their_ratio(gate, z_f, z_i, kept):
+    layer = cells.MinLSTMCell(1, recurrent_activation=gate).get_layer(dtype="float32")
+    layer.build((None, None, 1))
+    layer.set_weights([np.array([[z_f, z_i, 1]]), np.zeros(3)])
+    y, tape = layer.forward(np.ones((1, 3, 1)))
+    np.testing.assert_allclose(y, [[1 - kept**3]], rtol=1e-5)
+    gradients = layer.backward(tape, np.ones_like(y))
+    assert all(np.isfinite(g).all() for g in (gradients.x, *gradients.weights))
+
+
 def test_initial_memory_has_its_gradient_though_it_is_empty():
     layer, _ = layer_and_loop("sLSTM")
     zeros = [np.zeros((2, N)) for _ in range(4)]

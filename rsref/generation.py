@@ -146,10 +146,10 @@ class _Stepper:
         self, last: Array, states: Sequence[Array], constants: Sequence[Array], finished: Array
     ) -> tuple[Array, list[Array]]:
         """Return the next token's log-probabilities and the new states; an ended row goes on with the end token."""
-        step_masks, sequence_masks = self.layer.resting_masks(len(last))
+        inputs = [last[:, None].astype(np.int64)]
+        step_masks, sequence_masks = self.layer.resting_masks(inputs, constants, states, len(last))
         weights = [p.value.astype(self.layer.dtype) for p in self.layer.recurrence.graph.parameters]
-        inputs = [last[:, None].astype(np.int64), *step_masks]
-        outputs, new, _ = self.engine.forward(inputs, [*constants, *sequence_masks], states, weights)
+        outputs, new, _ = self.engine.forward([*inputs, *step_masks], [*constants, *sequence_masks], states, weights)
         log_p = np.array(ops.log_softmax(outputs[0][:, 0]))
         if self.end is not None:
             log_p[finished] = -np.inf

@@ -13,7 +13,7 @@ from rsref.engine import Engine
 from rsref.graph import as_list
 from rsref.layers.base import assign_weights, positive_integer
 from rsref.recurrence import Recurrence, Step, with_decoder, with_noise, with_readout, with_teacher_forcing
-from rsref.tape import LayerGradients, LayerTape
+from rsref.tape import LayerGradients, LayerTape, layer_gradients
 from rsref.tensor import Parameter, Shape, Tensor, unique_name
 
 if TYPE_CHECKING:
@@ -210,8 +210,8 @@ class RecurrentLayer(abc.ABC):
         forced = bool(training) and self.teacher_force is not False
         step = self.forced_step if forced else self.step
         inputs = arguments.cast_inputs("x", inputs, self.drawn.sequences, self.dtype, time=not self.decode)
-        fixed = arguments.numeric_arrays("constants", constants)
-        given = arguments.cast_inputs("constants", fixed, self.drawn.constants, self.dtype, time=False)
+        given = arguments.numeric_arrays("constants", constants)
+        given = arguments.cast_inputs("constants", given, self.drawn.constants, self.dtype, time=False)
         steps = self._steps(inputs, output_length)
         carried = self._carried if self.stateful and initial_state is None else None
         starts = {"initial_state": initial_state, "initial_readout": initial_readout, "ground_truth": ground_truth}
@@ -233,18 +233,24 @@ class RecurrentLayer(abc.ABC):
             *self._initial_readouts(initial_readout, carried, batch),
         ]
         truths = self._truths(ground_truth, batch, steps) if forced else []
-        step_masks, sequence_masks = self._dropout_masks(dropout_masks, bool(training), batch, steps)
         sequences = [] if self.decode else inputs
         if self.go_backwards:
             sequences = [s[:, ::-1] for s in sequences]
             valid = None if valid is None else valid[:, ::-1]
+        sequences = [*sequences, *truths]
+        fixed = [*(inputs if self.decode else []), *given, *whole_mask]
+        graph = (self.forced_recurrence if forced else self.recurrence).graph
+        mask_shapes = noise.mask_shapes(step, graph, sequences, fixed, states)
+        generator = self.generator if training else None
+        step_masks, sequence_masks = noise.dropout_masks(
+            self.name, step, mask_shapes, dropout_masks, generator, batch, steps, self.dtype
+        )
         engine = self._engine(forced)
-        parameters = (self.forced_recurrence if forced else self.recurrence).graph.parameters
         outputs, final_states, tape = engine.forward(
-            [*sequences, *truths, *step_masks],
-            [*(inputs if self.decode else []), *given, *whole_mask, *sequence_masks],
+            [*sequences, *step_masks],
+            [*fixed, *sequence_masks],
             states,
-            [p.value.astype(self.dtype) for p in parameters],
+            [p.value.astype(self.dtype) for p in graph.parameters],
             mask=valid,
             steps=steps,
         )
@@ -255,7 +261,9 @@ class RecurrentLayer(abc.ABC):
             answer = [*answer, *final_states[: self.num_states]]
         single = self._one_output and not self.return_state
         learned = initial_state is None and carried is None
-        return (answer[0] if single else answer), LayerTape(engine, tape, step, parameters, outputs, states, learned)
+        return (answer[0] if single else answer), LayerTape(
+            engine, tape, step, graph.parameters, outputs, states, learned
+        )
 
     def backward(self, tape: LayerTape, dy: Any) -> LayerGradients:
         """Return the gradients of a loss, given `dy`, its gradient with respect to the answer of `forward`.
@@ -280,7 +288,7 @@ class RecurrentLayer(abc.ABC):
         for i, d in enumerate(given[len(outputs) :]):
             d_states[i] = arguments.gradient_like(f"dy for state {i}", d, tape.states[i].shape, self.dtype)
         raw = tape.engine.backward(tape.tape, d_outputs, d_states)
-        return self._layer_gradients(raw, tape)
+        return layer_gradients(self, raw, tape)
 
     def reset_states(self, values: Any = None) -> None:
         """Forget the states carried over, or set them: one array (batch, ...) a state. Readouts start from zeros."""
@@ -300,9 +308,12 @@ class RecurrentLayer(abc.ABC):
         """Return the states, readouts among them, that a sequence starts from: the given ones, or the layer's own."""
         return [*self._initial_states(given, None, batch), *self._initial_readouts(None, None, batch)]
 
-    def resting_masks(self, batch: int) -> tuple[list[Array], list[Array]]:
+    def resting_masks(
+        self, sequences: Sequence[Array], constants: Sequence[Array], states: Sequence[Array], batch: int
+    ) -> tuple[list[Array], list[Array]]:
         """Return the dropout masks of one step at inference: ones, by step and by sequence."""
-        return self._dropout_masks(None, False, batch, 1)
+        shapes = noise.mask_shapes(self.step, self.recurrence.graph, sequences, constants, states)
+        return noise.dropout_masks(self.name, self.step, shapes, None, None, batch, 1, self.dtype)
 
     @property
     def states(self) -> list[Array] | None:
@@ -377,34 +388,3 @@ class RecurrentLayer(abc.ABC):
         probability = arguments.probability(self.teacher_force)
         choice = self.generator.random((batch, steps)) < probability
         return [*truths, *(choice.reshape(batch, steps, *leaf.shape[1:]) for leaf in step.forced)]
-
-    def _dropout_masks(
-        self, given: Sequence[Any] | None, training: bool, batch: int, steps: int
-    ) -> tuple[list[Array], list[Array]]:
-        generator = self.generator if training else None
-        return noise.dropout_masks(self.name, self.step, given, generator, batch, steps, self.dtype)
-
-    def _layer_gradients(self, raw: Any, tape: LayerTape) -> LayerGradients:
-        by_parameter = dict(zip(tape.parameters, raw.parameters))
-        for learned, d in zip(self.learned, raw.states):
-            if learned is not None and tape.learned:
-                by_parameter[learned] = d.sum(axis=0)
-        count = len(self.drawn.sequences)
-        inputs, others = (raw.constants, raw.constants) if self.decode else (raw.sequences, raw.constants)
-        dx = inputs[:count]
-        if self.go_backwards and not self.decode:
-            dx = [None if d is None else d[:, ::-1] for d in dx]
-        first_constant = count if self.decode else 0
-        first_truth = len(tape.step.sequences)
-        return LayerGradients(
-            x=dx[0] if count == 1 else dx,
-            constants=others[first_constant : first_constant + len(self.drawn.constants)],
-            initial_state=raw.states[: self.num_states],
-            initial_readout=_one_or_list(raw.states[self.num_states :]),
-            ground_truth=_one_or_list(raw.sequences[first_truth : first_truth + len(tape.step.truths)]),
-            weights=[by_parameter.get(p, np.zeros(p.shape, self.dtype)) for p in self.weights],
-        )
-
-
-def _one_or_list(values: list[Any]) -> Any:
-    return None if not values else values[0] if len(values) == 1 else values

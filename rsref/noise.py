@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from rsref import arguments
+from rsref.graph import StepGraph
 from rsref.recurrence import Step
-from rsref.tensor import NoiseSource, Shape
+from rsref.tensor import NoiseSource, Shape, Spec
 
 Array = np.ndarray
 
@@ -20,9 +21,42 @@ def noise_shapes(step: Step) -> list[tuple[str, Shape]]:
     return [(leaf.source.per, leaf.shape) for leaf in leaves if isinstance(leaf.source, NoiseSource)]
 
 
+def mask_shapes(
+    step: Step, graph: StepGraph, sequences: Sequence[Array], constants: Sequence[Array], states: Sequence[Array]
+) -> list[Shape]:
+    """Return the shape of each mask for one step, its unknown lengths those of the values that it is multiplied with.
+
+    graph: of the step. sequences, constants, states: the arrays of a call for the graph's leaves, without the masks.
+    """
+    leaves = [*step.step_masks, *step.sequence_masks]
+    if all(None not in leaf.shape[1:] for leaf in leaves):
+        return [leaf.shape for leaf in leaves]
+    specs = {tensor: tensor.spec for tensor in graph.order if tensor.op is None}
+    given = [(leaf, a.shape[:1] + a.shape[2:]) for leaf, a in zip(graph.sequences, sequences)]
+    given += [(leaf, a.shape) for leaf, a in (*zip(graph.constants, constants), *zip(graph.states, states))]
+    specs.update((leaf, Spec(shape, leaf.dtype)) for leaf, shape in given)
+    for tensor in graph.order:
+        if tensor.op is None:
+            continue
+        beside = [specs[operand].shape for operand in tensor.inputs]
+        for mask in tensor.inputs:
+            if isinstance(mask.source, NoiseSource):
+                specs[mask] = Spec(_filled(specs[mask].shape, beside), mask.dtype)
+        specs[tensor] = tensor.op.infer(*(specs[operand] for operand in tensor.inputs), **tensor.attrs)
+    return [specs[leaf].shape for leaf in leaves]
+
+
+def _filled(shape: Shape, others: Sequence[Shape]) -> Shape:
+    """Return a shape whose unknown lengths are the known ones, at the same axes, of shapes of the same rank."""
+    alike = [other for other in others if len(other) == len(shape)]
+    known = [next((n for n in lengths if n is not None), None) for lengths in zip(*alike)]
+    return tuple(m if n is None else n for n, m in zip(shape, known))
+
+
 def dropout_masks(
     layer: str,
     step: Step,
+    shapes: Sequence[Shape],
     given: Sequence[Any] | None,
     generator: np.random.Generator | None,
     batch: int,
@@ -31,8 +65,8 @@ def dropout_masks(
 ) -> tuple[list[Array], list[Array]]:
     """Return the masks that change at every step, (batch, steps, ...), and those of whole sequences, (batch, ...).
 
-    layer: its name, for errors. given: the masks to use, in the order of `noise_shapes`. generator: draws them if none
-    are given; None for ones, as nothing is left out at inference.
+    layer: its name, for errors. shapes: of `mask_shapes`. given: the masks to use, in the order of `noise_shapes`.
+    generator: draws them if none are given; None for ones, as nothing is left out at inference.
     Errors: ValueError, or TypeError, if those given are not as many, or not of these shapes.
     """
     leaves = [*step.step_masks, *step.sequence_masks]
@@ -40,8 +74,8 @@ def dropout_masks(
     if given is not None and len(given) != len(leaves):
         raise ValueError(f"dropout_masks: {layer} has {len(leaves)} masks (see noise_shapes); got {len(given)}")
     masks: list[Array] = []
-    for i, leaf in enumerate(leaves):
-        rest = arguments.known_shape("a dropout mask", leaf.shape[1:])
+    for i, (leaf, (_, *lengths)) in enumerate(zip(leaves, shapes)):
+        rest = arguments.known_shape("a dropout mask", tuple(lengths))
         shape = (batch, steps, *rest) if i < count else (batch, *rest)
         if given is not None:
             masks.append(arguments.shaped_array(f"dropout_masks[{i}]", given[i], shape, dtype))

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rsref.engine import Engine
 from rsref.recurrence import Step
 from rsref.tensor import Parameter
+
+if TYPE_CHECKING:
+    from rsref.loop import RecurrentLayer
 
 Array = np.ndarray
 
@@ -44,3 +47,29 @@ class LayerGradients:
     initial_readout: Any
     ground_truth: Any
     weights: list[Array]
+
+
+def layer_gradients(layer: RecurrentLayer, raw: Any, tape: LayerTape) -> LayerGradients:
+    """Return the gradients of an engine's backward as those of a layer's arguments and weights."""
+    by_parameter = dict(zip(tape.parameters, raw.parameters))
+    for learned, d in zip(layer.learned, raw.states):
+        if learned is not None and tape.learned:
+            by_parameter[learned] = d.sum(axis=0)
+    count = len(layer.drawn.sequences)
+    dx = (raw.constants if layer.decode else raw.sequences)[:count]
+    if layer.go_backwards and not layer.decode:
+        dx = [None if d is None else d[:, ::-1] for d in dx]
+    first_constant = count if layer.decode else 0
+    first_truth = len(tape.step.sequences)
+    return LayerGradients(
+        x=dx[0] if count == 1 else dx,
+        constants=raw.constants[first_constant : first_constant + len(layer.drawn.constants)],
+        initial_state=raw.states[: layer.num_states],
+        initial_readout=_one_or_list(raw.states[layer.num_states :]),
+        ground_truth=_one_or_list(raw.sequences[first_truth : first_truth + len(tape.step.truths)]),
+        weights=[by_parameter.get(p, np.zeros(p.shape, layer.dtype)) for p in layer.weights],
+    )
+
+
+def _one_or_list(values: list[Any]) -> Any:
+    return None if not values else values[0] if len(values) == 1 else values

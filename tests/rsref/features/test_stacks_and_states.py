@@ -203,6 +203,33 @@ def test_dropout_masks_are_explicit(per):
     assert np.abs(first - second).max() > 1e-3
 
 
+@pytest.mark.parametrize("per", ["step", "sequence"])
+@pytest.mark.parametrize("decode", [True, False])
+def test_dropout_over_an_axis_of_unknown_length(per, decode):
+    encoded, h = Input((None, 2)), Input((2,))
+    new = ops.tanh(ops.sum(Dropout(0.5, per=per)(encoded * 2), 1) + h)
+    places = {"input": encoded} if decode else {"constants": encoded, "input": Input((1,))}
+    options = {"decode": True, "output_length": 3} if decode else {"return_sequences": True}
+    layer = RecurrentModel(**places, output=new, initial_states=h, final_states=new, seed=3, **options)
+    for length in (5, 4):
+        values = sample(2, length, 2)
+        call = {"x": values} if decode else {"x": np.zeros((2, 3, 1)), "constants": values}
+        masks = np.random.default_rng(0).integers(0, 2, (2, 3 if per == "step" else 1, length, 2)) * 2.0
+        given = masks if per == "step" else masks[:, 0]
+        assert_close(layer(**call), plain_decoder(values, np.ones_like(masks)))
+        assert_close(layer(**call, dropout_masks=[given]), plain_decoder(values, masks))
+    drawn = layer(**call, training=True)
+    assert np.abs(drawn - layer(**call)).max() > 1e-3
+
+
+def plain_decoder(values, masks):
+    h, outputs = np.zeros((len(values), 2)), []
+    for t in range(3):
+        h = np.tanh((2 * values * masks[:, t % masks.shape[1]]).sum(1) + h)
+        outputs.append(h)
+    return np.stack(outputs, 1)
+
+
 def test_a_stack_that_begins_with_an_embedding_reads_indices():
     layer = RecurrentSequential([Embedding(5, 2), SimpleRNNCell(2)], return_sequences=True)
     tokens = np.array([[4, 0, 3]])

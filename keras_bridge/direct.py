@@ -27,17 +27,19 @@ PRECISIONS = ("float32", "float64")
 class Direct:
     """What plain calls of one shape need.
 
-    states: where they start, zeros. last: whether the answer is the last step only. counts: of outputs and of states
-    in the answer. single: whether the answer is one tensor, not a tuple.
+    states: the shapes of states, which start from zeros. dtypes: of outputs and states. last: whether the answer is the
+    last step only. outputs: how many. answers: how many with the states that are asked for. single: whether the answer
+    is one tensor, not a tuple.
     """
 
     def __init__(self, layer: Any, traced: TracedRecurrence, shape: tuple[int, ...], dtype: str):
         import torch
 
+        leaves = layer.leaves
         self.traced = traced
-        states = layer.recurrence.model.inputs[-layer.recurrence.states :] if layer.recurrence.states else []
-        self.states = [torch.zeros(shape[0], *s.shape[1:], dtype=getattr(torch, dtype)) for s in states]
-        self.dtypes = [dtype] * (layer.recurrence.outputs + layer.recurrence.states)
+        self.zeros, self.dtype = torch.zeros, getattr(torch, dtype)
+        self.states = [(shape[0], *state.shape[1:]) for state in leaves.states]
+        self.dtypes = [dtype if is_float(y) else y.dtype for y in leaves.outputs] + [dtype] * len(leaves.states)
         self.last = not layer.return_sequences
         self.outputs = layer.recurrence.outputs
         self.answers = self.outputs + (layer.num_states if layer.return_state else 0)
@@ -46,7 +48,9 @@ class Direct:
     def __call__(self, x: Any, training: bool) -> Any:
         values = [variable.value for variable in self.traced.variables]
         run = on_arrays(self.traced, self.dtypes, None)
-        found = backend_module("keras_bridge.gradients").call(*run, [x, *self.states, *values], (), training)
+        # made anew: a kept tensor would stay one of inference_mode, and change with a state that a step hands on
+        states = [self.zeros(shape, dtype=self.dtype) for shape in self.states]
+        found = backend_module("keras_bridge.gradients").call(*run, [x, *states, *values], (), training)
         answers = list(found[: self.answers])
         if self.last:
             answers[: self.outputs] = [y[:, -1] for y in answers[: self.outputs]]

@@ -80,6 +80,43 @@ def test_a_readout_starts_from_zeros(long_way):
     assert len(long_way) == 1
 
 
+@pytest.mark.parametrize("engine", ["fast", "reference"])
+def test_outputs_that_are_no_floats_keep_their_dtype(long_way, engine):
+    x, h = keras.Input((4,)), keras.Input((4,))
+    new = keras.ops.tanh(x + h)
+    outputs = [keras.ops.argmax(new, -1), new > 0]
+    layer = kb.RecurrentModel(x, outputs, h, new, engine=engine, return_sequences=True)
+    layer.build(tuple(X.shape))
+    for _ in range(2):
+        places, signs = layer(X)
+        assert (places.dtype, signs.dtype) == (torch.int32, torch.bool)
+    assert long_way == [layer]
+
+
+def test_gradients_after_a_first_call_in_inference_mode(long_way):
+    layer = layer_of()
+    with torch.inference_mode():
+        first = layer(X)
+    answer = layer(X)
+    answer.sum().backward()
+    assert_close(answer.detach().numpy(), first.numpy(), "float32")
+    assert all(v.value.grad is not None for v in layer.trainable_variables)
+    assert long_way == [layer]
+
+
+def test_a_state_that_is_handed_on_may_be_changed_in_place(long_way):
+    x, h, kept = (keras.Input((4,)) for _ in range(3))
+    new = keras.ops.tanh(x + h + kept)
+    layer = kb.RecurrentModel(x, new, [h, kept], [new, kept], engine="reference", return_state=True)
+    layer.build(tuple(X.shape))
+    first, *_ = layer(X)
+    for _ in range(2):
+        answer, _, state = layer(X)
+        assert torch.equal(answer, first)
+        state += 5
+    assert long_way == [layer]
+
+
 CHANGES = {
     "mask": lambda layer: layer(X, mask=torch.tensor([[True, False, True, True, False]] * 3)),
     "state": lambda layer: layer(X, initial_state=[torch.ones(3, 6)] * 2),

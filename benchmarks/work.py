@@ -13,7 +13,7 @@ from rsref.ops.linear import split_equation
 from rsref.tensor import Spec, Tensor
 
 POINTWISE = {
-    **dict.fromkeys(("exp", "expm1", "log", "log1p", "power", "sigmoid", "tanh", "erf"), 1),
+    **dict.fromkeys(("exp", "expm1", "log", "log1p", "power", "sigmoid", "tanh", "erf", "erfc"), 1),
     **dict.fromkeys(("sin", "cos", "tan", "arctan", "sinh", "cosh"), 1),
     "softplus": 2,
 }

@@ -150,9 +150,9 @@ def _windows(x: Any, size: Sequence[int], strides: Sequence[int], dilation: Sequ
 SAME_NAME = (
     *("add", "subtract", "multiply", "divide", "floor_divide", "power", "negative", "absolute", "sign", "reciprocal"),
     *("square", "sqrt", "rsqrt", "exp", "expm1", "log", "log1p", "maximum", "minimum", "floor", "ceil", "round"),
-    *("sin", "cos", "tan", "arctan", "sinh", "cosh", "tanh", "erf", "sigmoid", "softplus", "relu", "stop_gradient"),
+    *("sin", "cos", "tan", "arctan", "sinh", "cosh", "tanh", "erf", "erfc", "sigmoid", "softplus", "relu"),
     *("less", "less_equal", "greater", "greater_equal", "equal", "not_equal", "isfinite", "isnan", "where"),
-    *("logical_and", "logical_or", "logical_xor", "logical_not"),
+    *("logical_and", "logical_or", "logical_xor", "logical_not", "stop_gradient"),
 )
 
 EMISSIONS: dict[str, Emit] = {

@@ -45,6 +45,13 @@ def kind_of(dtype: Any) -> str:
     return "bool" if name == "bool" else "float" if "float" in name else "int"
 
 
+def _unless_flags(function: Rule, logical: Rule) -> Rule:
+    """Of bools alone Keras answers bools."""
+    return lambda operation, *arguments: (logical if kind_of(operation.output.dtype) == "bool" else function)(
+        *arguments
+    )
+
+
 def _whole(operation: Any) -> bool:
     """Whether Keras answers integers, as it does for some operations of nothing but integers."""
     return kind_of(operation.output.dtype) == "int"
@@ -113,7 +120,13 @@ def _place(function: Rule) -> Rule:
     return rule
 
 
+def _log_add_exp(a: Any, b: Any) -> Any:
+    apart = ops.where(ops.equal(a, b), 0.0, a - b)  # two infinities are not apart
+    return ops.maximum(a, b) + ops.softplus(-ops.absolute(apart))
+
+
 def _cumsum(operation: Any, x: Any) -> Any:
+    x = x if operation.dtype is None else ops.cast(x, kind_of(operation.dtype))
     return ops.cumsum(ops.reshape(x, (-1,)), 0) if operation.axis is None else ops.cumsum(x, operation.axis)
 
 
@@ -160,7 +173,7 @@ def _pool(function: Rule) -> Rule:
 def _layer_norm(operation: Any, x: Any, gamma: Any = None, beta: Any = None) -> Any:
     if operation.rms_scaling:
         raise ValueError("LayerNorm with rms_scaling=True has no counterpart; RMSNorm has")
-    epsilon = 1e-3 if operation.epsilon is None else operation.epsilon
+    epsilon = keras.config.epsilon() if operation.epsilon is None else operation.epsilon
     return ops.layer_normalization(x, gamma, beta, operation.axis, epsilon)
 
 
@@ -247,9 +260,9 @@ _fold = ("axis", "keepdims")
 
 RULES: dict[str, Rule] = {
     # arithmetic
-    "Add": _plain(ops.add),
+    "Add": _unless_flags(ops.add, ops.logical_or),
     "Subtract": _plain(ops.subtract),
-    "Multiply": _plain(ops.multiply),
+    "Multiply": _unless_flags(ops.multiply, ops.logical_and),
     "Divide": _plain(ops.divide),
     "TrueDivide": _plain(ops.divide),
     "DivideNoNan": _plain(lambda a, b: ops.where(ops.equal(b, 0), 0.0, a / ops.where(ops.equal(b, 0), 1.0, b))),
@@ -264,8 +277,8 @@ RULES: dict[str, Rule] = {
     "Sqrt": _plain(ops.sqrt),
     "Rsqrt": _plain(ops.rsqrt),
     "Reciprocal": _plain(ops.reciprocal),
-    "Maximum": _plain(ops.maximum),
-    "Minimum": _plain(ops.minimum),
+    "Maximum": _unless_flags(ops.maximum, ops.logical_or),
+    "Minimum": _unless_flags(ops.minimum, ops.logical_and),
     "Clip": _clip,
     "Floor": _plain(ops.floor),
     "Ceil": _plain(ops.ceil),
@@ -278,7 +291,7 @@ RULES: dict[str, Rule] = {
     "Log1p": _plain(ops.log1p),
     "Log2": _plain(lambda x: ops.log(x) / 0.6931471805599453),
     "Log10": _plain(lambda x: ops.log(x) / 2.302585092994046),
-    "Logaddexp": _plain(lambda a, b: ops.maximum(a, b) + ops.softplus(-ops.absolute(a - b))),
+    "Logaddexp": _plain(_log_add_exp),
     "Sin": _plain(ops.sin),
     "Cos": _plain(ops.cos),
     "Tan": _plain(ops.tan),
@@ -287,7 +300,7 @@ RULES: dict[str, Rule] = {
     "Cosh": _plain(ops.cosh),
     "Tanh": _plain(ops.tanh),
     "Erf": _plain(ops.erf),
-    "Erfc": _plain(lambda x: 1 - ops.erf(x)),
+    "Erfc": _plain(ops.erfc),
     # activations
     "Relu": _plain(ops.relu),
     "ReLU": _relu_layer,

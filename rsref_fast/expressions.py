@@ -17,8 +17,8 @@ from rsref.ops.pointwise import Pointwise
 FUNCTIONS = {
     name: name
     for name in (
-        "exp", "expm1", "log", "log1p", "sqrt", "sin", "cos", "tan", "arctan", "sinh", "cosh", "tanh", "erf", "floor",
-        "ceil", "rint", "sign", "absolute", "maximum", "minimum", "power", "floor_divide",
+        "exp", "expm1", "log", "log1p", "sqrt", "sin", "cos", "tan", "arctan", "sinh", "cosh", "tanh", "erf",
+        "erfc", "floor", "ceil", "rint", "sign", "absolute", "maximum", "minimum", "power", "floor_divide",
     )
 }  # fmt: skip
 """NumPy's name of a function, and its name among the kernels' own."""

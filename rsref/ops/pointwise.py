@@ -83,6 +83,13 @@ def error_function(x: Any) -> Any:
     return special.erf(x)
 
 
+def error_function_above(x: Any) -> Any:
+    """Return scipy.special.erfc(x), which is 1 - erf(x) without its loss of digits above 0."""
+    from scipy import special
+
+    return special.erfc(x)
+
+
 def pointwise(
     name: str, formula: Formula, derivatives: Sequence[Formula | None] = (), kind: str = "float"
 ) -> Pointwise:
@@ -223,6 +230,7 @@ sinh = pointwise("sinh", lambda x: np.sinh(x), (lambda g, x: g * np.cosh(x),))
 cosh = pointwise("cosh", lambda x: np.cosh(x), (lambda g, x: g * np.sinh(x),))
 tanh = pointwise("tanh", lambda x: np.tanh(x), (lambda g, y: g * (1 - y * y),))
 erf = pointwise("erf", lambda x: error_function(x), (lambda g, x: g * 1.1283791670955126 * np.exp(-x * x),))
+erfc = pointwise("erfc", lambda x: error_function_above(x), (lambda g, x: g * -1.1283791670955126 * np.exp(-x * x),))
 
 # --- activations that are more than a composition: stable forms, fixed values at the kinks ----------------------
 sigmoid = pointwise("sigmoid", lambda x: 1 / (1 + np.exp(-x)), (lambda g, y: g * y * (1 - y),))

@@ -275,8 +275,15 @@ def standardize(x: Any, axis: Axis = -1, epsilon: float = 1e-3) -> Any:
 def layer_normalization(x: Any, gamma: Any = None, beta: Any = None, axis: Axis = -1, epsilon: float = 1e-3) -> Any:
     """Return `standardize(x) * gamma + beta` (Ba 2016); gamma and beta have the shape of the normalised axes."""
     y = standardize(x, axis, epsilon)
-    y = y if gamma is None else y * gamma
-    return y if beta is None else y + beta
+    axes = normal_axes("layer_normalization", axis, rank(x))
+    y = y if gamma is None else y * _along(gamma, axes, rank(x))
+    return y if beta is None else y + _along(beta, axes, rank(x))
+
+
+def _along(values: Any, axes: tuple[int, ...], ndim: int) -> Any:
+    """Return values of some axes so that they are broadcast over the others, also where those come behind."""
+    others = tuple(axis - axes[0] for axis in range(axes[0], ndim) if axis not in axes)
+    return expand_dims(values, others) if others and rank(values) == len(axes) else values
 
 
 def rms_normalization(x: Any, scale: Any = None, axis: Axis = -1, epsilon: float = 1e-6) -> Any:

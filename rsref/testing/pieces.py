@@ -104,6 +104,7 @@ SMOOTH: tuple[Callable[[Any], Any], ...] = (
     lambda x: ops.sinh(bounded(x)),
     lambda x: ops.cosh(bounded(x)),
     ops.erf,
+    ops.erfc,
     ops.sigmoid,
     ops.softplus,
     ops.relu,

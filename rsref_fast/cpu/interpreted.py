@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from rsref.ops.pointwise import error_function
+from rsref.ops.pointwise import error_function, error_function_above
 from rsref_fast.cpu import turns
 
 WIDTH = 16
@@ -44,7 +44,8 @@ def namespace(dtype: Any) -> dict[str, Any]:
     return {
         **names,
         **{f.__name__: f for f in functions},
-        "softplus": softplus, "erf": error_function, "kernel": _same, "summing": _same, "entry": _same,
+        "softplus": softplus, "erf": error_function, "erfc": error_function_above,
+        "kernel": _same, "summing": _same, "entry": _same,
         "floats": _pointer, "ints": _pointer, "bytes_": _pointer, "F": real, "I": np.int64, "U": np.uint8,
         "NAN": real("nan"), "INFINITY": real("inf"),
     }  # fmt: skip

@@ -217,6 +217,7 @@ def _softplus64() -> Any:
 NAMES = {
     "exp": math.exp, "expm1": math.expm1, "log": math.log, "log1p": math.log1p, "sin": math.sin, "cos": math.cos,
     "tan": math.tan, "arctan": math.atan, "sinh": math.sinh, "cosh": math.cosh, "tanh": math.tanh, "erf": math.erf,
+    "erfc": math.erfc,
 }  # fmt: skip
 VECTORISED = {
     "exp": _exp, "log": _log, "tanh": _tanh, "sigmoid": _sigmoid, "log1p": _log1p, "expm1": _expm1,

@@ -12,8 +12,8 @@ from rsref_fast.cuda.jit import device
 
 LIBDEVICE = {
     "exp": "exp", "expm1": "expm1", "log": "log", "log1p": "log1p", "sqrt": "sqrt", "sin": "sin", "cos": "cos",
-    "tan": "tan", "arctan": "atan", "sinh": "sinh", "cosh": "cosh", "tanh": "tanh", "erf": "erf", "floor": "floor",
-    "ceil": "ceil", "rint": "rint", "power": "pow",
+    "tan": "tan", "arctan": "atan", "sinh": "sinh", "cosh": "cosh", "tanh": "tanh", "erf": "erf", "erfc": "erfc",
+    "floor": "floor", "ceil": "ceil", "rint": "rint", "power": "pow",
 }  # fmt: skip
 """Our name of a function, and libdevice's for float64; that for float32 has an f behind it."""
 

@@ -15,6 +15,11 @@ def image(x):
     return ops.stack([ops.einsum("bi,bj->bij", x, x), ops.expand_dims(x, 1) - 2 * ops.expand_dims(x, 2)], axis=-1)
 
 
+def nothing(x):
+    """The logarithm of zero, of x's shape."""
+    return ops.log(0 * x)
+
+
 def folds(function):
     """A reduction over one axis, over several, from the end, and with the axes kept."""
     return [
@@ -41,9 +46,9 @@ def binary(function):
 
 CASES = {
     # arithmetic
-    "Add": binary(ops.add),
+    "Add": [*binary(ops.add), lambda x, y: ops.add(x > 0, y > 0)],
     "Subtract": binary(ops.subtract),
-    "Multiply": binary(ops.multiply),
+    "Multiply": [*binary(ops.multiply), lambda x, y: ops.multiply(x > 0, y > 0)],
     "Divide": binary(ops.divide),
     "TrueDivide": binary(ops.true_divide),
     "DivideNoNan": [ops.divide_no_nan, lambda x, y: ops.divide_no_nan(x, ops.relu(y))],
@@ -74,7 +79,10 @@ CASES = {
     "Log1p": unary(ops.log1p),
     "Log2": unary(ops.log2),
     "Log10": unary(ops.log10),
-    "Logaddexp": binary(ops.logaddexp),
+    "Logaddexp": [
+        *binary(ops.logaddexp),
+        lambda x, y: ops.exp(ops.stop_gradient(ops.logaddexp(nothing(x), nothing(x)))),
+    ],
     "Sin": unary(ops.sin),
     "Cos": unary(ops.cos),
     "Tan": unary(ops.tan),
@@ -83,7 +91,7 @@ CASES = {
     "Cosh": unary(ops.cosh),
     "Tanh": unary(ops.tanh),
     "Erf": unary(ops.erf),
-    "Erfc": unary(ops.erfc),
+    "Erfc": [*unary(ops.erfc), lambda x, y: ops.log(ops.erfc(4 * x))],
     # activations
     "Relu": unary(ops.relu),
     "ReLU": [
@@ -160,11 +168,18 @@ CASES = {
         lambda x, y: ops.argmin(table(x), axis=1, keepdims=True),
         lambda x, y: x * ops.cast(ops.argmin(x), "float64"),
     ],
-    "Cumsum": [lambda x, y: ops.cumsum(table(x), axis=1), lambda x, y: ops.reshape(ops.cumsum(x), (-1, 6))],
+    "Cumsum": [
+        lambda x, y: ops.cumsum(table(x), axis=1),
+        lambda x, y: ops.reshape(ops.cumsum(x), (-1, 6)),
+        lambda x, y: ops.cumsum(ops.stop_gradient(3 * x), axis=1, dtype="int32"),
+    ],
     "Moments": [lambda x, y: ops.moments(x, axes=[1]), lambda x, y: ops.moments(table(x), axes=[1], keepdims=True)],
     "LayerNorm": [
         lambda x, y: layers.LayerNormalization()(x),
         lambda x, y: layers.LayerNormalization(epsilon=0.1)(table(x)),
+        lambda x, y: layers.LayerNormalization(axis=1)(ops.reshape(x, (-1, 2, 3, 1))[:, :, :2, 0]),
+        lambda x, y: layers.LayerNormalization(axis=(1, 3))(ops.reshape(x, (-1, 2, 1, 3))),
+        lambda x, y: ops.layer_normalization(0.01 * x),
     ],
     "RMSNorm": [lambda x, y: layers.RMSNormalization()(x)],
     "BatchNorm": [
@@ -245,5 +260,6 @@ CASES = {
 POSITIVE = {"Sqrt", "Rsqrt", "Log", "Log1p", "Log2", "Log10", "Power"}
 # Operations that Keras computes with constants in float32, even in a float64 step.
 SINGLE = {"Mod", "LeakyRelu", "Gelu"}
-# Cases that a backend gets wrong: Keras's average pooling on PyTorch counts the padding of one side.
-FAULTS = {"torch": {("AveragePool", 2)}}
+# Cases that a backend gets wrong: on PyTorch, Keras's average pooling counts the padding of one side, and its layer
+# normalization of an inner axis normalises the last one; TensorFlow does not add or multiply bools.
+FAULTS = {"torch": {("AveragePool", 2), ("LayerNorm", 2)}, "tensorflow": {("Add", 4), ("Multiply", 4)}}

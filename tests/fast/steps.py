@@ -31,7 +31,8 @@ POINTWISE = {
         ops.exp(x), ops.expm1(x), ops.log(1 + x * x), ops.log1p(x * x), ops.sigmoid(x), ops.softplus(x), ops.tanh(x)
     ],
     "trigonometry": lambda x, m, i, b: [
-        ops.sin(x), ops.cos(x), ops.tan(bounded(x)), ops.arctan(x), ops.sinh(x), ops.cosh(x), ops.erf(x)
+        ops.sin(x), ops.cos(x), ops.tan(bounded(x)), ops.arctan(x), ops.sinh(x), ops.cosh(x), ops.erf(x),
+        ops.erfc(4 * x),
     ],
     "steps": lambda x, m, i, b: [
         ops.floor(3 * x), ops.ceil(3 * x), ops.round(3 * x), ops.floor_divide(x, 0.3), ops.stop_gradient(x) * x,

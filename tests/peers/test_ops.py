@@ -17,6 +17,7 @@ TORCH = {
     "sigmoid": (ops.sigmoid, torch.sigmoid),
     "softplus": (ops.softplus, tf.softplus),
     "erf": (ops.erf, torch.erf),
+    "erfc": (ops.erfc, torch.erfc),
     "expm1": (ops.expm1, torch.expm1),
     "arctan": (ops.arctan, torch.arctan),
     "relu": (ops.relu, torch.relu),

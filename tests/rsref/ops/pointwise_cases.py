@@ -54,6 +54,7 @@ POINTWISE = {
     "cosh": row(math.cosh, "real"),
     "tanh": row(math.tanh, "real"),
     "erf": row(math.erf, "real"),
+    "erfc": row(math.erfc, "real"),
     "sigmoid": row(lambda x: math.exp(x) / (1 + math.exp(x)), "real"),
     "softplus": row(softplus, "real"),
     "relu": row(lambda x: x if x > 0 else 0.0, "real"),

@@ -180,7 +180,8 @@ class Model:
     inputs, outputs: one Tensor or a list; called with as many tensors as inputs, it answers in the form of outputs.
     mask_input: a leaf that receives the mask of the first input, a whole sequence (batch, time) of bool; None if the
         model has no use for one. A call that gives no mask lets every place count.
-    Weights are shared between calls. Errors: as `StepGraph`, and ValueError for a wrong number or shape of tensors.
+    Weights are shared between calls. Errors: as `StepGraph`, ValueError for a wrong number or shape of tensors, and
+    TypeError for floats where an input takes integers or booleans.
     """
 
     def __init__(
@@ -211,6 +212,8 @@ class Model:
                 raise TypeError(f"{self.name} takes Tensors; got {type(tensor).__name__}")
             if not compatible(own.shape, tensor.shape):
                 raise ValueError(f"{self.name}: input {own!r} does not accept {tensor!r}")
+            if own.dtype != "float" and tensor.dtype == "float":
+                raise TypeError(f"{self.name}: input {own!r} takes {own.dtype} values; got {tensor!r}")
         replacements = dict(zip(self.inputs, given))
         if self.mask_input is not None:
             replacements[self.mask_input] = _every_place(given[0]) if mask is None else mask

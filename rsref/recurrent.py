@@ -105,7 +105,7 @@ class RecurrentSequential(RecurrentLayer):
             raise ValueError(f"{self.name} has no layers: add a cell first")
         if len(shapes) != 1:
             raise ValueError(f"{self.name} takes one input; got {len(shapes)}")
-        x = Input(batch_shape=shapes[0], dtype="int" if isinstance(self.layers[0], Embedding) else None, name="input")
+        x = Input(batch_shape=shapes[0], dtype=_input_dtype(self.layers[0]), name="input")
         if not self.readout:
             return self._stacked(self.layers, x, x)
         readout = Input(batch_shape=self._readout_shape(x), name="readout")
@@ -167,6 +167,15 @@ class RecurrentSequential(RecurrentLayer):
             new_states=tuple(new_states),
             mask_input=mask_input,
         )
+
+
+def _input_dtype(layer: Any) -> str:
+    """Return the kind of numbers that a layer or a cell at the bottom of a stack reads."""
+    if isinstance(layer, CellOfLayer) and isinstance(layer.layer, RecurrentSequential) and layer.layer.layers:
+        return _input_dtype(layer.layer.layers[0])
+    if isinstance(layer, RNNCell) and layer.built:
+        return layer.model.inputs[0].dtype
+    return "int" if isinstance(layer, Embedding) else "float"
 
 
 def _check_homogeneous(first: RNNCell, other: RNNCell) -> None:

@@ -66,6 +66,11 @@ MISUSES = {
         TypeError,
         ["MinGRUCell has no recurrent kernel", "recurrent_dropout"],
     ),
+    "floats for a model of integers": (
+        lambda: Model(i_tm1, i_tm1 + 1)(Input((1,))),
+        TypeError,
+        ["takes int values", "float"],
+    ),
     "heads that do not divide": (lambda: MLSTMCell(4, heads=3), ValueError, ["4 units", "3 equal heads"]),
     "an unknown forget gate": (lambda: SLSTMCell(4, forget_gate="relu"), ValueError, ["forget_gate", "relu"]),
     "images of unknown size": (

@@ -230,8 +230,23 @@ def plain_decoder(values, masks):
     return np.stack(outputs, 1)
 
 
-def test_a_stack_that_begins_with_an_embedding_reads_indices():
-    layer = RecurrentSequential([Embedding(5, 2), SimpleRNNCell(2)], return_sequences=True)
+def token_cell():
+    token, h = Input((), dtype="int"), Input((2,))
+    new, state = SimpleRNNCell(2)([Embedding(5, 2)(token), h])
+    return RNNCellFromModel(Model([token, h], [new, state]))
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        lambda: [Embedding(5, 2), SimpleRNNCell(2)],
+        lambda: [RecurrentSequential([Embedding(5, 2), SimpleRNNCell(2)]).get_cell()],
+        lambda: [RecurrentSequential([RecurrentSequential([Embedding(5, 2)]).get_cell(), SimpleRNNCell(2)]).get_cell()],
+        lambda: [token_cell()],
+    ],
+)
+def test_a_stack_that_begins_with_an_embedding_reads_indices(layers):
+    layer = RecurrentSequential(layers(), return_sequences=True)
     tokens = np.array([[4, 0, 3]])
     y = layer(tokens)
     table, kernel, recurrent, bias = layer.get_weights()

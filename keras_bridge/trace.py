@@ -17,6 +17,7 @@ from keras import tree
 from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell
 from keras.src.ops.function import Function
 
+from keras_bridge.dropped_masks import check_masks
 from keras_bridge.graph_layer import GraphLayer
 from keras_bridge.rules import apply_rule, kind_of
 from keras_bridge.trace_error import TraceError
@@ -63,6 +64,7 @@ class _Tracer:
                     lambda v: self.value(v, values), (node.arguments.args, dict(node.arguments.kwargs))
                 )
                 name = f"{path}/{node.operation.name}"
+                check_masks(node, name)
                 results = self.operation(node.operation, arguments, keywords, name)
                 for own, result in zip(node.outputs, results):
                     values[id(own)] = result
@@ -130,7 +132,7 @@ class _Tracer:
         if isinstance(layer, GraphLayer):
             return layer.draw(tree.flatten(arguments), self.parameter, self.training)
         if isinstance(layer, keras.layers.RNN) or hasattr(layer, "recurrence"):
-            return unrolled(self, layer, tree.flatten((arguments, keywords)), path)
+            return unrolled(self, layer, arguments, keywords, path)
         if type(layer).__name__ in RANDOM_LAYERS:
             return self.random(layer, tree.flatten(arguments), path)
         if self.training and _draws_masks(layer):

@@ -74,6 +74,73 @@ def test_a_recurrent_layer_inside_a_step(name):
     assert_close(values_of(traced, x), ops.convert_to_numpy(model(x)), KERAS_KIND)
 
 
+def with_states_and_readout():
+    """A layer whose state and readout are read differently, so that they cannot be exchanged unnoticed."""
+    x, h, r = (keras.Input((2,)) for _ in range(3))
+    new = ops.tanh(x + 2 * h + 3 * r)
+    return keras_bridge.RecurrentModel(x, new, h, new / 2, readout_input=r)
+
+
+STARTS = {
+    "state and readout": lambda x, layer: layer(x, initial_state=x[:, 0], initial_readout=x[:, 1]),
+    "state, by place": lambda x, layer: layer(x, x[:, 0]),
+    "readout": lambda x, layer: layer(x, initial_readout=x[:, 1]),
+}
+
+
+@pytest.mark.parametrize("name", STARTS)
+def test_a_recurrent_layer_inside_a_step_that_is_told_where_to_start(name):
+    inputs = keras.Input((6,))
+    model = keras.Model(inputs, STARTS[name](ops.reshape(inputs, (-1, 3, 2)), with_states_and_readout()))
+    check(model, np.random.default_rng(0).standard_normal((4, 6)))
+
+
+class Around(keras.layers.Layer):
+    """A layer that does not speak of masks; Keras hands them to the layer inside all the same."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = keras.layers.GRU(3)
+
+    def build(self, shape):
+        self.inner.build(shape)
+
+    def call(self, x):
+        return self.inner(x)
+
+
+MASKED = {
+    "keras": lambda x: keras.layers.GRU(3)(x),
+    "keras, training": lambda x: keras.layers.GRU(3)(x, training=False),
+    "ours": lambda x: keras_bridge.GRUCell(3).get_layer()(x),
+    "explicit": lambda x: keras.layers.GRU(3)(x * 1, mask=ops.any(x > 0, -1)),
+    "nested": lambda x: keras.Sequential([keras.layers.Dense(2), keras.layers.GRU(3)])(x),
+    "subclassed": lambda x: Around()(x),
+    "attention": lambda x: keras.layers.Attention()([x[:, :1], x]),
+}
+
+
+@pytest.mark.parametrize("name", MASKED)
+def test_a_layer_inside_a_step_that_reads_a_mask_is_named(name):
+    inputs = keras.Input((4,), dtype="int32")
+    answer = MASKED[name](keras.layers.Embedding(10, 3, mask_zero=True)(inputs))
+    with pytest.raises(TraceError, match=r"neither mask|the mask that an input"):
+        trace(keras.Model(inputs, answer))
+
+
+def test_a_mask_that_no_layer_reads_does_no_harm():
+    inputs = keras.Input((4,), dtype="int32")
+    embedded = keras.layers.Embedding(10, 3, mask_zero=True)(inputs)
+    model = keras.Model(inputs, keras.Sequential([keras.layers.Dense(2), keras.layers.Flatten()])(embedded))
+    check(model, np.random.default_rng(0).integers(0, 3, (5, 4)))
+
+
+def test_a_convolutional_recurrent_layer_is_named():
+    inputs = keras.Input((2, 4, 3))
+    with pytest.raises(TraceError, match=r"inner: states that are no vectors"):
+        trace(keras.Model(inputs, keras.layers.ConvLSTM1D(2, 3, name="inner")(inputs)))
+
+
 def test_a_recurrent_layer_of_unknown_length_is_named():
     inputs = keras.Input((None, 3))
     with pytest.raises(TraceError, match="number of steps is known"):

@@ -153,9 +153,9 @@ CASES = {
     "Mean": folds(ops.mean),
     "Var": folds(ops.var),
     "Std": folds(ops.std),
-    "Max": [*folds(ops.max), lambda x, y: ops.max(x, axis=-1, initial=0.9)],
+    "Max": [*folds(ops.max), lambda x, y: ops.max(x, axis=-1, initial=0.9), lambda x, y: ops.max(x > 0, axis=-1)],
     "Amax": folds(ops.amax),
-    "Min": [*folds(ops.min), lambda x, y: ops.min(x, axis=-1, initial=-0.9)],
+    "Min": [*folds(ops.min), lambda x, y: ops.min(x, axis=-1, initial=-0.9), lambda x, y: ops.min(x > 0, axis=-1)],
     "Amin": folds(ops.amin),
     "Logsumexp": folds(ops.logsumexp),
     "Argmax": [

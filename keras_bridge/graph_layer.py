@@ -10,7 +10,7 @@ from keras import ops
 
 from keras_bridge.emission import evaluate, standard_dtype
 from rsref.graph import Model, noise_leaves, substitute
-from rsref.tensor import NoiseSource, Parameter, Tensor, constant
+from rsref.tensor import NoiseSource, Parameter, Tensor, constant, noise
 
 
 class GraphLayer(keras.layers.Layer):
@@ -36,6 +36,7 @@ class GraphLayer(keras.layers.Layer):
             )
             for parameter in self.parameters
         ]
+        self.seed = seed
         self.noise: list[Tensor] = noise_leaves(model.outputs)
         self.seed_generator = keras.random.SeedGenerator(seed) if self.noise else None
         self._held: list[Any] | None = None
@@ -89,13 +90,18 @@ class GraphLayer(keras.layers.Layer):
         return keras.random.dropout(ones, _source(leaf).rate, seed=self.seed_generator)
 
     # --- tracing ------------------------------------------------------------------------------------------------------
-    def draw(self, inputs: list[Tensor], parameter_of: Any, training: bool) -> list[Tensor]:
+    def new_masks(self, training: bool) -> list[Tensor]:
+        """Return tensors for the dropout masks of one more drawing; ones at inference."""
+        sources = [_source(leaf) for leaf in self.noise]
+        if not training:
+            return [constant(1.0) for _ in sources]
+        return [noise(leaf.shape, source.rate, source.per) for leaf, source in zip(self.noise, sources)]
+
+    def draw(self, inputs: list[Tensor], parameter_of: Any, masks: list[Tensor]) -> list[Tensor]:
         """Return the outputs drawn on rsref tensors; parameter_of(variable) is the tensor that stands for a weight."""
-        replacements = dict(zip(self.leaves, inputs))
+        replacements = {**dict(zip(self.leaves, inputs)), **dict(zip(self.noise, masks))}
         for parameter, variable in zip(self.parameters, self.variables_of_parameters):
             replacements[parameter.tensor] = parameter_of(variable)
-        if not training:
-            replacements.update({leaf: constant(1.0) for leaf in self.noise})
         return substitute(self.drawn.outputs, replacements)
 
 

@@ -12,6 +12,7 @@ from keras.src.backend.common import global_state
 
 from keras_bridge.checks import is_float
 from keras_bridge.loops import scan
+from keras_bridge.randomness import held_masks
 from keras_bridge.step import KerasRecurrence
 
 
@@ -50,7 +51,6 @@ def run(
     major = [_time_major(s) for s in sequences]
     masks = [] if mask is None else [_time_major(mask)]
     clocks = [] if recurrence.truncate is None else [ops.arange(length)]
-    variables = _StepVariables(recurrence.model)
     counts = len(states), len(blanks)
 
     def body(carry: list[Any], slices: list[Any]) -> tuple[list[Any], list[Any]]:
@@ -67,7 +67,9 @@ def run(
         return [*new_states, *new, *extra], new
 
     like = blanks if return_sequences else []
-    carry, stacked = scan(body, [*states, *blanks, *variables.values], [*major, *masks, *clocks], length, like)
+    with held_masks(recurrence.model, batch, training):
+        variables = _StepVariables(recurrence.model)  # among them the seeds, which have moved on
+        carry, stacked = scan(body, [*states, *blanks, *variables.values], [*major, *masks, *clocks], length, like)
     final_states, last, extra = _cut(list(carry), counts)
     variables.assign(extra)
     return [_time_major(y) for y in stacked] if return_sequences else last, final_states

@@ -20,7 +20,7 @@ from keras_bridge.checks import (
 )
 from keras_bridge.emission import standard_dtype
 from keras_bridge.memory import Memory, serialized, state_initializers
-from keras_bridge.randomness import held_masks, is_random
+from keras_bridge.randomness import is_random
 from keras_bridge.step import keras_recurrence, with_teacher_forcing
 from rsref.recurrence import Step, with_decoder, with_readout
 
@@ -296,19 +296,18 @@ class RecurrentLayer(keras.layers.Layer):
             running = [*running, *self._forcing(truths, batch, length, given[0], precision)]
         specs = [((batch, *y.shape[1:]), precision if is_float(y) else y.dtype) for y in leaves.outputs]
         engine = engines.module_of(engines.chosen(self.engine, self.recurrence))
-        with held_masks(recurrence.model, batch, bool(training)):
-            outputs, final_states = engine.run(
-                recurrence,
-                running,
-                whole,
-                states,
-                specs,
-                valid,
-                length,
-                return_sequences=self.return_sequences,
-                training=bool(training),
-                seed=self.seed_generator,
-            )
+        outputs, final_states = engine.run(
+            recurrence,
+            running,
+            whole,
+            states,
+            specs,
+            valid,
+            length,
+            return_sequences=self.return_sequences,
+            training=bool(training),
+            seed=self.seed_generator,
+        )
         if self.stateful:
             self.memory.keep(final_states)
         found = [cast(y, self.compute_dtype) if is_float(y) else y for y in (*outputs, *final_states)]

@@ -30,12 +30,14 @@ class TracedStep:
     """A Keras step said with rsref's ops.
 
     inputs, outputs: rsref tensors in the order of the step model's. variables: the Keras variables that are the graph's
-    parameters, with the rsref parameters that stand for them.
+    parameters, with the rsref parameters that stand for them. generators: for each dropout mask of a layer that was
+    given a seed, the layer's keras.random.SeedGenerator.
     """
 
     inputs: list[Tensor]
     outputs: list[Tensor]
     variables: list[tuple[Any, Parameter]]
+    generators: dict[Tensor, Any]
 
 
 def trace(step: Any, training: bool = False) -> TracedStep:
@@ -45,12 +47,13 @@ def trace(step: Any, training: bool = False) -> TracedStep:
         Input(batch_shape=tuple(tensor.shape), dtype=kind_of(tensor.dtype), name=tensor.name) for tensor in step.inputs
     ]
     outputs = tracer.walk(step, inputs, step.name)
-    return TracedStep(inputs, outputs, list(tracer.variables.values()))
+    return TracedStep(inputs, outputs, list(tracer.variables.values()), tracer.generators)
 
 
 class _Tracer:
     def __init__(self, training: bool):
         self.training = training
+        self.generators: dict[Tensor, Any] = {}
         self.variables: dict[int, tuple[Any, Parameter]] = {}
 
     def walk(self, graph: Any, inputs: list[Tensor], path: str) -> list[Tensor]:
@@ -125,12 +128,21 @@ class _Tracer:
             raise TraceError(f'{path}: a dropout mask shared by the samples is not traced; engine="keras" runs it')
         if None in shape[1:]:
             raise TraceError(f'{path}: a dropout mask of unknown shape {shape} is not traced; engine="keras" runs it')
-        return [x * noise(shape, layer.rate)]
+        mask = noise(shape, layer.rate)
+        self.draw_as_seeded(layer, [mask])
+        return [x * mask]
+
+    def draw_as_seeded(self, layer: Any, masks: list[Tensor]) -> None:
+        """Let the seed of a layer count for its dropout masks, if it was given one."""
+        if layer.seed is not None:
+            self.generators.update(dict.fromkeys(masks, layer.seed_generator))
 
     def layer(self, layer: Any, arguments: Any, keywords: dict[str, Any], path: str) -> list[Tensor]:
         """Open a layer: record what its call does to fresh symbolic inputs, and follow that."""
         if isinstance(layer, GraphLayer):
-            return layer.draw(tree.flatten(arguments), self.parameter, self.training)
+            masks = layer.new_masks(self.training)
+            self.draw_as_seeded(layer, masks)
+            return layer.draw(tree.flatten(arguments), self.parameter, masks)
         if isinstance(layer, keras.layers.RNN) or hasattr(layer, "recurrence"):
             return unrolled(self, layer, arguments, keywords, path)
         if type(layer).__name__ in RANDOM_LAYERS:

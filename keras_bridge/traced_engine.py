@@ -56,6 +56,7 @@ class TracedRecurrence:
         graph = step.graph()
         place = {parameter: variable for variable, parameter in traced.variables}
         self.variables = [place[parameter] for parameter in graph.parameters]
+        self.generators = traced.generators
         self.step_masks, self.sequence_masks = step.step_masks, step.sequence_masks
         self.engine = make_engine(Recurrence(graph, recurrence.zero_output_for_mask, recurrence.truncate))
         self.tapes: OrderedDict[int, Any] = OrderedDict()
@@ -88,12 +89,15 @@ class TracedRecurrence:
         return self.engine.forward(*leaves, mask=mask, steps=steps, taped=keep)
 
     def masks(self, leaves: tuple[Tensor, ...], lead: list[Any], dtype: str, seed: Any) -> list[Any]:
-        """Draw dropout masks; lead: their shape up to the batch, or the time axis."""
+        """Draw dropout masks; lead: their shape up to the batch, or the time axis.
+
+        seed: the recurrent layer's generator, for the masks of layers that were not given a seed of their own.
+        """
         drawn = []
         for leaf in leaves:
             assert isinstance(leaf.source, NoiseSource)
             ones = ops.ones((*lead, *leaf.shape[1:]), dtype)
-            drawn.append(keras.random.dropout(ones, leaf.source.rate, seed=seed))
+            drawn.append(keras.random.dropout(ones, leaf.source.rate, seed=self.generators.get(leaf, seed)))
         return drawn
 
 

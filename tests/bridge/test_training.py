@@ -129,6 +129,32 @@ def test_dropout_of_a_cell_lasts_for_a_sequence(engine):
     assert_close(ops.convert_to_numpy(layer(ones)), ones)
 
 
+def test_the_seed_of_a_cell_draws_the_same_masks_on_every_engine():
+    found = []
+    for engine in (*ENGINES, "fast", *ENGINES):
+        cell = kb.SimpleRNNCell(20, activation="linear", use_bias=False, dropout=0.5, recurrent_dropout=0.3, seed=7)
+        layer = cell.get_layer(engine=engine, return_sequences=True)
+        layer.build((None, None, 20))
+        layer.set_weights([np.eye(20), np.eye(20)[::-1]])
+        found.append([ops.convert_to_numpy(layer(np.ones((2, 3, 20), "float32"), training=True)) for _ in range(2)])
+    for one in found[1:]:
+        assert_close(np.stack(one), np.stack(found[0]), "float32")
+    assert np.abs(found[0][0] - found[0][1]).max() > 1
+
+
+@pytest.mark.parametrize("engine", [*ENGINES, "fast"])
+def test_the_seed_of_a_dropout_layer_counts_on_every_engine(engine):
+    found = []
+    for _ in range(2):
+        cells = [layers.Dropout(0.5, seed=3), layers.SpatialDropout1D(0.5, seed=4), layers.Flatten()]
+        x = keras.Input((2, 20))
+        y = keras.Sequential(cells)(x)
+        layer = kb.RecurrentModel(x, y, return_sequences=True, engine=engine)
+        found.append(ops.convert_to_numpy(layer(np.ones((2, 3, 2, 20), "float32"), training=True)))
+    assert (found[0] == found[1]).all()
+    assert len(np.unique(found[0])) == 2
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_dropout_between_cells_changes_every_step(engine):
     layer = kb.RecurrentSequential([layers.Dropout(0.5), kb.SimpleRNNCell(30, activation="linear", use_bias=False)])

@@ -13,7 +13,6 @@ from keras_bridge.engines import use_engine
 from keras_bridge.recurrent import RecurrentSequential
 
 LOOP_OPTIONS = ("return_sequences", "return_state", "go_backwards", "stateful", "unroll", "zero_output_for_mask")
-OWN_OPTIONS = ("readout", "decode", "truncate", "state_sync", "teacher_force", "state_initializer")
 COMMON = (
     *("use_bias", "kernel_initializer", "recurrent_initializer", "bias_initializer", "kernel_regularizer"),
     *("recurrent_regularizer", "bias_regularizer", "kernel_constraint", "recurrent_constraint", "bias_constraint"),
@@ -35,23 +34,25 @@ def from_keras(layer: Any, **options: Any) -> Any:
 
     layer: SimpleRNN, GRU, LSTM, ConvLSTM1D to 3D, RNN around any cell, or a Bidirectional around one of them.
     options: instead of the layer's own, such as engine="reference".
-    Errors: TypeError for any other layer.
+    Errors: TypeError for any other layer; ValueError for a ConvLSTM of data_format="channels_first".
     """
     if isinstance(layer, Bidirectional):
-        return _both_ways(layer, lambda part: from_keras(part, **options), Bidirectional)
+        return _both_ways(layer, lambda part: from_keras(part, **options))
     known = next((entry for entry in FULL if type(layer) is entry[0]), None)
     if known is None and type(layer) is not RNN:
         raise TypeError(
             f"from_keras takes SimpleRNN, GRU, LSTM, ConvLSTM, RNN and Bidirectional; got {type(layer).__name__}"
         )
     config = layer.get_config()
+    if config.get("data_format") == "channels_first":
+        raise ValueError(f"{layer.name} has data_format='channels_first'; this library's ConvLSTM is channels_last")
     if known is not None:
         own = {name: config[name] for name in (*COMMON, *known[2]) if name in config}
         cell = known[1](name=layer.cell.name, dtype=layer.dtype_policy, **own)
     else:
         cell = KerasCell(type(layer.cell).from_config(layer.cell.get_config()), name=f"{layer.cell.name}_cell")
     loop = {name: config[name] for name in LOOP_OPTIONS if name in config}
-    made = RecurrentSequential([cell], name=layer.name, dtype=layer.dtype_policy, **{**loop, **options})
+    made = RecurrentSequential([cell], **{**_of_any_layer(layer), **loop, **options})
     if layer.built:
         shape = _built_shape(layer)
         made.build(shape)
@@ -67,7 +68,7 @@ def to_keras(layer: Any) -> Any:
     Errors: TypeError or ValueError that say what has no counterpart.
     """
     if isinstance(layer, Bidirectional):
-        return _both_ways(layer, to_keras, Bidirectional)
+        return _both_ways(layer, to_keras)
     if not isinstance(layer, RecurrentSequential):
         raise TypeError(f"to_keras takes a RecurrentSequential or a Bidirectional; got {type(layer).__name__}")
     asked = {
@@ -81,9 +82,9 @@ def to_keras(layer: Any) -> Any:
     if extra or len(layer.layers) != 1:
         raise ValueError(f"{layer.name}: Keras's recurrent layers have one cell and no {', '.join(extra) or 'stack'}")
     (cell,) = layer.layers
-    loop = {name: getattr(layer, name) for name in LOOP_OPTIONS}
+    loop = {**_of_any_layer(layer), **{name: getattr(layer, name) for name in LOOP_OPTIONS}}
     if isinstance(cell, KerasCell):
-        made = RNN(type(cell.cell).from_config(cell.cell.get_config()), name=layer.name, **loop)
+        made = RNN(type(cell.cell).from_config(cell.cell.get_config()), **loop)
     else:
         made = _stock(layer, cell, loop)
     if layer.built:
@@ -94,11 +95,9 @@ def to_keras(layer: Any) -> Any:
 
 def _stock(layer: Any, cell: Any, loop: dict[str, Any]) -> Any:
     entries = [entry for entry in FULL if type(cell) is entry[1]]
-    if cell.model is not None and len(entries) > 1:  # one class for 1, 2 and 3 spatial axes
-        entries = [entries[len(cell.model.inputs[0].shape) - 3]]
     if not entries:
         raise ValueError(f"{layer.name}: the cell {type(cell).__name__} has no counterpart among Keras's layers")
-    keras_class, _, names = entries[0]
+    keras_class, _, names = entries[0] if len(entries) == 1 else entries[_spatial_axes(layer, cell) - 1]
     config = cell.get_config()
     options = {name: config[name] for name in (*COMMON, *names) if name in config and name != "units"}
     first = {} if "filters" in names else {"units": cell.units}
@@ -106,16 +105,38 @@ def _stock(layer: Any, cell: Any, loop: dict[str, Any]) -> Any:
         loop = {name: value for name, value in loop.items() if name not in ("unroll", "zero_output_for_mask")}
         options.setdefault("filters", cell.units)
         options.setdefault("kernel_size", 3)
-    return keras_class(name=layer.name, dtype=layer.dtype_policy, **first, **options, **loop)
+        options["data_format"] = "channels_last"
+    return keras_class(**first, **options, **loop)
+
+
+def _spatial_axes(layer: Any, cell: Any) -> int:
+    """Return how many spatial axes a convolutional cell has: its class is one for all numbers."""
+    if cell.model is not None:
+        return len(cell.model.inputs[0].shape) - 2
+    kernel_size = cell.get_config().get("kernel_size")
+    if not isinstance(kernel_size, list | tuple):
+        raise ValueError(f"{layer.name} does not say how many spatial axes it has: build it first")
+    return len(kernel_size)
+
+
+def _of_any_layer(layer: Any) -> dict[str, Any]:
+    """Return the options of a layer that every layer of Keras has."""
+    return {
+        "name": layer.name,
+        "dtype": layer.dtype_policy,
+        "trainable": layer.trainable,
+        "activity_regularizer": layer.activity_regularizer,
+    }
 
 
 def copy_weights(source: Any, target: Any) -> None:
-    """Copy the trained weights of a recurrent layer into one of the same cells, on either side."""
+    """Copy the weights of a recurrent layer, and which are trained, into one of the same cells, on either side."""
     values, places = source.weights, target.weights
     if [tuple(w.shape) for w in values] != [tuple(w.shape) for w in places]:
         raise ValueError(f"the weights of {source.name} do not fit {target.name}")
     for place, value in zip(places, values):
         place.assign(keras.ops.convert_to_numpy(value))  # a copy: JAX gives the arrays of a trained model away
+        place.trainable = value.trainable
 
 
 def _built_shape(layer: Any) -> tuple[int | None, ...]:
@@ -126,10 +147,10 @@ def _built_shape(layer: Any) -> tuple[int | None, ...]:
     return tuple(shape)
 
 
-def _both_ways(layer: Any, convert: Any, wrapper: Any) -> Any:
+def _both_ways(layer: Any, convert: Any) -> Any:
     """Return a Bidirectional around the converted layers of one."""
     forward, backward = convert(layer.forward_layer), convert(layer.backward_layer)
-    made = wrapper(forward, merge_mode=layer.merge_mode, backward_layer=backward, name=layer.name)
+    made = Bidirectional(forward, layer.merge_mode, backward_layer=backward, **_of_any_layer(layer))
     made.forward_layer.zero_output_for_mask = layer.forward_layer.zero_output_for_mask
     if layer.built:
         made.build(_built_shape(layer))
@@ -161,6 +182,8 @@ def accelerate(model: Any, **options: Any) -> Any:
     cloned = keras.models.clone_model(model, clone_function=clone, recursive=True)
     for source, target in pairs:
         target.set_weights(source.get_weights())
+        for place, value in zip(target.weights, source.weights):
+            place.trainable = value.trainable
     if model.compiled:
         cloned.compile_from_config(model.get_compile_config())
     return cloned

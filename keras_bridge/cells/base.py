@@ -35,6 +35,9 @@ class RNNCell(keras.layers.Layer):
         if self.model is None:
             self.model = self.build_model((None, *(input_shape[0] if several else input_shape)[1:]))
             self._check()
+        if not self.trainable:  # whose layers, drawn by now, may not know
+            for layer in self._flatten_layers(include_self=False):
+                layer.trainable = False
         self.built = True
 
     @property

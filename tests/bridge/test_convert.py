@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from keras_bridge import LSTMCell, RecurrentSequential, accelerate, from_keras, to_keras
+from keras_bridge import ConvLSTMCell, LSTMCell, RecurrentSequential, SimpleRNNCell, accelerate, from_keras, to_keras
 from tests.tolerances import assert_close
 
 ENGINES = ("keras", "reference", "fast")
@@ -81,6 +81,74 @@ def test_stateful_layers_are_converted_without_their_states():
     check_equal(back, layer, X)
 
 
+def frozen_cell(layer):
+    layer.cell.cells[0].trainable = False
+    return layer
+
+
+ALIKE = {
+    "frozen": lambda: layers.SimpleRNN(3, trainable=False, return_state=True, activity_regularizer="l2"),
+    "frozen partly": lambda: frozen_cell(layers.RNN([layers.SimpleRNNCell(3), layers.SimpleRNNCell(2)])),
+    "of a cell": lambda: layers.RNN(layers.LSTMCell(3, dtype="float64"), dtype="float64", activity_regularizer="l2"),
+    "both ways": lambda: layers.Bidirectional(
+        layers.LSTM(3, dtype="float64"),
+        backward_layer=layers.LSTM(3, dtype="float64", go_backwards=True, trainable=False),
+        dtype="float64",
+        trainable=False,
+        activity_regularizer="l2",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ALIKE)
+def test_what_every_layer_has_is_kept(name):
+    """Which weights are trained, what is added to the loss, and the precision: before a build, after it, and back."""
+    layer = ALIKE[name]()
+    unbuilt = from_keras(layer)
+    expected = said_of(layer)
+    ours = from_keras(layer)
+    built = [ours, to_keras(ours)]
+    for other in (unbuilt, *built):
+        assert said_of(other)[:-1] == expected[:-1]
+        assert other.dtype_policy == layer.dtype_policy
+        assert other.trainable == layer.trainable
+    for other in built:
+        assert_close(said_of(other)[-1], expected[-1], "float32")
+
+
+def said_of(layer):
+    """Return which weights a model trains, how many the layer does, its answer's dtype, how many losses, their sum."""
+    answers = keras.tree.flatten(layer(X))
+    losses = [ops.convert_to_numpy(loss) for loss in layer.losses]
+    model = keras.Sequential([keras.Input((5, 4)), layer])
+    trained = {id(variable) for variable in model.trainable_weights}
+    own = [id(variable) in trained for variable in layer.weights]
+    return own, len(layer.trainable_weights), str(answers[0].dtype), len(losses), sum(losses)
+
+
+def test_a_frozen_layer_stays_frozen_when_it_is_built_saved_and_accelerated(tmp_path):
+    stock, ours = layers.SimpleRNN(3, return_sequences=True), SimpleRNNCell(3).get_layer()
+    model = keras.Sequential([keras.Input((5, 4)), stock, ours, layers.Dense(2)])
+    for layer in (stock, ours):
+        layer.trainable = False
+    model.compile("sgd", "mse")
+    model.save(tmp_path / "model.keras")
+    for other in (
+        keras.models.load_model(tmp_path / "model.keras"),
+        keras.models.clone_model(model),
+        accelerate(model),
+    ):
+        assert [len(layer.weights) for layer in other.layers if layer.trainable] == [2]
+        assert len(other.trainable_weights) == 2
+
+
+def test_unbuilt_convolutional_layers_go_back():
+    layer = layers.ConvLSTM2D(2, 3)
+    assert type(to_keras(from_keras(layer))) is layers.ConvLSTM2D
+    with pytest.raises(ValueError, match="how many spatial axes it has: build it first"):
+        to_keras(ConvLSTMCell(2, kernel_size=3).get_layer())
+
+
 def functional():
     inputs = keras.Input((None, 4))
     shared = layers.GRU(4, return_sequences=True, name="shared")
@@ -124,6 +192,11 @@ MISUSES = {
         "no readout",
     ),
     "a stack": (lambda: to_keras(RecurrentSequential([LSTMCell(3), LSTMCell(3)])), ValueError, "one cell"),
+    "channels first": (
+        lambda: from_keras(layers.ConvLSTM2D(2, 3, data_format="channels_first")),
+        ValueError,
+        "data_format='channels_first'",
+    ),
     "a dense layer back": (lambda: to_keras(layers.Dense(3)), TypeError, "to_keras takes"),
 }
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from rsref import cells, set_random_seed
+from rsref import Input, Parameter, RecurrentModel, cells, ops, set_random_seed
 from rsref.testing.arguments import random_arguments
 from rsref_fast.cpu.engine import FastEngine
 from rsref_fast.cpu.splitting import Split
@@ -19,6 +19,14 @@ def recurrence_of(name, units=4, width=2, **options):
     layer = getattr(cells, name)(units).get_layer(**options)
     layer.build((None, None, 3, 4, width) if name == "ConvLSTMCell" else (None, None, width))
     return layer.recurrence
+
+
+def looking_up():
+    """Return a recurrence that adds up rows of a table, and the table: its indices may be out of range."""
+    x, h = Input((), dtype="int"), Input((2,))
+    table = Parameter("table", np.arange(6.0).reshape(3, 2))
+    new = ops.embedding(x, table.tensor) + h
+    return RecurrentModel(x, new, h, new).recurrence, table.value
 
 
 def check_cell(name, kind, dtype):

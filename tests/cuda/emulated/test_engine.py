@@ -18,7 +18,7 @@ from rsref_fast.cuda.engine import CudaEngine
 from rsref_fast.cuda.inspection import built
 from tests.cuda import fake
 from tests.cuda.on_device import ThereAndBack
-from tests.cuda.steps import MASK, recurrence_of
+from tests.cuda.steps import MASK, looking_up, recurrence_of
 from tests.fast.agreement import check
 from tests.fast.steps import recurrence
 
@@ -173,15 +173,12 @@ def test_results_are_the_same_bit_by_bit(device):
 @pytest.mark.parametrize("choice", [None, GRID, UNITS, ALTERNATING], ids=str)
 def test_an_index_out_of_range_is_found_when_asked_for(device, choice):
     """Until then the first entry is used, and blocks wait for each other as ever."""
-    x, h = rsref.Input((), dtype="int"), rsref.Input((2,))
-    table = rsref.Parameter("table", np.arange(6.0).reshape(3, 2))
-    new = rsref.ops.embedding(x, table.tensor) + h
-    own = rsref.RecurrentModel(x, new, h, new).recurrence
+    own, table = looking_up()
     engine = ThereAndBack(own, device)
     engine.engine.choice = choice
     for index in (2, 3):
-        (y,), _, _ = engine.forward([np.full((2, 3), index)], [], [np.zeros((2, 2))], [table.value])
-        expected = np.cumsum(np.broadcast_to(table.value[index % 3], (2, 3, 2)), axis=1)
+        (y,), _, _ = engine.forward([np.full((2, 3), index)], [], [np.zeros((2, 2))], [table])
+        expected = np.cumsum(np.broadcast_to(table[index % 3], (2, 3, 2)), axis=1)
         np.testing.assert_allclose(y, expected, rtol=0, atol=1e-12)
         if index == 2:
             engine.engine.check_indices()

@@ -9,7 +9,7 @@ from rsref_fast.cuda.choice import Choice
 from rsref_fast.cuda.options import lacking
 from rsref_fast.cuda.tile import USUAL
 from tests.cuda.on_device import ThereAndBack
-from tests.cuda.steps import MASK, recurrence_of
+from tests.cuda.steps import MASK, looking_up, recurrence_of
 from tests.fast.agreement import check
 
 DEVICE = driver.current()
@@ -65,3 +65,13 @@ def test_results_are_the_same_bit_by_bit(way):
     for again in found[1:]:
         for a, b in zip(found[0], again, strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("way", ["grid", "units"])
+def test_blocks_wait_for_each_other_also_where_an_index_is_out_of_range(way):
+    own, table = looking_up()
+    engine = engine_of(own, way)
+    (y,), _, _ = engine.forward([np.full((5, 20), 3)], [], [np.zeros((5, 2))], [table])
+    np.testing.assert_allclose(y, np.cumsum(np.broadcast_to(table[0], y.shape), axis=1), rtol=0, atol=1e-12)
+    with pytest.raises(IndexError, match="out of range"):
+        engine.engine.check_indices()

@@ -2,13 +2,11 @@
 
 import re
 
-import numpy as np
-
-import rsref
 from rsref_fast.cpu.programs import backward_source, forward_source
 from rsref_fast.cuda.inspection import built
 from rsref_fast.cuda.target import CUDA, OWNED
 from rsref_fast.cuda.words import ERROR, GATE, NUMBERS, OF_SHARDS
+from tests.cuda.steps import looking_up
 
 
 def test_each_word_is_for_one_thing():
@@ -18,10 +16,7 @@ def test_each_word_is_for_one_thing():
 
 def test_what_programs_write_is_not_the_word_by_which_blocks_wait():
     """A step that looks up rows of a table writes which index was out of range."""
-    x, h = rsref.Input((), dtype="int"), rsref.Input((2,))
-    table = rsref.Parameter("table", np.ones((3, 2)))
-    new = rsref.ops.embedding(x, table.tensor) + h
-    compiled = built(rsref.RecurrentModel(x, new, h, new).recurrence)
+    compiled = built(looking_up()[0])
     for target in (CUDA, OWNED):
         sources = [forward_source(compiled, 16, True, target), backward_source(compiled, 16, target)]
         named = {int(word) for source in sources for word in re.findall(r"N\[(\d+)\]", source.text)}

@@ -24,7 +24,9 @@ def call(forward: Forward, backward: Backward, tensors: list[Any], specs: Any, t
             ahead, values, [*(dtype for _, dtype in specs), tf.int32], [*(s for s, _ in specs), ()]
         )
 
-        def gradient(*gradients: Any) -> list[Any]:
+        def gradient(*given: Any) -> list[Any]:
+            # None for answers that are no floats; IndexedSlices where rows were gathered
+            gradients = [tf.zeros_like(y) if g is None else tf.convert_to_tensor(g) for g, y in zip(given, answers)]
             count = len(values)
             floating = [v.dtype.is_floating for v in values]
 

@@ -15,6 +15,7 @@ COLLECTED = {
     "test_jax_integers.py": BACKEND == "jax" and find_spec("numba") is not None,
     "test_fast_engine.py": find_spec("numba") is not None,  # compiles
     "test_direct.py": BACKEND == "torch",
+    "test_tensorflow_gradients.py": BACKEND == "tensorflow",
     "test_numpy_backend.py": BACKEND == "jax",  # once; Keras's NumPy backend imports JAX
 }
 # The kernels of the bridge's tests are run by Python itself, without a compiler; test_fast_engine.py compiles them.

@@ -1,0 +1,41 @@
+"""Gradients in the forms in which TensorFlow hands them over: none for whole numbers, rows alone after a gather."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+import keras_bridge as kb
+from tests.tolerances import assert_close
+
+X = np.random.default_rng(0).standard_normal((3, 4, 2)).astype("float32")
+
+
+def counting(engine):
+    """A step with an output of bool and a state that counts."""
+    x, h, count = keras.Input((2,)), keras.Input((2,)), keras.Input((), dtype="int32")
+    new = ops.tanh(x + h)
+    return kb.RecurrentModel(x, [new, new > 0], [h, count], [new, count + 1], engine=engine, return_sequences=True)
+
+
+def gradients(loss, around=lambda function: function):
+    """Return the gradient of loss(first output) by the sequence, of an engine and as the "keras" engine has it."""
+    found = []
+    for engine in ("reference", "keras"):
+        layer, x = counting(engine), tf.constant(X)
+        run = around(layer)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            total = loss(run(x)[0])
+        found.append(tape.gradient(total, x).numpy())
+    return found
+
+
+def test_a_tape_outside_a_function_that_answers_whole_numbers_too():
+    assert_close(*gradients(lambda y: tf.reduce_sum(y * y), tf.function), "float32")
+
+
+def test_a_gradient_of_some_rows():
+    found, expected = gradients(lambda y: tf.reduce_sum(tf.gather(y, [0, 2])))
+    assert found[0].any()
+    assert_close(found, expected, "float32")

@@ -8,6 +8,7 @@ import keras
 from keras import tree
 
 from keras_bridge.checks import as_list
+from keras_bridge.emission import standard_dtype
 
 
 @keras.saving.register_keras_serializable("keras_bridge")
@@ -126,19 +127,20 @@ class RNNCellFromModel(RNNCell):
 class KerasCell(RNNCell):
     """One of Keras's own cells (`keras.layers.LSTMCell`, `StackedRNNCells`, any with call(x, states) and state_size).
 
-    Its nested states are laid out as a flat list.
+    Its nested states are laid out as a flat list. Its dtype policy is the cell's, unless another one is given.
     """
 
     def __init__(self, cell: Any, **options: Any):
-        super().__init__(**options)
+        super().__init__(**{"dtype": getattr(cell, "dtype_policy", None), **options})
         if not hasattr(cell, "state_size") or not callable(cell):
             raise TypeError(f"a Keras cell has a state_size and is called on (x, states); got {type(cell).__name__}")
         self.cell = cell
 
     def build_model(self, input_shape: tuple[int | None, ...]) -> Any:
-        x = keras.Input(batch_shape=input_shape)
+        precision = standard_dtype(self.compute_dtype)
+        x = keras.Input(batch_shape=input_shape, dtype=precision)
         sizes = plain(self.cell.state_size)
-        leaves = [keras.Input((size,)) for size in tree.flatten(sizes)]
+        leaves = [keras.Input((size,), dtype=precision) for size in tree.flatten(sizes)]
         states = tree.pack_sequence_as(sizes, leaves) if isinstance(sizes, list | tuple) else leaves
         output, new_states = self.cell(x, states)
         return keras.Model([x, *leaves], [output, *tree.flatten(new_states)])

@@ -11,6 +11,7 @@ import numpy as np
 
 from keras_bridge.backend import outside_graphs
 from keras_bridge.cells.base import RNNCell
+from keras_bridge.emission import standard_dtype
 from keras_bridge.graph_layer import GraphLayer
 from rsref import activations, cells, initializers
 from rsref.graph import substitute
@@ -58,8 +59,9 @@ class FullCell(RNNCell):
         with outside_graphs(), initializers.seeded(random.randrange(2**32)):  # keras.utils.set_random_seed seeds it
             cell.build(tuple(input_shape))
         self.graph_layer = GraphLayer(cell.model, seed=self.seed, name=self.name, dtype=self.dtype_policy)
+        precision = standard_dtype(self.compute_dtype)
         leaves = [
-            keras.Input(batch_shape=leaf.shape, dtype=None if leaf.dtype == "float" else leaf.dtype)
+            keras.Input(batch_shape=leaf.shape, dtype=precision if leaf.dtype == "float" else leaf.dtype)
             for leaf in self.graph_layer.leaves
         ]
         return keras.Model(leaves, self.graph_layer(leaves))

@@ -50,6 +50,24 @@ def test_engines_train_alike():
     assert_close(histories[1], histories[0], "float32")
 
 
+@pytest.mark.parametrize("make", [kb.LSTMCell, layers.LSTMCell])
+def test_a_layer_in_double_precision_among_others_in_single(make):
+    """Input, states and what a stateful layer keeps are float64 too."""
+    x = np.random.default_rng(0).standard_normal((3, 5, 2))
+    found = []
+    for engine in ENGINES:
+        layer = kb.RecurrentSequential([make(4, dtype="float64")], dtype="float64", stateful=True, engine=engine)
+        layer.build(x.shape)
+        layer.set_weights([np.cos(np.arange(w.size)).reshape(w.shape) for w in layer.get_weights()])
+        assert {t.dtype for t in (*layer.step.inputs, *layer.states)} == {"float64"}
+        layer(x)
+        found.append(ops.convert_to_numpy(layer(x)))
+    exact = BACKEND == "tensorflow" or (
+        BACKEND == "torch" and make is kb.LSTMCell
+    )  # Keras's own ops, elsewhere, are not
+    assert_close(found[0], found[1], "float64" if exact else "float32")
+
+
 def test_mixed_precision_leaves_frozen_weights_as_they_are():
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:

@@ -75,7 +75,8 @@ def beam_search(
     for _ in range(step.length):
         log_p, states = step.advance(last, states, constants, finished)
         beginnings, vocabulary = scores.shape[1], log_p.shape[-1]
-        totals = (scores[..., None] + log_p.reshape(batch, beginnings, vocabulary)).reshape(batch, -1)
+        totals = scores[..., None] + log_p.reshape(batch, beginnings, vocabulary)
+        totals = totals.reshape(batch, beginnings * vocabulary)
         kept = np.argsort(-totals, axis=-1, kind="stable")[:, : min(width, totals.shape[1])]
         scores = np.take_along_axis(totals, kept, -1)
         origin, new = kept // vocabulary, kept % vocabulary

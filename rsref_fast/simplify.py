@@ -85,21 +85,26 @@ def _decomposed(tensor: Tensor) -> Tensor | None:
     return None if rule is None else rule(tensor)
 
 
+def _greatest(x: Tensor, axes: tuple[int, ...]) -> Any:
+    """Return the greatest value over axes, which stay with length 1; 0 for no values at all."""
+    return 0.0 if any(x.shape[a] == 0 for a in axes) else ops.max(x, axes, keepdims=True)
+
+
 def _softmax(tensor: Tensor) -> Tensor:
     (x,), axes = tensor.inputs, tensor.attrs["axes"]
-    e = ops.exp(x - ops.max(x, axes, keepdims=True))
+    e = ops.exp(x - _greatest(x, axes))
     return e / ops.sum(e, axes, keepdims=True)
 
 
 def _log_softmax(tensor: Tensor) -> Tensor:
     (x,), axes = tensor.inputs, tensor.attrs["axes"]
-    shifted = x - ops.max(x, axes, keepdims=True)
+    shifted = x - _greatest(x, axes)
     return shifted - ops.log(ops.sum(ops.exp(shifted), axes, keepdims=True))
 
 
 def _logsumexp(tensor: Tensor) -> Tensor:
     (x,), axes, keepdims = tensor.inputs, tensor.attrs["axes"], tensor.attrs["keepdims"]
-    top = ops.max(x, axes, keepdims=True)
+    top = _greatest(x, axes)
     top = ops.where(ops.isfinite(top), top, 0.0)
     y = ops.log(ops.sum(ops.exp(x - top), axes, keepdims=True)) + top
     return y if keepdims or not axes else ops.squeeze(y, axes)

@@ -139,6 +139,8 @@ class _ArgExtreme(Op):
         self.function = function
 
     def infer(self, x: Spec, *, axis: int) -> Spec:
+        if x.shape[axis] == 0:
+            raise ValueError(f"{self.name}: shape {x.shape} holds no values along axis {axis} to choose one from")
         return Spec((*x.shape[:axis], *x.shape[axis + 1 :]), "int")
 
     def forward(self, x: Any, *, axis: int) -> Any:

@@ -25,6 +25,18 @@ def restored(y: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
     return y if keepdims or not axes else expand_dims(y, axes)
 
 
+def _greatest(x: Any, axes: tuple[int, ...]) -> Any:
+    """Return the greatest value over axes, which stay with length 1; zeros for no values at all."""
+    if x.size:
+        return np.max(x, axis=axes, keepdims=True)
+    return np.zeros(reduced(x.shape, axes, True), x.dtype)
+
+
+def _mean(x: Any, axes: tuple[int, ...]) -> Any:
+    """Return the mean over axes, which stay with length 1; 0 for no values at all, and no warning."""
+    return np.sum(x, axis=axes, keepdims=True) / (math.prod(x.shape[a] for a in axes) or 1)
+
+
 class Reduction(Op):
     """An op that folds axes into one value each."""
 
@@ -57,6 +69,11 @@ class Extreme(Reduction):
         self.name = name
         self.function = function
 
+    def infer(self, x: Spec, *, axes: tuple[int, ...], keepdims: bool) -> Spec:
+        if any(x.shape[a] == 0 for a in axes):
+            raise ValueError(f"{self.name}: shape {x.shape} holds no values along axes {axes} to choose one from")
+        return super().infer(x, axes=axes, keepdims=keepdims)
+
     def forward(self, x: Any, *, axes: tuple[int, ...], keepdims: bool) -> Any:
         return self.function(x, axis=axes, keepdims=keepdims)
 
@@ -72,7 +89,7 @@ class LogSumExp(Reduction):
     name = "logsumexp"
 
     def forward(self, x: Any, *, axes: tuple[int, ...], keepdims: bool) -> Any:
-        top = np.max(x, axis=axes, keepdims=True)
+        top = _greatest(x, axes)
         top = np.where(np.isfinite(top), top, 0)
         y = np.log(np.sum(np.exp(x - top), axis=axes, keepdims=True)) + top
         return y if keepdims else np.squeeze(y, axes)
@@ -91,7 +108,7 @@ class Softmax(Op):
         return Spec(x.shape, x.dtype)
 
     def forward(self, x: Any, *, axes: tuple[int, ...]) -> Any:
-        e = np.exp(x - np.max(x, axis=axes, keepdims=True))
+        e = np.exp(x - _greatest(x, axes))
         return e / np.sum(e, axis=axes, keepdims=True)
 
     def vjp(self, wrt: int, g: Any, y: Any, *operands: Any, **attrs: Any) -> Any:
@@ -104,6 +121,8 @@ class LogSoftmax(Softmax):
     name = "log_softmax"
 
     def forward(self, x: Any, *, axes: tuple[int, ...]) -> Any:
+        if not x.size:
+            return np.zeros_like(x)
         shifted = x - np.max(x, axis=axes, keepdims=True)
         return shifted - np.log(np.sum(np.exp(shifted), axis=axes, keepdims=True))
 
@@ -117,6 +136,8 @@ class Sparsemax(Softmax):
     name = "sparsemax"
 
     def forward(self, x: Any, *, axes: tuple[int, ...]) -> Any:
+        if not x.size:
+            return np.zeros_like(x)
         z = np.moveaxis(x, axes[0], -1)
         falling = np.sort(z, -1)[..., ::-1]
         excess = np.cumsum(falling, -1) - 1
@@ -140,8 +161,8 @@ class Standardize(Op):
         return Spec(x.shape, x.dtype)
 
     def forward(self, x: Any, *, axes: tuple[int, ...], epsilon: float) -> Any:
-        centred = x - np.mean(x, axis=axes, keepdims=True)
-        return centred / np.sqrt(np.mean(centred * centred, axis=axes, keepdims=True) + epsilon)
+        centred = x - _mean(x, axes)
+        return centred / np.sqrt(_mean(centred * centred, axes) + epsilon)
 
     def vjp(self, wrt: int, g: Any, y: Any, *operands: Any, **attrs: Any) -> Any:
         axes, x = attrs["axes"], operands[0]
@@ -156,7 +177,7 @@ class RMSNormalize(Standardize):
     name = "rms_normalize"
 
     def forward(self, x: Any, *, axes: tuple[int, ...], epsilon: float) -> Any:
-        return x / np.sqrt(np.mean(x * x, axis=axes, keepdims=True) + epsilon)
+        return x / np.sqrt(_mean(x * x, axes) + epsilon)
 
     def vjp(self, wrt: int, g: Any, y: Any, *operands: Any, **attrs: Any) -> Any:
         axes = attrs["axes"]

@@ -28,21 +28,9 @@ class Reshape(Op):
     name = "reshape"
 
     def infer(self, x: Spec, *, shape: Shape) -> Spec:
-        target = _filled(x.shape, shape)
-        source_size = _size(x.shape)
+        target, source_size = _filled(x.shape, shape), _size(x.shape)
         if -1 in target:
-            rest = math.prod(n for n in target if n not in (None, -1))
-            unknown = sum(n is None for n in target)
-            known = None
-            if source_size is not None and not unknown and rest:
-                if source_size % rest:
-                    raise ValueError(f"reshape: shape {x.shape} cannot become {shape}")
-                known = source_size // rest
-            elif sum(n is None for n in x.shape) == unknown == 1 and rest:
-                # the one unknown length is kept: -1 stands for what the known lengths leave
-                known_size = math.prod(n for n in x.shape if n is not None)
-                known = known_size // rest if known_size % rest == 0 else None
-            return Spec(tuple(known if n == -1 else n for n in target), x.dtype)
+            return Spec(tuple(_worked_out(x.shape, shape) if n == -1 else n for n in target), x.dtype)
         target_size = _size(target)
         if source_size is not None and target_size is not None and source_size != target_size:
             raise ValueError(
@@ -51,7 +39,8 @@ class Reshape(Op):
         return Spec(target, x.dtype)
 
     def forward(self, x: Any, *, shape: Shape) -> Any:
-        return np.reshape(x, _filled(np.shape(x), shape))
+        target = self.infer(Spec(np.shape(x), "float"), shape=shape).shape  # NumPy works no -1 out beside a zero
+        return np.reshape(x, [-1 if n is None else n for n in target])
 
     def vjp(self, wrt: int, g: Any, y: Any, *operands: Any, **attrs: Any) -> Any:
         return reshape_like(g, operands[0])
@@ -64,6 +53,17 @@ def _filled(source: Shape, shape: Shape) -> Shape:
     if any(n is None and i >= len(source) for i, n in enumerate(shape)):
         raise ValueError(f"reshape: None at the end of {shape} keeps an axis that shape {source} does not have")
     return tuple(source[i] if n is None else n for i, n in enumerate(shape))
+
+
+def _worked_out(source: Shape, shape: Shape) -> int | None:
+    """Return the length that -1 stands for: what the given lengths leave of the axes that are not kept."""
+    left = _size(tuple(n for i, n in enumerate(source) if i >= len(shape) or shape[i] is not None))
+    given = math.prod(n for n in shape if n is not None and n != -1)
+    if left is None or not given:
+        return None
+    if left % given:
+        raise ValueError(f"reshape: shape {source} cannot become {shape}")
+    return left // given
 
 
 def _size(shape: Shape) -> int | None:

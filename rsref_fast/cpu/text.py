@@ -98,7 +98,7 @@ class Function:
             self.depth += 1
             yield [variable, *(f"({variable} + {k})" for k in (1, 2, 3))]
             self.depth -= 1
-        if left:
+        if left or not fours:  # a loop over nothing too, or those around it would have no body
             self.add(f"for {variable} in range({fours}, {text}):")
             self.depth += 1
             yield [variable]

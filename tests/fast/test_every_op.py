@@ -6,7 +6,7 @@ import pytest
 import rsref_fast
 from rsref import Dense, Input, Parameter, RecurrentModel, ops
 from rsref.ops.base import REGISTRY, Op, apply, register
-from rsref.testing.arguments import random_arguments
+from rsref.testing.arguments import Arguments, random_arguments
 from rsref_fast.cpu.splitting import Split
 from rsref_fast.program import build
 from tests.fast.agreement import check
@@ -21,6 +21,24 @@ def test_values_and_gradients(name, mask):
     own = recurrence(name)
     for shards, team in ((1, 1), (2, 1), (1, 2), (2, 3)):
         check(own, random_arguments(own, batch=3, steps=4, mask=mask), split=Split(shards, team))
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda x: ops.sum(x, 1),
+        lambda x: ops.einsum("btf,bth->bfh", x, x),
+        lambda x: ops.softmax(x, 1),
+        lambda x: ops.log_softmax(x, 1),
+        lambda x: ops.sparsemax(x, 1),
+        lambda x: ops.standardize(x, 1),
+        lambda x: ops.isfinite(ops.logsumexp(x, 1)),  # of nothing it is the logarithm of 0
+    ],
+)
+def test_an_axis_of_no_places(draw):
+    x = Input((None, 3))
+    own = RecurrentModel(x, draw(x), decode=True, output_length=2).recurrence
+    check(own, Arguments(constants=[np.zeros((2, 0, 3))], steps=2))
 
 
 @pytest.mark.parametrize("mask", [None, MASK], ids=["whole", "masked"])

@@ -66,6 +66,14 @@ MISUSES = {
         TypeError,
         ["MinGRUCell has no recurrent kernel", "recurrent_dropout"],
     ),
+    "the greatest of nothing": (
+        lambda: RecurrentModel(*(lambda x: (x, ops.max(x, 1)))(Input((None,))), decode=True, output_length=1)(
+            np.zeros((2, 0))
+        ),
+        ValueError,
+        ["max", r"\(2, 0\) holds no values"],
+    ),
+    "the place of the least of nothing": (lambda: ops.argmin(Input((0,)), 1), ValueError, ["argmin", "no values"]),
     "floats for a model of integers": (
         lambda: Model(i_tm1, i_tm1 + 1)(Input((1,))),
         TypeError,

@@ -1,6 +1,7 @@
 """Generation against a plain loop, exhaustive enumeration and the softmax's own frequencies."""
 
 import itertools
+from functools import partial
 
 import numpy as np
 import pytest
@@ -85,6 +86,13 @@ def test_samples_have_the_softmax_frequencies(layer, temperature):
     assert np.abs(counts - expected).max() < 4 * np.sqrt(0.25 / many)
     again = generation.sample(layer, np.zeros(many, int), 1, temperature=temperature, seed=0, **given)
     assert (again.tokens == found.tokens).all()
+
+
+def test_nothing_is_answered_by_nothing(layer):
+    given = {"initial_state": np.zeros((0, 5)), "constants": np.zeros((0, 5))}
+    for generate in (generation.greedy, generation.sample, partial(generation.beam_search, width=2)):
+        found = generate(layer, START[:0], 3, **given)
+        assert (found.tokens.shape, found.scores.shape) == ((0, 3), (0,))
 
 
 def test_misuse_is_answered(layer, given):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rsref import Dense, Flatten, Input, RecurrentModel, ops, set_random_seed
+from rsref import AttentionDecoderCell, Dense, Flatten, Input, RecurrentModel, RecurrentSequential, ops, set_random_seed
 from tests.rsref.features.plain import check, factor
 from tests.tolerances import assert_close
 
@@ -177,6 +177,16 @@ def test_nothing_is_answered_by_nothing(shape):
     gradients = layer.backward(tape, [np.zeros_like(y), None, None])
     assert gradients.x.shape == shape
     assert not any(g.any() for g in gradients.weights)
+
+
+def test_attention_to_no_places_is_attention_to_padded_ones():
+    layer = RecurrentSequential([AttentionDecoderCell(4)], decode=True, output_length=3)
+    layer.build((None, None, 5))
+    h = sample(2, 4)
+    padded = layer(sample(2, 3, 5), initial_state=h, mask=np.zeros((2, 3), bool))
+    y, tape = layer.forward(np.zeros((2, 0, 5)), initial_state=h)
+    np.testing.assert_array_equal(y, padded)
+    assert layer.backward(tape, np.ones_like(y)).x.shape == (2, 0, 5)
 
 
 @pytest.mark.parametrize("flat", [False, True])

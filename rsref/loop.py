@@ -107,6 +107,10 @@ class RecurrentLayer(abc.ABC):
                 raise TypeError(f"{self.name}: build takes shapes, (batch, time, ...); got {shape!r}")
         self.build_step([tuple(s) if self.decode else (s[0], *s[2:]) for s in shapes])
 
+    def build_for(self, shapes: Sequence[Shape]) -> None:
+        """Draw the step for the inputs of a call."""
+        self.build(*shapes)
+
     def build_step(self, shapes: Sequence[Shape]) -> None:
         """Draw the step for step inputs of these shapes and rewrite its features; every fault is found here."""
         drawn = self.draw([(None, *shape[1:]) for shape in shapes])
@@ -204,7 +208,7 @@ class RecurrentLayer(abc.ABC):
         """
         inputs = arguments.numeric_arrays("x", x)
         if not self.built:
-            self.build(*(array.shape for array in inputs))
+            self.build_for([array.shape for array in inputs])
         if ground_truth is not None and self.teacher_force is False:
             raise ValueError(f"{self.name}: ground_truth is given, but teacher_force is False")
         forced = bool(training) and self.teacher_force is not False

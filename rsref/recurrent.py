@@ -10,6 +10,7 @@ from rsref import activations, arguments, ops
 from rsref.cells.base import RNNCell
 from rsref.graph import Model, as_list
 from rsref.layers import Embedding
+from rsref.layers.base import Layer
 from rsref.loop import RecurrentLayer
 from rsref.recurrence import Step, with_readout
 from rsref.tensor import Input, Shape, Tensor
@@ -67,7 +68,8 @@ class RecurrentSequential(RecurrentLayer):
     readout: how the previous step's output is merged with the input: True or "add", "mul", "avg", "max", or
         "readout_only", which replaces the input; False for no readout.
     readout_activation: applied to the readout first.
-    Further options: see `RecurrentLayer`. The step is drawn when the first input is seen, or by `build`.
+    Further options: see `RecurrentLayer`. The step is drawn when the first input is seen, or by `build`; a decoder that
+    draws itself takes encoded sequences of any length from then on, if its layers allow.
     Errors: ValueError if cells that share states differ in them, or a readout does not have the input's shape.
     """
 
@@ -99,6 +101,20 @@ class RecurrentSequential(RecurrentLayer):
         if not callable(layer):
             raise TypeError(f"{self.name}.add takes cells, layers and functions of a tensor; got {layer!r}")
         self.layers.append(layer)
+
+    def build_for(self, shapes: Sequence[Shape]) -> None:
+        """Draw the step for the inputs of a call; a decoder's first axis is left open, if the step can be drawn so."""
+        unbuilt = _unbuilt(self.layers)
+        if self.decode and any(len(shape) > 2 for shape in shapes):
+            try:
+                self.build(*((None, None, *shape[2:]) for shape in shapes))
+                if all(None not in state.shape[1:] for state in self.step.states):
+                    return
+            except (TypeError, ValueError):
+                pass  # what is wrong for any length is found again below
+            for layer in unbuilt:
+                layer.built, layer.own_parameters = False, []
+        self.build(*shapes)
 
     def draw(self, shapes: Sequence[Shape]) -> Step:
         if not self.layers:
@@ -167,6 +183,17 @@ class RecurrentSequential(RecurrentLayer):
             new_states=tuple(new_states),
             mask_input=mask_input,
         )
+
+
+def _unbuilt(layers: Sequence[Any]) -> list[Layer]:
+    """Return the layers, those of nested stacks among them, that have no parameters yet."""
+    found = []
+    for layer in layers:
+        if isinstance(layer, CellOfLayer) and isinstance(layer.layer, RecurrentSequential):
+            found += _unbuilt(layer.layer.layers)
+        if isinstance(layer, Layer) and not layer.built:
+            found.append(layer)
+    return found
 
 
 def _input_dtype(layer: Any) -> str:

@@ -3,7 +3,18 @@
 import numpy as np
 import pytest
 
-from rsref import AttentionDecoderCell, Dense, Flatten, Input, RecurrentModel, RecurrentSequential, ops, set_random_seed
+from rsref import (
+    AttentionDecoderCell,
+    Dense,
+    Flatten,
+    Input,
+    LayerCell,
+    RecurrentModel,
+    RecurrentSequential,
+    SimpleRNNCell,
+    ops,
+    set_random_seed,
+)
 from tests.rsref.features.plain import check, factor
 from tests.tolerances import assert_close
 
@@ -187,6 +198,29 @@ def test_attention_to_no_places_is_attention_to_padded_ones():
     y, tape = layer.forward(np.zeros((2, 0, 5)), initial_state=h)
     np.testing.assert_array_equal(y, padded)
     assert layer.backward(tape, np.ones_like(y)).x.shape == (2, 0, 5)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_decoder_takes_encoded_sequences_of_any_length(nested):
+    cell = AttentionDecoderCell(4)
+    layers = [RecurrentSequential([cell]).get_cell() if nested else cell]
+    layer = RecurrentSequential(layers, decode=True, output_length=3)
+    layer(sample(2, 7, 5))
+    x = sample(2, 6, 5)
+    padded, mask = np.concatenate([x, sample(2, 1, 5)], 1), np.arange(7) < np.full((2, 1), 6)
+    assert_close(layer(x), layer(padded, mask=mask))
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_decoder_whose_layers_need_a_known_length_keeps_it(nested):
+    flat, kept = [Flatten(), SimpleRNNCell(2)], [LayerCell(Dense(3), merge="add")]
+    for cells in (flat, kept):
+        layers = [RecurrentSequential(cells).get_cell()] if nested else cells
+        layer = RecurrentSequential(layers, decode=True, output_length=3)
+        layer(sample(2, 4, 3))
+        assert [w.shape for w in layer.weights] == ([(12, 2), (2, 2), (2,)] if cells is flat else [(3, 3), (3,)])
+        with pytest.raises(ValueError, match=r"\(2, 5, 3\) is given"):
+            layer(sample(2, 5, 3))
 
 
 @pytest.mark.parametrize("flat", [False, True])

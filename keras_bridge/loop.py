@@ -240,6 +240,10 @@ class RecurrentLayer(keras.layers.Layer):
     # --- running ------------------------------------------------------------------------------------------------------
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the layer as Keras does; a plain call on PyTorch goes straight to the engine."""
+        if self.step is not None:
+            self.recurrence.renew()
+            if self.teacher_force is not False:
+                self.forced_recurrence.renew()
         if keras.backend.backend() == "torch":
             return direct.call(self, super().__call__, args, kwargs)
         return super().__call__(*args, **kwargs)

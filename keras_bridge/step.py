@@ -6,6 +6,7 @@ The plain rewrites (readout, decoder) are rsref's own, on Keras's tensors; teach
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from operator import is_not
 from typing import Any
 
 import keras
@@ -23,6 +24,7 @@ class KerasRecurrence:
     traces: what engines keep about this step. held_back: for each engine, and each place of tensors, what keeps it from
     running the step.
     calls: what is kept about calls, see `keras_bridge.direct`.
+    layers, seen: the step's layers, and what of them a trace depends on, as it was at the last `renew`.
     """
 
     model: Any
@@ -35,6 +37,24 @@ class KerasRecurrence:
     traces: dict[Any, Any] = field(default_factory=dict)
     held_back: dict[tuple[str, str], str] = field(default_factory=dict)
     calls: dict[Any, Any] = field(default_factory=dict)
+    layers: list[Any] = field(default_factory=list)
+    seen: list[Any] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.layers = [one for one in self.model._flatten_layers() if not isinstance(one, keras.layers.InputLayer)]
+        self.renew()
+
+    def renew(self) -> None:
+        """Forget what is kept if layers have other variables or dropout rates now, as after enable_lora."""
+        now: list[Any] = []
+        for layer in self.layers:  # every call does this: the public property `variables` takes ten times as long
+            now += layer._trainable_variables
+            now += layer._non_trainable_variables
+            now.append(vars(layer).get("rate"))
+        if len(now) != len(self.seen) or any(map(is_not, now, self.seen)):
+            for kept in (self.traces, self.held_back, self.calls):
+                kept.clear()
+            self.seen = now
 
 
 def keras_recurrence(step: Step, zero_output_for_mask: bool, truncate: int | None) -> KerasRecurrence:

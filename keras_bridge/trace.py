@@ -145,6 +145,8 @@ class _Tracer:
             return layer.draw(tree.flatten(arguments), self.parameter, masks)
         if isinstance(layer, keras.layers.RNN) or hasattr(layer, "recurrence"):
             return unrolled(self, layer, arguments, keywords, path)
+        if layer.quantization_mode is not None:  # Keras calls then not call, but quantized_call
+            raise TraceError(f'{path}: quantized weights are not traced; engine="keras" runs it')
         if type(layer).__name__ in RANDOM_LAYERS:
             return self.random(layer, tree.flatten(arguments), path)
         if self.training and _draws_masks(layer):

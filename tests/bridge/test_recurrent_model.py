@@ -177,6 +177,28 @@ def test_dropout_in_the_step_draws_a_mask_a_step():
     assert len({tuple(step) for step in y[0]}) == 4
 
 
+def test_a_layer_of_the_step_that_gets_more_weights_later():
+    x, dense = keras.Input((3,)), Dense(4)
+    layer = RecurrentModel(x, dense(x), engine="reference", return_sequences=True)
+    values = ops.convert_to_tensor(np.random.default_rng(0).standard_normal((2, 3, 3)))
+    for _ in range(3):
+        before = ops.convert_to_numpy(layer(values))
+    dense.enable_lora(2)
+    dense.lora_kernel_b.assign(np.ones((2, 4)))
+    after = ops.convert_to_numpy(layer(values))
+    assert np.abs(after - before).max() > 0.1
+    assert_close(after, ops.convert_to_numpy(dense(values)), KIND["keras"])
+
+
+def test_a_dropout_rate_that_is_changed_later():
+    x, dropout = keras.Input((3,)), keras.layers.Dropout(0.5)
+    layer = RecurrentModel(x, dropout(x), engine="reference", return_sequences=True)
+    ones = np.ones((2, 3, 3))
+    assert np.ptp(ops.convert_to_numpy(layer(ones, training=True))) > 0
+    dropout.rate = 0.0
+    assert_close(ops.convert_to_numpy(layer(ones, training=True)), ones)
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_no_steps_answer_zeros(engine):
     layer = drawn_layer(engine, return_sequences=True)

@@ -141,6 +141,14 @@ def test_a_convolutional_recurrent_layer_is_named():
         trace(keras.Model(inputs, keras.layers.ConvLSTM1D(2, 3, name="inner")(inputs)))
 
 
+def test_quantized_weights_are_named():
+    inputs, dense = keras.Input((6,)), keras.layers.Dense(3, name="small", dtype="float32")
+    model = keras.Model(inputs, dense(inputs))
+    dense.quantize("int8")
+    with pytest.raises(TraceError, match="small: quantized weights are not traced"):
+        trace(model)
+
+
 def test_a_recurrent_layer_of_unknown_length_is_named():
     inputs = keras.Input((None, 3))
     with pytest.raises(TraceError, match="number of steps is known"):

@@ -164,7 +164,7 @@ def accelerate(model: Any, **options: Any) -> Any:
     model: Functional or Sequential.
     Replaced: LSTM, GRU, SimpleRNN, RNN around any cell, ConvLSTM, and Bidirectional around them, in nested models too.
     A compiled model is compiled again. options: of the new layers, such as engine="reference".
-    Errors: ValueError for a subclassed model, which cannot be cloned.
+    Errors: ValueError for a subclassed model, which cannot be cloned; those of `from_keras`.
     """
     if not isinstance(model, keras.Sequential) and not hasattr(model, "_nodes_by_depth"):
         raise ValueError(f"accelerate takes Functional and Sequential models; {type(model).__name__} is neither")

@@ -117,6 +117,7 @@ def test_backward_in_another_stream_waits_for_forward_and_memory_for_both(device
     _, _, tape = there.engine.forward(*given, stream=5)
     there.engine.backward(tape, [None], [None], stream=7)
     assert device.api.waiting == [(7, 5)]
+    gc.collect()
     device.api.freed_after.clear()
     del tape
     gc.collect()

@@ -68,6 +68,10 @@ def check_step(step: Step, *, decode: bool, teacher_force: bool) -> None:
         for tensor in tensors:
             if not isinstance(tensor, Tensor):
                 raise TypeError(f"{name} must hold Tensors drawn from rsref.Input; got {tensor!r}")
+    if len(step.states) != len(step.new_states):
+        raise ValueError(
+            f"initial_states and final_states must be equally many; got {len(step.states)} and {len(step.new_states)}"
+        )
     if len(step.readouts) > len(step.outputs):
         raise ValueError(f"readout_input: {len(step.readouts)} are given for {len(step.outputs)} outputs")
     for readout, output in zip(step.readouts, step.outputs):

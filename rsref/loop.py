@@ -105,6 +105,8 @@ class RecurrentLayer(abc.ABC):
         for shape in shapes:
             if not isinstance(shape, Sequence) or isinstance(shape, str):
                 raise TypeError(f"{self.name}: build takes shapes, (batch, time, ...); got {shape!r}")
+            if len(shape) < (1 if self.decode else 2):
+                raise ValueError(f"{self.name} takes inputs (batch, time, ...), or (batch, ...) to decode; got {shape}")
         self.build_step([tuple(s) if self.decode else (s[0], *s[2:]) for s in shapes])
 
     def build_for(self, shapes: Sequence[Shape]) -> None:
@@ -123,6 +125,7 @@ class RecurrentLayer(abc.ABC):
         self.recurrence = self._recurrence(self.step)
         self.forced_recurrence = self._recurrence(self.forced_step)
         self.initializers = arguments.state_initializers(self.state_initializer, drawn.states)
+        self._engines = {}
         self.learned = [self._learned_state(i, state) for i, state in enumerate(self.step.states[: self.num_states])]
         self.built = True
 
@@ -134,6 +137,9 @@ class RecurrentLayer(abc.ABC):
         if not isinstance(initializer, initializers.Learned):
             return None
         shape = arguments.known_shape(f"the learned state {i}", state.shape[1:])
+        known = self.learned[i] if self.built else None
+        if known is not None and known.shape == shape:
+            return known
         return Parameter(f"{self.name}/initial_state_{i}", initializer.initializer(shape))
 
     def get_cell(self) -> CellOfLayer:
@@ -225,9 +231,8 @@ class RecurrentLayer(abc.ABC):
         arguments.check_batch("constants", given, batch)
         if self.decode and step.mask_input is None and (mask is not None or lengths is not None):
             raise ValueError(f"{self.name} decodes with a step that has no mask_input: it cannot take a mask")
-        valid = arguments.mask_array(
-            mask, lengths, batch, inputs[0].shape[1] if inputs and inputs[0].ndim > 1 else steps
-        )
+        places = inputs[0].shape[1] if inputs and inputs[0].ndim > 1 else steps
+        valid = arguments.mask_array(mask, lengths, batch, places)
         whole_mask: list[Array] = []
         if step.mask_input is not None:
             whole_mask = [np.ones((batch, inputs[0].shape[1]), bool) if valid is None else valid]

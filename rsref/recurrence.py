@@ -27,7 +27,8 @@ class Recurrence:
     truncate: int | None = None
 
     def __post_init__(self) -> None:
-        if self.truncate is not None and (not isinstance(self.truncate, int) or self.truncate < 1):
+        whole = isinstance(self.truncate, int) and not isinstance(self.truncate, bool)
+        if self.truncate is not None and (not whole or self.truncate < 1):
             raise ValueError(f"truncate must be a positive number of steps or None; got {self.truncate!r}")
 
 

@@ -81,7 +81,7 @@ class RecurrentSequential(RecurrentLayer):
         readout_activation: Any = "linear",
         **options: Any,
     ):
-        if readout not in (True, False, *READOUTS):
+        if not isinstance(readout, bool) and readout not in READOUTS:
             raise ValueError(f"readout must be True, False or one of {READOUTS}; got {readout!r}")
         self.state_sync = state_sync
         self.readout = "add" if readout is True else readout
@@ -221,7 +221,7 @@ class CellOfLayer(RNNCell):
         super().__init__(name or f"{layer.name}_cell")
         self.layer = layer
         if isinstance(layer, RecurrentModel):
-            self.build(*(t.shape for t in layer.draw([]).sequences))
+            self.build(*([t.shape for t in layer.draw([]).sequences] or [()]))
 
     def build_model(self, input_shape: Shape) -> Model:
         step = with_readout(self.layer.draw([input_shape]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rsref import ops
+from rsref import initializers, ops
 from rsref.cells.full import FullCell
 from rsref.cells.gru import GRUCell
 from rsref.graph import Model
@@ -37,6 +37,7 @@ class AttentionDecoderCell(FullCell):
                 f"{self.name} takes the whole encoded sequence (batch, time, features) at every step: use decode=True; "
                 f"got shape {input_shape}"
             )
+        self.check_input_dim(input_shape)
         encoded, h = Input(batch_shape=input_shape, name="encoded"), Input((self.units,), name="h")
         mask = Input(batch_shape=input_shape[:2], dtype="bool", name="mask")
         context = ops.einsum("bt,btf->bf", self._weights(encoded, h, mask), encoded)
@@ -48,7 +49,9 @@ class AttentionDecoderCell(FullCell):
         kernel = self.add_weight("attention_kernel", (encoded.shape[-1], width), *self.kernel_options).tensor
         recurrent = self.add_weight("attention_recurrent_kernel", (self.units, width), *self.kernel_options).tensor
         bias = self.add_weight("attention_bias", (width,), *self.bias_options).tensor
-        vector = self.add_weight("attention_vector", (width,), *self.kernel_options).tensor
+        initializer, *others = self.kernel_options
+        column = initializers.get(initializer)((width, 1))[:, 0]  # it is a matrix of one column, as initializers see it
+        vector = self.add_weight("attention_vector", (width,), column, *others).tensor
         asked = ops.expand_dims(ops.matmul(h, recurrent), 1)
         hidden = ops.tanh(ops.matmul(encoded, kernel) + asked + bias)
         scores = ops.where(mask, ops.matmul(hidden, vector), -1e30)

@@ -44,6 +44,7 @@ class ConvLSTMCell(LSTMCell):
             raise ValueError(
                 f"{self.name} takes an input (batch, *spatial, channels) of known lengths a step; got {input_shape}"
             )
+        self.check_input_dim(input_shape)
         axes = len(input_shape) - 2
         size = self.kernel_size
         self.window = (size,) * axes if isinstance(size, int) else tuple(size)

@@ -71,11 +71,15 @@ class FullCell(RNNCell):
         """Return the input and one state (units,) for each name; ValueError if the input does not fit."""
         if len(input_shape) != 2:
             raise ValueError(f"{self.name} takes an input (batch, features) a step; got shape {input_shape}")
+        self.check_input_dim(input_shape)
+        return [Input(batch_shape=input_shape, name="x"), *(Input((self.units,), name=n) for n in self.state_names)]
+
+    def check_input_dim(self, input_shape: Shape) -> None:
+        """Raise ValueError if the input's last axis is not as long as `input_dim` says."""
         if self.input_dim is not None and input_shape[-1] != self.input_dim:
             raise ValueError(
                 f"{self.name} was made for input_dim={self.input_dim}; got an input of shape {input_shape}"
             )
-        return [Input(batch_shape=input_shape, name="x"), *(Input((self.units,), name=n) for n in self.state_names)]
 
     def kernel(self, features: int | None) -> Tensor:
         """Make the input kernel (features, gates * units)."""

@@ -49,6 +49,8 @@ class LayerNormGRUCell(GRUCell):
 
     def __init__(self, units: int | None = None, *, epsilon: float = 1e-3, **options: Any):
         super().__init__(units, **options)
+        if not self.reset_after:
+            raise ValueError(f"{self.name} resets after the recurrent product: reset_after=False cannot be given")
         self.epsilon = epsilon
 
     def build_model(self, input_shape: Shape) -> Model:

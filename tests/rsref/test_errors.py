@@ -5,12 +5,14 @@ import pytest
 
 from rsref import (
     Activation,
+    AttentionDecoderCell,
     ConvLSTMCell,
     Dense,
     Dropout,
     Embedding,
     Input,
     LayerCell,
+    LayerNormGRUCell,
     LSTMCell,
     MinGRUCell,
     MLSTMCell,
@@ -66,6 +68,34 @@ MISUSES = {
         TypeError,
         ["MinGRUCell has no recurrent kernel", "recurrent_dropout"],
     ),
+    "images of other channels": (
+        lambda: ConvLSTMCell(4, 3, input_dim=2).get_layer().build((None, None, 8, 8, 3)),
+        ValueError,
+        ["input_dim=2", "8, 8, 3"],
+    ),
+    "an encoded sequence of other features": (
+        lambda: AttentionDecoderCell(4, input_dim=2).get_layer(decode=True).build((None, None, 3)),
+        ValueError,
+        ["input_dim=2", "None, 3"],
+    ),
+    "a normalised GRU that resets before": (
+        lambda: LayerNormGRUCell(4, reset_after=False),
+        ValueError,
+        ["reset_after"],
+    ),
+    "a cell of a step without an input": (
+        lambda: RecurrentModel(None, h_tm1 + 1, h_tm1, h_tm1 + 1, decode=True).get_cell(),
+        ValueError,
+        ["a cell has one output, an input", "0 inputs"],
+    ),
+    "a number for a sequence": (lambda: RecurrentSequential([TanhCell(4)])(3.0), ValueError, [r"got \(\)"]),
+    "a number for a readout": (lambda: RecurrentSequential(readout=1), ValueError, ["readout must be", "got 1"]),
+    "a state without its new value, beside a readout": (
+        lambda: RecurrentModel(x_t, x_t, h_tm1, readout_input=Input((3,))),
+        ValueError,
+        ["equally many; got 1 and 0"],
+    ),
+    "truncation after True steps": (lambda: drawn(truncate=True), ValueError, ["truncate", "got True"]),
     "the greatest of nothing": (
         lambda: RecurrentModel(*(lambda x: (x, ops.max(x, 1)))(Input((None,))), decode=True, output_length=1)(
             np.zeros((2, 0))

@@ -257,6 +257,14 @@ def test_the_check_sees_a_changed_weight(name):
         check(layer, shifted, x=np.random.default_rng(1).standard_normal((2, 4, 2)))
 
 
+def test_the_vector_of_attention_is_a_column_to_initializers():
+    cell = cells.AttentionDecoderCell(4, attention_units=9, kernel_initializer="orthogonal")
+    cell.build((None, None, 5))
+    (vector,) = (p.value for p in cell.parameters if p.name.endswith("attention_vector"))
+    assert vector.shape == (9,)
+    assert_close(np.linalg.norm(vector), 1.0)
+
+
 @pytest.mark.parametrize(
     ("gate", "z_f", "z_i", "kept"),
     [

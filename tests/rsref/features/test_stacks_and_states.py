@@ -152,6 +152,17 @@ def test_a_shorter_list_leaves_zeros_and_learned_states_learn():
     assert not layer.backward(tape, np.ones((2, 4, 3))).weights[-1].any()
 
 
+def test_a_layer_built_again_keeps_its_learned_states():
+    layer = TanhCell(3).get_layer(state_initializer="learned")
+    layer.build((None, None, 2))
+    before = layer.weights
+    layer.set_weights([np.full(w.shape, 0.5) for w in before])
+    y = layer(sample(2, 4, 2))
+    layer.build((2, 4, 2))
+    assert layer.weights == before
+    assert_close(layer(sample(2, 4, 2)), y)
+
+
 def test_stateful_chunks_are_one_long_call():
     whole = RecurrentSequential([TanhCell(2)], readout="add", return_sequences=True)
     x = sample(2, 6, 2)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
 from rsref import activations, arguments, ops
 from rsref.cells.base import RNNCell
+from rsref.cells.full import FullCell
 from rsref.graph import Model, as_list
 from rsref.layers import Embedding
-from rsref.layers.base import Layer
+from rsref.layers.base import forget, watched
 from rsref.loop import RecurrentLayer
 from rsref.recurrence import Step, with_readout
 from rsref.tensor import Input, Shape, Tensor
@@ -104,16 +104,15 @@ class RecurrentSequential(RecurrentLayer):
 
     def build_for(self, shapes: Sequence[Shape]) -> None:
         """Draw the step for the inputs of a call; a decoder's first axis is left open, if the step can be drawn so."""
-        unbuilt = _unbuilt(self.layers)
         if self.decode and any(len(shape) > 2 for shape in shapes):
-            try:
-                self.build(*((None, None, *shape[2:]) for shape in shapes))
-                if all(None not in state.shape[1:] for state in self.step.states):
-                    return
-            except (TypeError, ValueError):
-                pass  # what is wrong for any length is found again below
-            for layer in unbuilt:
-                layer.built, layer.own_parameters = False, []
+            with watched() as built:
+                try:
+                    self.build(*((None, None, *shape[2:]) for shape in shapes))
+                    if all(None not in state.shape[1:] for state in self.step.states):
+                        return
+                except (TypeError, ValueError):
+                    pass  # what is wrong for any length is found again below
+            forget(built)
         self.build(*shapes)
 
     def draw(self, shapes: Sequence[Shape]) -> Step:
@@ -136,8 +135,14 @@ class RecurrentSequential(RecurrentLayer):
     def _readout_shape(self, x: Tensor) -> Shape:
         if self.readout != "readout_only":
             return x.shape
-        trial = copy.deepcopy(self.layers)  # the output's shape, from layers thrown away
-        return self._stacked(trial, x, x).outputs[0].shape
+        first = self.layers[0]
+        width = first.input_dim if isinstance(first, FullCell) and first.input_dim else x.shape[-1]
+        trial = Input(batch_shape=(*x.shape[:-1], width), dtype=x.dtype)
+        with watched() as built:
+            try:
+                return self._stacked(self.layers, trial, trial).outputs[0].shape
+            finally:
+                forget(built)  # they were built to see the output's shape, on an input that they never get
 
     def _merged(self, x: Tensor, readout: Tensor) -> Tensor:
         fed = self.readout_activation(readout)
@@ -183,17 +188,6 @@ class RecurrentSequential(RecurrentLayer):
             new_states=tuple(new_states),
             mask_input=mask_input,
         )
-
-
-def _unbuilt(layers: Sequence[Any]) -> list[Layer]:
-    """Return the layers, those of nested stacks among them, that have no parameters yet."""
-    found = []
-    for layer in layers:
-        if isinstance(layer, CellOfLayer) and isinstance(layer.layer, RecurrentSequential):
-            found += _unbuilt(layer.layer.layers)
-        if isinstance(layer, Layer) and not layer.built:
-            found.append(layer)
-    return found
 
 
 def _input_dtype(layer: Any) -> str:

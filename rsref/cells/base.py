@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rsref.graph import Model, as_list
-from rsref.layers.base import Layer
+from rsref.layers.base import Layer, tell_of_build
 from rsref.tensor import Parameter, Shape, Tensor
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ class RNNCell(Layer):
         raise TypeError(f"{type(self).__name__} does not say how to draw a timestep: write its method build_model")
 
     def build(self, *shapes: Shape) -> None:
+        tell_of_build(self)
         self.model = self.build_model(shapes[0])
         self._check()
         self.built = True

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,6 +46,7 @@ class Layer:
             if not isinstance(tensor, Tensor):
                 raise TypeError(f"{self.name} draws on Tensors made by rsref.Input; got {type(tensor).__name__}")
         if not self.built:
+            tell_of_build(self)
             self.build(*(tensor.shape for tensor in tensors))
             self.built = True
         return self.call(*tensors)
@@ -81,6 +83,31 @@ class Layer:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"
+
+
+_watchers: list[list[Layer]] = []
+
+
+@contextlib.contextmanager
+def watched() -> Iterator[list[Layer]]:
+    """Answer a list that layers are put on as they begin to be built inside: `forget` undoes that."""
+    _watchers.append([])
+    try:
+        yield _watchers[-1]
+    finally:
+        _watchers.pop()
+
+
+def tell_of_build(layer: Layer) -> None:
+    """Put a layer that begins to be built on the lists of all who watch."""
+    for watcher in _watchers:
+        watcher.append(layer)
+
+
+def forget(layers: Sequence[Layer]) -> None:
+    """Let layers be built anew when they are called next, with parameters of their own again."""
+    for layer in layers:
+        layer.built, layer.own_parameters = False, []
 
 
 def assign_weights(owner: str, parameters: Sequence[Parameter], weights: Sequence[Any]) -> None:

@@ -3,7 +3,18 @@
 import numpy as np
 import pytest
 
-from rsref import Dense, Embedding, Input, Model, RecurrentModel, RecurrentSequential, RNNCell, ops, set_random_seed
+from rsref import (
+    Dense,
+    Embedding,
+    Input,
+    LSTMCell,
+    Model,
+    RecurrentModel,
+    RecurrentSequential,
+    RNNCell,
+    ops,
+    set_random_seed,
+)
 from tests.rsref.features.plain import check, complex_gradients, factor, greater
 from tests.tolerances import assert_close
 
@@ -60,6 +71,22 @@ def test_readout_modes(mode):
         leaves=[start],
         read=lambda gradients: [gradients.initial_readout],
     )
+
+
+def test_readout_only_is_drawn_on_the_output_alone():
+    """The input, of another length than the output, tells the number of steps and nothing else."""
+    dense, x = Dense(4), np.ones((2, 3, 5))
+    start = sample(2, 4)
+    layer = RecurrentSequential([lambda readout: dense(readout)], readout="readout_only", return_sequences=True)
+    y = layer(x, initial_readout=start)
+    kernel, bias = layer.get_weights()
+    expected = []
+    for _ in range(3):
+        expected.append((expected[-1] if expected else start) @ kernel + bias)
+    assert_close(y, np.stack(expected, 1))
+    named = LSTMCell(4, input_dim=4).get_layer(readout="readout_only")
+    assert named(x).shape == (2, 4)
+    assert [w.shape for w in named.weights] == [(4, 16), (4, 16), (16,)]
 
 
 def forced_layer(**options):

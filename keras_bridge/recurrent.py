@@ -160,7 +160,11 @@ class RecurrentSequential(RecurrentLayer):
 
     def _output_shape(self, x: Any) -> Any:
         """Return the shape of the stack's output, from copies thrown away."""
-        copies = [type(layer).from_config(layer.get_config()) for layer in self.layers]
+        copies = [
+            # a Lambda has no weights, and its function may have no config
+            layer if isinstance(layer, keras.layers.Lambda) else type(layer).from_config(layer.get_config())
+            for layer in self.layers
+        ]
         return self._stacked(copies, x, x).outputs[0].shape
 
     def _merged(self, x: Any, readout: Any) -> Any:
@@ -270,12 +274,17 @@ class CellOfLayer(RNNCell):
         self.layer.draw([input_shape])
         drawn = self.layer.drawn
         step: Any = with_readout(drawn)
-        if len(step.outputs) != 1 or len(step.sequences) != 1 or step.constants or step.mask_input is not None:
+        if len(step.outputs) != 1 or not step.sequences or step.constants:
             raise ValueError(
                 f"{self.layer.name}: a cell has one output, an input and no constants; this step has "
                 f"{len(step.outputs)} outputs, {len(step.sequences)} inputs and {len(step.constants)} constants"
             )
-        return keras.Model([*step.sequences, *step.states], [*step.outputs, *step.new_states])
+        mask = [] if step.mask_input is None else [step.mask_input]
+        return keras.Model([*step.sequences, *step.states, *mask], [*step.outputs, *step.new_states])
+
+    @property
+    def mask_input(self) -> Any:
+        return None if self.layer.drawn.mask_input is None else self.model.inputs[-1]
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "layer": keras.saving.serialize_keras_object(self.layer)}

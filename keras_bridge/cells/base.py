@@ -134,6 +134,10 @@ class KerasCell(RNNCell):
         super().__init__(**{"dtype": getattr(cell, "dtype_policy", None), **options})
         if not hasattr(cell, "state_size") or not callable(cell):
             raise TypeError(f"a Keras cell has a state_size and is called on (x, states); got {type(cell).__name__}")
+        if -1 in tree.flatten(plain(cell.state_size)):
+            raise TypeError(
+                f"the states of {cell.name}, a {type(cell).__name__}, have no sizes: give the layer around it"
+            )
         self.cell = cell
 
     def build_model(self, input_shape: tuple[int | None, ...]) -> Any:
@@ -160,9 +164,13 @@ def plain(sizes: Any) -> Any:
 
 
 def as_cell(layer: Any) -> RNNCell | None:
-    """Return a layer as a cell if it is one or holds one of Keras's, else None."""
+    """Return a layer as a cell if it is one or holds one of Keras's, else None; a copy of a ConvLSTM's."""
     if isinstance(layer, RNNCell):
         return layer
+    if isinstance(layer, keras.layers.ConvLSTM1D | keras.layers.ConvLSTM2D | keras.layers.ConvLSTM3D):
+        from keras_bridge.convert import from_keras
+
+        return as_cell(from_keras(layer).layers[0])
     if isinstance(layer, keras.layers.RNN):
         return KerasCell(layer.cell, name=f"{layer.name}_cell")
     if isinstance(layer, keras.layers.Layer) and hasattr(layer, "state_size"):

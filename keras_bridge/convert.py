@@ -48,6 +48,7 @@ def from_keras(layer: Any, **options: Any) -> Any:
         raise ValueError(f"{layer.name} has data_format='channels_first'; this library's ConvLSTM is channels_last")
     if known is not None:
         own = {name: config[name] for name in (*COMMON, *known[2]) if name in config}
+        own |= {name: getattr(layer.cell, name) for name in own if name.endswith("activation")}  # not its mere name
         cell = known[1](name=layer.cell.name, dtype=layer.dtype_policy, **own)
     else:
         cell = KerasCell(type(layer.cell).from_config(layer.cell.get_config()), name=f"{layer.cell.name}_cell")

@@ -98,6 +98,8 @@ def _activation(value: Any) -> Any:
 
         inputs = keras.Input(batch_shape=x.shape)
         traced = trace(keras.Model(inputs, function(inputs)))
+        if traced.variables:
+            raise ValueError(f"the activation {function!r} has weights: put it behind the cell, as a layer of the step")
         return substitute(traced.outputs, {traced.inputs[0]: x})[0]
 
     return drawn

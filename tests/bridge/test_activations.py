@@ -39,6 +39,14 @@ def test_a_function_is_not_taken_for_another_of_its_name(name):
     layer.build(X.shape)
     layer.set_weights(peer.get_weights())
     assert_close(ops.convert_to_numpy(layer(X)), ops.convert_to_numpy(expected), "float32")
+    if name != "a partial":  # of which Keras's layer has no config
+        converted = kb.from_keras(peer, engine="reference")(X)
+        assert_close(ops.convert_to_numpy(converted), ops.convert_to_numpy(expected), "float32")
+
+
+def test_an_activation_has_no_weights():
+    with pytest.raises(ValueError, match=r"PReLU.* has weights: put it behind the cell"):
+        kb.GRUCell(3, activation=keras.layers.PReLU()).get_layer().build(X.shape)
 
 
 @pytest.mark.parametrize("function", [ops.gelu, ops.tanh, keras.activations.gelu, cubed])

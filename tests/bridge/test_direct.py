@@ -245,3 +245,19 @@ def test_nothing_is_copied(monkeypatch, engine):
     for _ in range(2):  # the long way, and directly
         y = layer(X)
         assert seen[-1] == [X.data_ptr(), *weights, y.data_ptr()]
+
+
+@pytest.mark.parametrize("engine", ["reference", "fast"])
+def test_a_final_state_may_be_changed_in_place(engine):
+    """As at the end of an episode: what backward reads is not the caller's."""
+    layer = layer_of(engine, return_state=True)
+    gradients = []
+    for change in (False, True):
+        x = X.clone().requires_grad_()
+        y, *states = layer(x)
+        if change:
+            for state in states:
+                state.data.zero_()
+        (y * torch.cos(torch.arange(6.0))).sum().backward()
+        gradients.append(x.grad)
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=0, atol=0)

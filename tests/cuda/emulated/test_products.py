@@ -5,6 +5,7 @@ import pytest
 
 from rsref_fast.cuda import build
 from rsref_fast.cuda.tile import USUAL, Tile
+from rsref_fast.cuda.words import NUMBERS
 from tests.cuda.emulator import Kernel
 from tests.cuda.kernels import TILE
 
@@ -39,7 +40,8 @@ def run(kernel, tile, rows, columns, depth, dtype, left, right, add, backwards):
     panels = np.full((columns + tile.columns) * depth, np.nan, dtype)
     steps = [step // dtype.itemsize for m in (a, b) for step in m.strides]
     table = np.array([m.ctypes.data for m in (a, b, c, panels)], np.int64)
-    numbers = np.array([rows, columns, depth, *steps, columns + 3, add, 0, 0], np.int64)
+    numbers = np.zeros(NUMBERS, np.int64)  # with the word by which blocks wait for each other
+    numbers[:9] = rows, columns, depth, *steps, columns + 3, add
     kernel.launch(2, tile.threads, table.ctypes.data, numbers.ctypes.data, 0, 0, 0, 0, backwards=backwards)
     scale = np.abs(expected).max(initial=1)
     np.testing.assert_allclose(c / scale, expected / scale, rtol=0, atol=1e-12 if dtype.itemsize == 8 else 2e-6)

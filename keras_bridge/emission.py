@@ -131,8 +131,9 @@ def _sparsemax(x: Any, axes: Sequence[int]) -> Any:
     z = ops.moveaxis(x, axes[0], -1)
     falling = ops.flip(ops.sort(z, axis=-1), -1)
     counts = ops.cast(ops.arange(1, z.shape[-1] + 1), z.dtype)
-    inside = ops.cast(falling * counts > ops.cumsum(falling, axis=-1) - 1, z.dtype)
-    threshold = (ops.sum(falling * inside, axis=-1, keepdims=True) - 1) / ops.sum(inside, axis=-1, keepdims=True)
+    inside = falling * counts > ops.cumsum(falling, axis=-1) - 1
+    total = ops.sum(ops.where(inside, falling, 0), axis=-1, keepdims=True)  # one outside may be -inf
+    threshold = (total - 1) / ops.sum(ops.cast(inside, z.dtype), axis=-1, keepdims=True)
     return ops.moveaxis(ops.relu(z - threshold), -1, axes[0])
 
 

@@ -101,6 +101,11 @@ class Memory(keras.layers.Layer):
     def _learned_state(self, i: int, initializer: Any) -> Any:
         if not isinstance(initializer, Learned):
             return None
+        if "float" not in self.kinds[i]:
+            raise ValueError(
+                f"state_initializer: state {i} holds values of dtype {self.kinds[i]} and cannot be learned: give a "
+                f"list, one initializer a state"
+            )
         shape = self._known(i)
         return self.add_weight(shape=shape, initializer=initializer.initializer, name=f"initial_state_{i}")
 

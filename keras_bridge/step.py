@@ -45,12 +45,12 @@ class KerasRecurrence:
         self.renew()
 
     def renew(self) -> None:
-        """Forget what is kept if layers have other variables or dropout rates now, as after enable_lora."""
+        """Forget what is kept if layers have other variables now, as after enable_lora, or options that may be set."""
         now: list[Any] = []
         for layer in self.layers:  # every call does this: the public property `variables` takes ten times as long
             now += layer._trainable_variables
             now += layer._non_trainable_variables
-            now.append(vars(layer).get("rate"))
+            now += vars(layer).get("rate"), layer.trainable  # the latter as BatchNormalization reads it
         if len(now) != len(self.seen) or any(map(is_not, now, self.seen)):
             for kept in (self.traces, self.held_back, self.calls):
                 kept.clear()

@@ -114,7 +114,9 @@ class _Tracer:
             return tensors
         (x,) = tensors
         if "Spatial" in type(layer).__name__:
-            shape: Any = (x.shape[0], *(1,) * (x.ndim - 2), x.shape[-1])
+            first = getattr(layer, "data_format", None) == "channels_first"
+            channels = 1 if first else x.ndim - 1
+            shape: Any = tuple(n if axis in (0, channels) else 1 for axis, n in enumerate(x.shape))
         elif type(layer).__name__ == "Dropout":
             given = layer.noise_shape or (None,) * x.ndim
             shape = tuple(n if m is None else m for n, m in zip(x.shape, given))

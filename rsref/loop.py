@@ -103,7 +103,7 @@ class RecurrentLayer(abc.ABC):
     def build(self, *shapes: Shape) -> None:
         """Draw the step for inputs of these shapes: (batch, time, ...), a decoder's (batch, ...); None if unknown."""
         for shape in shapes:
-            if not isinstance(shape, Sequence) or isinstance(shape, str):
+            if not isinstance(shape, Sequence) or not all(n is None or isinstance(n, int | np.integer) for n in shape):
                 raise TypeError(f"{self.name}: build takes shapes, (batch, time, ...); got {shape!r}")
             if len(shape) < (1 if self.decode else 2):
                 raise ValueError(f"{self.name} takes inputs (batch, time, ...), or (batch, ...) to decode; got {shape}")

@@ -253,11 +253,11 @@ class FastEngine:
 
     def precision_of(self, groups: Sequence[Sequence[Array]]) -> np.dtype[Any]:
         """Return the dtype in which floats are computed. Errors: TypeError for numbers that kernels do not take."""
-        self.reference.check_kinds(groups)
         every = [a.dtype for group in groups for a in group]
         for dtype in every:
             if dtype.kind not in "fiub" or dtype.itemsize > 8:
                 raise TypeError(f"kernels compute with float32 or float64; got {dtype}: use the reference engine")
+        self.reference.check_kinds(groups)
         return np.result_type(np.float32, *(dtype for dtype in every if dtype.kind == "f"))
 
     def _walk(self, tape: Tape, taped: bool) -> list[Array]:

@@ -193,6 +193,13 @@ MISUSES = {
         ValueError,
         "no layer can be added",
     ),
+    "a learned state of integers": (
+        lambda: (lambda x, h, n: kb.RecurrentModel(x, x + h, [h, n], [x + h, n + 1], state_initializer="learned"))(
+            keras.Input((2,)), keras.Input((2,)), keras.Input((1,), dtype="int32")
+        ),
+        ValueError,
+        "state 1 holds values of dtype int32 and cannot be learned",
+    ),
     "states reset too early": (lambda: kb.RecurrentSequential([kb.LSTMCell(4)]).reset_states(), ValueError, "built"),
     "explained too early": (lambda: kb.RecurrentSequential([kb.LSTMCell(4)]).explain(), ValueError, "build the layer"),
 }

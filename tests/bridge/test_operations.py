@@ -5,11 +5,14 @@ import numpy as np
 import pytest
 from keras import ops
 
+from keras_bridge.emission import evaluate
 from keras_bridge.reference_engine import prepare
 from keras_bridge.rules import RULES, kind_of
 from keras_bridge.step import KerasRecurrence
 from keras_bridge.trace import trace
 from keras_bridge.trace_error import TraceError
+from rsref.ops import sparsemax
+from rsref.tensor import Input
 from tests.bridge.autodiff import BACKEND, KERAS_KIND, function_and_gradients
 from tests.bridge.operation_cases import CASES, FAULTS, POSITIVE, SINGLE
 from tests.tolerances import assert_close
@@ -114,6 +117,13 @@ def test_what_has_no_counterpart_is_named(words):
     x = keras.Input((6,))
     with pytest.raises(TraceError, match=words):
         trace(keras.Model(x, UNKNOWN[words](x)))
+
+
+def test_sparsemax_of_places_that_are_left_out():
+    leaf = Input((3,))
+    scores = ops.convert_to_tensor(np.array([[1.0, 1.0, -np.inf]], "float32"))
+    (y,) = evaluate([sparsemax(leaf)], {leaf: scores}, "float32")
+    np.testing.assert_array_equal(ops.convert_to_numpy(y), [[0.5, 0.5, 0.0]])
 
 
 def test_the_check_sees_a_wrong_rule(monkeypatch):

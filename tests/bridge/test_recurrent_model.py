@@ -4,9 +4,10 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from keras.layers import Activation, Dense, add
+from keras.layers import Activation, BatchNormalization, Dense, add
 
 from keras_bridge import RecurrentModel
+from keras_bridge.trace_error import TraceError
 from tests.bridge.autodiff import KIND, values_and_gradients
 from tests.tolerances import assert_close
 
@@ -188,6 +189,16 @@ def test_a_layer_of_the_step_that_gets_more_weights_later():
     after = ops.convert_to_numpy(layer(values))
     assert np.abs(after - before).max() > 0.1
     assert_close(after, ops.convert_to_numpy(dense(values)), KIND["keras"])
+
+
+def test_a_layer_of_the_step_that_is_trained_later():
+    norm, x = BatchNormalization(trainable=False), keras.Input((4,))
+    layer = RecurrentModel(x, norm(x), engine="reference")
+    given = np.ones((2, 3, 4), "float32")
+    layer(given, training=True)
+    norm.trainable = True
+    with pytest.raises(TraceError, match="is set while the step is traced"):
+        layer(given, training=True)
 
 
 def test_a_dropout_rate_that_is_changed_later():

@@ -173,6 +173,16 @@ def test_the_seed_of_a_dropout_layer_counts_on_every_engine(engine):
     assert len(np.unique(found[0])) == 2
 
 
+@pytest.mark.parametrize("engine", [*ENGINES, "fast"])
+def test_spatial_dropout_of_channels_that_come_first(engine):
+    x = keras.Input((8, 2, 3))
+    dropped = layers.SpatialDropout2D(0.5, data_format="channels_first", seed=1)(x)
+    layer = kb.RecurrentModel(x, dropped, return_sequences=True, engine=engine)
+    y = ops.convert_to_numpy(layer(np.ones((2, 3, 8, 2, 3), "float32"), training=True))
+    assert (y == y[..., :1, :1]).all()
+    assert set(np.unique(y[0])) == {0.0, 2.0}
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_dropout_between_cells_changes_every_step(engine):
     layer = kb.RecurrentSequential([layers.Dropout(0.5), kb.SimpleRNNCell(30, activation="linear", use_bias=False)])

@@ -17,5 +17,5 @@ def attending(outputs=False):
     new = ops.tanh(x * open_ + ops.einsum("bt,btd->bd", weights, memory) @ out.tensor)
     results = [new, open_] if outputs else new
     layer = RecurrentModel(x, results, h, new, constants=[memory, flag])
-    layer.build((None, None, 4), [(None, 5, 3), (None, 1)])
+    layer.build((None, None, 4))
     return layer.recurrence

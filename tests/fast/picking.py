@@ -31,5 +31,5 @@ def integers_and_bools():
     x, c, flag, h = Input((2,), dtype="int"), Input((2,)), Input((1,), dtype="bool"), Input((2,))
     new = ops.where(flag[::-1], h[::-1], ops.tanh(ops.cast(x[::-1], "float") * c[::-1]))
     layer = RecurrentModel([x, flag], [new, x[::-1], ops.logical_not(flag[::-1])], h, new, constants=c)
-    layer.build([(None, None, 2), (None, None, 1)], [(None, 2)])
+    layer.build((None, None, 2), (None, None, 1))
     return layer.recurrence

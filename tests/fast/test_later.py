@@ -51,7 +51,7 @@ def reader(draw):
     x, memory, h = Input((UNITS,)), Input((PLACES, UNITS)), Input((UNITS,))
     new = ops.tanh(x + draw(h, memory))
     layer = RecurrentModel(x, new, h, new, constants=memory, return_sequences=True)
-    layer.build((None, None, UNITS), [(None, PLACES, UNITS)])
+    layer.build((None, None, UNITS))
     return layer.recurrence
 
 
@@ -101,6 +101,6 @@ def test_what_somebody_else_reads_stays_in_the_step():
     weights = ops.expand_dims(ops.tanh(ops.sum(h, 2)), 2)
     new = ops.tanh(ops.expand_dims(x, 1) + weights * (memory + h))
     layer = RecurrentModel(x, new, h, new, constants=memory, return_sequences=True)
-    layer.build((None, None, UNITS), [(None, PLACES, UNITS)])
+    layer.build((None, None, UNITS))
     own = layer.recurrence
     assert added_later(check(own, arguments_of(own, MASK))) == 0

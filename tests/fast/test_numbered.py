@@ -34,7 +34,7 @@ def test_a_gradient_that_is_the_same_for_all_samples(mean):
     """It is one row, but the caller's array has one for each sample and step."""
     x, h, c = Input((2,)), Input((2,)), Input((2,))
     layer = RecurrentModel(x, [h, ops.broadcast_like(mean(c), c)], h, h + mean(x), constants=c)
-    layer.build((None, None, 2), [(None, 2)])
+    layer.build((None, None, 2))
     check(layer.recurrence, random_arguments(layer.recurrence, batch=3, steps=4))
 
 

@@ -71,5 +71,5 @@ def test_gradients_of_a_constant_that_is_only_spread():
     """What is added up has fewer values than the constant: it cannot be added where it is computed."""
     x, h, c = Input((3,)), Input((3,)), Input((wide.WIDE, 3))
     step = RecurrentModel(x, h, [h], [ops.tanh(x + ops.sum(c, 1) * h)], constants=[c])
-    step.build([(None, None, 3), (None, wide.WIDE, 3)])
+    step.build((None, None, 3))
     check(step.recurrence, random_arguments(step.recurrence), target="cpu")

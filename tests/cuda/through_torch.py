@@ -10,10 +10,11 @@ GROUPS = ("sequences", "constants", "states", "parameters")
 
 
 def groups_of(arguments, dtype=torch.float32, device="cpu"):
-    return [
-        [torch.tensor(a, dtype=dtype, requires_grad=True, device=device) for a in getattr(arguments, name)]
-        for name in GROUPS
-    ]
+    def tensor(array):
+        floating = array.dtype.kind == "f"
+        return torch.tensor(array, dtype=dtype if floating else None, requires_grad=floating, device=device)
+
+    return [[tensor(a) for a in getattr(arguments, name)] for name in GROUPS]
 
 
 def compare(engine, arguments, device="cpu"):

@@ -48,6 +48,13 @@ def is_compiling(tensor: Any) -> bool:
     return False
 
 
+def freeze_drawn(layer: Any) -> None:
+    """Freeze what a frozen layer has drawn: layers that were made after it was frozen do not know."""
+    if not layer.trainable:
+        for inner in layer._flatten_layers(include_self=False):
+            inner.trainable = False
+
+
 def answered_for_ever(compute: Callable[[], Any]) -> tuple[Any, bool]:
     """Return the tensor that a function answers while code is compiled, and whether that code would keep its value.
 

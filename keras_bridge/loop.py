@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from keras_bridge import direct, engines, forcing
+from keras_bridge.backend import freeze_drawn
 from keras_bridge.checks import (
     as_list,
     cast,
@@ -115,9 +116,7 @@ class RecurrentLayer(keras.layers.Layer):
             self.forced_recurrence = keras_recurrence(self.forced_leaves, self.zero_output_for_mask, self.truncate)
         needs_seed = self.teacher_force is not False or is_random(self.step)
         self.seed_generator = keras.random.SeedGenerator(self.seed) if needs_seed else None
-        if not self.trainable:  # whose layers, drawn by now, may not know
-            for layer in self._flatten_layers(include_self=False):
-                layer.trainable = False
+        freeze_drawn(self)
 
     @property
     def variables(self) -> list[Any]:

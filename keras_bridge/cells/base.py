@@ -7,6 +7,7 @@ from typing import Any
 import keras
 from keras import tree
 
+from keras_bridge.backend import freeze_drawn
 from keras_bridge.checks import as_list
 from keras_bridge.emission import standard_dtype
 
@@ -36,9 +37,7 @@ class RNNCell(keras.layers.Layer):
         if self.model is None:
             self.model = self.build_model((None, *(input_shape[0] if several else input_shape)[1:]))
             self._check()
-        if not self.trainable:  # whose layers, drawn by now, may not know
-            for layer in self._flatten_layers(include_self=False):
-                layer.trainable = False
+        freeze_drawn(self)
         self.built = True
 
     @property

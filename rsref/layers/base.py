@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -85,22 +86,29 @@ class Layer:
         return f"<{type(self).__name__} {self.name}>"
 
 
-_watchers: list[list[Layer]] = []
+class _Watchers(threading.local):
+    """The lists of those who watch, for each thread its own: others may build layers meanwhile."""
+
+    def __init__(self) -> None:
+        self.lists: list[list[Layer]] = []
+
+
+_watchers = _Watchers()
 
 
 @contextlib.contextmanager
 def watched() -> Iterator[list[Layer]]:
     """Answer a list that layers are put on as they begin to be built inside: `forget` undoes that."""
-    _watchers.append([])
+    _watchers.lists.append([])
     try:
-        yield _watchers[-1]
+        yield _watchers.lists[-1]
     finally:
-        _watchers.pop()
+        _watchers.lists.pop()
 
 
 def tell_of_build(layer: Layer) -> None:
     """Put a layer that begins to be built on the lists of all who watch."""
-    for watcher in _watchers:
+    for watcher in _watchers.lists:
         watcher.append(layer)
 
 

@@ -1,5 +1,7 @@
 """Stacks, nesting, synchronised states, initial states, carried states and dropout, judged by plain loops."""
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -17,6 +19,7 @@ from rsref import (
     ops,
     set_random_seed,
 )
+from rsref.layers.base import watched
 from tests.rsref.features.plain import check
 from tests.rsref.features.test_readout import TanhCell
 from tests.tolerances import assert_close
@@ -265,3 +268,13 @@ def test_a_stack_that_begins_with_an_embedding_reads_indices(layers):
     for t in range(3):
         h = np.tanh(table[tokens[:, t]] @ kernel + h @ recurrent + bias)
         assert_close(y[:, t], h)
+
+
+def test_layers_that_another_thread_builds_meanwhile_stay_built():
+    layer = Dense(3)
+    with watched() as built:
+        thread = threading.Thread(target=lambda: layer(Input((2,))))
+        thread.start()
+        thread.join()
+    assert layer.built
+    assert not built

@@ -25,7 +25,7 @@ ENGINES = {
     "training": ("rsref_fast", "torch", "jax scan", *KERAS),
     "custom": ("rsref_fast", "drawn jax", "drawn tensorflow", "loop torch", "compiled torch"),
     "stream": ("rsref_fast", "torch", "onnxruntime"),
-    "lengths": ("rsref_fast", "torch", *KERAS),
+    "lengths": ("rsref_fast", "torch", "torch padded", *KERAS),
     "memory": ("rsref_fast", "rsref_fast checkpoint", "torch", "jax scan"),
     "shop": ("bridge jax", "bridge tensorflow", "bridge torch", *KERAS),
 }

@@ -112,7 +112,9 @@ def expected(problem: Problem) -> dict[str, Array]:
     outputs, _, tape = engine.forward(*arrays, mask=problem.mask, steps=case.steps)
     if not case.training:
         return answer(problem, outputs, None)
-    return answer(problem, outputs, engine.backward(tape, [dy_of(problem)], [None] * len(arrays[2])))
+    y = outputs[0]
+    dy = 2 * y / y.size if case.suite == "shop" else dy_of(problem)  # there the loss is the mean of the squares
+    return answer(problem, outputs, engine.backward(tape, [dy], [None] * len(arrays[2])))
 
 
 def dy_of(problem: Problem) -> Array:

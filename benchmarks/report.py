@@ -33,6 +33,7 @@ COLOURS = {
     "bridge tensorflow": "dimgray",
     "bridge torch": "darkgray",
     "torch": "C0",
+    "torch padded": "C9",
     "loop torch": "C0",
     "compiled torch": "C9",
     "onnxruntime": "C1",
@@ -66,8 +67,8 @@ def cells(rows: Sequence[Any], engines: Sequence[str]) -> list[str]:
     place = {row["engine"]: row for row in rows}
     own, ratio = summary(rows)
     times = [_milliseconds(place[e]["seconds"]) if e in place else "-" for e in engines]
-    near = f"{own['gflops']:.0f}", f"{own['ratio_to_limit']:.2f}"
-    return [*times, "-" if ratio is None else f"{ratio:.2f}", *(near if own else ("-", "-"))]
+    near = (f"{own['gflops']:.0f}", f"{own['ratio_to_limit']:.2f}") if own else ("-", "-")
+    return [*times, "-" if ratio is None else f"{ratio:.2f}", *near]
 
 
 def _milliseconds(seconds: float) -> str:

@@ -24,6 +24,11 @@ def make(engine: str, problem: Problem) -> tuple[Run, Callable[[], Any]]:
         module = import_module(f"benchmarks.peers.{PLAIN[engine]}")
         run = module.stream(problem) if problem.case.suite == "stream" else module.run(problem)
         return run, run
+    if engine == "torch padded":
+        from benchmarks.peers import torch_nn
+
+        run = torch_nn.run(problem, padded=True)
+        return run, run
     if engine in ("rsref_fast checkpoint", "rsref_fast frozen"):
         from benchmarks.peers import own
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from benchmarks.peers import THREADS, Run
+from benchmarks.peers import THREADS, Run, attention
 from benchmarks.problems import Problem, drawn, dy_of
 
 
@@ -15,6 +15,8 @@ def layer_of(problem: Problem, kind: str) -> Any:
     if kind == "keras":
         stack = [getattr(keras.layers, case.stock)(case.units, return_sequences=True) for _ in range(case.layers)]
         layer = keras.Sequential(stack) if case.layers > 1 else stack[0]
+    elif case.cell == "AttentionDecoder" and kind == "drawn":
+        layer = attention.Decoder(problem)
     else:
         import keras_bridge
 
@@ -34,12 +36,7 @@ def layer_of(problem: Problem, kind: str) -> Any:
 def run(problem: Problem, kind: str) -> Run:
     layer = layer_of(problem, kind)
     options = {} if problem.mask is None else {"mask": keras.ops.convert_to_tensor(problem.mask)}
-
-    def call(x: Any) -> Any:
-        y = layer(x, **options)
-        return y if problem.mask is None else y * keras.ops.cast(options["mask"], "float32")[..., None]
-
-    return BACKENDS[keras.backend.backend()](problem, layer, call)
+    return BACKENDS[keras.backend.backend()](problem, layer, lambda x: layer(x, **options))
 
 
 def on_jax(problem: Problem, layer: Any, call: Any) -> Run:
@@ -74,12 +71,11 @@ def on_tensorflow(problem: Problem, layer: Any, call: Any) -> Run:
             y = call(x)
         return y, tape.gradient(y, [x, *values], dy)
 
-    def compute() -> dict[str, Any]:
+    def compute() -> dict[str, Any]:  # tensors, as the other backends answer: here numpy() would copy
         if not problem.case.training:
-            return {"y": infer().numpy()}
+            return {"y": infer()}
         y, (dx, *dw) = train()
-        found = {f"w{i}": tf.convert_to_tensor(g).numpy() for i, g in enumerate(dw)}
-        return {"y": y.numpy(), "x": dx.numpy(), **found}
+        return {"y": y, "x": dx, **{f"w{i}": tf.convert_to_tensor(g) for i, g in enumerate(dw)}}
 
     return compute
 

@@ -34,17 +34,19 @@ def session_of(problem: Problem, with_state: bool) -> Any:
             fixed.append(onnx.numpy_helper.from_array(np.ascontiguousarray(value[None]), name))
         options = {"linear_before_reset": 1} if case.stock == "GRU" else {}
         inputs = [source, f"W{i}", f"R{i}", f"B{i}", *(["", "H0", "C0"] if with_state else [])]
-        outputs = [f"Y{i}", *(["H", "C"] if with_state else [])]
+        outputs = ["", "H", "C"] if with_state else [f"Y{i}"]  # a step's new state is its output
         nodes.append(onnx.helper.make_node(case.stock, inputs, outputs, hidden_size=case.units, **options))
-        nodes.append(onnx.helper.make_node("Squeeze", [f"Y{i}", "axis"], [f"S{i}"]))
-        source = f"S{i}"
-    fixed.append(onnx.numpy_helper.from_array(np.array([1], np.int64), "axis"))
+        if not with_state:
+            nodes.append(onnx.helper.make_node("Squeeze", [f"Y{i}", "axis"], [f"S{i}"]))
+            source = f"S{i}"
+    if not with_state:
+        fixed.append(onnx.numpy_helper.from_array(np.array([1], np.int64), "axis"))
     state = [1, case.batch, case.units]
     graph = onnx.helper.make_graph(
         nodes,
         "rnn",
         [info("X", [case.steps, case.batch, case.features]), *([info(n, state) for n in ("H0", "C0") if with_state])],
-        [info(source, [case.steps, case.batch, case.units]), *([info(n, state) for n in ("H", "C") if with_state])],
+        [info(n, state) for n in ("H", "C")] if with_state else [info(source, [case.steps, case.batch, case.units])],
         fixed,
     )
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
@@ -65,7 +67,7 @@ def stream(problem: Problem) -> Run:
     state = [np.zeros((1, case.batch, case.units), np.float32)] * 2
 
     def step() -> dict[str, Any]:
-        y, *state[:] = session.run(None, {"X": x, "H0": state[0], "C0": state[1]})
-        return {"y": y.transpose(1, 0, 2)}
+        state[:] = session.run(None, {"X": x, "H0": state[0], "C0": state[1]})
+        return {"y": state[0]}
 
     return step

@@ -9,7 +9,7 @@ import keras
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from benchmarks.peers import THREADS, Run
+from benchmarks.peers import THREADS, Run, attention
 from benchmarks.peers.keras_layers import layer_of
 from benchmarks.problems import Problem, dy_of
 
@@ -23,29 +23,35 @@ def run(problem: Problem, compiled: bool) -> Run:
 def tensors(problem: Problem, compiled: bool) -> Run:
     """Return a function of no arguments that answers tensors, on PyTorch's default device."""
     case, layer = problem.case, layer_of(problem, "drawn")
-    recurrence = layer.recurrence
     values = [v.value for v in layer.trainable_variables]
     x, dy = torch.tensor(problem.x, requires_grad=True), torch.tensor(dy_of(problem))
-    constants = [x] if layer.decode else []
-    if layer.leaves.mask_input is not None:
-        constants.append(torch.ones(x.shape[:2], dtype=torch.bool))
-    zeros = [torch.zeros(case.batch, *s.shape[1:]) for s in recurrence.model.inputs[-recurrence.states :]]
+    decode = case.cell == "AttentionDecoder"
+    if decode:
+        zeros = [torch.zeros(case.batch, case.units)]
+    else:
+        recurrence = layer.recurrence
+        zeros = [torch.zeros(case.batch, *s.shape[1:]) for s in recurrence.model.inputs[-recurrence.states :]]
 
     def step(weights: list[Any], inputs: list[Any]) -> list[Any]:
+        if decode:
+            new = attention.step(inputs[:-1], inputs[-1], weights)
+            return [new, new]
         with keras.StatelessScope(state_mapping=list(zip(layer.trainable_variables, weights))):
             return list(recurrence.model(inputs))
 
-    first = [] if layer.decode else [x[:, 0]]
-    example = [t.detach() for t in values], [t.detach() for t in (*first, *constants, *zeros)]
+    def read() -> list[list[Any]]:
+        """Return what each step reads besides states."""
+        return [attention.before(x, values)] * case.steps if decode else [[x_t] for x_t in x.unbind(1)]
+
+    example = [t.detach() for t in values], [t.detach() for t in (*read()[0], *zeros)]
     bare: Any = make_fx(step)(*example)
     if compiled:
         bare = torch.compile(bare)
 
     def train() -> dict[str, Any]:
         states, outputs = zeros, []
-        slices = [] if layer.decode else x.unbind(1)
-        for t in range(case.steps):
-            y, *states = bare(values, [*([] if layer.decode else [slices[t]]), *constants, *states])
+        for inputs in read():
+            y, *states = bare(values, [*inputs, *states])
             outputs.append(y)
         y = torch.stack(outputs, 1)
         dx, *dw = torch.autograd.grad(y, [x, *values], dy)

@@ -29,32 +29,33 @@ def weights_of(problem: Problem) -> list[Array]:
     return found
 
 
-def run(problem: Problem) -> Run:
+def run(problem: Problem, padded: bool = False) -> Run:
+    """Return PyTorch's layer as a run. padded: whether it computes the padding of sequences that end earlier, too."""
     torch.set_num_threads(THREADS)
     case = problem.case
-    layer: Any = getattr(torch.nn, case.stock)(case.features, case.units, case.layers, batch_first=True)
+    layer: Any = getattr(torch.nn, case.stock)(case.features, case.units, case.layers)
     parameters = list(layer.parameters())
     with torch.no_grad():
         for parameter, value in zip(parameters, weights_of(problem)):
             parameter.copy_(torch.tensor(np.ascontiguousarray(value)))
-    x, dy = torch.tensor(problem.x, requires_grad=case.training), torch.tensor(dy_of(problem))
+    # time first: batch_first=True copies x in every call
+    x, dy = (torch.tensor(a.transpose(1, 0, 2).copy()) for a in (problem.x, dy_of(problem)))
+    x.requires_grad_(case.training)
 
     def outputs() -> Any:
-        if problem.lengths is None:
+        if problem.lengths is None or padded:
             return layer(x)[0]
-        packed = torch.nn.utils.rnn.pack_padded_sequence(
-            x, torch.tensor(problem.lengths), batch_first=True, enforce_sorted=False
-        )
-        return torch.nn.utils.rnn.pad_packed_sequence(layer(packed)[0], batch_first=True, total_length=case.steps)[0]
+        packed = torch.nn.utils.rnn.pack_padded_sequence(x, torch.tensor(problem.lengths), enforce_sorted=False)
+        return torch.nn.utils.rnn.pad_packed_sequence(layer(packed)[0], total_length=case.steps)[0]
 
     def infer() -> dict[str, Any]:
         with torch.inference_mode():
-            return {"y": outputs().numpy()}
+            return {"y": outputs().numpy().transpose(1, 0, 2)}
 
     def train() -> dict[str, Any]:
         y = outputs()
         dx, *dw = torch.autograd.grad(y, [x, *parameters], dy)
-        found = {"y": y.detach().numpy(), "x": dx.numpy()}
+        found: dict[str, Any] = {"y": y.detach().numpy().transpose(1, 0, 2), "x": dx.numpy().transpose(1, 0, 2)}
         for i in range(case.layers):
             kernel, recurrent, first, second = (g.numpy().T for g in dw[4 * i : 4 * i + 4])
             biases = [np.stack([first, second])] if case.stock == "GRU" else [first]

@@ -3,9 +3,10 @@
 Every engine runs each case in a process of its own, since thread pools of one would spoil the times of another, and
 they take many short turns (`benchmarks.engines`), so that what slows the machine down for a while slows down all. Turns
 after the first leave out peers that are far slower than the fastest. What is printed is the median of an engine's best
-turn, and its ratio to the fastest peer: above 1 is faster. With `--json` the rows are kept
-after every case, and a picture of them in the end (`--only` replaces those of some cases); `python -m
-benchmarks.report` makes a page of all that are kept, `python -m benchmarks.goals` says which goals they reach.
+turn, and its ratio to the fastest peer: above 1 is faster. With `--json` the rows are kept after every case, and a
+picture of them in the end (with `--only` those of other cases stay, with `--engines` those of other engines). An engine
+that fails or is wrong has no row, and the exit status is 1. `python -m benchmarks.report` makes a page of all that are
+kept, `python -m benchmarks.goals` says which goals they reach.
 """
 
 from __future__ import annotations
@@ -97,6 +98,13 @@ def with_limits(rows: list[Any], works: dict[tuple[str, str], Work], ceilings: l
         row["ratio_to_limit"] = row["limit_seconds"] / row["seconds"]
 
 
+def commit() -> str:
+    """Return which code was measured."""
+    command = ["git", "describe", "--always", "--dirty"]
+    found = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)
+    return found.stdout.strip() or "unknown"
+
+
 def machine() -> str:
     """Return what the figures depend on besides the code: processor and versions."""
     names = ("numpy", "numba", "torch", "onnxruntime", "jax", "tensorflow-cpu", "keras")
@@ -119,10 +127,12 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer cases and turns")
     parser.add_argument("--turns", type=int, help="how many each engine has at each case; 12, or 2 with --quick")
     parser.add_argument("--json", type=Path, help="write the rows to a file, and a picture beside it")
-    parser.add_argument("--engines", help="only these, separated by commas")
-    parser.add_argument("--only", help="only cases whose names begin so; separated by semicolons")
+    parser.add_argument("--engines", help="only these, separated by commas; rows of others are kept")
+    parser.add_argument("--only", help="only cases whose names begin so, separated by semicolons; others are kept")
     options = parser.parse_args()
     if options.suite in OTHERS:
+        if options.turns or options.json or options.engines or options.only:
+            parser.error(f"--suite {options.suite} takes --quick alone; python -m benchmarks.{options.suite} has more")
         for module, backend in OTHERS[options.suite]:
             command = [sys.executable, "-m", module, *(["--quick"] if options.quick else [])]
             code = subprocess.run(command, env={**os.environ, "KERAS_BACKEND": backend}).returncode
@@ -141,8 +151,9 @@ def main() -> None:
     console = Console(width=160)
     rows: list[Any] = []
     turns, seconds = options.turns or (2 if options.quick else 12), 0.25
-    kept = options.json is not None and bool(options.only) and options.json.exists()
-    old, where = json.loads(options.json.read_text()) if kept else [], machine()
+    kept = options.json is not None and bool(options.only or options.engines) and options.json.exists()
+    old, about = json.loads(options.json.read_text()) if kept else [], {"machine": machine(), "commit": commit()}
+    others, failed = bool(options.engines), []
     with tempfile.TemporaryDirectory() as folder:
         for suite in suites:
             chosen = [engine for engine in ENGINES[suite] if engine in asked]
@@ -150,19 +161,22 @@ def main() -> None:
                 if not str(case).startswith(names):
                     continue
                 works[suite, str(case)] = work_of(problems.problem_of(case))
-                found = [{**row, "machine": where} for row in rows_of(case, chosen, folder, turns, seconds)]
+                found = [{**row, **about} for row in rows_of(case, chosen, folder, turns, seconds)]
+                failed += [f"{name}, {case}" for name in chosen if name not in [row["engine"] for row in found]]
                 rows += found
                 with_limits(rows, works, ceilings)  # of all: an engine may just have reached more than any before
                 if found:
                     console.print(report.line(found), highlight=False, soft_wrap=True)
                 if options.json:
                     options.json.parent.mkdir(exist_ok=True)
-                    options.json.write_text(json.dumps(replaced(old, rows), indent=1) + "\n")
+                    options.json.write_text(json.dumps(replaced(old, rows, others), indent=1) + "\n")
             console.print(f"limit: {ceilings.rate / 1e9:.0f} GFLOP/s, {ceilings.functions / 1e9:.1f} functions a ns")
             console.print(report.table(suite, [row for row in rows if row["suite"] == suite]))
     if options.json:
-        report.picture(replaced(old, rows), options.json.with_suffix(".png"))
+        report.picture(replaced(old, rows, others), options.json.with_suffix(".png"))
         console.print(f"written to {options.json}")
+    if failed:
+        raise SystemExit(f"failed: {'; '.join(failed)}")
 
 
 if __name__ == "__main__":

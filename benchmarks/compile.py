@@ -42,7 +42,7 @@ def run(cell: str, folder: str) -> dict[str, float]:
     """Return the seconds of a process that compiles a cell, or finds it."""
     environment = {**os.environ, "RSREF_FAST_CACHE": folder}
     command = [sys.executable, "-c", PROGRAM, cell]
-    answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    answer = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     found: dict[str, float] = json.loads(answer.stdout)
     return found
 

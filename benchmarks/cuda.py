@@ -230,7 +230,8 @@ def rows_of(engine: str, cases: list[Case], device: str, folder: str, seconds: f
         out, err = child.communicate()
         err += f"\n{engine} took longer than {seconds:.0f} seconds"
     if child.returncode:
-        print("\n".join(err.strip().splitlines()[-12:]), file=sys.stderr, flush=True)
+        words = [f"{engine} failed with exit status {child.returncode}", *err.strip().splitlines()[-12:]]
+        print("\n".join(words), file=sys.stderr, flush=True)
     rows = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
     for row in rows:
         print(f"{row['suite']:9} {row['case']:34} {row['engine']:24} {1e3 * row['seconds']:9.3f} ms", flush=True)

@@ -70,13 +70,13 @@ class Engine:
     def _answer(self) -> Any:
         """Return the next line that is JSON: libraries print, too."""
         assert self.process.stdout
-        words = "failed"
+        words = ""
         for line in self.process.stdout:
             if line.startswith("{"):
                 return json.loads(line)
             words = line.strip() or words
         self.stop()
-        raise EngineError(f"{self.name}: {words}")
+        raise EngineError(f"{self.name}: {words or f'failed with exit status {self.process.returncode}'}")
 
 
 def in_turn(

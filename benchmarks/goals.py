@@ -37,7 +37,8 @@ done beside it. In series all parts follow each other: products (or reading weig
 another and the same parts of a core; what can be computed for all steps at once comes before or after; and of a single
 sample two cores share each step and tell each other once, or one core does it alone. "Beyond" means that the goal would
 take less time than that, or less memory than the answers. Where an engine took less than the parts in series, its time
-counts; a limit "which ours set" is no proof, since nothing else came so near."""
+counts; a limit "which ours set" is no proof, since nothing else came so near: neither that a goal cannot be reached
+nor, where the goal is to be near the limit, that it is."""
 
 WORDS = ("reached", "beyond the limit", "beyond the series", "missed")
 
@@ -75,6 +76,7 @@ class Verdict:
     """What a goal needs, and what was seen: at least so much, or at most.
 
     best: what would be seen at the limit. series: with all parts in series, or None where the goal is no time.
+    near: whether the goal is to be near the limit.
     """
 
     goal: str
@@ -84,6 +86,7 @@ class Verdict:
     best: float
     at_most: bool = False
     series: float | None = None
+    near: bool = False
 
     @property
     def word(self) -> str:
@@ -93,6 +96,11 @@ class Verdict:
 
     def _enough(self, value: float) -> bool:
         return value <= self.needed if self.at_most else value >= self.needed
+
+    @property
+    def by_own_limit(self) -> bool:
+        """Whether it is reached only in that nobody came nearer to what is taken for the limit."""
+        return self.near and self.word == WORDS[0] and math.isclose(self.seen, self.best, rel_tol=1e-3, abs_tol=1e-3)
 
     @property
     def need(self) -> str:
@@ -148,7 +156,7 @@ def overhead(suites: Suites) -> Iterator[Verdict]:
     for case, own in own_rows(cases):
         over = 1e6 * (own["seconds"] - own["limit_seconds"])
         series = over - 1e6 * own["seconds"] * (1 - explained(cases[case]))
-        yield Verdict("stream: microseconds over the limit", case, 5, over, 0, True, series)
+        yield Verdict("stream: microseconds over the limit", case, 5, over, 0, True, series, near=True)
 
 
 def memory(suites: Suites) -> Iterator[Verdict]:
@@ -191,7 +199,9 @@ def nearness(suite: str, cases: dict[str, list[Any]]) -> Iterator[Verdict]:
         batch, *_, units = sizes_of(case)
         needed = 0.85 if batch >= 32 and units >= 256 else 0.6
         seen = own["ratio_to_limit"]
-        yield Verdict(f"{suite}: of the limit", case, needed, seen, 1.0, series=seen / explained(cases[case]))
+        yield Verdict(
+            f"{suite}: of the limit", case, needed, seen, 1.0, series=seen / explained(cases[case]), near=True
+        )
 
 
 def explained(rows: list[Any]) -> float:
@@ -210,7 +220,10 @@ def tables(suites: Suites) -> list[tuple[list[str], list[list[str]]]]:
     for goal, own in goals.items():
         counts = Counter(verdict.word for verdict in own)
         needs = dict.fromkeys(verdict.need for verdict in own)
-        tally.append([goal, ", ".join(needs), *(str(counts[word]) for word in WORDS)])
+        numbers = [str(counts[word]) for word in WORDS]
+        if by_own := sum(verdict.by_own_limit for verdict in own):
+            numbers[0] += f" ({by_own} by a limit which ours set)"
+        tally.append([goal, ", ".join(needs), *numbers])
     rest = [verdict.cells for verdict in found if verdict.word != WORDS[0]]
     heads = ["goal", "case", "needed", "seen", "at the limit", "in series", "verdict"]
     return [(["goal", "needed", *WORDS], tally), (heads, rest)]

@@ -77,7 +77,7 @@ def main() -> None:
             for _ in range(ROUNDS):
                 for engine in ENGINES:
                     command = [sys.executable, "-m", "benchmarks.reference", engine, json.dumps(case), dtype]
-                    answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+                    answer = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
                     seconds[engine].append(float(answer.stdout))
             hand, ours = (statistics.median(seconds[engine]) for engine in ENGINES)
             print(f"{case!s:>30} {dtype:>8} {hand * 1e3:10.1f} ms {ours * 1e3:6.1f} ms {ours / hand:6.2f}", flush=True)

@@ -52,12 +52,14 @@ Made by `python -m benchmarks.report` from `benchmarks/results/*.json`, which `p
 `bench`) writes. Cases are batch, steps, features, units; times are milliseconds, float32, two threads, every engine in
 a process of its own. They take turns of a quarter of a second (rows that are said to be of rounds: of some seconds, a
 process anew for each), and the median of an engine's best turn counts: who shares a machine only ever slows it down.
-Every engine's answer is compared with the reference engine's before it is timed. Later turns leave out peers that took
-more than 1.5 times as long as the fastest in the first one (where a goal names Keras's backends, as the fastest of
-these): they decide nothing. Ratios above 1: ours is faster than the fastest peer. The limit is the longest of three
-times: the products at the best rate that anything reached in the run; the exponentials and the like (each once,
-backward has the answers) at the best rate of NumPy, PyTorch or our own kernels; and reading the recurrent weights once
-a step at the speed of the memory that they fit into. All are counted from the drawn step; what depends on no step
+Every engine's answer is compared with the reference engine's before it is timed (memory: of 50 steps; Keras's fit: the
+prediction and a step of SGD). The drawn cells' peers compute a step as it is drawn, but for the attention decoder's
+keys, which depend on no step and are computed before their loops, as our compiler does by itself. Later turns leave out
+peers that took more than 1.5 times as long as the fastest in the first one (where a goal names Keras's backends, as the
+fastest of these): they decide nothing. Ratios above 1: ours is faster than the fastest peer. The limit is the longest
+of three times: the products at the best rate that anything reached in the run; the exponentials and the like (each
+once, backward has the answers) at the best rate of NumPy, PyTorch or our own kernels; and reading the recurrent weights
+once a step at the speed of the memory that they fit into. All are counted from the drawn step; what depends on no step
 counts once a call. "Frozen": weights are packed once, before the calls, as those of ONNX Runtime's sessions are. Read
 ratios, not times: machines are shared."""
 
@@ -189,7 +191,9 @@ def _machine(folder: Path, where: str) -> list[str]:
             lines += ["", f"## {TITLES[suite]}", "", *markdown(rows), ""]
             if suite == "memory":
                 lines += _memory(rows)
-            lines.append(f"{rows[0]['machine']}.")
+            about = dict.fromkeys(row["machine"] for row in rows)
+            commits = dict.fromkeys(row["commit"] for row in rows if "commit" in row)
+            lines.append(f"{'; '.join(about)}{', commit ' if commits else ''}{', '.join(commits)}.")
         if file.with_suffix(".png").exists():
             lines += ["", f"![of the limit]({where}/{file.stem}.png)"]
     return lines

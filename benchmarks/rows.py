@@ -50,9 +50,12 @@ def by_suite(rows: Iterable[Any]) -> dict[str, list[Any]]:
     return _grouped(rows, lambda row: row["suite"])
 
 
-def replaced(rows: Iterable[Any], new: Iterable[Any]) -> list[Any]:
-    """Return rows in their order, with those of some cases measured again."""
+def replaced(rows: Iterable[Any], new: Iterable[Any], others: bool = False) -> list[Any]:
+    """Return rows in their order, with those of some cases measured again. others: keep other engines' of these."""
     found, again = (_grouped(some, lambda row: (row["suite"], row["case"])) for some in (rows, new))
+    for case, own in again.items() if others else ():
+        place = {row["engine"]: row for row in (*found.get(case, []), *own)}
+        again[case] = list(place.values())
     return [row for case in {**found, **again} for row in again.get(case, found.get(case, []))]
 
 

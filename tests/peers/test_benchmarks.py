@@ -9,11 +9,12 @@ import pytest
 
 pytest.importorskip("rich")
 
-from benchmarks import engines, work
+from benchmarks import engines, report, work
 from benchmarks.__main__ import decisive, main, row_of
 from benchmarks.cases import Case
 from benchmarks.engines import Engine, EngineError, in_turn
 from benchmarks.goals import Verdict, explained
+from benchmarks.measure import error_of
 from benchmarks.problems import problem_of
 from benchmarks.rows import in_series, limit_of, replaced
 from rsref.ops.base import REGISTRY
@@ -162,6 +163,36 @@ def test_a_wrong_engine_is_not_timed(tmp_path):
         Engine("torch", CASE, str(tmp_path))
 
 
+def test_errors_of_an_engine():
+    """Relative to the largest value, in what the mask leaves; a number that is none is no small error."""
+    right = {"y": np.array([[[4.0], [2.0]]]), "w0": np.zeros(2)}
+    mask = np.array([[True, False]])
+    assert error_of({"y": [[[3.0], [9.0]]]}, right, mask) == 0.25
+    assert error_of({"y": lambda: right["y"], "w0": np.array([0.0, 1e-3])}, right, None) == 1e-3
+    assert np.isnan(error_of({"w0": [0.0, np.nan], "y": right["y"]}, right, None))
+
+
+@pytest.mark.parametrize(("engine", "suite"), [("rsref_fast checkpoint", "memory"), ("keras jax", "shop")])
+def test_what_is_timed_is_compared(engine, suite, tmp_path, monkeypatch):
+    """Long sequences by a short part of them, Keras's fit by a step of SGD."""
+    case = Case(suite, "LSTM x3" if suite == "shop" else "LSTM", 2, 60, 3, 4)
+    with Engine(engine, case, str(tmp_path)) as running:
+        assert 0 < running.error < 1e-4
+    (file,) = tmp_path.iterdir()
+    with np.load(file) as stored:
+        wrong = {name: value * (1.001 if name == "w0" else 1) for name, value in stored.items()}
+    np.savez(file, **wrong)
+    with pytest.raises(EngineError, match="is wrong at"):
+        Engine(engine, case, str(tmp_path))
+
+
+@pytest.mark.parametrize("kind", ["drawn jax", "loop torch"])
+def test_an_attention_decoder_by_hand(kind, tmp_path):
+    """The peers' keys are made before the loop; the answers are those of the drawn cell."""
+    with Engine(kind, Case("custom", "AttentionDecoder", 2, 3, 4, 5), str(tmp_path)) as running:
+        assert running.error < 1e-5
+
+
 def test_later_turns_leave_out_who_decides_nothing():
     least = {"rsref_fast": 9, "torch": 1.0, "jax scan": 1.6, "keras jax": 2, "keras torch": 2.5, "keras tensorflow": 4}
     kept = {engine for engine in least if decisive("training", engine, least)}
@@ -185,3 +216,27 @@ def test_rows_are_replaced_by_suite_and_case():
     old = [{"suite": s, "case": "a", "engine": "torch", "seconds": 1} for s in ("forward", "training")]
     new = [{**old[0], "seconds": 2}]
     assert [row["seconds"] for row in replaced(old, new)] == [2, 1]
+    other = [{**old[0], "engine": "rsref_fast", "seconds": 3}]
+    assert [row["seconds"] for row in replaced(old, other)] == [3, 1]
+    assert [row["seconds"] for row in replaced(old, other, others=True)] == [1, 3, 1]
+
+
+def test_a_case_without_ours():
+    """A table says what there is."""
+    rows = [{"suite": "forward", "case": "LSTM 1,2,3,4", "engine": "torch", "seconds": 1e-3}]
+    assert report.line(rows) == "LSTM 1,2,3,4: torch 1.00 ms; times the fastest peer -, of the limit -"
+
+
+def test_options_of_other_suites(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["benchmarks", "--suite", "cuda", "--engines", "torch"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "--suite cuda takes --quick alone" in capsys.readouterr().err
+
+
+def test_a_limit_that_ours_set_proves_nothing():
+    """Neither that a goal cannot be reached, nor that it is."""
+    near = Verdict("goal", "case", 0.6, 1.0, 1.0, near=True)
+    assert near.by_own_limit
+    assert not Verdict("goal", "case", 0.6, 0.9, 1.0, near=True).by_own_limit
+    assert not Verdict("goal", "case", 1.0, 1.0, 1.0).by_own_limit

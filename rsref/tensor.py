@@ -132,6 +132,8 @@ class Tensor:
         source: Source | None = None,
         name: str = "",
     ):
+        if spec.dtype not in ("float", "int", "bool"):
+            raise ValueError(f'{name or op} has dtype {spec.dtype!r}; a Tensor\'s is "float", "int" or "bool"')
         put = object.__setattr__
         put(self, "shape", tuple(spec.shape))
         put(self, "dtype", spec.dtype)

@@ -16,7 +16,7 @@ from rsref.ops.base import (
     register,
 )
 from rsref.ops.structure import expand_dims, squeeze
-from rsref.tensor import Spec, Tensor
+from rsref.tensor import Spec, Tensor, kind_of_dtype
 
 Bounds = tuple[int | None, int | None, int]
 
@@ -250,11 +250,13 @@ def embedding(indices: Any, table: Any) -> Any:
 
 
 def one_hot(x: Any, num_classes: int, axis: int = -1, dtype: str = "float") -> Any:
-    """Return a last axis that holds 1 at the place an integer names and 0 elsewhere."""
+    """Return a last axis that holds 1 at the place an integer names and 0 elsewhere; dtype as `cast` takes it."""
     if axis not in (-1, rank(x)):
         raise ValueError(f"one_hot: only the last axis is accepted for the classes; got axis={axis}")
-    attrs = {"num_classes": int(num_classes), "dtype": dtype}
-    return apply(_one_hot, x, **(attrs if isinstance(x, Tensor) else concrete_attrs(attrs, np.float64)))
+    number = int(num_classes)
+    if isinstance(x, Tensor):
+        return apply(_one_hot, x, num_classes=number, dtype=kind_of_dtype(dtype))
+    return apply(_one_hot, x, num_classes=number, **concrete_attrs({"dtype": dtype}, np.float64))
 
 
 def argmax(x: Any, axis: int = -1, keepdims: bool = False) -> Any:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from rsref.ops.base import Op, apply, as_tensor, broadcast_shapes, concrete_attrs, register
-from rsref.tensor import Spec, Tensor
+from rsref.tensor import Spec, Tensor, kind_of_dtype
 
 Formula = Callable[..., Any]
 
@@ -159,9 +159,13 @@ _cast, _sum_to_like, _broadcast_like = register(Cast()), register(SumToLike()), 
 
 
 def cast(x: Any, dtype: str) -> Any:
-    """Return x as "float", "int" or "bool"; a Tensor that already is of that kind is returned as it is."""
+    """Return x as "float", "int" or "bool"; a Tensor that already is of that kind is returned as it is.
+
+    dtype: one of these, or "float32", "int64" and the like, which for a Tensor mean their kind.
+    """
     if isinstance(x, Tensor):
-        return x if x.dtype == dtype else apply(_cast, x, dtype=dtype)
+        kind = kind_of_dtype(dtype)
+        return x if x.dtype == kind else apply(_cast, x, dtype=kind)
     return apply(_cast, x, **concrete_attrs({"dtype": dtype}, np.float64))
 
 

@@ -27,6 +27,7 @@ from rsref import (
     ops,
 )
 from rsref.plain_data import to_data
+from rsref.tensor import Spec, Tensor
 from rsref.testing import check_gradients
 from tests.rsref.features.test_readout import TanhCell
 
@@ -302,6 +303,7 @@ MISUSES = {
     ),
     "no attribute of a layer": (lambda: drawn().recurence, AttributeError, ["'recurence' is no attribute"]),
     "a method of arrays": (lambda: x_t.sum(), AttributeError, ["symbolic", r"numpy.sum\(x\) or rsref.ops.sum"]),
+    "a Tensor of a dtype of its own": (lambda: Tensor(Spec((3,), "float32")), ValueError, ["'float32'", '"float"']),
     "equality with a number": (lambda: x_t == 0, TypeError, ["symbolic", r"rsref.ops.equal\(x, 0\)"]),
     "a layer for a model": (lambda: RNNCellFromModel(Dense(3)), TypeError, ["takes a Model", "<Dense"]),
     "a number for a shape": (lambda: RecurrentSequential([MinGRUCell(4)]).build(3), TypeError, ["takes shapes", "3"]),

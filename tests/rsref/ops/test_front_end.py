@@ -112,6 +112,11 @@ OTHERS = {
     "one_hot": ([(2, 3)], lambda a: ops.one_hot(np.array([2, 7]), 3) * a, lambda a: [[0, 0, 1], [0, 0, 0]] * a),
     "stop_gradient of a factor's sign": ([(2, 3)], lambda a: a * ops.sign(ops.stop_gradient(a) + 9), lambda a: a),
     "cast": ([(2, 3)], lambda a: a + ops.cast(a > 0, "float"), lambda a: a + (a > 0)),
+    "dtypes as Keras names them": (
+        [(2, 3)],
+        lambda a: ops.one_hot(ops.cast(a[:, 0] > 0, "int32"), 3, dtype="float64") * ops.tanh(ops.cast(a, "float64")),
+        lambda a: np.eye(3)[(a[:, 0] > 0).astype(int)] * np.tanh(a),
+    ),
 }
 ROWS = {name: (s, lambda *xs, f=f: f(ops, *xs), lambda *xs, f=f: f(np, *xs)) for name, (s, f) in AS_NUMPY.items()}
 ROWS.update(OTHERS)

@@ -201,6 +201,9 @@ class Tensor:
             raise TypeError(f"{self!r} is symbolic: draw numpy.equal(x, {other!r}) or rsref.ops.equal(x, {other!r})")
         return self is other
 
+    def __ne__(self, other: object) -> Tensor:  # type: ignore[override]
+        return _draw("not_equal", (self, other))
+
     def __add__(self, other: Any) -> Tensor:
         return _draw("add", (self, other))
 

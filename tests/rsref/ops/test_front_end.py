@@ -71,6 +71,7 @@ AS_NUMPY = {
     "reflected operators": ([(2, 3)], lambda m, a: 1 + 2 * (1 - a) / (3 + a * a) - 2 / (4 + a * a) - (-a)),
     "reflected by arrays": ([(2, 3)], lambda m, a: np.ones(3) - np.arange(3.0) * a / (np.ones((2, 1)) * 2)),
     "comparisons": ([(2, 3)], lambda m, a: a * ((a < 0.3) & (a >= -0.3)) + a * ~(a <= 0) + 2 * a * ((a > 1) | (a < 0))),
+    "!=": ([(2, 3)], lambda m, a: a * (a != a[:, ::-1]) + a * (a != 0.5) + a * (np.zeros(3) != a)),
     "abs": ([(2, 3)], lambda m, a: abs(a + 5)),
     "item": ([(2, 3, 4)], lambda m, a: a[1]),
     "items": ([(2, 3, 4)], lambda m, a: a[0, -1, 2]),

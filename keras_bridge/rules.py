@@ -29,12 +29,6 @@ def _with(function: Rule, *attributes: str) -> Rule:
     return lambda operation, *arguments: function(*arguments, *(getattr(operation, name) for name in attributes))
 
 
-def _take(operation: Any, x: Any, indices: Any) -> Any:
-    if operation.axis is None:
-        return ops.take(ops.reshape(x, (-1,)), indices, 0)
-    return ops.take(x, indices, operation.axis)
-
-
 def _cast(operation: Any, x: Any) -> Any:
     return ops.cast(x, kind_of(operation.dtype))
 
@@ -107,15 +101,6 @@ def _extreme(function: Rule) -> Rule:
         initial = getattr(operation, "initial", None)
         pick = ops.maximum if function is ops.max else ops.minimum
         return y if initial is None else pick(y, initial)
-
-    return rule
-
-
-def _place(function: Rule) -> Rule:
-    def rule(operation: Any, x: Any) -> Any:
-        if operation.axis is None:
-            return function(ops.reshape(x, (-1,)), 0)
-        return function(x, operation.axis, operation.keepdims)
 
     return rule
 
@@ -354,8 +339,8 @@ RULES: dict[str, Rule] = {
     "Min": _extreme(ops.min),
     "Amin": _extreme(ops.min),
     "Logsumexp": _with(ops.logsumexp, *_fold),
-    "Argmax": _place(ops.argmax),
-    "Argmin": _place(ops.argmin),
+    "Argmax": _with(ops.argmax, *_fold),
+    "Argmin": _with(ops.argmin, *_fold),
     "Cumsum": _cumsum,
     "Moments": _moments,
     "LayerNorm": _layer_norm,
@@ -387,7 +372,7 @@ RULES: dict[str, Rule] = {
     "Pad": _pad,
     "Flip": _flip,
     "GetItem": _get_item,
-    "Take": _take,
+    "Take": _with(ops.take, *_axis),
     "OneHot": _one_hot,
     "ZerosLike": _like(0.0),
     "OnesLike": _like(1.0),

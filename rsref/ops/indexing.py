@@ -11,11 +11,12 @@ from rsref.ops.base import (
     Op,
     apply,
     concrete_attrs,
+    normal_axes,
     normal_axis,
     rank,
     register,
 )
-from rsref.ops.structure import expand_dims, squeeze
+from rsref.ops.structure import expand_dims, reshape, squeeze
 from rsref.tensor import Spec, Tensor, kind_of_dtype
 
 Bounds = tuple[int | None, int | None, int]
@@ -234,8 +235,13 @@ def unstack(x: Any, num: int | None = None, axis: int = 0) -> list[Any]:
     return [squeeze(take_slice(x, axis, i, i + 1), axis) for i in range(length)]
 
 
-def take(x: Any, indices: Any, axis: int = 0) -> Any:
-    """Return the slices of x along an axis that integer indices name; negative ones count from the end."""
+def take(x: Any, indices: Any, axis: int | None = None) -> Any:
+    """Return the slices of x along an axis that integer indices name; negative ones count from the end.
+
+    axis: None for the values of x in one row, those of all samples too.
+    """
+    if axis is None:
+        x, axis = reshape(x, (-1,)), 0
     axis = normal_axis("take", axis, rank(x))
     if not isinstance(indices, Tensor):
         indices = np.asarray(indices)
@@ -259,15 +265,17 @@ def one_hot(x: Any, num_classes: int, axis: int = -1, dtype: str = "float") -> A
     return apply(_one_hot, x, num_classes=number, **concrete_attrs({"dtype": dtype}, np.float64))
 
 
-def argmax(x: Any, axis: int = -1, keepdims: bool = False) -> Any:
-    """Return the place of the first greatest value along an axis; no gradient."""
-    axis = normal_axis("argmax", axis, rank(x))
-    y = apply(_argmax, x, axis=axis)
-    return expand_dims(y, axis) if keepdims else y
+def argmax(x: Any, axis: int | None = None, keepdims: bool = False) -> Any:
+    """Return the place of the first greatest value along an axis, or among all values, as numpy.argmax; no gradient."""
+    return _place(_argmax, x, axis, keepdims)
 
 
-def argmin(x: Any, axis: int = -1, keepdims: bool = False) -> Any:
-    """Return the place of the first least value along an axis; no gradient."""
-    axis = normal_axis("argmin", axis, rank(x))
-    y = apply(_argmin, x, axis=axis)
-    return expand_dims(y, axis) if keepdims else y
+def argmin(x: Any, axis: int | None = None, keepdims: bool = False) -> Any:
+    """Return the place of the first least value along an axis, or among all values, as numpy.argmin; no gradient."""
+    return _place(_argmin, x, axis, keepdims)
+
+
+def _place(op: Op, x: Any, axis: int | None, keepdims: bool) -> Any:
+    axes = normal_axes(op.name, axis, rank(x))
+    y = apply(op, reshape(x, (-1,)), axis=0) if axis is None else apply(op, x, axis=axes[0])
+    return expand_dims(y, axes) if keepdims and axes else y

@@ -15,6 +15,9 @@ from rsref.tensor import Shape, Spec, Tensor
 
 Axis = int | Sequence[int] | None
 
+EPSILON = 1e-7
+"""What the normalisations of keras.ops add below the root unless told: keras.config.epsilon() unless set."""
+
 
 def reduced(shape: Shape, axes: tuple[int, ...], keepdims: bool) -> Shape:
     return tuple(1 if i in axes else n for i, n in enumerate(shape) if keepdims or i not in axes)
@@ -293,9 +296,14 @@ def standardize(x: Any, axis: Axis = -1, epsilon: float = 1e-3) -> Any:
     return apply(_standardize, _float(x), axes=normal_axes("standardize", axis, rank(x)), epsilon=float(epsilon))
 
 
-def layer_normalization(x: Any, gamma: Any = None, beta: Any = None, axis: Axis = -1, epsilon: float = 1e-3) -> Any:
-    """Return `standardize(x) * gamma + beta` (Ba 2016); gamma and beta have the shape of the normalised axes."""
-    y = standardize(x, axis, epsilon)
+def layer_normalization(
+    x: Any, gamma: Any = None, beta: Any = None, axis: Axis = -1, epsilon: float | None = None
+) -> Any:
+    """Return `standardize(x) * gamma + beta` (Ba 2016); gamma and beta have the shape of the normalised axes.
+
+    epsilon: None for 1e-7, as in keras.ops; the layers LayerNormalization of Keras and of rsref take 1e-3.
+    """
+    y = standardize(x, axis, EPSILON if epsilon is None else epsilon)
     axes = normal_axes("layer_normalization", axis, rank(x))
     y = y if gamma is None else y * _along(gamma, axes, rank(x))
     return y if beta is None else y + _along(beta, axes, rank(x))
@@ -307,8 +315,12 @@ def _along(values: Any, axes: tuple[int, ...], ndim: int) -> Any:
     return expand_dims(values, others) if others and rank(values) == len(axes) else values
 
 
-def rms_normalization(x: Any, scale: Any = None, axis: Axis = -1, epsilon: float = 1e-6) -> Any:
-    """Return `x / sqrt(mean(x^2) + epsilon) * scale` (Zhang and Sennrich 2019)."""
+def rms_normalization(x: Any, scale: Any = None, axis: Axis = -1, epsilon: float | None = None) -> Any:
+    """Return `x / sqrt(mean(x^2) + epsilon) * scale` (Zhang and Sennrich 2019).
+
+    epsilon: None for 1e-7, as in keras.ops; the layers RMSNormalization of Keras and of rsref take 1e-6.
+    """
+    epsilon = EPSILON if epsilon is None else epsilon
     axes = normal_axes("rms_normalization", axis, rank(x))
     y = apply(_rms_normalize, _float(x), axes=axes, epsilon=float(epsilon))
     return y if scale is None else y * scale

@@ -283,7 +283,7 @@ def broadcast_to(x: Any, shape: Sequence[int | None]) -> Any:
     return apply(_broadcast_to, x, shape=tuple(None if n is None else int(n) for n in shape))
 
 
-def concatenate(xs: Sequence[Any], axis: int = -1) -> Any:
+def concatenate(xs: Sequence[Any], axis: int = 0) -> Any:
     """Return tensors side by side along an axis; their dtypes are promoted to the widest."""
     if not xs:
         raise ValueError("concatenate: at least one tensor is needed")

@@ -233,7 +233,7 @@ def slices(d: Drawing) -> None:
             lambda: second,
             lambda: x[..., None, ::2],
             lambda: ops.flip(x, 1),
-            lambda: ops.split(ops.concatenate([x, ops.sin(x)]), 2, axis=1)[1],
+            lambda: ops.split(ops.concatenate([x, ops.sin(x)], 1), 2, axis=1)[1],
             lambda: ops.unstack(x, axis=1)[0],
             lambda: ops.take(x, np.array([[0, -1], [0, 0]]), 1),
         )()
@@ -246,7 +246,7 @@ def join(d: Drawing) -> None:
     y_as_x = d.fitted(y, x.shape[1:])
     d.add(
         d.choose(
-            lambda: ops.concatenate([x, y, x[:, :1]]),
+            lambda: ops.concatenate([x, y, x[:, :1]], 1),
             lambda: ops.stack([x, y_as_x], axis=1),
             lambda: ops.stack([x, y_as_x], axis=-1),
             lambda: ops.pad(x, ((0, 0), (1, 2)), 0.5),

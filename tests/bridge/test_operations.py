@@ -1,5 +1,7 @@
 """Every operation that the tracer knows has Keras's values and gradients; one that it does not know is named."""
 
+import inspect
+
 import keras
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from keras_bridge.rules import RULES, kind_of
 from keras_bridge.step import KerasRecurrence
 from keras_bridge.trace import trace
 from keras_bridge.trace_error import TraceError
-from rsref.ops import sparsemax
+from rsref import ops as rsref_ops
 from rsref.tensor import Input
 from tests.bridge.autodiff import BACKEND, KERAS_KIND, function_and_gradients
 from tests.bridge.operation_cases import CASES, FAULTS, POSITIVE, SINGLE
@@ -119,10 +121,26 @@ def test_what_has_no_counterpart_is_named(words):
         trace(keras.Model(x, UNKNOWN[words](x)))
 
 
+def defaults(function):
+    """Return the default of every parameter that has one."""
+    parameters = inspect.signature(function).parameters
+    return {name: p.default for name, p in parameters.items() if p.default is not p.empty}
+
+
+SAME_BY_MEANING = {"dtype", "constant_values"}  # "float" and 0, for which Keras writes None
+
+
+def test_functions_of_the_same_name_have_the_same_defaults():
+    for name in [name for name in rsref_ops.__all__ if hasattr(ops, name)]:
+        own, theirs = defaults(getattr(rsref_ops, name)), defaults(getattr(ops, name))
+        shared = own.keys() & theirs.keys() - SAME_BY_MEANING
+        assert {k: own[k] for k in shared} == {k: theirs[k] for k in shared}, name
+
+
 def test_sparsemax_of_places_that_are_left_out():
     leaf = Input((3,))
     scores = ops.convert_to_tensor(np.array([[1.0, 1.0, -np.inf]], "float32"))
-    (y,) = evaluate([sparsemax(leaf)], {leaf: scores}, "float32")
+    (y,) = evaluate([rsref_ops.sparsemax(leaf)], {leaf: scores}, "float32")
     np.testing.assert_array_equal(ops.convert_to_numpy(y), [[0.5, 0.5, 0.0]])
 
 

@@ -48,7 +48,7 @@ POINTWISE = {
 STRUCTURE = {
     "movement": lambda x, m, i, b: [
         ops.reshape(ops.transpose(m, (0, 2, 1)), (-1, 6)), ops.expand_dims(x, 1), ops.squeeze(x[:, :1], 1),
-        ops.broadcast_to(x[:, None], (None, 2, 3)), ops.concatenate([x, m[:, 0], x[:, :1]]),
+        ops.broadcast_to(x[:, None], (None, 2, 3)), ops.concatenate([x, m[:, 0], x[:, :1]], -1),
         ops.pad(x, ((0, 0), (1, 2)), 0.5), x[:, ::-1], ops.broadcast_like(x[:, :1], x),
     ],
     "reductions": lambda x, m, i, b: [
@@ -58,7 +58,7 @@ STRUCTURE = {
     ],
     "normalisation": lambda x, m, i, b: [
         ops.softmax(m, 2), ops.log_softmax(m, 1), ops.sparsemax(m, 2), ops.softmax(m, (1, 2)),
-        ops.layer_normalization(m, weights(3), weights(3)), ops.rms_normalization(m, weights(3)),
+        ops.layer_normalization(m, weights(3), weights(3), epsilon=1e-3), ops.rms_normalization(m, weights(3)),
     ],
     "places": lambda x, m, i, b: [
         ops.take(m, np.array([[1, 0], [-1, 1]]), 1), ops.embedding(i, weights(3, 2)), ops.one_hot(i, 4),

@@ -157,7 +157,7 @@ def test_a_new_state_is_computed_where_the_next_step_reads_it():
 
 def test_parts_of_a_concatenation_are_computed_in_place():
     x, h = Input((3,)), Input((6,))
-    new = h + ops.concatenate([ops.tanh(x @ Parameter("w", np.ones((3, 2))).tensor), ops.sin(x), x[:, :1]])
+    new = h + ops.concatenate([ops.tanh(x @ Parameter("w", np.ones((3, 2))).tensor), ops.sin(x), x[:, :1]], -1)
     compiled = programs_of(RecurrentModel(x, new, h, new))
     layout = compiled.inference.layout
     assert {t.op.name for t in layout.parts} == {"tanh", "sin"}

@@ -75,7 +75,7 @@ TORCH = {
     "standard deviation": ([A], lambda x: ops.std(x, (0, 2)), lambda x: x.std((0, 2), correction=0)),
     "concatenate and stack": (
         [TIES, LATER],
-        lambda a, b: ops.concatenate([ops.stack([a, b], 1), ops.stack([b, b * a], 1)]),
+        lambda a, b: ops.concatenate([ops.stack([a, b], 1), ops.stack([b, b * a], 1)], -1),
         lambda a, b: torch.cat([torch.stack([a, b], 1), torch.stack([b, b * a], 1)], -1),
     ),
     "transpose and reshape": (

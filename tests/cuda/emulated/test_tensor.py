@@ -44,7 +44,9 @@ def test_weights_of_two_products(kind):
     x, h, wide = Input((8,)), Input((8,)), Input((20,))
     y = ops.tanh(x + h @ w + wide[:, 4:12] @ w)
     own = Recurrence(
-        StepGraph(sequences=[x], states=[h, wide], outputs=[y], new_states=[y, ops.concatenate([y, y, wide[:, :4]])])
+        StepGraph(
+            sequences=[x], states=[h, wide], outputs=[y], new_states=[y, ops.concatenate([y, y, wide[:, :4]], -1)]
+        )
     )
     engine = FastEngine(own, kind)
     for mask in (None, MASK):

@@ -91,7 +91,7 @@ def test_readout_only_is_drawn_on_the_output_alone():
 
 def forced_layer(**options):
     x, h, readout = Input((2,)), Input((3,)), Input((2,))
-    new = ops.tanh(Dense(3)(ops.concatenate([x, readout])) + Dense(3, use_bias=False)(h))
+    new = ops.tanh(Dense(3)(ops.concatenate([x, readout], -1)) + Dense(3, use_bias=False)(h))
     return RecurrentModel(x, Dense(2)(new), h, new, readout, return_sequences=True, **options)
 
 

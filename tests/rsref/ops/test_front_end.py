@@ -35,6 +35,7 @@ AS_NUMPY = {
     "stack": ([(2, 3), (2, 3)], lambda m, a, b: m.stack([a, b], axis=1)),
     "stack at the end": ([(2, 3), (2, 3)], lambda m, a, b: m.stack([a, b], axis=-1)),
     "concatenate": ([(2, 3), (2, 1)], lambda m, a, b: m.concatenate([a, b, a], axis=1)),
+    "concatenate, no axis named": ([(2, 3)], lambda m, a: m.concatenate([a, 2 * a])),
     "repeat": ([(2, 3)], lambda m, a: m.repeat(a, 2, axis=1)),
     "tile": ([(2, 3)], lambda m, a: m.tile(a, (1, 3))),
     "split": ([(2, 6)], lambda m, a: m.split(a, 3, axis=1)[1] * m.split(a, 3, axis=1)[2]),
@@ -54,6 +55,9 @@ AS_NUMPY = {
     "take": ([(2, 3)], lambda m, a: m.take(a, [2, 0, -1, 2], 1)),
     "argmax": ([(2, 3)], lambda m, a: a * m.argmax(a, axis=1, keepdims=True)),
     "argmin": ([(2, 3)], lambda m, a: a[:, 0] * m.argmin(a, axis=-1)),
+    "take of all": ([(2, 3)], lambda m, a: m.take(a, [[4, 0], [-1, 4]])),
+    "argmax of all": ([(2, 3)], lambda m, a: a * m.argmax(a) + m.argmax(a, keepdims=True)),
+    "argmin of all": ([(2, 3)], lambda m, a: a * m.argmin(a)),
     "sum of all": ([(2, 3)], lambda m, a: m.sum(a)),
     "sum, axes kept": ([(2, 3, 4)], lambda m, a: m.sum(a, (0, 2), keepdims=True)),
     "max": ([(2, 3)], lambda m, a: m.max(a, -1)),
@@ -108,6 +112,14 @@ OTHERS = {
         [(2, 3), (3,)],
         lambda a, scale: ops.rms_normalization(a, scale, epsilon=0.1),
         lambda a, scale: a / np.sqrt((a**2).mean(1, keepdims=True) + 0.1) * scale,
+    ),
+    "normalized, no epsilon given": (
+        [(2, 3)],
+        lambda a: ops.layer_normalization(1e-3 * a) + ops.rms_normalization(1e-3 * a),
+        lambda a: (
+            (a - a.mean(1, keepdims=True)) / np.sqrt(a.var(1, keepdims=True) + 0.1)
+            + a / np.sqrt((a**2).mean(1, keepdims=True) + 0.1)
+        ),
     ),
     "embedding": ([(4, 2)], lambda a: ops.embedding(np.array([[3, 0, 3]]), a), lambda a: a[[[3, 0, 3]]]),
     "one_hot": ([(2, 3)], lambda a: ops.one_hot(np.array([2, 7]), 3) * a, lambda a: [[0, 0, 1], [0, 0, 0]] * a),

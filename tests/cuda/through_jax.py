@@ -6,7 +6,8 @@ import numpy as np
 
 from keras_bridge.gradients import jax as jax_gradients
 from rsref.engine import ReferenceEngine
-from tests.fast.agreement import TOLERANCES, assert_agree
+from tests.fast.agreement import assert_agree
+from tests.tolerances import TOLERANCES
 
 GROUPS = ("sequences", "constants", "states", "parameters")
 
@@ -48,11 +49,11 @@ def compare(engine, arguments, batch, steps):
     groups = groups_of(arguments)
     plain, (found, gradients) = jax.jit(answers)(groups, mask), both(groups, mask)
     for i, expected in enumerate((*ys, *ends)):
-        assert_agree(f"value {i}, inference", np.asarray(plain[i]), expected, TOLERANCES[np.float32])
-        assert_agree(f"value {i}", np.asarray(found[i]), expected, TOLERANCES[np.float32])
+        assert_agree(f"value {i}, inference", np.asarray(plain[i]), expected, TOLERANCES["float32"])
+        assert_agree(f"value {i}", np.asarray(found[i]), expected, TOLERANCES["float32"])
     exact = [w.astype(np.float64) if y.dtype.kind == "f" else None for w, y in zip(weights, (*ys, *ends))]
     right = oracle.backward(tape, exact[: len(ys)], exact[len(ys) :])
     for name, group in zip(GROUPS, gradients, strict=True):
         for i, (own, d) in enumerate(zip(group, getattr(right, name), strict=True)):
             own = None if own.dtype == jax.dtypes.float0 else np.asarray(own)
-            assert_agree(f"gradient of {name} {i}", own, d, TOLERANCES[np.float32])
+            assert_agree(f"gradient of {name} {i}", own, d, TOLERANCES["float32"])

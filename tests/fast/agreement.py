@@ -4,9 +4,9 @@ import numpy as np
 
 import rsref_fast
 from rsref.engine import ReferenceEngine
+from tests.tolerances import TOLERANCES
 
 GROUPS = ("sequences", "constants", "states", "parameters")
-TOLERANCES = {np.float64: 1e-10, np.float32: 2e-5}
 
 
 def assert_agree(name, own, expected, tolerance):
@@ -27,14 +27,15 @@ def assert_agree(name, own, expected, tolerance):
 
 
 def check(
-    recurrence, arguments, *, target="interpreter", threads=1, dtype=np.float64, engine=None, seed=0, split=None,
-    inference=True,
+    recurrence, arguments, *, target="interpreter", threads=1, dtype=np.float64, engine=None, split=None,
+    inference=True, sparse=False,
 ):  # fmt: skip
     """Compare outputs, final states and all gradients with the oracle's, which always computes in float64.
 
-    inference: whether a run that keeps nothing for backward is compared too.
+    inference: whether a run that keeps nothing for backward is compared too. sparse: whether a tenth of the outputs and
+    final states, others for other shapes, get no gradient.
     """
-    tolerance = TOLERANCES[dtype]
+    tolerance = TOLERANCES[np.dtype(dtype).name]
     oracle = ReferenceEngine(recurrence)
     exact = arguments.cast(dtype).cast(np.float64)
     ys, ends, tape = exact.forward(oracle)
@@ -50,11 +51,11 @@ def check(
         assert only[2] is None
         for i, (own, expected) in enumerate(zip((*only[0], *only[1]), (*ys, *ends), strict=True)):
             assert_agree(f"value {i}, without a tape", own, expected, tolerance)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng([n for v in (*ys, *ends) for n in v.shape])
 
     def weights(values):
         drawn = [rng.normal(size=v.shape).astype(dtype) if v.dtype.kind == "f" else None for v in values]
-        return [w if rng.random() < 0.9 else None for w in drawn]
+        return [None if sparse and rng.random() < 0.1 else w for w in drawn]
 
     d_ys, d_ends = weights(ys), weights(ends)
     own = engine.backward(own_tape, d_ys, d_ends)

@@ -15,7 +15,7 @@ from rsref_fast.cuda.script import Script
 from tests.cuda import fake
 from tests.cuda.kernels import TILE
 from tests.cuda.on_device import ThereAndBack
-from tests.cuda.steps import recurrence_of
+from tests.fast.made import recurrence_of
 
 GROUPS = ("sequences", "constants", "states", "parameters")
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from tests.cuda.kernels import Emulated, EmulatedBlocks, EmulatedOwned
-from tests.cuda.steps import CELLS, check_cell, check_features
+from tests.cuda.steps import check_cell, check_features
+from tests.fast.made import CELLS
 
 WAYS = {"all": (Emulated, np.float64), "own": (EmulatedOwned, np.float32)}
 

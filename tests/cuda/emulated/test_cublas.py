@@ -23,9 +23,9 @@ from rsref_fast.cuda.target import CUDA
 from tests.cuda import fake
 from tests.cuda.fake_blas import Blas
 from tests.cuda.on_device import ThereAndBack
-from tests.cuda.steps import MASK, recurrence_of
 from tests.fast.agreement import check
 from tests.fast.attending import attending
+from tests.fast.made import MASK, recurrence_of
 from tests.fast.steps import recurrence
 
 CALLS = re.compile(r"^ +(\w+)\(", re.MULTILINE)

@@ -18,8 +18,9 @@ from rsref_fast.cuda.engine import CudaEngine
 from rsref_fast.cuda.inspection import built
 from tests.cuda import fake
 from tests.cuda.on_device import ThereAndBack
-from tests.cuda.steps import MASK, looking_up, recurrence_of
+from tests.cuda.steps import looking_up
 from tests.fast.agreement import check
+from tests.fast.made import MASK, recurrence_of
 from tests.fast.steps import recurrence
 
 GRID = Choice("persistent", "grid", 1, 2)

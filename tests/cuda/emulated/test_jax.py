@@ -25,9 +25,9 @@ from rsref_fast.cuda.choice import Choice
 from rsref_fast.cuda.engine import CudaEngine
 from tests.cuda import fake
 from tests.cuda.kernels import TILE
-from tests.cuda.steps import MASK, recurrence_of
 from tests.cuda.through_jax import compare, dtypes_of, groups_of
 from tests.fast.attending import attending
+from tests.fast.made import MASK, recurrence_of
 from tests.fast.picking import recurrence_of as recurrence_of_samples
 from tests.fast.steps import recurrence
 

@@ -13,7 +13,7 @@ from rsref_fast.cuda.engine import CudaEngine
 from tests.cuda import fake
 from tests.cuda.fake_blas import Blas
 from tests.cuda.on_device import ThereAndBack
-from tests.cuda.steps import MASK, recurrence_of
+from tests.fast.made import MASK, recurrence_of
 
 GROUPS = ("sequences", "constants", "states", "parameters")
 WAYS = [

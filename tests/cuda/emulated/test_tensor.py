@@ -11,8 +11,9 @@ from rsref.testing.arguments import random_arguments
 from rsref_fast.cpu.engine import FastEngine
 from rsref_fast.cpu.splitting import Split
 from tests.cuda.kernels import EmulatedOwned, EmulatedTensor
-from tests.cuda.steps import MASK, check_cell, check_features
+from tests.cuda.steps import check_cell, check_features
 from tests.fast.agreement import check
+from tests.fast.made import MASK
 
 
 @pytest.mark.parametrize("name", ["LSTMCell", "GRUCell", "RHNCell", "LayerNormLSTMCell"])

@@ -20,8 +20,8 @@ from rsref_fast.cuda import kernels
 from rsref_fast.cuda.engine import CudaEngine
 from tests.cuda import fake
 from tests.cuda.kernels import TILE
-from tests.cuda.steps import MASK, recurrence_of
 from tests.cuda.through_torch import compare, groups_of
+from tests.fast.made import MASK, recurrence_of
 from tests.fast.steps import recurrence
 
 

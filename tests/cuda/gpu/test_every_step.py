@@ -11,8 +11,8 @@ from rsref.testing.arguments import random_arguments
 from rsref_fast.cuda import driver
 from rsref_fast.cuda.choice import Choice
 from tests.cuda.on_device import ThereAndBack
-from tests.cuda.steps import CELLS, MASK, recurrence_of
 from tests.fast.agreement import check
+from tests.fast.made import CELLS, MASK, recurrence_of
 from tests.fast.steps import STEPS, recurrence
 
 PARTS, EACH = 24, 10

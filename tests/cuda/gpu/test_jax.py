@@ -12,8 +12,8 @@ from keras_bridge.gradients import jax_device
 from rsref.testing.arguments import random_arguments
 from rsref_fast.cuda import driver
 from rsref_fast.cuda.engine import CudaEngine
-from tests.cuda.steps import MASK, recurrence_of
 from tests.cuda.through_jax import compare, dtypes_of, groups_of
+from tests.fast.made import MASK, recurrence_of
 
 
 @pytest.fixture(autouse=True)

@@ -9,8 +9,9 @@ from rsref_fast.cuda.choice import Choice
 from rsref_fast.cuda.options import lacking
 from rsref_fast.cuda.tile import USUAL
 from tests.cuda.on_device import ThereAndBack
-from tests.cuda.steps import MASK, looking_up, recurrence_of
+from tests.cuda.steps import looking_up
 from tests.fast.agreement import check
+from tests.fast.made import MASK, recurrence_of
 
 DEVICE = driver.current()
 LIBRARY = [] if lacking(DEVICE) else ["cublas"]

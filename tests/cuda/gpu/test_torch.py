@@ -10,8 +10,8 @@ from keras_bridge.gradients import torch_device
 from rsref.testing.arguments import random_arguments
 from rsref_fast.cuda import driver
 from rsref_fast.cuda.engine import CudaEngine
-from tests.cuda.steps import MASK, recurrence_of
 from tests.cuda.through_torch import compare, groups_of
+from tests.fast.made import MASK, recurrence_of
 
 
 @pytest.mark.parametrize("mask", [None, MASK], ids=["whole", "masked"])

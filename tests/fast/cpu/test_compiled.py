@@ -1,5 +1,7 @@
 """Machine code against the oracle: every op, every cell, and random steps, in both precisions."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
@@ -13,26 +15,18 @@ from rsref.testing import step_graphs
 from rsref.testing.arguments import random_arguments
 from tests.covering import examples
 from tests.fast.agreement import check
+from tests.fast.made import CELLS, MASK, recurrence_of
 from tests.fast.steps import STEPS, recurrence
 
-CELLS = [name for name in cells.__all__ if name.endswith("Cell") and name not in ("RNNCell", "LayerCell")]
-MASK = np.array([[1, 0, 1, 1, 0], [1, 1, 1, 1, 1], [0, 0, 0, 0, 0]], bool)
 PRECISIONS = pytest.mark.parametrize("dtype", [np.float64, np.float32], ids=["float64", "float32"])
-
-
-def recurrence_of(name, units=4, width=2):
-    set_random_seed(0)
-    options = {"decode": True, "output_length": 3} if name == "AttentionDecoderCell" else {}
-    layer = getattr(cells, name)(units).get_layer(**options)
-    layer.build((None, None, 3, 4, width) if name == "ConvLSTMCell" else (None, None, width))
-    return layer.recurrence
 
 
 @pytest.mark.parametrize("name", STEPS)
 def test_every_op(name):
     """In float32; float64 has the same source but for the functions, which test_vector_math compares.
 
-    What keeps nothing for backward has the same loops: it is compiled for cells, and here with `--every`.
+    What keeps nothing for backward has the same loops: it is compiled where it is frozen or a stream, and here with
+    `--every`.
     """
     own = recurrence(name)
     arguments = random_arguments(own, batch=3, steps=4)
@@ -44,28 +38,30 @@ def test_every_op(name):
 @pytest.mark.parametrize("name", CELLS)
 def test_every_cell(name, dtype):
     own = recurrence_of(name)
-    mask = None if name == "AttentionDecoderCell" else MASK
     engine = rsref_fast.compile(own, threads=2)
-    exact = dtype is np.float64  # what keeps nothing has the same source in float32
-    for m in (None, mask):
-        check(own, random_arguments(own, batch=3, steps=5, mask=m), dtype=dtype, engine=engine, inference=exact)
+    for mask in (None, MASK):
+        arguments = random_arguments(own, batch=3, steps=5, mask=mask)
+        check(own, arguments, dtype=dtype, engine=engine, inference=examples(True, False))
 
 
-@pytest.mark.covering("values")
-@pytest.mark.parametrize("batch", [1, 2, 7, 33])
-@pytest.mark.parametrize("units", [1, 17, 64])
-@PRECISIONS
-def test_sizes_that_fill_no_block(units, batch, dtype):
-    own = recurrence_of("LSTMCell", units, 5)
-    for threads in (1, 2, 3):
-        check(own, random_arguments(own, batch=batch, steps=7), target="cpu", threads=threads, dtype=dtype)
+@pytest.mark.parametrize(
+    ("units", "dtype"),
+    examples([*product([1, 17, 64], [np.float64, np.float32])], [(1, np.float64), (17, np.float32), (64, np.float64)]),
+)
+def test_sizes_that_fill_no_block(units, dtype):
+    own = recurrence_of("LSTMCell", units, 9)
+    engine = rsref_fast.compile(own)
+    for batch in (1, 2, 7, 33):
+        for engine.threads in (1, 2, 3):
+            arguments = random_arguments(own, batch=batch, steps=7)
+            check(own, arguments, dtype=dtype, engine=engine, inference=examples(True, units == 17))
 
 
-@pytest.mark.parametrize("part", range(2))
+@pytest.mark.parametrize("part", range(examples(2, 1)))
 def test_random_graphs(part):
     """The generated source is tested on many more in tests/fast; here it is the compiler that is.
 
-    What keeps nothing for backward is compiled for every op and cell.
+    What keeps nothing for backward is compiled for ops and cells.
     """
 
     @seed(1000 + part)
@@ -86,9 +82,9 @@ def test_random_graphs(part):
 def test_results_do_not_depend_on_how_often_or_with_how_many_callers():
     from concurrent.futures import ThreadPoolExecutor
 
-    own = recurrence_of("GRUCell", 32, 8)
+    own = recurrence_of("GRUCell", 64, 9)
     engine = rsref_fast.compile(own, threads=2)
-    arguments = random_arguments(own, batch=9, steps=20).cast(np.float32)
+    arguments = random_arguments(own, batch=9, steps=20)
     ys, _, tape = arguments.forward(engine)
     d = [np.ones_like(ys[0])]
     expected = [ys[0], *engine.backward(tape, d, [None]).parameters]
@@ -162,13 +158,10 @@ def test_what_is_out_of_range_is_refused(target, threads, entries, index):
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @PRECISIONS
 def test_what_is_no_number_goes_where_the_oracle_lets_it_go(bad, dtype):
-    own = recurrence_of("LSTMCell", 20, 3)
-    arguments = random_arguments(own, batch=4, steps=5).cast(dtype)
+    own = recurrence_of("LSTMCell", 64 if dtype is np.float64 else 17, 9)
+    arguments = random_arguments(own, batch=4, steps=5)
     arguments.sequences[0][1, 2, 0] = bad
-    ys = arguments.forward(rsref_fast.compile(own))[0]
-    expected = arguments.cast(np.float64).forward(ReferenceEngine(own))[0]
-    np.testing.assert_array_equal(np.isnan(ys[0]), np.isnan(expected[0]))
-    np.testing.assert_allclose(ys[0], expected[0], rtol=0, atol=2e-5)
+    check(own, arguments, target="cpu", dtype=dtype, inference=False)
 
 
 def test_explain_and_source():
@@ -199,12 +192,12 @@ def test_errors():
     cell = cells.GRUCell(3)
     cell.build((None, 2))
     own = rsref_fast.compile(cell).recurrence
-    check(own, random_arguments(own), target="cpu")
+    check(own, random_arguments(own))
 
 
 def test_numbers_that_kernels_do_not_compute_with():
     """Nothing is cut off unsaid: neither imaginary parts nor digits."""
-    recurrence = recurrence_of("GRUCell")
+    recurrence = recurrence_of("SimpleRNNCell")
     arguments = random_arguments(recurrence).cast(np.float32)
     engine = rsref_fast.compile(recurrence)
     states, parameters = arguments.states, arguments.parameters

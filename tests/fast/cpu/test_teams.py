@@ -7,20 +7,14 @@ import numpy as np
 import pytest
 
 import rsref_fast
-from rsref import cells, set_random_seed
 from rsref.testing.arguments import random_arguments
 from rsref_fast.cpu import interpreted, kernels
 from rsref_fast.cpu.kernels import Interpreted
 from rsref_fast.cpu.splitting import Split, split_of
 from rsref_fast.cpu.turns import Turns
+from tests.covering import examples
 from tests.fast.agreement import check
-
-
-def recurrence(cell, units=70, **options):
-    set_random_seed(1)
-    layer = getattr(cells, cell)(units).get_layer(**options)
-    layer.build((None, None, 9))
-    return layer.recurrence
+from tests.fast.made import recurrence_of
 
 
 @pytest.mark.covering("values")
@@ -29,10 +23,12 @@ def recurrence(cell, units=70, **options):
 )
 @pytest.mark.parametrize("split", [Split(1, 2), Split(1, 3), Split(2, 2)], ids=str)
 def test_against_the_oracle(cell, units, split):
-    own = recurrence(cell, units, truncate=3)
+    own = recurrence_of(cell, units, 9, truncate=3)
+    engine = rsref_fast.compile(own)
     mask = np.random.default_rng(0).random((3, 7)) < 0.7
     for m in (None, mask):
-        check(own, random_arguments(own, batch=3, steps=7, mask=m), target="cpu", split=split)
+        arguments = random_arguments(own, batch=3, steps=7, mask=m)
+        check(own, arguments, engine=engine, split=split, inference=examples(True, False))
 
 
 def answers(engine, arguments):
@@ -42,7 +38,7 @@ def answers(engine, arguments):
 
 
 def test_one_sample_is_split_among_threads_and_answers_are_repeatable():
-    own = recurrence("LSTMCell", 256)
+    own = recurrence_of("LSTMCell", 64, 9)
     engine = rsref_fast.compile(own, threads=2)
     arguments = random_arguments(own, batch=1, steps=30)
     assert arguments.forward(engine)[2].split == Split(1, 2)
@@ -54,14 +50,14 @@ def test_one_sample_is_split_among_threads_and_answers_are_repeatable():
 
 @pytest.mark.parametrize(("units", "expected"), [(64, Split(2, 1)), (1200, Split(1, 2))], ids=str)
 def test_threads_share_weights_that_no_cache_holds(units, expected):
-    own = recurrence("GRUCell", units)
+    own = recurrence_of("GRUCell", units, 9)
     engine = rsref_fast.compile(own, target="interpreter", threads=2)
     special = engine.specialised([np.zeros((64, 1, 9))], [], [np.zeros((64, units))], np.dtype(np.float32))
     assert split_of(None, 2, special, 64, 64) == expected
 
 
 def test_more_callers_than_processors():
-    own = recurrence("LSTMCell")
+    own = recurrence_of("LSTMCell", 64, 9)
     engine = rsref_fast.compile(own)
     engine.split = Split(1, 3)
     arguments = random_arguments(own, batch=2, steps=9)
@@ -90,7 +86,7 @@ def test_each_meeting_left_out_is_seen(monkeypatch):
     """
     monkeypatch.setattr(interpreted, "WIDTH", 8)
     monkeypatch.setattr(Interpreted, "block_rows", 2)
-    own = recurrence("LSTMCell", 24, truncate=3)
+    own = recurrence_of("LSTMCell", 24, 9, truncate=3)
     mask = np.array([[1, 1, 1, 1, 1, 1, 1], [0, 1, 1, 1, 0, 0, 0]], bool)
     arguments = random_arguments(own, batch=2, steps=7, mask=mask)
     original, texts = interpreted.load, []
@@ -133,7 +129,7 @@ def _seen(monkeypatch, own, arguments, turn):
 @pytest.mark.parametrize("cell", ["LSTMCell", "GRUCell"])
 def test_a_step_takes_one_meeting(cell):
     """A unit's gates, and then its states, are computed by the same thread, and their gradients."""
-    own = recurrence(cell, 64)
+    own = recurrence_of(cell, 64, 9)
     forward, backward = (text.split("    for s in range(")[1] for text in text_of(own))
     assert forward.split("following =")[0].count("meet(N)") == 1
     main = re.sub(r"(?m)^( +)if (active|cutting) .*\n(\1 .*\n)+", "", backward.split("    slot = 1 - slot")[0])

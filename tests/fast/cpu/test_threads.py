@@ -8,17 +8,14 @@ import numpy as np
 import pytest
 
 import rsref_fast
-from rsref import cells, set_random_seed
 from rsref.testing.arguments import random_arguments
 from rsref_fast.cpu import crew, objects
+from tests.fast.made import recurrence_of
 
 
 @pytest.fixture
 def engine():
-    set_random_seed(0)
-    layer = cells.MinimalGatedCell(24).get_layer()
-    layer.build((None, None, 6))
-    return rsref_fast.compile(layer)
+    return rsref_fast.compile(recurrence_of("GRUCell", 64, 9))
 
 
 def answers(engine, arguments):
@@ -49,17 +46,26 @@ def test_small_calls_stay_in_the_callers_thread(engine):
     assert len(arguments.forward(engine)[2].shards) == 1
 
 
+def child_agrees(engine, arguments, expected, first=lambda: None):
+    """Whether a forked child answers the same, within 20 seconds. first: what it does before."""
+    child = os.fork()
+    if not child:
+        same = False
+        try:
+            signal.alarm(20)  # ends a child that waits
+            first()
+            same = all(np.array_equal(a, b) for a, b in zip(answers(engine, arguments), expected, strict=True))
+        finally:  # whatever is raised: the child is not to go on with the tests
+            os._exit(0 if same else 1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 def test_a_forked_child_computes_the_same(engine):
     arguments = random_arguments(engine.recurrence, batch=64, steps=40)
     rsref_fast.set_num_threads(2)
     try:
-        expected = answers(engine, arguments)
-        child = os.fork()
-        if not child:
-            same = all(np.array_equal(a, b) for a, b in zip(answers(engine, arguments), expected))
-            os._exit(0 if same else 1)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert child_agrees(engine, arguments, answers(engine, arguments))
     finally:
         rsref_fast.set_num_threads(None)
 
@@ -69,13 +75,7 @@ def test_a_child_forked_while_another_thread_holds_a_lock_does_not_wait(engine):
     arguments = random_arguments(engine.recurrence, batch=2, steps=3)
     expected = answers(engine, arguments)
     with crew._lock, objects._lock:
-        child = os.fork()
-        if not child:
-            signal.alarm(20)  # ends a child that waits
-            crew._found.clear()
-            same = all(np.array_equal(a, b) for a, b in zip(answers(engine, arguments), expected))
-            os._exit(0 if same else 1)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert child_agrees(engine, arguments, expected, first=crew._found.clear)
 
 
 def test_several_threads_go_back_through_one_checkpointed_tape(engine):

@@ -74,9 +74,11 @@ def runner(dtype, features):
     return product
 
 
+@pytest.mark.covering("values")
 @pytest.mark.parametrize("kind", FEATURES)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_any_size_and_stride(dtype, kind):
+def test_products(dtype, kind):
+    """Any size and stride; and a row is the same bit by bit however threads share it."""
     dtype = np.dtype(dtype)
     product = runner(dtype, FEATURES[kind])
     rng = np.random.default_rng(0)
@@ -94,17 +96,9 @@ def test_any_size_and_stride(dtype, kind):
                     c, before = whole[:, :columns], whole.copy()
                     product(c, a, b, accumulate, panels, turn, team=1 + 2 * transposed)
                     expected = a.astype(np.float64) @ b + accumulate * before[:, :columns].astype(np.float64)
-                    limit = 2e-6 if dtype == np.float32 else 1e-14
-                    assert np.abs(c - expected).max() <= limit * max(1, depth)
+                    limit = 4e-6 if dtype == np.float32 else 1e-14
+                    assert np.abs(c - expected).max() <= limit * max(1, depth) ** 0.5
                     np.testing.assert_array_equal(whole[:, columns:], before[:, columns:])
-
-
-@pytest.mark.parametrize("kind", FEATURES)
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_a_row_is_the_same_bit_by_bit_however_threads_share_it(dtype, kind):
-    dtype = np.dtype(dtype)
-    product = runner(dtype, FEATURES[kind])
-    rng = np.random.default_rng(0)
     for columns, depth in ((96, 30), (200, 131), (330, 202), (1100, 500), (2080, 270)):
         a, b = rng.standard_normal((1, depth)).astype(dtype), rng.standard_normal((depth, columns)).astype(dtype)
         answers = [np.zeros((1, columns), dtype) for _ in range(4)]

@@ -1,4 +1,7 @@
-"""Every op, forward and backward, as the GPU's kernels."""
+"""Every op, forward and backward, as the GPU's kernels.
+
+What keeps nothing for backward has the same loops: it is compiled for a few cells, and here with `--every`.
+"""
 
 import numpy as np
 import pytest
@@ -6,6 +9,7 @@ import pytest
 from rsref.testing.arguments import random_arguments
 from rsref_fast.cpu.engine import FastEngine
 from rsref_fast.cpu.splitting import Split
+from tests.covering import examples
 from tests.cuda.kernels import Emulated, EmulatedBlocks, EmulatedOwned
 from tests.fast.agreement import check
 from tests.fast.steps import STEPS, recurrence
@@ -23,11 +27,12 @@ def test_values_and_gradients(name, kind, dtype):
     engine = FastEngine(own, kind)
     for mask in (None, MASK):
         arguments = random_arguments(own, batch=3, steps=4, mask=mask)
-        check(own, arguments, dtype=dtype, engine=engine, split=Split(1, 1))
+        check(own, arguments, dtype=dtype, engine=engine, split=Split(1, 1), inference=examples(True, False))
 
 
-@pytest.mark.parametrize("name", ["products", "reductions", "places"])
+@pytest.mark.parametrize("name", examples(["products", "reductions", "places"], ["reductions"]))
 def test_a_block_for_some_samples(name):
     own = recurrence(name)
     arguments = random_arguments(own, batch=3, steps=4, mask=MASK)
-    check(own, arguments, dtype=np.float32, engine=FastEngine(own, EmulatedBlocks), split=Split(2, 1))
+    engine = FastEngine(own, EmulatedBlocks)
+    check(own, arguments, dtype=np.float32, engine=engine, split=Split(2, 1), inference=examples(True, False))

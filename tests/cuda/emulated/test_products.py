@@ -47,6 +47,7 @@ def run(kernel, tile, rows, columns, depth, dtype, left, right, add, backwards):
     np.testing.assert_allclose(c / scale, expected / scale, rtol=0, atol=1e-12 if dtype.itemsize == 8 else 2e-6)
 
 
+@pytest.mark.covering("pairs")
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 @pytest.mark.parametrize("name", TILES)
 @pytest.mark.parametrize("entry", ["strided", "packed"])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from rsref import Input, cells, ops, set_random_seed
+from rsref import Input, ops
 from rsref.engine import ReferenceEngine
 from rsref.graph import StepGraph, topological_order
 from rsref.ops.base import concrete_attrs
@@ -12,6 +12,8 @@ from rsref.recurrence import Recurrence
 from rsref.tensor import ConstantSource, Tensor
 from rsref.testing import random_arguments, step_graphs
 from rsref_fast.derivative import differentiate
+from tests.covering import examples
+from tests.fast.made import CELLS, recurrence_of
 from tests.rsref.features.plain import factor
 from tests.tolerances import assert_close
 
@@ -72,22 +74,16 @@ def check(recurrence, arguments):
     return derivative
 
 
-@settings(max_examples=300, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(300, 100), suppress_health_check=list(HealthCheck))
 @given(example=step_graphs())
 def test_random_steps(example):
     check(example.recurrence, random_arguments(example.recurrence, batch=example.arguments.batch, steps=1))
 
 
-CELLS = [name for name in cells.__all__ if name.endswith("Cell") and name not in ("RNNCell", "LayerCell")]
-
-
 @pytest.mark.parametrize("name", CELLS)
 def test_every_cell(name):
-    set_random_seed(0)
-    options = {"decode": True, "output_length": 1} if name == "AttentionDecoderCell" else {}
-    layer = getattr(cells, name)(4).get_layer(**options)
-    layer.build((None, None, 3, 4, 2) if name == "ConvLSTMCell" else (None, None, 2))
-    check(layer.recurrence, random_arguments(layer.recurrence, batch=3, steps=1))
+    own = recurrence_of(name)
+    check(own, random_arguments(own, batch=3, steps=1))
 
 
 def two_ops():

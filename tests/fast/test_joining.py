@@ -12,6 +12,7 @@ from rsref_fast import wide
 from rsref_fast.cpu import pieces
 from rsref_fast.cpu.joining import Joined, joined
 from rsref_fast.layout import Section
+from tests.covering import examples
 from tests.fast.agreement import check
 from tests.fast.test_stages import programs_of
 
@@ -75,15 +76,18 @@ DRAWN = (several, kept, one_after_the_other, along_rows, counted, over_samples)
 
 @pytest.mark.covering("values")
 @pytest.mark.parametrize("draw", DRAWN)
-@pytest.mark.parametrize(
-    ("target", "threads", "dtype"),
-    [("interpreter", 3, np.float64), ("interpreter", 3, np.float32), ("cpu", 2, np.float32)],
-)
-def test_drawn_sums(draw, target, threads, dtype):
-    if target == "cpu":
-        pytest.importorskip("numba")
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_drawn_sums(draw, dtype):
     recurrence = model(draw).recurrence
-    check(recurrence, random_arguments(recurrence, batch=3, steps=4), target=target, threads=threads, dtype=dtype)
+    check(recurrence, random_arguments(recurrence, batch=3, steps=4), threads=3, dtype=dtype)
+
+
+@pytest.mark.parametrize("draw", examples(DRAWN, (one_after_the_other,)))
+def test_as_machine_code(draw):
+    pytest.importorskip("numba")
+    recurrence = model(draw).recurrence
+    arguments = random_arguments(recurrence, batch=3, steps=4)
+    check(recurrence, arguments, target="cpu", threads=2, dtype=np.float32, inference=examples(True, False))
 
 
 @pytest.mark.parametrize("draw", DRAWN)

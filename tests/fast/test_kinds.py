@@ -45,7 +45,7 @@ GIVEN = {
 }
 
 
-@pytest.mark.covering("pairs")
+@pytest.mark.covering("values")
 @pytest.mark.parametrize(
     ("x", "n", "b", "h", "w"),
     [

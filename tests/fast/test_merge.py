@@ -13,6 +13,7 @@ from rsref_fast.derivative import differentiate
 from rsref_fast.merge import merge
 from rsref_fast.rows import rows_of
 from rsref_fast.schedule import schedule
+from tests.covering import examples
 from tests.fast.test_schedule import CELLS, forward_plan, named, recurrence_of
 from tests.rsref.features.plain import factor
 from tests.tolerances import assert_close
@@ -36,7 +37,7 @@ def check(recurrence, arguments):
     return merged.graph
 
 
-@settings(max_examples=200, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(200, 60), suppress_health_check=list(HealthCheck))
 @given(example=step_graphs())
 def test_random_steps(example):
     check(Recurrence(example.recurrence.graph), random_arguments(example.recurrence, batch=2, steps=3))

@@ -18,9 +18,9 @@ from rsref_fast.cpu.splitting import Split
 from rsref_fast.layout import Section
 from tests.covering import examples
 from tests.fast.agreement import check
+from tests.fast.made import MASK
 
 UNITS, FEATURES = 4, 3
-MASK = np.array([[1, 0, 1, 1, 0], [1, 1, 1, 1, 1], [0, 0, 0, 0, 0]], bool)
 
 
 @pytest.fixture(autouse=True)
@@ -142,13 +142,16 @@ def test_with_checkpoints(monkeypatch, name):
         check(own, random_arguments(own, batch=3, steps=5, mask=mask), engine=engine)
 
 
-@pytest.mark.parametrize(("dtype", "way"), [(np.float32, {"threads": 2}), (np.float64, {"split": Split(1, 2)})])
-def test_as_machine_code(dtype, way):
+@pytest.mark.parametrize("dtype", examples([np.float64, np.float32], [np.float32]))
+def test_as_machine_code(dtype):
+    """In shards, and by a team."""
     pytest.importorskip("numba")
     own = stacked("LSTMCell", "GRUCell")
-    for mask in (None, MASK):
-        given = random_arguments(own, batch=3, steps=5, mask=mask)
-        check(own, given, target="cpu", dtype=dtype, inference=examples(True, False), **way)
+    engine = rsref_fast.compile(own, threads=2)
+    for split in (None, Split(1, 2)):
+        for mask in (None, MASK):
+            given = random_arguments(own, batch=3, steps=5, mask=mask)
+            check(own, given, engine=engine, dtype=dtype, split=split, inference=examples(True, False))
 
 
 def test_what_is_between_two_loops():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from rsref import Input, RecurrentModel, cells, constant, ops, set_random_seed
+from rsref import Input, RecurrentModel, constant, ops
 from rsref.graph import StepGraph, topological_order
 from rsref.tensor import Parameter
 from rsref.testing import step_graphs
@@ -12,7 +12,9 @@ from rsref.testing.arguments import random_arguments, random_leaf
 from rsref_fast import rows
 from rsref_fast.derivative import differentiate
 from rsref_fast.rows import Rows, rows_of, unknown_ops
+from tests.covering import examples
 from tests.fast.agreement import check
+from tests.fast.made import CELLS, recurrence_of
 from tests.fast.test_derivative import values_of
 from tests.tolerances import assert_close
 
@@ -95,13 +97,13 @@ def behind(results):
     return set(topological_order(results))
 
 
-@settings(max_examples=300, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(300, 100), suppress_health_check=list(HealthCheck))
 @given(example=step_graphs())
 def test_random_steps_forward(example):
     check_forward(example.recurrence.graph)
 
 
-@settings(max_examples=300, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(300, 100), suppress_health_check=list(HealthCheck))
 @given(example=step_graphs(max_ops=6))
 def test_random_steps_backward(example):
     graph = example.recurrence.graph
@@ -110,16 +112,12 @@ def test_random_steps_backward(example):
 
 
 FOLDING = ("ConvLSTMCell", "AttentionDecoderCell")  # which fold places into the batch: their gradients stay MIXED
-CELLS = [n for n in cells.__all__ if n.endswith("Cell") and n not in ("RNNCell", "LayerCell", *FOLDING)]
 
 
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", [name for name in CELLS if name not in FOLDING])
 def test_every_cell_is_known_forward_and_backward(name):
     """All of a cell's tensors treat samples alone, and every parameter's gradient is a sum over them."""
-    set_random_seed(0)
-    layer = getattr(cells, name)(4).get_layer()
-    layer.build((None, None, 2))
-    graph = layer.recurrence.graph
+    graph = recurrence_of(name).graph
     assert set(check_forward(graph).values()) <= {Rows.NONE, Rows.FIRST}
     derivative, found = check_backward(graph)
     assert [found[d] for d in derivative.d_parameters] == [Rows.SUM] * len(graph.parameters)

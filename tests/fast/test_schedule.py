@@ -14,6 +14,7 @@ from rsref.testing import random_arguments, step_graphs
 from rsref_fast.derivative import differentiate
 from rsref_fast.rows import Rows, rows_of
 from rsref_fast.schedule import Schedule, schedule
+from tests.covering import examples
 from tests.rsref.features.plain import factor
 from tests.tolerances import assert_close
 
@@ -95,7 +96,7 @@ def check_forward(recurrence, arguments):
         assert_close(np.asarray(final[leaf], float), expected.astype(float))
 
 
-@settings(max_examples=200, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(200, 60), suppress_health_check=list(HealthCheck))
 @given(example=step_graphs())
 def test_random_steps_forward(example):
     assume(example.arguments.length)

@@ -10,6 +10,7 @@ from rsref.testing import random_arguments, step_graphs
 from rsref_fast.concrete import concrete
 from rsref_fast.layout import Section
 from rsref_fast.slices import slice_first
+from tests.covering import examples
 from tests.fast.agreement import check
 from tests.fast.test_merge import answers
 from tests.fast.test_stages import programs_of, units
@@ -30,7 +31,7 @@ def moved(recurrence, arguments):
     return own.graph
 
 
-@settings(max_examples=100, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(100, 40), suppress_health_check=list(HealthCheck))
 @given(example=step_graphs())
 def test_random_steps(example):
     moved(example.recurrence, example.arguments)

@@ -11,7 +11,7 @@ from rsref.tensor import Tensor
 
 
 class Merge(Layer):
-    """Several tensors folded into one by a function."""
+    """Several tensors folded into one by a function. Fewer axes: axes of length 1 are put in after the batch axis."""
 
     function: Callable[[list[Tensor]], Tensor]
 
@@ -21,7 +21,15 @@ class Merge(Layer):
         return super().__call__(inputs)
 
     def call(self, *tensors: Tensor) -> Tensor:
-        return type(self).function(list(tensors))
+        widest = max(tensors, key=lambda tensor: tensor.ndim)
+        return type(self).function([_beside(tensor, widest) for tensor in tensors])
+
+
+def _beside(tensor: Tensor, widest: Tensor) -> Tensor:
+    # what has no batch axis, a weight or a fixed array, is broadcast as NumPy does it
+    missing = widest.ndim - tensor.ndim if tensor.shape[:1] == widest.shape[:1] else 0
+    beside: Tensor = ops.expand_dims(tensor, tuple(range(1, 1 + missing))) if missing else tensor
+    return beside
 
 
 def _folded(function: Callable[[Any, Any], Any]) -> Callable[[Sequence[Any]], Any]:

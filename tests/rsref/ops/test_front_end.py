@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rsref import ops
+from rsref import layers, ops
 from rsref.ops.base import compatible
+from rsref.tensor import constant
 from tests.rsref.ops.checks import check_pull_back
 from tests.rsref.ops.drawn import evaluate, leaf
 from tests.tolerances import assert_close
@@ -191,3 +192,18 @@ def test_extremes_of_bools_are_bools_which_count_as_integers():
     found = evaluate(drawn, {b: values})
     for tensor, expected in zip(drawn, [[True, True, False], [False, True, False], [1, 2, 0], [-1, -1]]):
         np.testing.assert_array_equal(found[tensor], expected)
+
+
+def test_layers_that_merge_put_missing_axes_after_the_batch_as_keras_does():
+    a, b = np.random.default_rng(0).normal(size=(2, 2, 3)), np.array([[1.0, 2, 3], [4, 5, 6]])
+    x, y, fixed = leaf(a, (None, 2, 3)), leaf(b, (None, 3)), constant(np.arange(3.0))
+    known, narrow, wide = leaf(a), leaf(b), b[:, None]
+    expected = {
+        layers.multiply([x, y]): a * wide,
+        layers.subtract([y, x]): wide - a,
+        layers.average([x, y, fixed]): (a + wide + np.arange(3.0)) / 3,  # no batch axis: as NumPy does it
+        layers.maximum([narrow, known]): np.maximum(a, wide),
+    }
+    found = evaluate(list(expected), {x: a, known: a, y: b, narrow: b})
+    for drawn, value in expected.items():
+        assert_close(found[drawn], value)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rsref.ops.base import compatible
+from rsref.ops.pointwise import broadcast_like, cast
 from rsref.tensor import (
     ConstantSource,
     InputSource,
@@ -180,8 +181,9 @@ class Model:
     inputs, outputs: one Tensor or a list; called with as many tensors as inputs, it answers in the form of outputs.
     mask_input: a leaf that receives the mask of the first input, a whole sequence (batch, time) of bool; None if the
         model has no use for one. A call that gives no mask lets every place count.
-    Weights are shared between calls. Errors: as `StepGraph`, ValueError for a wrong number or shape of tensors, and
-    TypeError for floats where an input takes integers or booleans.
+    Weights are shared between calls. Integers and booleans become what the model's inputs are drawn for. Errors: as
+    `StepGraph`, ValueError for a wrong number or shape of tensors, and TypeError for floats where an input takes
+    integers or booleans.
     """
 
     def __init__(
@@ -214,7 +216,8 @@ class Model:
                 raise ValueError(f"{self.name}: input {own!r} does not accept {tensor!r}")
             if own.dtype != "float" and tensor.dtype == "float":
                 raise TypeError(f"{self.name}: input {own!r} takes {own.dtype} values; got {tensor!r}")
-        replacements = dict(zip(self.inputs, given))
+        # an op drawn for floats is not what is drawn for integers: `x + x` of bools would be `or`
+        replacements = {own: cast(tensor, own.dtype) for own, tensor in zip(self.inputs, given)}
         if self.mask_input is not None:
             replacements[self.mask_input] = _every_place(given[0]) if mask is None else mask
         elif mask is not None:
@@ -225,10 +228,8 @@ class Model:
 
 def _every_place(x: Tensor) -> Tensor:
     """Return a mask (batch, time), true everywhere, for a tensor (batch, time, ...)."""
-    from rsref import ops
-
     places = x[(slice(None), slice(None), *[0] * (x.ndim - 2))]
-    mask: Tensor = ops.broadcast_like(constant(True), places)
+    mask: Tensor = broadcast_like(constant(True), places)
     return mask
 
 

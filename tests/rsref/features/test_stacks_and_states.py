@@ -270,6 +270,24 @@ def test_a_stack_that_begins_with_an_embedding_reads_indices(layers):
         assert_close(y[:, t], h)
 
 
+@pytest.mark.parametrize("values", [np.array([[[1, 2, 3]]]), np.array([[[True, False, True]]])])
+def test_a_model_of_floats_takes_integers_and_booleans_as_floats(values):
+    x, h = Input((3,)), Input((6,))
+    both, kernel = ops.concatenate([x, h], -1), np.arange(6.0).reshape(3, 2)
+    model = Model([x, h], [ops.softmax(x), x + x, -x, ops.matmul(x, kernel), both])
+    given, old = Input((3,), dtype="bool" if values.dtype == bool else "int"), Input((6,))
+    layer = RecurrentModel(given, model([given, old]), old, old, return_sequences=True)
+    v = values.astype(float)
+    expected = [np.exp(v) / np.exp(v).sum(-1), 2 * v, -v, v @ kernel, np.concatenate([v, np.zeros((1, 1, 6))], -1)]
+    for found, value in zip(layer(values, initial_state=np.zeros((1, 6))), expected, strict=True):
+        assert_close(found, value, "float32")
+    cell = RNNCellFromModel(Model([x, h], [both[:, :6] * 0.5, both[:, 3:]]))
+    new, state = cell([given, old])
+    y, last = RecurrentModel(given, new, old, state, return_state=True)(values, initial_state=np.ones((1, 6)))
+    assert_close(y, np.concatenate([v[:, 0], np.ones((1, 3))], -1) / 2)
+    assert_close(last, np.ones((1, 6)))
+
+
 def test_layers_that_another_thread_builds_meanwhile_stay_built():
     layer = Dense(3)
     with watched() as built:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from rsref.ops.base import Op, apply, as_tensor, broadcast_shapes, compatible, rank, register
+from rsref.ops.base import Op, apply, as_tensor, broadcast_shapes, compatible, normal_axis, rank, register
 from rsref.ops.pointwise import broadcast_like, cast, sum_to_like
 from rsref.ops.structure import expand_dims, reshape, squeeze, swapaxes
 from rsref.tensor import Spec, Tensor
@@ -141,13 +141,21 @@ def _explicit(subscripts: str, ranks: list[int]) -> str:
 
 
 def tensordot(x1: Any, x2: Any, axes: int | tuple[Any, Any] = 2) -> Any:
-    """Return the sum over pairs of axes, as numpy.tensordot. Shapes: the axes left of x1, then those left of x2."""
+    """Return the sum over pairs of axes, as numpy.tensordot. Shapes: the axes left of x1, then those left of x2.
+
+    Errors: ValueError if an axis is out of range, or the axes of one are more than those of the other.
+    """
     n, m = rank(x1), rank(x2)
     if isinstance(axes, int):
+        if not 0 <= axes <= min(n, m):
+            raise ValueError(f"tensordot: axes={axes} is not possible for tensors of ranks {n} and {m}")
         first, second = list(range(n - axes, n)), list(range(axes))
     else:
         pair = [[a] if isinstance(a, int) else list(a) for a in axes]
-        first, second = [a % n for a in pair[0]], [a % m for a in pair[1]]
+        first = [normal_axis("tensordot", a, n) for a in pair[0]]
+        second = [normal_axis("tensordot", a, m) for a in pair[1]]
+        if len(first) != len(second):
+            raise ValueError(f"tensordot: axes={axes!r} must name as many axes of one tensor as of the other")
     letters = "abcdefghijklmnopqrstuvwxyz"
     left, right = list(letters[:n]), list(letters[n : n + m])
     for i, j in zip(first, second):

@@ -305,6 +305,28 @@ MISUSES = {
     "a method of arrays": (lambda: x_t.sum(), AttributeError, ["symbolic", r"numpy.sum\(x\) or rsref.ops.sum"]),
     "a Tensor of a dtype of its own": (lambda: Tensor(Spec((3,), "float32")), ValueError, ["'float32'", '"float"']),
     "equality with a number": (lambda: x_t == 0, TypeError, ["symbolic", r"rsref.ops.equal\(x, 0\)"]),
+    **{
+        f"equality with {other!r}": (lambda other=other: x_t == other, TypeError, ["symbolic", "rsref.ops.equal"])
+        for other in (np.int64(3), np.float32(0), np.zeros(3), [0.0])
+    },
+    "bits of integers": (lambda: i_tm1 & 1, TypeError, ["& is drawn of booleans only", "rsref.ops.logical_and"]),
+    "bits of the other": (lambda: (x_t > 0) | i_tm1, TypeError, ["is drawn of booleans only", "rsref.ops.logical_or"]),
+    "inverted integers": (lambda: ~i_tm1, TypeError, ["~ is drawn of booleans only", "rsref.ops.logical_not"]),
+    "products over axes that are not there": (
+        lambda: ops.tensordot(Input((3, 4)), np.ones((3, 5)), ((3,), (0,))),
+        ValueError,
+        ["tensordot: axis 3 is out of range"],
+    ),
+    "products over unequal lists of axes": (
+        lambda: ops.tensordot(np.ones((2, 3, 4)), np.ones((3, 5)), ((1, 2), (0,))),
+        ValueError,
+        ["tensordot: axes=", "as many axes"],
+    ),
+    "products over too many axes": (
+        lambda: ops.tensordot(np.ones((3, 3)), np.ones((3, 3)), 3),
+        ValueError,
+        ["tensordot: axes=3", "ranks 2 and 2"],
+    ),
     "a layer for a model": (lambda: RNNCellFromModel(Dense(3)), TypeError, ["takes a Model", "<Dense"]),
     "a number for a shape": (lambda: RecurrentSequential([MinGRUCell(4)]).build(3), TypeError, ["takes shapes", "3"]),
     "an initializer of another shape": (

@@ -259,16 +259,27 @@ class Tensor:
         return _draw("greater_equal", (self, other))
 
     def __and__(self, other: Any) -> Tensor:
-        return _draw("logical_and", (self, other))
+        return _draw("logical_and", _booleans("&", "logical_and", self, other))
 
     def __or__(self, other: Any) -> Tensor:
-        return _draw("logical_or", (self, other))
+        return _draw("logical_or", _booleans("|", "logical_or", self, other))
 
     def __invert__(self) -> Tensor:
-        return _draw("logical_not", (self,))
+        return _draw("logical_not", _booleans("~", "logical_not", self))
 
     def __getitem__(self, index: Any) -> Tensor:
         return _draw("get_item", (self, index))
+
+
+def _booleans(sign: str, name: str, *operands: Any) -> tuple[Any, ...]:
+    """Return the operands; TypeError unless all are booleans, since NumPy's sign works on the bits of integers."""
+    for operand in operands:
+        dtype = operand.dtype if isinstance(operand, Tensor) else np.asarray(operand).dtype
+        if dtype != "bool":
+            raise TypeError(
+                f"{sign} is drawn of booleans only; got {operand!r}: draw rsref.ops.{name} to ask what is not 0"
+            )
+    return operands
 
 
 def _draw(name: str, operands: Sequence[Any], options: Mapping[str, Any] | None = None) -> Tensor:

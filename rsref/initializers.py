@@ -144,7 +144,7 @@ def get(initializer: Any) -> Initializer:
         if initializer not in INITIALIZERS:
             raise ValueError(f"initializer {initializer!r} is unknown; known are {', '.join(sorted(INITIALIZERS))}")
         return INITIALIZERS[initializer]
-    value = np.asarray(initializer, dtype=np.float64)
+    value = np.array(initializer, dtype=np.float64)
 
     def fixed(shape: tuple[int, ...]) -> np.ndarray:
         if value.ndim and value.shape != tuple(shape) and value.shape != tuple(shape[1:]):

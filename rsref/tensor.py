@@ -318,7 +318,7 @@ def Input(
 
 def constant(value: Any, name: str = "constant") -> Tensor:
     """Return a leaf tensor with a fixed value (a number or an array-like of float, int or bool)."""
-    array = np.asarray(value)
+    array = np.array(value)  # a copy: the caller may write into the array later
     spec = Spec(array.shape, kind_of_dtype(array.dtype))
     return Tensor(spec, source=ConstantSource(array), name=name)
 

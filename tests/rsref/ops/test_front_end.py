@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rsref import layers, ops
+from rsref import initializers, layers, ops
 from rsref.ops.base import compatible
 from rsref.tensor import constant
 from tests.rsref.ops.checks import check_pull_back
@@ -192,6 +192,14 @@ def test_extremes_of_bools_are_bools_which_count_as_integers():
     found = evaluate(drawn, {b: values})
     for tensor, expected in zip(drawn, [[True, True, False], [False, True, False], [1, 2, 0], [-1, -1]]):
         np.testing.assert_array_equal(found[tensor], expected)
+
+
+def test_what_is_written_into_an_array_later_changes_nothing_drawn():
+    a, x = np.ones(3), leaf(np.ones((2, 3)))
+    drawn, start = x * a, initializers.get(a)
+    a[:] = 0
+    assert_close(evaluate([drawn], {x: np.ones((2, 3))})[drawn], np.ones((2, 3)))
+    assert_close(start((3,)), np.ones(3))
 
 
 def test_layers_that_merge_put_missing_axes_after_the_batch_as_keras_does():

@@ -312,7 +312,8 @@ def Input(
         raise TypeError(f"Input: shape must be a tuple of integers and None, such as (5,) or (None, 8); got {given!r}")
     if any(n is not None and n < 0 for n in given or ()):
         raise ValueError(f"Input: shape must not have negative lengths; got {given!r}")
-    full = tuple(given or ()) if shape is None else (None, *shape)
+    lengths = tuple(None if n is None else int(n) for n in given or ())
+    full = lengths if shape is None else (None, *lengths)
     return Tensor(Spec(full, kind_of_dtype(dtype or "float")), source=InputSource(), name=name or unique_name("input"))
 
 

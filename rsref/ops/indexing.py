@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -173,7 +174,8 @@ def get_item(x: Any, index: Any) -> Any:
             new.append(axis - len(dropped) + len(new))
             continue
         if isinstance(part, slice):
-            bounds.append((part.start, part.stop, 1 if part.step is None else part.step))
+            start, stop, step = (None if n is None else operator.index(n) for n in (part.start, part.stop, part.step))
+            bounds.append((start, stop, 1 if step is None else step))
         elif isinstance(part, int | np.integer) and not isinstance(part, bool):
             _check_in_range(x.shape[axis], int(part), axis)
             bounds.append((int(part), int(part) + 1 if part != -1 else None, 1))

@@ -29,6 +29,12 @@ def results_of(recurrence, sequences):
     return [*outputs, *states, gradients.sequences[1], *gradients.parameters]
 
 
+def test_lengths_and_bounds_of_numpy_are_plain_integers():
+    x = Input((np.prod((2, 3)),))
+    data = to_data(RecurrentModel(x, x[:, np.int64(1) : np.int64(5) : np.int64(2)]).recurrence)
+    assert json.loads(json.dumps(data))["tensors"][0]["shape"] == [None, 6]
+
+
 def test_data_are_json_and_give_the_same_numbers():
     layer, rng = drawn_layer(), np.random.default_rng(0)
     sequences = [rng.integers(0, 5, (2, 4)), rng.standard_normal((2, 4, 4, 4, 2)), np.ones((2, 4, 16))]

@@ -197,7 +197,7 @@ class Tensor:
 
     def __eq__(self, other: object) -> bool:
         """Whether this is the same tensor: graphs look tensors up. `rsref.ops.equal` compares values."""
-        if isinstance(other, int | float):
+        if isinstance(other, int | float | np.generic | np.ndarray | list):
             raise TypeError(f"{self!r} is symbolic: draw numpy.equal(x, {other!r}) or rsref.ops.equal(x, {other!r})")
         return self is other
 

@@ -11,7 +11,7 @@ import numpy as np
 from rsref import arguments, initializers, noise
 from rsref.engine import Engine
 from rsref.graph import as_list
-from rsref.layers.base import assign_weights, positive_integer
+from rsref.layers.base import assign_weights, forget, positive_integer, watched
 from rsref.recurrence import Recurrence, Step, with_decoder, with_noise, with_readout, with_teacher_forcing
 from rsref.tape import LayerGradients, LayerTape, layer_gradients
 from rsref.tensor import Parameter, Shape, Tensor, unique_name
@@ -115,8 +115,13 @@ class RecurrentLayer(abc.ABC):
 
     def build_step(self, shapes: Sequence[Shape]) -> None:
         """Draw the step for step inputs of these shapes and rewrite its features; every fault is found here."""
-        drawn = self.draw([(None, *shape[1:]) for shape in shapes])
-        arguments.check_step(drawn, decode=self.decode, teacher_force=self.teacher_force is not False)
+        with watched() as built:
+            try:
+                drawn = self.draw([(None, *shape[1:]) for shape in shapes])
+                arguments.check_step(drawn, decode=self.decode, teacher_force=self.teacher_force is not False)
+            except Exception:
+                forget(built)  # the next call may have the right shape
+                raise
         step = with_noise(with_decoder(drawn) if self.decode else drawn)
         self.drawn = drawn
         self.step = with_readout(step)

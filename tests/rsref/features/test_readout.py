@@ -73,6 +73,14 @@ def test_readout_modes(mode):
     )
 
 
+def test_a_refused_first_call_leaves_the_layer_as_it_was():
+    layer = RecurrentSequential([TanhCell(5)], readout="add")
+    with pytest.raises(ValueError, match="shapes must agree"):
+        layer(np.zeros((2, 7, 4)))
+    assert layer(np.zeros((2, 7, 5))).shape == (2, 5)
+    assert layer.weights[0].shape == (5, 5)
+
+
 def test_readout_only_is_drawn_on_the_output_alone():
     """The input, of another length than the output, tells the number of steps and nothing else."""
     dense, x = Dense(4), np.ones((2, 3, 5))

@@ -135,6 +135,8 @@ class _Stepper:
                 f"{layer.name}: generation needs a step from one token (an integer input of shape ()) to logits "
                 f"(vocabulary,); this one goes from {specs} to {[t.shape for t in drawn.outputs]}"
             )
+        if self.start.size and self.start.min() < 0:
+            raise IndexError(f"start must hold tokens, from 0 on; got {self.start.min()}")
         _check_token("end", end, drawn.outputs[0].shape[-1])
         batch = len(self.start)
         fixed = arguments.numeric_arrays("constants", given.get("constants"))

@@ -356,6 +356,7 @@ MISUSES = {
         ValueError,
         ["end must be a token, one of the 5 logits; got 5"],
     ),
+    "a first token below 0": (lambda: generation.greedy(language(), [1, -1], 3), IndexError, ["start", "got -1"]),
     "an end of another kind": (lambda: generation.greedy(language(), [0], 3, end="."), TypeError, ["end", "'.'"]),
     "a layer for its data": (lambda: to_data(drawn()), TypeError, ["to_data takes a Recurrence", "RecurrentModel"]),
     "a layer for its recurrence": (lambda: check_gradients(drawn()), TypeError, ["takes a Recurrence", "RecurrentM"]),

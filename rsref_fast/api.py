@@ -103,4 +103,7 @@ def recurrence_of(rnn: Any) -> Recurrence:
         if recurrence is None:
             raise ValueError(f"the layer {rnn.name!r} is not built: call it once, or build(shape)")
         return recurrence
-    raise TypeError(f"compile takes a Recurrence, or a recurrent layer or cell of rsref; got {type(rnn).__name__}")
+    kind = f"{type(rnn).__module__}.{type(rnn).__name__}"
+    from_keras = any(base.__module__.startswith("keras") for base in type(rnn).__mro__)
+    hint = "; draw the step with rsref's names and set_weights(layer.get_weights())" if from_keras else ""
+    raise TypeError(f"compile takes a Recurrence, or a recurrent layer or cell of rsref; got {kind}{hint}")

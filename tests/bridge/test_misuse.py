@@ -12,6 +12,7 @@ from keras import layers, ops
 
 import keras_bridge as kb
 import rsref
+import rsref_fast
 
 X = np.zeros((2, 5, 3), "float32")
 
@@ -234,3 +235,9 @@ def test_what_is_not_installed_is_named(missing, words):
     environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
     answer = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
     assert re.search(words, answer.stderr.splitlines()[-1])
+
+
+def test_a_keras_layer_has_no_arrays_engine():
+    layer = kb.RecurrentSequential([kb.MinGRUCell(4)])
+    with pytest.raises(TypeError, match=r"keras_bridge\S+RecurrentSequential; draw the step with rsref's names"):
+        rsref_fast.compile(layer, target="interpreter")

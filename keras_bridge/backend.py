@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -85,7 +86,8 @@ def _reads_what_changes(tensor: Any) -> bool:
 def place() -> str:
     """Return where tensors are made now: "cpu", "cuda" for an NVIDIA GPU, or the backend's own word for elsewhere.
 
-    PyTorch's is "meta" where nothing but shapes is asked for, as when Keras draws a model.
+    TensorFlow's is "gpu", for which there are no kernels, or "cpu". PyTorch's is "meta" where nothing but shapes is
+    asked for, as when Keras draws a model.
     """
     if keras.backend.backend() == "jax":
         import jax
@@ -97,4 +99,11 @@ def place() -> str:
         from keras.src.backend.torch.core import get_device
 
         return str(get_device()).split(":")[0]
-    return "cpu"
+    return _tensorflow_place() if keras.backend.backend() == "tensorflow" else "cpu"
+
+
+@cache
+def _tensorflow_place() -> str:
+    import tensorflow
+
+    return "gpu" if tensorflow.config.list_logical_devices("GPU") else "cpu"

@@ -94,6 +94,8 @@ def explanation(layer: str, asked: str, recurrence: Any) -> str:
         "as set_engine or the environment asks" if get_engine() != "auto" else "the fastest that can run this step"
     )  # fmt: skip
     lines = [f'{layer}: engine "{name}", {who}']
+    slow = ", run by Python itself (RSREF_FAST_TARGET): only where asked for" if fast_engine.interpreting() else ""
     for other in ("fast", "reference"):
-        lines.append(f"{other}: {held_back(other, recurrence) or 'can run this step'}")
+        able = "can run this step" + (slow if other == "fast" else "")
+        lines.append(f"{other}: {held_back(other, recurrence) or able}")
     return "\n  ".join(lines)

@@ -63,6 +63,8 @@ def missing() -> str:
     """Return what keeps the kernels from running at all; nothing if they can."""
     if not interpreting() and not _installed():
         return 'Numba is not installed: pip install "rsref[fast]"'
+    if not interpreting() and not hasattr(os, "register_at_fork"):
+        return "the kernels need POSIX threads, which Linux and macOS have"
     where = place()
     if where == "cuda":
         return _missing_on_gpu()

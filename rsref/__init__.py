@@ -1,6 +1,6 @@
 """rsref: recurrent networks drawn one timestep at a time, in plain NumPy. The specification of the other engines."""
 
-from rsref import activations, cells, generation, layers, ops
+from rsref import activations, cells, generation, layers, ops, plain_data
 from rsref.cells import *
 from rsref.engine import Engine, Gradients, ReferenceEngine
 from rsref.graph import Model, StepGraph
@@ -27,6 +27,7 @@ __all__ = [
     "constant",
     "generation",
     "ops",
+    "plain_data",
     "set_random_seed",
 ]
 __all__ += cells.__all__

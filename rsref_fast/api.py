@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -70,6 +71,8 @@ def compile(
     made = CheckpointedEngine if checkpoint else FastEngine
     if target == "interpreter":
         return made(recurrence, Interpreted, threads)
+    if not hasattr(os, "register_at_fork"):
+        raise ImportError("rsref_fast's kernels need POSIX threads, which Linux and macOS have")
     try:
         from rsref_fast.cpu.compiled import Compiled
     except ImportError as error:

@@ -237,6 +237,17 @@ def test_what_is_not_installed_is_named(missing, words):
     assert re.search(words, answer.stderr.splitlines()[-1])
 
 
+def test_without_posix_threads(monkeypatch):
+    """Elsewhere than on Linux and macOS "auto" takes Keras's ops, and who asks for kernels reads why not."""
+    monkeypatch.delenv("RSREF_FAST_TARGET")
+    monkeypatch.delattr("os.register_at_fork")
+    layer = drawn(engine="auto")
+    assert layer(X).shape == (2, 4)
+    assert "the kernels need POSIX threads" in layer.explain()
+    with pytest.raises(ImportError, match="need POSIX threads, which Linux and macOS have"):
+        rsref_fast.compile(rsref.Recurrence(rsref.graph.StepGraph(sequences=[x := rsref.Input((3,))], outputs=[x])))
+
+
 def test_a_keras_layer_has_no_arrays_engine():
     layer = kb.RecurrentSequential([kb.MinGRUCell(4)])
     with pytest.raises(TypeError, match=r"keras_bridge\S+RecurrentSequential; draw the step with rsref's names"):

@@ -193,7 +193,7 @@ def test_explain_and_the_choice_of_engines(monkeypatch):
     kb.set_engine(None)
     layer = counting()
     assert 'engine "keras", the fastest' in layer.explain()  # kernels that Python runs are used only when asked for
-    assert "fast: can run this step" in layer.explain()
+    assert "fast: can run this step, run by Python itself" in layer.explain()
     assert "reference: can run this step" in layer.explain()
     x, h = keras.Input((3,)), keras.Input((3,))
     sorting = kb.RecurrentModel(x, ops.sort(h), h, x)

@@ -18,6 +18,12 @@ COLLECTED = {
     "test_tensorflow_gradients.py": BACKEND == "tensorflow",
     "test_numpy_backend.py": BACKEND == "jax",  # once; Keras's NumPy backend imports JAX
 }
+ON = {
+    "test_cells_against_keras.py": "tensorflow",  # of rsref, by the one backend on which Keras is in float64 throughout
+    "test_weights_against_keras.py": "tensorflow",
+    "test_real_data.py": "jax",  # on PyTorch a batch takes about a second in Keras's own loop
+}
+"""Files that run on one backend by default, on all with --every."""
 # The kernels of the bridge's tests are run by Python itself, without a compiler; test_fast_engine.py compiles them.
 os.environ.setdefault("RSREF_FAST_TARGET", "interpreter")
 collect_ignore = [name for name, wanted in COLLECTED.items() if not wanted]
@@ -37,6 +43,11 @@ if find_spec("numba"):
     from tests.sparing import spare
 
     spare(BaseContext, types.Dispatcher)
+
+
+def pytest_ignore_collect(collection_path, config):
+    elsewhere = ON.get(collection_path.name, BACKEND) != BACKEND
+    return True if elsewhere and not config.getoption("--every") else None
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -21,9 +21,11 @@ def error(case, engine):
         parameter.assign(value)
         place[parameter_key(parameter.name)].assign(value)
     found, right = as_list(layer(x, **call)), as_list(ours(x, **call))
-    return max(
-        float(np.abs(np.asarray(a) - b).max()) / max(1, np.abs(b).max()) for a, b in zip(found, right, strict=True)
-    )
+    errors = []
+    for a, b in zip(found, right, strict=True):
+        assert np.shape(a) == b.shape, f"{np.shape(a)} against {b.shape}"
+        errors.append(np.abs(np.asarray(a) - b).max() / max(1, np.abs(b).max()))
+    return float(np.max(errors))  # NaN if one is
 
 
 def main():

@@ -125,6 +125,7 @@ def test_values_and_gradients(monkeypatch, draw, masked):
 def test_both_engines_learn_the_recordings_alike():
     (first, loss, accuracy), (second, other_loss, other_accuracy) = trained("fast", 8), trained("reference", 8)
     assert accuracy > 0.93
+    assert first[-1] < 0.3 * first[0]
     assert abs(accuracy - other_accuracy) < 0.01
     assert loss == pytest.approx(other_loss, rel=0.02)
     assert first == pytest.approx(second, rel=0.02)

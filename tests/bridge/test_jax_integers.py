@@ -115,6 +115,7 @@ def text_of(function, *arguments):
     return str(jax.make_jaxpr(function)(*arguments))
 
 
+@pytest.mark.covering("values")
 @pytest.mark.parametrize("shards", [1, 3])
 def test_values_and_gradients(kind, shards):
     fast, slow = both()

@@ -1,5 +1,7 @@
 """Where `keras.layers.RNN` is wrong or limited (Keras 3.15), ours is not: on every backend, on every engine."""
 
+from itertools import product
+
 import keras
 import numpy as np
 import pytest
@@ -35,6 +37,7 @@ def expected(output, x, mask, zero, backwards):
     return np.stack(outputs, 1), h
 
 
+@pytest.mark.covering("pairs")
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("backwards", [False, True])
 @pytest.mark.parametrize("unroll", [False, True])
@@ -173,11 +176,13 @@ CELLS = [name for name in kb.cells.__all__ if name.endswith("Cell") and name not
 HERE = examples(CELLS, CELLS[PLACE::3])
 """Each cell on one backend, or on all: little of what Keras checks of a layer depends on both."""
 
+KINDS = [*product(("LSTMCell", "ConvLSTMCell", "AttentionDecoderCell"), ENGINES)]
 CHECKED = sorted(
     {(name, ENGINES[i // 3 % 3]) for i, name in enumerate(CELLS) if name in HERE}
-    | {(name, engine) for name in ("LSTMCell", "ConvLSTMCell", "AttentionDecoderCell") for engine in ENGINES}
+    | set(examples(KINDS, [pair for i, pair in enumerate(KINDS) if (i // 3 + i) % 3 == PLACE]))
 )
-"""Each cell on one engine likewise, and each backend has cells on every engine; those of three kinds on all."""
+"""Each cell on one engine likewise, and each backend has cells on every engine; one of each kind is on all three, on
+each backend another."""
 
 
 @pytest.mark.parametrize(("cell", "engine"), CHECKED)
@@ -206,7 +211,7 @@ def test_keras_own_layer_checks(cell, engine):
     )
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", examples(ENGINES, ENGINES[PLACE : PLACE + 1]))
 def test_keras_own_layer_checks_of_a_drawn_step(engine):
     from keras.src.testing import TestCase
 

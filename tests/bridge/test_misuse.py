@@ -13,6 +13,8 @@ from keras import layers, ops
 import keras_bridge as kb
 import rsref
 import rsref_fast
+from tests.bridge.autodiff import PLACE
+from tests.covering import examples
 
 X = np.zeros((2, 5, 3), "float32")
 
@@ -45,6 +47,21 @@ def wrong_readout():
 
 def decoder(**options):
     return kb.RecurrentSequential([kb.LSTMCell(4)], decode=True, **options)
+
+
+def stateful():
+    layer = drawn(stateful=True)
+    layer(X)
+    return layer
+
+
+class Bare(kb.RNNCell):
+    def build_model(self, input_shape):
+        return layers.Dense(4)
+
+
+class Subclassed(keras.Model):
+    pass
 
 
 class Forgetful(kb.RNNCell):
@@ -202,11 +219,57 @@ MISUSES = {
         "state 1 holds values of dtype int32 and cannot be learned",
     ),
     "states reset too early": (lambda: kb.RecurrentSequential([kb.LSTMCell(4)]).reset_states(), ValueError, "built"),
+    "states reset to too many": (
+        lambda: stateful().reset_states([np.zeros((2, 4))] * 2),
+        ValueError,
+        "reset_states takes 1 values; got 2",
+    ),
+    "states reset to another shape": (
+        lambda: stateful().reset_states(np.zeros((2, 9))),
+        ValueError,
+        r"state 0 of shape \(2, 9\) is given where \(2, 4\)",
+    ),
+    "two inputs of a stack": (
+        lambda: kb.RecurrentSequential([kb.LSTMCell(4)])([X, X]),
+        ValueError,
+        "takes one input; got 2",
+    ),
+    "no output": (lambda: kb.RecurrentModel(keras.Input((3,)), []), ValueError, "at least one output tensor; got none"),
+    "a tensor named twice": (
+        lambda: (lambda x: kb.RecurrentModel([x, x], x * 2))(keras.Input((3,))),
+        ValueError,
+        "named twice among input",
+    ),
+    "a regularizer of a step's values": (
+        lambda: kb.RecurrentSequential([kb.LSTMCell(4), layers.Dense(2, activity_regularizer="l2", name="read")])(X),
+        ValueError,
+        "layer 'read' has an activity_regularizer",
+    ),
+    "a cell that Keras does not have": (
+        lambda: kb.to_keras(kb.RWACell(4).get_layer()),
+        ValueError,
+        "the cell RWACell has no counterpart among Keras's layers",
+    ),
+    "a subclassed model made fast": (
+        lambda: kb.accelerate(Subclassed()),
+        ValueError,
+        "Functional and Sequential models; Subclassed is neither",
+    ),
+    "an unknown merge of a wrapped layer": (
+        lambda: kb.LayerCell(layers.Dense(4), merge="glue"),
+        ValueError,
+        "merge must be one of.*'glue'",
+    ),
+    "a layer as a cell's model": (
+        lambda: Bare().get_layer()(X),
+        TypeError,
+        "build_model must answer a keras.Model; got Dense",
+    ),
     "explained too early": (lambda: kb.RecurrentSequential([kb.LSTMCell(4)]).explain(), ValueError, "build the layer"),
 }
 
 
-@pytest.mark.parametrize("name", MISUSES)
+@pytest.mark.parametrize("name", examples([*MISUSES], [*MISUSES][PLACE::3]))  # none depends on the backend
 def test_misuse_is_answered(name):
     misuse, kind, words = MISUSES[name]
     with pytest.raises(kind, match=words):

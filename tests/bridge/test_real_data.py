@@ -36,16 +36,9 @@ def trained(engine, epochs):
 
 
 def test_engines_learn_the_recordings_alike():
-    """An epoch or three: on PyTorch a batch takes about a second in Keras's own loop."""
     epochs = examples(3, 1)
     first, loss, accuracy = trained("keras", epochs)
     second, other_loss, other_accuracy = trained("reference", epochs)
     assert abs(accuracy - other_accuracy) < 0.01
     assert loss == pytest.approx(other_loss, rel=0.02)
     assert first == pytest.approx(second, rel=0.02)
-
-
-def test_the_recordings_are_learnt():
-    history, _, accuracy = trained("reference", 8)
-    assert history[-1] < 0.3 * history[0]
-    assert accuracy > 0.93

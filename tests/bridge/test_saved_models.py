@@ -9,6 +9,7 @@ from tests.bridge.saved_models import FOLDER, X
 from tests.tolerances import assert_close
 
 
+@pytest.mark.covering("values")
 @pytest.mark.parametrize("engine", ["keras", "reference"])
 @pytest.mark.parametrize("origin", ["jax", "tensorflow", "torch"])
 def test_a_model_of_another_backend(origin, engine):

@@ -6,12 +6,15 @@ import pytest
 
 from keras_bridge.emission import evaluate
 from rsref.tensor import Input
+from tests.bridge.autodiff import PLACE
+from tests.covering import examples
 
 BOUNDS = [None, -9, -5, -4, -2, -1, 0, 1, 3, 4, 9]
 VALUES = np.arange(15, dtype="float32").reshape(5, 3)
 
 
 CASES = [(a, b, step) for a in BOUNDS for b in BOUNDS for step in (-1, -2, -7, 1, 3)]
+CASES = examples(CASES, CASES[PLACE::3])
 
 
 def sliced(values, leaf, cut):

@@ -23,6 +23,7 @@ def counting(**options):
     return kb.RecurrentModel(x, new, h, new, **options)
 
 
+@pytest.mark.covering("values")
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(
     ("initializer", "start"),

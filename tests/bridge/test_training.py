@@ -6,13 +6,14 @@ import pytest
 from keras import layers, ops
 
 import keras_bridge as kb
-from tests.bridge.autodiff import BACKEND
+from tests.bridge.autodiff import BACKEND, PLACE
+from tests.covering import examples
 from tests.cross.cases import CASES
 from tests.cross.compared import rounded
 from tests.cross.kits import KERAS
 from tests.tolerances import assert_close
 
-ENGINES = ("keras", "reference")
+ENGINES = ("keras", "reference", *(("fast",) if BACKEND == "torch" else ()))  # for the time it takes, on one
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((32, 6, 3)).astype("float32")
 Y = X.mean(axis=(1, 2))[:, None]
@@ -29,15 +30,12 @@ def losses(model, x=X, y=Y, **options):
 
 @pytest.mark.covering("values")
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize(
-    "mode", ["auto", "eager", *(["jit"] if BACKEND == "jax" else [])]
-)  # elsewhere Keras refuses it
+@pytest.mark.parametrize("mode", ["auto", "eager"])  # auto: compiled, but not on PyTorch
 def test_fit_in_every_mode(engine, mode):
     keras.utils.set_random_seed(1)
     inputs = keras.Input((None, 3))
     model = keras.Model(inputs, layers.Dense(1)(stack(engine)(inputs)))
-    options = {"auto": {}, "eager": {"run_eagerly": True}, "jit": {"jit_compile": True}}[mode]
-    found = losses(model, **options)
+    found = losses(model, run_eagerly=mode == "eager")
     assert found[-1] < 0.7 * found[0]
 
 
@@ -47,7 +45,8 @@ def test_engines_train_alike():
         keras.utils.set_random_seed(1)
         inputs = keras.Input((None, 3))
         histories.append(losses(keras.Model(inputs, layers.Dense(1)(stack(engine)(layers.Masking()(inputs))))))
-    assert_close(histories[1], histories[0], "float32")
+    for found in histories[1:]:
+        assert_close(found, histories[0], "float32")
 
 
 @pytest.mark.parametrize("make", [kb.LSTMCell, layers.LSTMCell])
@@ -65,7 +64,8 @@ def test_a_layer_in_double_precision_among_others_in_single(make):
     exact = BACKEND == "tensorflow" or (
         BACKEND == "torch" and make is kb.LSTMCell
     )  # Keras's own ops, elsewhere, are not
-    assert_close(found[0], found[1], "float64" if exact else "float32")
+    for other in found[1:]:
+        assert_close(found[0], other, "float64" if exact else "float32")
 
 
 def test_mixed_precision_leaves_frozen_weights_as_they_are():
@@ -109,9 +109,6 @@ def test_masks_of_embedding_and_masking(engine):
     for row, length in zip(range(3), (3, 1, 5)):
         alone = layer(embedding(tokens[row : row + 1, :length]))
         assert_close(y[row : row + 1], ops.convert_to_numpy(alone), "float32")
-    sequences = kb.GRUCell(4).get_layer(engine=engine, return_sequences=True)
-    passed = kb.GRUCell(4).get_layer(engine=engine)(sequences(embedding(tokens)))
-    assert tuple(passed.shape) == (3, 4)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -149,7 +146,7 @@ def test_dropout_of_a_cell_lasts_for_a_sequence(engine):
 
 def test_the_seed_of_a_cell_draws_the_same_masks_on_every_engine():
     found = []
-    for engine in (*ENGINES, "fast", *ENGINES):
+    for engine in ("keras", "reference", "fast", "keras", "reference"):
         cell = kb.SimpleRNNCell(20, activation="linear", use_bias=False, dropout=0.5, recurrent_dropout=0.3, seed=7)
         layer = cell.get_layer(engine=engine, return_sequences=True)
         layer.build((None, None, 20))
@@ -160,7 +157,7 @@ def test_the_seed_of_a_cell_draws_the_same_masks_on_every_engine():
     assert np.abs(found[0][0] - found[0][1]).max() > 1
 
 
-@pytest.mark.parametrize("engine", [*ENGINES, "fast"])
+@pytest.mark.parametrize("engine", ["keras", "reference", "fast"])
 def test_the_seed_of_a_dropout_layer_counts_on_every_engine(engine):
     found = []
     for _ in range(2):
@@ -173,7 +170,7 @@ def test_the_seed_of_a_dropout_layer_counts_on_every_engine(engine):
     assert len(np.unique(found[0])) == 2
 
 
-@pytest.mark.parametrize("engine", [*ENGINES, "fast"])
+@pytest.mark.parametrize("engine", ["keras", "reference", "fast"])
 def test_spatial_dropout_of_channels_that_come_first(engine):
     x = keras.Input((8, 2, 3))
     dropped = layers.SpatialDropout2D(0.5, data_format="channels_first", seed=1)(x)
@@ -239,8 +236,8 @@ def test_regularizers_and_constraints():
 
 
 @pytest.mark.covering("values")
-@pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("engine", ["keras", "reference", "fast"])
+@pytest.mark.parametrize("name", examples([*CASES], [*CASES][PLACE::3]))
 def test_saved_and_loaded(name, engine, tmp_path):
     """Every cell and feature in a model file, and back under the other engine: the same answers."""
     case = CASES[name]
@@ -308,7 +305,7 @@ def test_subclassed_model(engine):
 
 
 def test_a_recurrent_layer_inside_a_step():
-    """Each step reads a whole inner sequence: a loop within the loop, on both engines the same."""
+    """Each step reads a whole inner sequence: a loop within the loop, on all engines the same."""
     x, h = keras.Input((4, 3)), keras.Input((2,))
     read = layers.GRU(2)(kb.LSTMCell(3).get_layer(return_sequences=True)(x))
     new = ops.tanh(read + h)
@@ -318,4 +315,5 @@ def test_a_recurrent_layer_inside_a_step():
     for engine in ENGINES:
         with kb.use_engine(engine):
             found.append(ops.convert_to_numpy(layer(given)))
-    assert_close(found[1], found[0], "float32")
+    for other in found[1:]:
+        assert_close(other, found[0], "float32")

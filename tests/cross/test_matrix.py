@@ -25,6 +25,7 @@ def test_agrees_with_rsref(name, dtype, engine):
     assert error < tolerance(engine, dtype), f"{error:.1e}"
 
 
+@pytest.mark.covering("values")
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("name", ["LSTM", "teacher forcing", "nested cells", "decoder with readout"])
 def test_the_matrix_sees_a_changed_weight(name, engine):

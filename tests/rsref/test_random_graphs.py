@@ -9,8 +9,11 @@ from rsref.cells import basic
 from rsref.engine import ReferenceEngine
 from rsref.recurrence import Recurrence
 from rsref.testing import check_gradients, masks, random_arguments, step_graphs
+from tests.covering import examples
+from tests.tolerances import assert_close
 
-MANY = settings(max_examples=400, suppress_health_check=list(HealthCheck))
+MANY = settings(max_examples=examples(400, 150), suppress_health_check=list(HealthCheck))
+FEW = settings(MANY, max_examples=examples(60, 30))
 
 
 @MANY
@@ -19,19 +22,21 @@ def test_random_recurrences(example):
     check_gradients(example.recurrence, example.arguments, together=True)
 
 
-@settings(max_examples=60, suppress_health_check=list(HealthCheck))
+@FEW
 @given(example=step_graphs(max_ops=5))
 def test_each_argument_of_random_recurrences(example):
     check_gradients(example.recurrence, example.arguments)
 
 
-@settings(max_examples=60, suppress_health_check=list(HealthCheck))
+@FEW
 @given(example=step_graphs(max_ops=5))
 def test_float32_stays_float32_and_near(example):
     engine = ReferenceEngine(example.recurrence)
     outputs, states, _ = example.arguments.cast(np.float32).forward(engine)
-    for y in (*outputs, *states):
+    exact_outputs, exact_states, _ = example.arguments.forward(engine)
+    for y, exact in zip((*outputs, *states), (*exact_outputs, *exact_states), strict=True):
         assert y.dtype in (np.float32, np.int64, np.bool_)
+        assert_close(y.astype(float), exact.astype(float), "float32")
 
 
 CELLS = {

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rsref.ops import REGISTRY
+from tests.covering import examples
 from tests.rsref.ops import checks
 from tests.rsref.ops.indexing_cases import INDEXING
 from tests.rsref.ops.pointwise_cases import POINTWISE
@@ -17,7 +18,7 @@ CASES = {**POINTWISE, **STRUCTURAL, **INDEXING}
 BOOLEANS = st.lists(st.booleans(), min_size=24, max_size=24)
 
 every_op = pytest.mark.parametrize("name", sorted(OPS))
-samples = settings(max_examples=12)
+samples = settings(max_examples=examples(24, 12))
 
 
 def test_every_op_has_a_case():
@@ -46,10 +47,9 @@ def test_inferred_shape_and_dtype(name, data, unknown):
 
 
 @every_op
-@pytest.mark.parametrize("unknown_batch", [False, True])
 @samples
-@given(data=st.data())
-def test_drawn_gradient(name, unknown_batch, data):
+@given(data=st.data(), unknown_batch=st.booleans())
+def test_drawn_gradient(name, data, unknown_batch):
     checks.check_drawn_gradient(OPS[name], CASES[name], data.draw(CASES[name].draw), unknown_batch)
 
 

@@ -6,13 +6,16 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rsref import ops
+from tests.covering import examples
 from tests.rsref.ops.checks import check_pull_back
 from tests.rsref.ops.drawn import evaluate, leaf
 from tests.tolerances import assert_close
+
+FEW = settings(max_examples=examples(100, 25))
 
 
 def padding_before(padding, n, size, stride, dilation):
@@ -99,6 +102,7 @@ def check(function, expected, *operands, needs_lengths):
         check_pull_back(drawn, feed)
 
 
+@FEW
 @given(where=windows_over(), groups=st.integers(1, 2), channels=st.integers(1, 2), filters=st.integers(1, 2))
 def test_conv(where, groups, channels, filters):
     spatial, size, strides, dilation, padding = where
@@ -110,6 +114,7 @@ def test_conv(where, groups, channels, filters):
 
 
 @pytest.mark.parametrize(("pool", "function"), [(ops.max_pool, np.max), (ops.average_pool, np.mean)])
+@FEW
 @given(where=windows_over().filter(lambda where: where[4] != "causal"))
 def test_pool(pool, function, where):
     spatial, size, strides, _, padding = where

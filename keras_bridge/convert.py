@@ -183,6 +183,9 @@ def accelerate(model: Any, **options: Any) -> Any:
     cloned = keras.models.clone_model(model, clone_function=clone, recursive=True)
     for source, target in pairs:
         target.set_weights(source.get_weights())
+        for layer in target._flatten_layers():
+            if isinstance(layer, keras.layers.Normalization):  # which computes with what it has made of its weights
+                layer.finalize_state()
         for place, value in zip(target.weights, source.weights):
             place.trainable = value.trainable
     if model.compiled:

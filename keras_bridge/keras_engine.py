@@ -91,8 +91,8 @@ class _StepVariables:
     def call(self, inputs: list[Any], values: list[Any], training: bool | None) -> tuple[list[Any], list[Any]]:
         if not self.carried:
             return list(_flat(self.step(inputs, training=training))), []
-        trainable = [variable.value for variable in self.step.trainable_variables]
         with _no_autocast():
+            trainable = [variable.value for variable in self.step.trainable_variables]
             results, values = self.step.stateless_call(trainable, values, inputs, training=training)
         return list(_flat(results)), list(values)
 

@@ -20,8 +20,13 @@ def is_random(step: Any) -> bool:
 
 @contextlib.contextmanager
 def held_masks(step: Any, batch: Any, training: bool) -> Iterator[None]:
-    """Let all layers of a step that keep one mask for a sequence draw it now, and forget it afterwards."""
-    layers = list(step._flatten_layers()) if training else []
+    """Let all layers of a step that keep one mask for a sequence draw it now, and forget it afterwards.
+
+    The cell of a recurrent layer within the step does not: that layer draws masks for its own sequence, at each step.
+    """
+    found = list(step._flatten_layers()) if training else []
+    within = {cell for layer in found if isinstance(layer, keras.layers.RNN) for cell in layer.cell._flatten_layers()}
+    layers = [layer for layer in found if layer not in within]
     for layer in layers:
         if isinstance(layer, GraphLayer) and layer.noise:
             layer.hold_masks(batch)

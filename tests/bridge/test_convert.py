@@ -174,6 +174,13 @@ def test_accelerate_keeps_a_models_outputs(make, engine):
     check_equal(fast, model, padded)
 
 
+def test_what_a_normalization_has_adapted_to_is_kept():
+    norm = layers.Normalization()
+    norm.adapt(10 + 5 * X)
+    stock = keras.Sequential([keras.Input((None, 4)), norm, layers.LSTM(3)])
+    check_equal(stock, accelerate(stock), 10 + 5 * X)
+
+
 def test_an_accelerated_model_trains_like_the_original():
     model = randomized(sequential(), X)
     target = np.random.default_rng(2).standard_normal((3, 2)).astype("float32")

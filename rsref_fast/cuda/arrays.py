@@ -214,7 +214,8 @@ def _read(value: Any, name: str, device: Any, stream: int) -> DeviceArray:
     kind, number = value.__dlpack_device__() if hasattr(value, "__dlpack__") else (None, None)
     if kind in (CUDA, MANAGED, PINNED):
         _check_place(name, kind, number, device)
-        return _from_dlpack(value.__dlpack__(stream=stream or LEGACY), name)
+        # the host's memory has no stream, and PyTorch takes none for it
+        return _from_dlpack(value.__dlpack__() if kind == PINNED else value.__dlpack__(stream=stream or LEGACY), name)
     interface = getattr(value, "__cuda_array_interface__", None)
     if interface is None:
         raise TypeError(

@@ -49,10 +49,11 @@ def most_rows(batch: int, time: int, shards: int, truncate: int | None) -> tuple
     return masked_batch(np.ones((batch, time), bool), shards, truncate)[0]
 
 
-def check_sizes(source: Source, rows: int) -> None:
-    """See that places of a program's loops are 32-bit numbers. rows: the most that one goes over."""
+def check_sizes(source: Source, rows: int) -> bool:
+    """See that places of a program's loops are 32-bit numbers, else ValueError. rows: the most that one goes over."""
     for memory in source.memory:
         if sized(memory.size, rows) >= MOST:
             raise ValueError(
                 f"{rows} rows of {memory.name} are {sized(memory.size, rows):,} numbers; at most {MOST - 1:,}"
             )
+    return True

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -195,18 +196,31 @@ class Device:
         """
         stream = self.call("cuStreamCreate", NONBLOCKING)
         try:
-            mode = self.api.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
             with around(int(stream)):
-                self.call("cuStreamBeginCapture", stream, mode)
-                try:
-                    launch(int(stream))
-                finally:
-                    graph = self.call("cuStreamEndCapture", stream)
-            made = self.call("cuGraphInstantiate", graph, 0)
-            self.call("cuGraphDestroy", graph)
+                graph = self._recorded(launch, int(stream))
+            try:
+                return self.call("cuGraphInstantiate", graph, 0)
+            finally:
+                self.call("cuGraphDestroy", graph)
         finally:
             self.call("cuStreamDestroy", stream)
-        return made
+
+    def _recorded(self, launch: Callable[[int], None], stream: int) -> Any:
+        mode = self.api.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+        collecting = gc.isenabled()
+        gc.disable()  # an old engine's memory that is given back meanwhile would spoil the recording
+        try:
+            self.call("cuStreamBeginCapture", stream, mode)
+            try:
+                launch(stream)
+            except BaseException:
+                with contextlib.suppress(Exception):  # the first error counts
+                    self.call("cuGraphDestroy", self.call("cuStreamEndCapture", stream))
+                raise
+            return self.call("cuStreamEndCapture", stream)
+        finally:
+            if collecting:
+                gc.enable()
 
     def replay(self, graph: Any, stream: int) -> None:
         self.call("cuGraphLaunch", graph, stream)

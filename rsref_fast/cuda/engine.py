@@ -202,7 +202,7 @@ class CudaEngine:
                 sources = {"forward": one.forward.text, "backward": one.backward.text}
                 found = [f"{title}{one.dtype.name}, {self.device.limits.multiprocessors} multiprocessors"]
                 found.append(explain(one.compiled, one.dtype.itemsize))
-                if self.products == "auto" and self.strategy != "persistent" and self.lacking:
+                if self.products == "auto" and self.lacking:
                     found.append(f"products: our tiles, for {self.lacking}")
                 for n in BATCHES if one.batch is None else [one.batch]:
                     samples = one.samples(n)
@@ -257,7 +257,11 @@ class CudaEngine:
 
     def _checked(self, given: Groups, mask: DeviceArray | None, steps: int | None) -> tuple[int, int, Any]:
         """Return the steps, the samples, and shapes and kinds of outputs. Errors: as `ReferenceEngine.check`."""
-        key = tuple(tuple((a.shape, a.dtype) for a in group) for group in given), mask and mask.shape, steps
+        key = (
+            tuple(tuple((a.shape, a.dtype) for a in group) for group in given),
+            None if mask is None else mask.shape,
+            steps,
+        )
         return self._once(key, lambda: self._check(given, mask, steps))
 
     def _once(self, key: Any, find: Callable[[], Any]) -> Any:

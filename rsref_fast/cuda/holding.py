@@ -79,6 +79,8 @@ def blocks_for(
     def fits(blocks: int) -> bool:
         return all(
             own_bytes(tile, itemsize) + bytes_of(held, tile, itemsize, blocks) <= limits.shared_block
+            # without tensor cores each thread has some of a row's columns
+            and (tensor or all(h.parts * -(-h.units // blocks) <= WIDE * tile.threads for h in held))
             for held in programs
         )
 

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rsref_fast.cpu.indices import refusal
 from rsref_fast.cuda.script import Script
+from rsref_fast.cuda.words import ERROR, NUMBERS
 
 if TYPE_CHECKING:
     from rsref_fast.cuda.driver import Device
@@ -28,11 +30,14 @@ class Unchecked:
             del self._calls[:-REMEMBERED]
 
     def check(self, device: Device) -> None:
-        """Wait for the calls, and see whether all indices were in range. Errors: IndexError."""
-        calls = self._calls[:]
-        self._calls.clear()
-        for head, flags, stream in calls:
-            words = np.empty(max(flags) + 1, np.int64)
+        """Wait for the calls, and see whether all indices were in range. Errors: IndexError.
+
+        It tells of one call; of those after it the next check does.
+        """
+        while self._calls:
+            head, flags, stream = self._calls.pop(0)
+            words = np.empty(max(flags) - ERROR + NUMBERS, np.int64)
             device.download(words, head.address, stream)
-            if words[flags].any():
-                raise IndexError("take: an index is out of range")
+            for flag in flags:
+                if words[flag]:
+                    raise refusal(words[flag - ERROR :])

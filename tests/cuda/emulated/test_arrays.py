@@ -8,7 +8,7 @@ import pytest
 
 from rsref.testing.arguments import random_arguments
 from rsref_fast.cuda import arrays, engine, kernels
-from rsref_fast.cuda.arrays import CUDA, LEGACY, DeviceArray, device_array
+from rsref_fast.cuda.arrays import CUDA, LEGACY, PINNED, DeviceArray, device_array
 from rsref_fast.cuda.driver import Device
 from rsref_fast.cuda.masks import Rows
 from rsref_fast.cuda.script import Script
@@ -221,6 +221,57 @@ def test_more_elements_than_are_counted_are_refused(device):
     engine.check_sizes(source, 2**27)
     with pytest.raises(ValueError, match=r"268435456 rows of \w+ are 4,294,967,296 numbers"):
         engine.check_sizes(source, 2**28)
+
+
+def test_memory_of_the_host_that_kernels_read(device):
+    """Pinned memory has no stream: PyTorch refuses to be given one."""
+
+    class Pinned:
+        def __init__(self, array):
+            self.array = array
+
+        def __dlpack_device__(self):
+            return PINNED, 0
+
+        def __dlpack__(self):
+            return self.array.__dlpack__()
+
+    own = recurrence_of("SimpleRNNCell")
+    there = ThereAndBack(own, device)
+    arguments = random_arguments(own, batch=2, steps=2).cast(np.float32)
+    sequences, *others = [there._there(getattr(arguments, name)) for name in GROUPS]
+    (expected,), _, _ = there.engine.forward(sequences, *others, taped=False)
+    (found,), _, _ = there.engine.forward([Pinned(arguments.sequences[0])], *others, taped=False)
+    np.testing.assert_array_equal(np.from_dlpack(found), np.from_dlpack(expected))
+
+
+def test_an_old_engine_is_not_collected_within_a_recording(device):
+    """Its memory, given back there, would spoil what is recorded and be lost."""
+
+    class Old:
+        pass
+
+    old = Old()
+    with device.bound():
+        old.itself, old.memory = old, device.reserve(64)
+    kept = len(device.api.memory)
+    del old
+    before, enabled = gc.get_threshold(), gc.isenabled()
+
+    def launch(stream):
+        gc.set_threshold(10, 1, 1)
+        return [[] for _ in range(1000)]
+
+    gc.enable()
+    try:
+        with device.bound():
+            device.record(launch)
+    finally:
+        gc.set_threshold(*before)
+        if not enabled:
+            gc.disable()
+    gc.collect()
+    assert len(device.api.memory) == kept - 1
 
 
 def test_a_recording_that_fails_is_ended(device):

@@ -90,9 +90,10 @@ def test_sizes(device, batch, steps):
     check(own, random_arguments(own, batch=batch, steps=steps), dtype=np.float32, engine=ThereAndBack(own, device))
 
 
-def test_a_mask_of_no_steps_cuts_nothing(device):
+@pytest.mark.parametrize("shape", [(3, 0), (0, 3)])
+def test_a_mask_of_nothing_cuts_nothing(device, shape):
     own = recurrence_of("LSTMCell")
-    arguments = random_arguments(own, batch=3, steps=0, mask=np.ones((3, 0), bool))
+    arguments = random_arguments(own, batch=shape[0], steps=shape[1], mask=np.ones(shape, bool))
     check(own, arguments, dtype=np.float32, engine=ThereAndBack(own, device), inference=False)
 
 
@@ -184,8 +185,10 @@ def test_an_index_out_of_range_is_found_when_asked_for(device, choice):
         if index == 2:
             engine.engine.check_indices()
         else:
-            with pytest.raises(IndexError, match="out of range"):
-                engine.engine.check_indices()
+            engine.forward([np.full((2, 3), 4)], [], [np.zeros((2, 2))], [table])
+            for wrong in (3, 4):
+                with pytest.raises(IndexError, match=f"index {wrong} is out of range for an axis of size 3"):
+                    engine.engine.check_indices()
     engine.engine.check_indices()
 
 

@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
+from rsref_fast.cpu.source import Held
 from rsref_fast.cuda import build
+from rsref_fast.cuda.driver import Limits
+from rsref_fast.cuda.holding import WIDE, blocks_for
 from rsref_fast.cuda.tile import Tile
 from tests.cuda.emulator import Kernel
 from tests.cuda.kernels import TILE, WARPS
@@ -119,3 +122,11 @@ def test_tensor_cores_lose_no_digits():
 def test_tensor_cores_are_for_whole_warps():
     with pytest.raises(ValueError, match="no whole warps"):
         Tile(across=2, down=3, wide=3, high=1, depth=8, parts=2, tensor=True)
+
+
+def test_columns_that_no_thread_has_are_not_held():
+    """Without tensor cores a block's threads share out one row's columns: of more, none would be computed."""
+    limits = Limits(16, threads=2048, registers=65536, shared=233472, shared_block=232448)
+    most = 16 * WIDE * TILE.threads
+    for units, found in ((most, (16, 1)), (most + 1, (0, 1))):
+        assert blocks_for([[Held(1, 1, units, "w", (1, 1, 1))]], 1, limits, TILE, 8) == found

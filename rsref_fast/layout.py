@@ -152,6 +152,8 @@ def lay_out(
             view = view_of_op(tensor, layout.views[tensor.inputs[0]], shapes[tensor])
             assert view is not None
             layout.views[tensor] = view
+    for tensor in blockwise:
+        _check_rows(layout, tensor)
     return layout
 
 
@@ -289,7 +291,12 @@ def _own(
         axis, outer = joint.attrs["axis"], layout.views[joint]
         shift = start * number(outer.strides[axis])
         return replace(outer, shape=layout.shapes[tensor], offset=number(outer.offset) + shift)
-    if wanted[tensor] in (Space.BLOCK, Space.PACKED) and not rows_first(layout.shapes[tensor]):
-        raise NotImplementedError(f"{tensor!r} has no row for each sample, but is read for several steps at once")
+    if wanted[tensor] in (Space.BLOCK, Space.PACKED):
+        _check_rows(layout, tensor)
     name = f"{prefix}{layout.order.index(tensor)}_{tensor.op.name}"  # type: ignore[union-attr]
     return whole(Buffer(name, tensor.dtype, wanted[tensor], layout.shapes[tensor]))
+
+
+def _check_rows(layout: Layout, tensor: Tensor) -> None:
+    if not rows_first(layout.shapes[tensor]):
+        raise NotImplementedError(f"{tensor!r} has no row for each sample, but is read for several steps at once")

@@ -52,7 +52,7 @@ def as_one_sample(graph: StepGraph, shapes: Mapping[Tensor, Sequence[int]]) -> S
     wide = {t: Input(batch_shape=(None, *shapes[t]), dtype=t.dtype, name=t.name) for group in groups for t in group}
     results = substitute([*graph.outputs, *graph.new_states], {t: _only_one(whole) for t, whole in wide.items()})
     some = next(iter(wide.values()))
-    results = [_as_sample(tensor, some) for tensor in results]
+    results = [as_sample(tensor, some) for tensor in results]
     count = len(graph.outputs)
     sequences, constants, states = ([wide[t] for t in group] for group in groups)
     return StepGraph(
@@ -67,7 +67,7 @@ def _only_one(samples: Tensor) -> Tensor:
     return ops.sum(samples, axis=0)
 
 
-def _as_sample(tensor: Tensor, like: Tensor) -> Tensor:
+def as_sample(tensor: Tensor, like: Tensor) -> Tensor:
     """Return a tensor with an axis for samples in front, as long as that of another one."""
     number = ops.cast(like, "int")
     zeros = ops.sum(ops.cast(ops.less(number, number), "int"), axis=tuple(range(1, like.ndim)))

@@ -6,7 +6,9 @@ import pytest
 import rsref_fast
 from rsref import Input, RecurrentModel, ops
 from rsref.cells import LSTMCell
+from rsref.graph import StepGraph
 from rsref.recurrence import Recurrence
+from rsref.tensor import Parameter
 from rsref.testing.arguments import random_arguments
 from rsref_fast.numbered import picks_samples
 from tests.fast.agreement import check
@@ -36,6 +38,23 @@ def test_a_gradient_that_is_the_same_for_all_samples(mean):
     layer = RecurrentModel(x, [h, ops.broadcast_like(mean(c), c)], h, h + mean(x), constants=c)
     layer.build((None, None, 2))
     check(layer.recurrence, random_arguments(layer.recurrence, batch=3, steps=4))
+
+
+def test_results_that_no_sample_changes():
+    """One row of numbers serves a batch of one, at each step; what has another number of rows is refused."""
+    x, h = Input((2,)), Input((3,))
+    row = Parameter("w", np.array([[0.3, -0.5, 0.7]])).tensor
+    own = Recurrence(StepGraph(sequences=[x], states=[h], outputs=[ops.tanh(row), h], new_states=[row]))
+    check(own, random_arguments(own, batch=1, steps=4))
+    check(own, random_arguments(own, batch=1, steps=4, mask=MASK[:1]))
+    c, rows = Input((3,)), Parameter("w", np.ones((4, 3))).tensor
+    for output in (ops.tanh(rows), ops.mean(c, axis=0, keepdims=True), ops.transpose(c)):
+        own = Recurrence(StepGraph(sequences=[x], constants=[c], outputs=[output]))
+        with pytest.raises(NotImplementedError, match=output.op.name):
+            rsref_fast.compile(own, target="interpreter").check()
+    own = Recurrence(StepGraph(sequences=[x], states=[h], outputs=[h], new_states=[rows]))
+    with pytest.raises(NotImplementedError, match=r"\(4, 3\)"):
+        rsref_fast.compile(own, target="interpreter").check()
 
 
 def test_masks_and_truncation():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,7 +20,10 @@ import platformdirs
 
 VARIABLE = "RSREF_FAST_CACHE"
 LIMIT = 256 * 1024 * 1024
-"""Bytes that the folder may hold; beyond it the files that were used longest ago go."""
+"""Bytes that our files may take; beyond it those that were used longest ago go."""
+
+OURS = re.compile(r"[0-9a-f]{40}(\.o|\.py|.*\.tmp)")
+"""Names of our files: the folder that a user names may hold others."""
 
 MAGIC = b"rsref_fast object 1\n"
 
@@ -50,7 +54,8 @@ def fetch(key: str, source: str, build: Callable[[], tuple[bytes, str]]) -> tupl
         found = build()
         _write(path, found)
         _write_text(path.with_suffix(".py"), source)
-        _trim(path.parent)
+        with suppress(OSError):  # another process may remove the folder
+            _trim(path.parent)
     return found
 
 
@@ -79,7 +84,7 @@ def _write_text(path: Path, text: str) -> None:
 
 def _put(path: Path, content: bytes) -> None:
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".tmp")
     except OSError:  # a folder that can only be read: the kernels work without a cache
         return
     try:
@@ -92,9 +97,9 @@ def _put(path: Path, content: bytes) -> None:
 
 
 def _trim(path: Path) -> None:
-    """Remove the files that were used longest ago until the folder is within its limit."""
+    """Remove those of our files that were used longest ago until the rest is within its limit."""
     files = []
-    for file in path.iterdir():
+    for file in filter(lambda file: OURS.fullmatch(file.name), path.iterdir()):
         try:
             status = file.stat()
             files.append((status.st_mtime, status.st_size, file))

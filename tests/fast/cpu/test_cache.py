@@ -116,14 +116,25 @@ def test_files_that_can_only_be_read_are_used(tmp_path, monkeypatch):
 def test_the_oldest_files_go(tmp_path, monkeypatch):
     monkeypatch.setenv("RSREF_FAST_CACHE", str(tmp_path))
     monkeypatch.setattr(cache, "LIMIT", 5000)
-    for i in range(8):
-        cache.fetch(f"key{i}", "", lambda: (bytes(1000), "name"))
-        os.utime(tmp_path / f"key{i}.o", (i, i))
-    cache.fetch("last", "", lambda: (bytes(1000), "name"))
+    keys = [cache.key_of(str(i)) for i in range(9)]
+    for i, key in enumerate(keys):
+        cache.fetch(key, "", lambda: (bytes(1000), "name"))
+        os.utime(tmp_path / f"{key}.o", (i, i))
     left = {p.stem for p in tmp_path.glob("*.o")}
-    assert "last" in left
-    assert "key0" not in left
+    assert keys[-1] in left
+    assert keys[0] not in left
     assert sum(p.stat().st_size for p in tmp_path.iterdir()) <= 5000
+
+
+def test_files_of_others_stay(tmp_path, monkeypatch):
+    monkeypatch.setenv("RSREF_FAST_CACHE", str(tmp_path))
+    monkeypatch.setattr(cache, "LIMIT", 2000)
+    for name in ("thesis.o", "notes.tmp", "f" * 40):
+        (tmp_path / name).write_bytes(bytes(3000))
+        os.utime(tmp_path / name, (1, 1))
+    key = cache.key_of("")
+    cache.fetch(key, "", lambda: (bytes(1000), "name"))
+    assert {p.name for p in tmp_path.iterdir()} == {"thesis.o", "notes.tmp", "f" * 40, f"{key}.o", f"{key}.py"}
 
 
 def test_the_key_tells_sources_versions_and_processors_apart():

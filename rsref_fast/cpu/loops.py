@@ -240,17 +240,17 @@ def _sparsemax(function: Function, tensor: Tensor, target: View, sources: Sequen
         function.add("total = F(0)")
         function.add("count = 0")
         with function.loop("k", source.shape[axis]):
-            function.add(f"if {value} > threshold:")
+            function.add(f"if not {value} <= threshold:")  # NaN makes the threshold NaN
             function.add(f"    total += {value}")
             function.add("    count += 1")
-        function.add("if count == before:")
+        function.add("if count == before or count == 0:")  # nothing is above an infinite threshold
         function.add("    break")
         function.add("before = count")
         function.add("threshold = (total - F(1)) / F(count)")
         function.depth -= 1
         with function.loop("k", source.shape[axis]):
-            function.add(f"value = {value} - threshold")
-            function.store(target, at, "(value if value > F(0) else value * F(0))")
+            function.add(f"value = {value}")
+            function.store(target, at, "(value - threshold if value > threshold else F(0))")
 
 
 def _one_hot(function: Function, tensor: Tensor, target: View, sources: Sequence[View], accumulate: bool) -> None:

@@ -56,6 +56,16 @@ def fetch(typing_context, pointer, place):
     return types.none(pointer, I64), generate
 
 
+@intrinsic
+def one_like(typing_context, value):
+    """The number 1, of the type of a value."""
+
+    def generate(context, builder, signature, arguments):
+        return context.get_constant(value, 1)
+
+    return value(value), generate
+
+
 def memory_on_stack(element: Any, count: int) -> Any:
     """Return an intrinsic: a pointer to memory for some elements, gone when the function returns."""
     target = types.CPointer(element)

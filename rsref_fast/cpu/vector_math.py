@@ -15,7 +15,7 @@ import numpy as np
 from numba import types
 
 from rsref_fast.cpu.jit import exactly
-from rsref_fast.cpu.pointers import on_bits
+from rsref_fast.cpu.pointers import on_bits, one_like
 
 f32 = np.float32
 ROUNDER = 12582912.0
@@ -257,12 +257,8 @@ def _arithmetic(real: Any) -> dict[str, Any]:
 
     @exactly
     def sign(x):
-        one = type_one(x)
+        one = one_like(x)
         return one if x > 0 else -one if x < 0 else x
-
-    @exactly
-    def type_one(x):
-        return x - x + 1 if x == x else x
 
     @exactly
     def absolute(x):

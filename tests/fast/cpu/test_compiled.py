@@ -10,9 +10,11 @@ import rsref
 import rsref_fast
 from rsref import Input, RecurrentModel, cells, ops, set_random_seed
 from rsref.engine import ReferenceEngine
+from rsref.graph import StepGraph
+from rsref.recurrence import Recurrence
 from rsref.tensor import Parameter
 from rsref.testing import step_graphs
-from rsref.testing.arguments import random_arguments
+from rsref.testing.arguments import Arguments, random_arguments
 from tests.covering import examples
 from tests.fast.agreement import check
 from tests.fast.made import CELLS, MASK, recurrence_of
@@ -162,6 +164,20 @@ def test_what_is_no_number_goes_where_the_oracle_lets_it_go(bad, dtype):
     arguments = random_arguments(own, batch=4, steps=5)
     arguments.sequences[0][1, 2, 0] = bad
     check(own, arguments, target="cpu", dtype=dtype, inference=False)
+
+
+@pytest.mark.parametrize("target", ["cpu", "interpreter"])
+def test_functions_and_searches_of_what_is_no_number(target):
+    """Each pair of numbers by each function, and their gradients."""
+    special = [np.nan, np.inf, -np.inf, 0.0, 1.5, -2.5]
+    x = Input((6,))
+    a, b = ops.expand_dims(x, 2), ops.expand_dims(x, 1)
+    pairs = [ops.maximum(a, b), ops.minimum(a, b), a**b, ops.floor_divide(a, b)]
+    single = [ops.sign(x), ops.absolute(x), ops.floor(x), ops.ceil(x), ops.round(x), ops.isfinite(x)]
+    left_out = [ops.sparsemax(x), ops.sparsemax(x[:, 1:])]
+    own = Recurrence(StepGraph(sequences=[x], outputs=[*pairs, *single, *left_out]))
+    values = np.array([special, [1.0, 1.0, -np.inf, -np.inf, 0.9, 0.0], [-np.inf] * 6, [*[1.0] * 5, np.inf]])
+    check(own, Arguments(sequences=[values[:, None]]), target=target, inference=False)
 
 
 def test_explain_and_source():

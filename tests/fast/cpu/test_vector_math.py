@@ -16,6 +16,7 @@ EXACT = {
     "exp": np.exp, "expm1": np.expm1, "log": np.log, "log1p": np.log1p, "tanh": np.tanh, "erf": special.erf,
     "sigmoid": special.expit, "softplus": lambda x: np.logaddexp(0, x), "sin": np.sin, "cos": np.cos, "tan": np.tan,
     "arctan": np.arctan, "sinh": np.sinh, "cosh": np.cosh, "sqrt": np.sqrt, "erfc": special.erfc,
+    "sign": np.sign, "absolute": np.abs, "floor": np.floor, "rint": np.rint,
 }  # fmt: skip
 SPECIAL = np.array(
     [0.0, -0.0, np.inf, -np.inf, np.nan, 1e-45, -1e-45, 1e-38, 3e38, -3e38, 88.7, 88.8, -87.4, -103.9, -104.5]

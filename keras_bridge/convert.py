@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from typing import Any
 
 import keras
@@ -183,14 +184,26 @@ def accelerate(model: Any, **options: Any) -> Any:
     cloned = keras.models.clone_model(model, clone_function=clone, recursive=True)
     for source, target in pairs:
         target.set_weights(source.get_weights())
-        for layer in target._flatten_layers():
-            if isinstance(layer, keras.layers.Normalization):  # which computes with what it has made of its weights
-                layer.finalize_state()
         for place, value in zip(target.weights, source.weights):
             place.trainable = value.trainable
+        for old, new in zip(source._flatten_layers(), target._flatten_layers()):
+            if hasattr(old, "adapt"):
+                _copy_adapted(old, new)
     if model.compiled:
         cloned.compile_from_config(model.get_compile_config())
     return cloned
+
+
+def _copy_adapted(source: Any, target: Any) -> None:
+    """Copy what an adapted layer knows, as a saved model does: vocabularies are no weights, weights alone not used."""
+    store: dict[str, Any] = {}
+    source.save_own_variables(store)
+    # a copy: JAX gives the arrays of a running model away
+    target.load_own_variables({name: keras.ops.convert_to_numpy(value) for name, value in store.items()})
+    if hasattr(source, "save_assets"):
+        with tempfile.TemporaryDirectory() as folder:
+            source.save_assets(folder)
+            target.load_assets(folder)
 
 
 def export(model: Any, path: Any, **options: Any) -> None:

@@ -22,11 +22,12 @@ def is_random(step: Any) -> bool:
 def held_masks(step: Any, batch: Any, training: bool) -> Iterator[None]:
     """Let all layers of a step that keep one mask for a sequence draw it now, and forget it afterwards.
 
-    The cell of a recurrent layer within the step does not: that layer draws masks for its own sequence, at each step.
+    Not the cells of Keras's recurrent layers within the step: each call of such a layer is a sequence of its own.
     """
-    found = list(step._flatten_layers()) if training else []
-    within = {cell for layer in found if isinstance(layer, keras.layers.RNN) for cell in layer.cell._flatten_layers()}
-    layers = [layer for layer in found if layer not in within]
+    layers = list(step._flatten_layers()) if training else []
+    nested = [layer for layer in layers if isinstance(layer, keras.layers.RNN)]
+    theirs = {id(part) for layer in nested for part in layer._flatten_layers(include_self=False)}
+    layers = [layer for layer in layers if id(layer) not in theirs]
     for layer in layers:
         if isinstance(layer, GraphLayer) and layer.noise:
             layer.hold_masks(batch)

@@ -115,23 +115,6 @@ def test_float32_kernels_under_a_mixed_policy_are_not_rounded():
     np.testing.assert_allclose(found, 1, atol=0.01)
 
 
-def test_a_recurrent_layer_with_dropout_within_a_step():
-    """It draws its own masks, for a batch and a cell of its own; a step with a ConvLSTM is trained, too."""
-    x, h = keras.Input((3, 5, 2)), keras.Input((4,))
-    inner = ops.reshape(x, (-1, 5, 2))
-    read = ops.reshape(layers.LSTM(4, dropout=0.2, recurrent_dropout=0.2)(inner), (-1, 12))
-    new = ops.tanh(layers.Dense(4)(layers.concatenate([layers.Flatten()(layers.ConvLSTM1D(4, 3)(x)), read])) + h)
-    layer = kb.RecurrentModel(x, new, h, new, engine="keras")
-    given = np.random.default_rng(0).normal(size=(2, 6, 3, 5, 2)).astype("float32")
-    first, second, still, same = (
-        ops.convert_to_numpy(ops.stop_gradient(layer(given, training=training)))
-        for training in (True, True, False, False)
-    )
-    assert first.shape == (2, 4)
-    assert np.abs(first - second).max() > 1e-4
-    np.testing.assert_array_equal(still, same)
-
-
 @pytest.mark.parametrize("engine", ENGINES)
 def test_bidirectional_with_states_of_rank_3(engine):
     x, h = keras.Input((2, 2)), keras.Input((2, 2))

@@ -203,6 +203,26 @@ def test_dropout_of_keras_cells_lasts_for_a_sequence(stacked):
     assert np.abs(first - second).max() > 1
 
 
+def test_keras_layers_in_a_step_draw_masks_of_their_own():
+    """A ConvLSTM, and an LSTM whose batch is not the step's and which draws its masks anew at each step."""
+    images, inputs, h = keras.Input((3, 5, 2)), keras.Input((6, 40)), keras.Input((4,))
+    pooled = layers.Flatten()(layers.ConvLSTM1D(4, 3, dropout=0.5)(images))
+    identity = layers.SimpleRNN(
+        40, "linear", use_bias=False, kernel_initializer="identity", recurrent_initializer="zeros", dropout=0.5,
+        return_sequences=True,
+    )  # fmt: skip
+    read = ops.reshape(identity(ops.reshape(inputs, (-1, 3, 40))), (-1, 6, 40))
+    layer = kb.RecurrentModel(
+        [images, inputs], [h + layers.Dense(4)(pooled), read], h, h, engine="keras", return_sequences=True
+    )
+    x = [np.ones((2, 4, 3, 5, 2), "float32"), np.ones((2, 4, 6, 40), "float32")]
+    y, z = (ops.convert_to_numpy(one) for one in layer(x, training=True))
+    assert np.abs(y - y[:, :1]).max() > 0
+    assert set(np.unique(z.round(5))) == {0.0, 2.0}
+    assert np.abs(np.diff(z.reshape(2, 4, 2, 3, 40), axis=3)).max() == 0  # one mask in a call
+    assert all(np.abs(np.diff(z[i], axis=0)).max(axis=(1, 2)).min() == 2 for i in range(2))  # anew at every step
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_fit_with_dropout(engine):
     keras.utils.set_random_seed(1)

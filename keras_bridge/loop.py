@@ -39,7 +39,7 @@ class RecurrentLayer(keras.layers.Layer):
     stateful: states, the readout among them, carry over to the next call; see `reset_states`.
     unroll: accepted for Keras's sake; it never changes a result.
     state_initializer: one for all states, or a list (the rest zeros): a name, an initializer of Keras, a number, or
-        "learned" (`Learned`) for a trainable vector.
+        "learned" (`Learned`) for a trainable vector. None: zeros, or what a Keras cell's get_initial_state answers.
     zero_output_for_mask: outputs of masked steps are zero, instead of the last valid one.
     truncate: gradients are cut every so many steps.
     engine: "keras" runs the step with Keras's own ops, "reference" with rsref's hand-written gradients, "fast" with
@@ -95,8 +95,11 @@ class RecurrentLayer(keras.layers.Layer):
         self.step: Any = None
 
     # --- the step -----------------------------------------------------------------------------------------------------
-    def set_step(self, drawn: Step) -> None:
-        """Check a drawn step, rewrite its features, and make what the layer keeps about it."""
+    def set_step(self, drawn: Step, starts: list[Any] | None = None) -> None:
+        """Check a drawn step, rewrite its features, and make what the layer keeps about it.
+
+        starts: what starts each state that state_initializer does not name; zeros if not given.
+        """
         check_step(drawn, self.decode, self.teacher_force is not False)
         step = with_readout(with_decoder(drawn) if self.decode else drawn)
         self.drawn = drawn
@@ -109,7 +112,7 @@ class RecurrentLayer(keras.layers.Layer):
                     f"the step's layer {layer.name!r} has an activity_regularizer, which a loop cannot keep"
                 )
         self.num_states = len(drawn.states)
-        chosen = state_initializers(self.state_initializer, self.num_states)
+        chosen = state_initializers(self.state_initializer, starts or [None] * self.num_states)
         self.memory = Memory(list(step.states), chosen, name=f"{self.name}_memory", dtype=self.dtype_policy)
         if self.teacher_force is not False:
             self.forced_leaves = with_teacher_forcing(step)

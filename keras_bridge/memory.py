@@ -26,12 +26,17 @@ class Learned:
         return cls(keras.saving.deserialize_keras_object(config["initializer"]))
 
 
-def state_initializers(given: Any, count: int) -> list[Any]:
-    """Return one initializer a state: one for all, or a list, the rest zeros; ValueError if the list is too long."""
+def state_initializers(given: Any, starts: list[Any]) -> list[Any]:
+    """Return one initializer a state: one for all, or a list; ValueError if the list is too long.
+
+    starts: what counts for a state where None is given, None for zeros.
+    """
+    count = len(starts)
     chosen = list(given) if isinstance(given, list | tuple) else [given] * count
     if len(chosen) > count:
         raise ValueError(f"state_initializer: {len(chosen)} are given for {count} states")
-    return [state_initializer(one) for one in (*chosen, *[None] * (count - len(chosen)))]
+    chosen += [None] * (count - len(chosen))
+    return [state_initializer(start if one is None else one) for one, start in zip(chosen, starts)]
 
 
 def state_initializer(value: Any) -> Any:

@@ -146,7 +146,8 @@ class RecurrentSequential(RecurrentLayer):
         reads_indices = isinstance(self.layers[0], keras.layers.Embedding)
         x = keras.Input(batch_shape=shapes[0], dtype="int32" if reads_indices else self.compute_dtype)
         if not self.readout:
-            self.set_step(self._stacked(self.layers, x, x))
+            step = self._stacked(self.layers, x, x)
+            self.set_step(step, self._starts())
             return
         shape = x.shape if self.readout != "readout_only" else self._output_shape(x)
         readout = keras.Input(batch_shape=shape, dtype=self.compute_dtype)
@@ -156,7 +157,12 @@ class RecurrentSequential(RecurrentLayer):
                 f"{self.name}: readout={self.readout!r} feeds the output {tuple(step.outputs[0].shape)} back into the "
                 f"input {tuple(readout.shape)}: their shapes must agree"
             )
-        self.set_step(Step(**{**step.__dict__, "readouts": (readout,)}))
+        self.set_step(Step(**{**step.__dict__, "readouts": (readout,)}), self._starts())
+
+    def _starts(self) -> list[Any]:
+        """Return what starts each state where state_initializer does not say; all cells are built."""
+        cells = [layer for layer in self.layers if isinstance(layer, RNNCell)]
+        return [start for cell in (cells[:1] if self.state_sync else cells) for start in cell.state_starts]
 
     def _output_shape(self, x: Any) -> Any:
         """Return the shape of the stack's output, from copies thrown away."""

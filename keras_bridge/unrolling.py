@@ -49,12 +49,15 @@ def _tensors(value: Any) -> list[Tensor]:
 
 
 def _of_keras(tracer: Any, layer: Any, path: str) -> tuple[Step, list[Tensor]]:
-    from keras_bridge.cells.base import plain  # whose full cells are opened by the tracer
+    from keras_bridge.cells.base import plain, starts_its_states  # whose full cells are opened by the tracer
 
     sizes = plain(layer.cell.state_size)
     nested = isinstance(sizes, list)
     if -1 in tree.flatten(sizes):  # which Keras's ConvLSTMCells say
         raise TraceError(f'{path}: states that are no vectors are not traced; engine="keras" runs it')
+
+    if starts_its_states(layer.cell):
+        raise TraceError(f'{path}: states that start from get_initial_state are not traced; engine="keras" runs it')
 
     def step(x: Tensor, states: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         held = tree.pack_sequence_as(sizes, states) if nested else states

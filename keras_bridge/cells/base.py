@@ -60,6 +60,11 @@ class RNNCell(keras.layers.Layer):
         """The inputs that stand for the states in the cell's own model; their shapes are the states' shapes."""
         return list(self.model.inputs[self.num_inputs : self.num_inputs + self.num_states])
 
+    @property
+    def state_starts(self) -> list[Any]:
+        """What starts each state where the layer around the cell does not say: an initializer, or None for zeros."""
+        return [None] * self.num_states
+
     def call(self, inputs: Any, training: bool | None = None) -> tuple[Any, ...]:
         return tuple(as_list(self.model(self._checked(inputs), training=training)))
 
@@ -127,6 +132,7 @@ class KerasCell(RNNCell):
     """One of Keras's own cells (`keras.layers.LSTMCell`, `StackedRNNCells`, any with call(x, states) and state_size).
 
     Its nested states are laid out as a flat list. Its dtype policy is the cell's, unless another one is given.
+    States start from what the cell's get_initial_state answers, unless the layer's state_initializer says otherwise.
     """
 
     def __init__(self, cell: Any, **options: Any):
@@ -148,6 +154,11 @@ class KerasCell(RNNCell):
         output, new_states = self.cell(x, states)
         return keras.Model([x, *leaves], [output, *tree.flatten(new_states)])
 
+    @property
+    def state_starts(self) -> list[Any]:
+        own = starts_its_states(self.cell)
+        return [CellStart(self.cell, i) if own else None for i in range(self.num_states)]
+
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "cell": keras.saving.serialize_keras_object(self.cell)}
 
@@ -155,6 +166,25 @@ class KerasCell(RNNCell):
     def from_config(cls, config: dict[str, Any]) -> KerasCell:
         config = dict(config)
         return cls(keras.saving.deserialize_keras_object(config.pop("cell")), **config)
+
+
+class CellStart:
+    """An initializer: one state of those that a cell's get_initial_state answers."""
+
+    def __init__(self, cell: Any, index: int):
+        self.cell, self.index = cell, index
+
+    def __call__(self, shape: Any, dtype: Any = None) -> Any:
+        states = tree.flatten(self.cell.get_initial_state(batch_size=shape[0]))
+        return keras.ops.cast(states[self.index], dtype)
+
+
+def starts_its_states(cell: Any) -> bool:
+    """Whether a cell, or one within a stack, has a get_initial_state that is not Keras's, which answers zeros."""
+    start = getattr(cell, "get_initial_state", None)
+    if getattr(start, "__func__", None) is keras.layers.StackedRNNCells.get_initial_state:
+        return any(starts_its_states(part) for part in cell.cells)
+    return start is not None and not start.__module__.startswith("keras.src.")
 
 
 def plain(sizes: Any) -> Any:

@@ -63,6 +63,34 @@ def test_convolutional_from_keras_and_back(padding):
     check_equal(to_keras(ours), layer, IMAGES)
 
 
+@keras.saving.register_keras_serializable("test_convert")
+class SumCell(layers.Layer):
+    """h' = h + x, from a start that is trained."""
+
+    def __init__(self, units, **options):
+        super().__init__(**options)
+        self.units = self.state_size = units
+        self.start = self.add_weight(shape=(units,), initializer="ones", name="start")
+
+    def call(self, x, states):
+        return states[0] + x, [states[0] + x]
+
+    def get_initial_state(self, batch_size=None):
+        return ops.tile(ops.expand_dims(self.start, 0), (batch_size, 1))
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}
+
+
+@pytest.mark.parametrize("engine", ["keras", "reference"])
+@pytest.mark.parametrize("cells", [lambda: SumCell(4), lambda: [layers.GRUCell(4), SumCell(4)]], ids=["one", "stack"])
+def test_a_cell_that_starts_its_states_itself(cells, engine):
+    layer = randomized(layers.RNN(cells(), return_state=True), X)
+    check_equal(from_keras(layer, engine=engine), layer, X)
+    zeros = from_keras(layer, engine=engine, state_initializer="zeros")
+    assert max(np.abs(a - b).max() for a, b in zip(values(zeros(X)), values(layer(X)))) > 0.1
+
+
 def test_unbuilt_layers_are_converted():
     ours = from_keras(layers.LSTM(3, return_sequences=True))
     assert tuple(ours(X).shape) == (3, 5, 3)

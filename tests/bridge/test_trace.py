@@ -141,6 +141,17 @@ def test_a_convolutional_recurrent_layer_is_named():
         trace(keras.Model(inputs, keras.layers.ConvLSTM1D(2, 3, name="inner")(inputs)))
 
 
+def test_a_cell_that_starts_its_states_itself_is_named():
+    class FromOnes(keras.layers.SimpleRNNCell):
+        def get_initial_state(self, batch_size=None):
+            return [ops.ones((batch_size, self.units))]
+
+    inputs = keras.Input((2, 3))
+    layer = keras.layers.RNN([keras.layers.GRUCell(2), FromOnes(2)], name="inner")
+    with pytest.raises(TraceError, match=r"inner: states that start from get_initial_state"):
+        trace(keras.Model(inputs, layer(inputs)))
+
+
 def test_quantized_weights_are_named():
     inputs, dense = keras.Input((6,)), keras.layers.Dense(3, name="small", dtype="float32")
     model = keras.Model(inputs, dense(inputs))

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from rsref.graph import StepGraph, substitute, topological_order
 from rsref.ops.base import differentiable
 from rsref.tensor import ConstantSource, Input, Parameter, Tensor
+from rsref_fast.schedule import shown
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,11 @@ class Derivative:
         return [tensor for group in groups for tensor in group if tensor is not None]
 
 
-def differentiate(graph: StepGraph, keep: Callable[[Tensor], bool] = lambda tensor: True) -> Derivative:
+def differentiate(graph: StepGraph, keep: Callable[[Tensor, bool], bool] = lambda tensor, exact: True) -> Derivative:
     """Return a timestep with its backward step.
 
-    keep: whether a computed tensor of the timestep may be saved; backward computes the others again.
+    keep: whether a computed tensor of the timestep may be saved; backward computes the others again. It is told whether
+        backward needs forward's very bits.
     Errors: ValueError, from an op's own vjp, if its gradient cannot be drawn for the shapes at hand.
     """
     d_outputs = tuple(_gradient_leaf(y, f"d_output_{i}") for i, y in enumerate(graph.outputs))
@@ -77,7 +79,7 @@ def _separated(
     d_outputs: tuple[Tensor | None, ...],
     d_new_states: tuple[Tensor | None, ...],
     found: list[list[Tensor | None]],
-    keep: Callable[[Tensor], bool],
+    keep: Callable[[Tensor, bool], bool],
 ) -> Derivative:
     """Cut the backward step off from the forward one: forward's computed values become leaves."""
     results = [tensor for group in found for tensor in group if tensor is not None]
@@ -85,8 +87,9 @@ def _separated(
     computed |= _folded(results, computed, {d for d in (*d_outputs, *d_new_states) if d is not None})
     shapes: dict[Tensor, Tensor] = {}
     results = _without_shape_reads(results, computed, shapes)
-    own = {tensor for tensor in computed if keep(tensor)}
-    saved = _without_cheap(_first_reached(results, own), own, graph, results)
+    exact = _compared(results)
+    own = {tensor for tensor in computed if keep(tensor, tensor in exact)}
+    saved = _without_cheap(_first_reached(results, own), own, graph, results, exact)
     leaves = tuple(
         Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=f"saved_{i}") for i, tensor in enumerate(saved)
     )
@@ -105,14 +108,31 @@ MOST, FEW = 4, 8
 """How many such ops are done again instead, and how many times fewer the numbers must be that are kept for it."""
 
 
+COMPARISONS = ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal")
+
+
+def _compared(results: Sequence[Tensor]) -> set[Tensor]:
+    """Return the tensors that are compared with what is computed of them: entries, say, with the largest of them.
+
+    Computed again they may be rounded otherwise, a product and a sum at once: then none would be the largest.
+    """
+    found: set[Tensor] = set()
+    for tensor in topological_order(results):
+        if tensor.op is not None and tensor.op.name in COMPARISONS and tensor.inputs[0].dtype == "float":
+            first, second = map(shown, tensor.inputs)
+            if first in topological_order([second]) or second in topological_order([first]):
+                found |= {first, second}
+    return found
+
+
 def _without_cheap(
-    saved: Sequence[Tensor], own: set[Tensor], graph: StepGraph, results: Sequence[Tensor]
+    saved: Sequence[Tensor], own: set[Tensor], graph: StepGraph, results: Sequence[Tensor], exact: set[Tensor]
 ) -> tuple[Tensor, ...]:
     """Leave out of what is saved that which is cheap to compute again.
 
     It is computed of what else is saved, of leaves that are read anyway, of new states, which are in memory for the
     next step, and of much fewer numbers, which are saved instead: so a row's mean and deviation, not the whole row.
-    own: what may be saved.
+    own: what may be saved. exact: of which backward needs forward's very bits.
     """
     kept = dict.fromkeys(saved)
     there = {*graph.states, *_first_reached(results, {*saved, *graph.sequences, *graph.constants})}
@@ -125,14 +145,15 @@ def _without_cheap(
             if i in there or (i in own and 0 < _width(i) <= few):
                 found.append(i)
             elif not isinstance(i.source, Parameter | ConstantSource):
-                more = behind(i, few) if i.op is not None and i.op.name in CHEAP else None
+                again = i.op is not None and i.op.name in CHEAP and i not in exact
+                more = behind(i, few) if again else None
                 if more is None:
                     return None
                 found += more
         return found
 
     for tensor in reversed(saved):
-        if tensor.op.name not in CHEAP or tensor in graph.new_states:  # type: ignore[union-attr]
+        if tensor.op.name not in CHEAP or tensor in exact or tensor in graph.new_states:  # type: ignore[union-attr]
             continue
         there.discard(tensor)
         operands = behind(tensor, _width(tensor) // FEW)

@@ -155,10 +155,10 @@ def _places(views: Mapping[Tensor, View]) -> dict[Tensor, int]:
     return found
 
 
-def _worth_keeping(step: StepGraph) -> Callable[[Tensor], bool]:
+def _worth_keeping(step: StepGraph) -> Callable[[Tensor, bool], bool]:
     """Backward computes again what is a view, or depends on no step, or what few numbers are spread over many places.
 
-    The rest forward keeps.
+    The rest forward keeps, and of what is spread that which must be exact.
     """
     results = [*step.outputs, *step.new_states]
     rows = _known_rows(results)
@@ -175,12 +175,12 @@ def _worth_keeping(step: StepGraph) -> Callable[[Tensor], bool]:
         else:
             sources[tensor] = frozenset({tensor})
 
-    def keep(tensor: Tensor) -> bool:
+    def keep(tensor: Tensor, exact: bool) -> bool:
         if tensor not in rows:  # of forward's values, but not drawn
             stepped = any(leaf in step.sequences or leaf in step.states for leaf in topological_order([tensor]))
             return stepped and _known_rows([tensor])[tensor] is Rows.FIRST
         moves = tensor.op is not None and tensor.op.name in MOVING_OPS
-        return rows[tensor] is Rows.FIRST and tensor not in once and not moves and not spread(tensor)
+        return rows[tensor] is Rows.FIRST and tensor not in once and not moves and (exact or not spread(tensor))
 
     def spread(tensor: Tensor) -> bool:
         """Whether a tensor is computed element by element of fewer numbers that a step has: so many are not kept."""

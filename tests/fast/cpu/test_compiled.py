@@ -180,6 +180,21 @@ def test_functions_and_searches_of_what_is_no_number(target):
     check(own, Arguments(sequences=[values[:, None]]), target=target, inference=False)
 
 
+def test_the_largest_entry_is_the_largest_in_backward_too():
+    """Forward rounds a product before it is added, since somebody reads it; computed again it would not be rounded."""
+    rng = np.random.default_rng(0)
+    x, h = Input((4,)), Input((4,))
+    w = Parameter("w", rng.normal(size=4)).tensor
+    product = x * w
+    entries = product + h
+    new = ops.tanh(entries - ops.max(entries, 1, keepdims=True))
+    spread = ops.expand_dims(x, 2) * w
+    places = spread + ops.expand_dims(h, 1)  # of few numbers
+    hard = ops.where(ops.equal(places, ops.max(places, 2, keepdims=True)), places, 0.0)
+    own = Recurrence(StepGraph(sequences=[x], states=[h], outputs=[product, new, spread, hard], new_states=[new]))
+    check(own, random_arguments(own, batch=8, steps=5), target="cpu", dtype=np.float32)
+
+
 def test_explain_and_source():
     engine = rsref_fast.compile(recurrence_of("LSTMCell"), threads=2)
     text = engine.explain()

@@ -162,7 +162,7 @@ def _called(name: str, operands: Sequence[Any]) -> Expression:
     if name == "negative":
         return -unified[0]
     if name in TESTS:
-        test = {"isnan": "({0} != {0})", "isfinite": "({0} - {0} == 0)"}[name].format(unified[0].text)
+        test = {"isnan": "({0} != {0})", "isfinite": "(absolute({0}) < INFINITY)"}[name].format(unified[0].text)
         return Expression(test, "bool")
     if name in COMPARISONS:
         return Expression(f"({unified[0].text} {COMPARISONS[name]} {unified[1].text})", "bool")

@@ -32,7 +32,8 @@ class Parts:
 
 def parted(graph: StepGraph) -> Parts | None:
     """Return a step in two parts, or None if nothing is worth it."""
-    rows = rows_of([*graph.outputs, *graph.new_states])
+    places: dict[Tensor, int] = {}
+    rows = rows_of([*graph.outputs, *graph.new_states], places=places)
     stepped: set[Tensor] = {*graph.sequences, *graph.states}
     for tensor in graph.order:
         if any(operand in stepped for operand in tensor.inputs):
@@ -40,7 +41,8 @@ def parted(graph: StepGraph) -> Parts | None:
     read = {operand for tensor in graph.order if tensor in stepped for operand in tensor.inputs}
     once = [
         t for t in graph.order
-        if t in read and t not in stepped and t.op is not None and t.dtype == "float" and rows[t] is Rows.FIRST
+        if t in read and t not in stepped and t.op is not None and t.dtype == "float"
+        and rows[t] is Rows.FIRST and places[t] == 1  # a constant has one entry a sample
     ]  # fmt: skip
     if not once:
         return None

@@ -74,6 +74,17 @@ def test_a_step_with_dropout_keeps_its_masks():
     check(layer.recurrence, random_arguments(layer.recurrence, batch=3, steps=4))
 
 
+def test_places_folded_into_the_batch():
+    """What has several entries a sample stays in the step, beside what has one and is taken out of it."""
+    memory, h, w, v = Input((3, 4)), Input((5,)), *(Parameter(n, np.eye(4, 5)) for n in "wv")
+    keys = ops.reshape(memory, (-1, 4)) @ w.tensor
+    asked = ops.reshape(ops.broadcast_to(ops.expand_dims(h, 1), (None, 3, 5)), (-1, 5))
+    new = ops.sum(ops.reshape(ops.tanh(keys + asked), (-1, 3, 5)) * (memory @ v.tensor), 1)
+    own = RecurrentModel([], new, h, new, constants=memory, decode=True, output_length=3).recurrence
+    assert [t.shape for t in parted(own.graph).first.outputs] == [(None, 3, 5)]
+    check(own, random_arguments(own, batch=2, steps=3))
+
+
 def test_what_is_cheap_stays_in_the_step():
     layer = cells.LSTMCell(4).get_layer()
     layer.build((None, None, 3))

@@ -30,6 +30,16 @@ FULL: list[tuple[type, Any, tuple[str, ...]]] = [
 ]
 
 
+@keras.saving.register_keras_serializable("keras_bridge")
+class ConvertedSequential(RecurrentSequential):
+    """What one of Keras's layers is converted to: where initial_state is given, only an explicit mask counts, as there.
+
+    Keras hands the mask of the layers before to a layer of its own in calls of one tensor alone.
+    """
+
+    takes_masks_beside_states = False
+
+
 def from_keras(layer: Any, **options: Any) -> Any:
     """Return one of Keras's recurrent layers as a layer of this library, with the same weights if it is built.
 
@@ -54,7 +64,7 @@ def from_keras(layer: Any, **options: Any) -> Any:
     else:
         cell = KerasCell(type(layer.cell).from_config(layer.cell.get_config()), name=f"{layer.cell.name}_cell")
     loop = {name: config[name] for name in LOOP_OPTIONS if name in config}
-    made = RecurrentSequential([cell], **{**_of_any_layer(layer), **loop, **options})
+    made = ConvertedSequential([cell], **{**_of_any_layer(layer), **loop, **options})
     if layer.built:
         shape = _built_shape(layer)
         made.build(shape)

@@ -51,6 +51,9 @@ class RecurrentLayer(keras.layers.Layer):
     Errors: TypeError or ValueError that name the argument, before anything is computed.
     """
 
+    takes_masks_beside_states = True
+    """Whether the mask of the layers before counts in a call of several tensors, such as initial_state."""
+
     def __init__(
         self,
         *,
@@ -267,7 +270,7 @@ class RecurrentLayer(keras.layers.Layer):
         sequences_mask: the mask of the layers before, which Keras gives by this name where a call has several tensors,
             and as `mask` where it has one; an explicit mask counts instead of it.
         """
-        mask = sequences_mask if mask is None else mask
+        mask = sequences_mask if mask is None and self.takes_masks_beside_states else mask
         given, truths, fixed = as_list(sequences), as_list(ground_truth), as_list(constants)
         check_call(
             self,

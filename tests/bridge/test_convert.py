@@ -202,6 +202,24 @@ def test_accelerate_keeps_a_models_outputs(make, engine):
     check_equal(fast, model, padded)
 
 
+def decoder(wrap):
+    """Return an LSTM that starts from given states and reads a sequence whose mask Keras drops for that."""
+    tokens, h, c = keras.Input((None,), dtype="int32"), keras.Input((3,)), keras.Input((3,))
+    embedded = layers.Embedding(9, 4, mask_zero=True)(tokens)
+    layer, copies = (layers.Bidirectional, 2) if wrap else (lambda layer: layer, 1)
+    y = layer(layers.LSTM(3, return_sequences=True))(embedded, initial_state=[h, c] * copies)
+    return keras.Model([tokens, h, c], y)
+
+
+@pytest.mark.parametrize("wrap", [False, True], ids=["alone", "both ways"])
+def test_accelerate_reads_the_masks_that_keras_does(wrap, tmp_path):
+    model, x = decoder(wrap), [np.array([[0, 2, 3, 0]]), np.ones((1, 3)), np.ones((1, 3))]
+    fast = accelerate(model, engine="reference")
+    fast.save(tmp_path / "model.keras")
+    for other in (fast, keras.models.load_model(tmp_path / "model.keras")):
+        check_equal(other, model, x)
+
+
 def test_accelerate_keeps_what_layers_are_adapted_to():
     """Normalization computes with more than its weights, and the vocabulary of a lookup is none of them."""
     norm = layers.Normalization()

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from rsref import ops
 from rsref.graph import StepGraph, substitute, topological_order
 from rsref.tensor import ConstantSource, Input, Parameter, Spec, Tensor
 from rsref_fast.lengths import ROWS, Length, Varying, length_of
-from rsref_fast.numbered import as_sample, picking
-from rsref_fast.rows import Rows, rows_of
+from rsref_fast.numbered import picking
 
 Shape = tuple[Length, ...]
 
@@ -18,13 +16,12 @@ def concrete(graph: StepGraph, shapes: Mapping[Tensor, Sequence[int]]) -> StepGr
     """Return the step with the inner lengths of its inputs known.
 
     shapes: for each sequence, constant and state the shape of its arrays for one step, the batch first.
-    Errors: NotImplementedError if the step picks samples of the batch by their number (see `numbered`), or if an output
-    or new state of parameters and fixed arrays alone is one for a certain batch.
+    Errors: NotImplementedError if the step picks samples of the batch by their number (see `numbered`).
     """
     inputs = (*graph.sequences, *graph.constants, *graph.states)
     new = {t: Input(batch_shape=(None, *shapes[t][1:]), dtype=t.dtype, name=t.name) for t in inputs}
     results = substitute([*graph.outputs, *graph.new_states], new)
-    results, count = _with_samples(results, list(new.values())), len(graph.outputs)
+    count = len(graph.outputs)
     step = StepGraph(
         sequences=[new[t] for t in graph.sequences],
         constants=[new[t] for t in graph.constants],
@@ -32,37 +29,29 @@ def concrete(graph: StepGraph, shapes: Mapping[Tensor, Sequence[int]]) -> StepGr
         outputs=results[:count],
         new_states=results[count:],
     )
-    for tensor in picking(step):
+    for tensor in picking(results):
         name = tensor.op.name if tensor.op else ""
         raise NotImplementedError(f"{name!r} along the batch, which picks samples by their number, has no kernel")
     return step
-
-
-def _with_samples(results: Sequence[Tensor], leaves: Sequence[Tensor]) -> list[Tensor]:
-    """Return results of which every one has an axis for the samples, if there are leaves that have."""
-    rows, found = rows_of(results), []
-    for tensor in results:
-        if rows[tensor] is Rows.NONE and leaves:
-            if tensor.shape[0] != 1:  # a row of it is a sample's by number, which no block of steps knows
-                raise NotImplementedError(f"{tensor!r}, computed of no input, as an output or state has no kernel")
-            tensor = as_sample(ops.squeeze(tensor, 0), leaves[0])
-        found.append(tensor)
-    return found
 
 
 def shapes_of(results: Sequence[Tensor], known: Mapping[Tensor, Shape] | None = None) -> dict[Tensor, Shape]:
     """Return the shape of every tensor behind the results, with lengths that depend on the batch worked out.
 
     known: shapes of leaves whose first length is not the batch itself.
+    Errors: NotImplementedError, naming it, for what cannot be computed of any number of samples.
     """
     order = topological_order(results)
     found: dict[Tensor, list[Spec]] = {}
     for tensor in order:
         if tensor.op is not None:
             operands = [found[operand] for operand in tensor.inputs]
-            found[tensor] = [
-                tensor.op.infer(*(specs[i] for specs in operands), **tensor.attrs) for i in range(len(ROWS))
-            ]
+            try:
+                found[tensor] = [
+                    tensor.op.infer(*(specs[i] for specs in operands), **tensor.attrs) for i in range(len(ROWS))
+                ]
+            except ValueError as error:
+                raise NotImplementedError(f"{tensor!r} cannot be computed of any number of samples: {error}") from error
         elif tensor in (known or {}):
             shape = (known or {})[tensor]
             found[tensor] = [

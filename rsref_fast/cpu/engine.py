@@ -27,7 +27,7 @@ from rsref_fast.cpu.stepwise import step_by_step, steps_back
 from rsref_fast.cpu.stream import Stream
 from rsref_fast.cpu.tape import Tape, run_once
 from rsref_fast.explain import explain
-from rsref_fast.numbered import as_one_sample, picks_samples
+from rsref_fast.numbered import as_one_sample, batch_of, picks_samples
 from rsref_fast.packing import gathered_back, hold, masked_batch, whole_batch
 from rsref_fast.program import build
 from rsref_fast.prologue import parted
@@ -132,7 +132,8 @@ class FastEngine:
 
     def _open(self) -> bool:
         graph = self.recurrence.graph
-        return self.picks or any(n is None for leaf in _leaves(graph) for n in leaf.shape[1:])
+        unknown = self.picks and batch_of(graph) is None
+        return unknown or any(n is None for leaf in _leaves(graph) for n in leaf.shape[1:])
 
     def explain(self) -> str:
         """Return what was hoisted, sunk, merged and fused, memory and arithmetic, for each compiled set of shapes.
@@ -169,7 +170,8 @@ class FastEngine:
                 raise ValueError("the step leaves lengths open: call the engine once, so that they are known")
             kinds = {"float": np.float32, "int": np.int64, "bool": np.bool_}
             shapes = [tuple(n or 0 for n in leaf.shape[1:]) for leaf in leaves]
-            arrays: list[Array] = [np.zeros((1, *s), kinds[leaf.dtype]) for leaf, s in zip(leaves, shapes)]
+            batch = batch_of(graph) or 1
+            arrays: list[Array] = [np.zeros((batch, *s), kinds[leaf.dtype]) for leaf, s in zip(leaves, shapes)]
             count = len(graph.sequences), len(graph.sequences) + len(graph.constants)
             self.specialised(
                 [a[:, None] for a in arrays[: count[0]]], arrays[count[0] : count[1]], arrays[count[1] :],

@@ -40,7 +40,7 @@ from rsref_fast.cuda.target import CUDA, OWNED
 from rsref_fast.cuda.tile import Tile, tile_for
 from rsref_fast.cuda.unchecked import Unchecked
 from rsref_fast.explain import explain
-from rsref_fast.numbered import as_one_sample, picks_samples
+from rsref_fast.numbered import as_one_sample, batch_of, picks_samples
 from rsref_fast.packing import whole_batch
 from rsref_fast.program import Compiled, build
 from rsref_fast.prologue import parted
@@ -181,13 +181,15 @@ class CudaEngine:
         Errors: NotImplementedError, naming it.
         """
         if not self._open():
-            leaves = _leaves(self.recurrence.graph)
-            special = self.specialised([(1, *(n or 0 for n in leaf.shape[1:])) for leaf in leaves], np.dtype("f4"))
+            leaves, batch = _leaves(self.recurrence.graph), batch_of(self.recurrence.graph) or 1
+            special = self.specialised([(batch, *(n or 0 for n in leaf.shape[1:])) for leaf in leaves], np.dtype("f4"))
             assert special.forward.text
             assert special.backward.text
 
     def _open(self) -> bool:
-        return self.picks or any(n is None for leaf in _leaves(self.recurrence.graph) for n in leaf.shape[1:])
+        graph = self.recurrence.graph
+        unknown = self.picks and batch_of(graph) is None
+        return unknown or any(n is None for leaf in _leaves(graph) for n in leaf.shape[1:])
 
     def explain(self) -> str:
         """Return what was hoisted, sunk, merged and fused, and how calls of some sizes are spread over the device.

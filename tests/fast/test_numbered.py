@@ -41,20 +41,30 @@ def test_a_gradient_that_is_the_same_for_all_samples(mean):
 
 
 def test_results_that_no_sample_changes():
-    """One row of numbers serves a batch of one, at each step; what has another number of rows is refused."""
-    x, h = Input((2,)), Input((3,))
-    row = Parameter("w", np.array([[0.3, -0.5, 0.7]])).tensor
-    own = Recurrence(StepGraph(sequences=[x], states=[h], outputs=[ops.tanh(row), h], new_states=[row]))
-    check(own, random_arguments(own, batch=1, steps=4))
-    check(own, random_arguments(own, batch=1, steps=4, mask=MASK[:1]))
-    c, rows = Input((3,)), Parameter("w", np.ones((4, 3))).tensor
-    for output in (ops.tanh(rows), ops.mean(c, axis=0, keepdims=True), ops.transpose(c)):
+    """An output or state of parameters alone has a row for each of a certain number of samples, at every step."""
+    x, h, c = Input((2,)), Input((3,)), Input((3,))
+    for batch in (1, 3):
+        rows = Parameter("w", np.random.default_rng(0).normal(size=(batch, 3))).tensor
+        own = Recurrence(StepGraph(sequences=[x], states=[h], outputs=[ops.tanh(rows), h], new_states=[rows]))
+        check(own, random_arguments(own, batch=batch, steps=4), threads=2)
+    for output in (ops.transpose(c), ops.matmul(ops.transpose(c), c)):
         own = Recurrence(StepGraph(sequences=[x], constants=[c], outputs=[output]))
-        with pytest.raises(NotImplementedError, match=output.op.name):
-            rsref_fast.compile(own, target="interpreter").check()
-    own = Recurrence(StepGraph(sequences=[x], states=[h], outputs=[h], new_states=[rows]))
-    with pytest.raises(NotImplementedError, match=r"\(4, 3\)"):
+        check(own, random_arguments(own, batch=3, steps=4))
+    own = Recurrence(StepGraph(outputs=[ops.tanh(Parameter("w", np.ones((1, 3))).tensor)]))
+    with pytest.raises(NotImplementedError, match="has no row for each sample"):
         rsref_fast.compile(own, target="interpreter").check()
+
+
+def test_steps_drawn_for_a_certain_batch():
+    x, h, w = Input(batch_shape=(4, 6)), Input(batch_shape=(4, 6)), Parameter("w", np.ones(6)).tensor
+    new = ops.tanh(ops.reshape(ops.sin(ops.reshape(x, (4, 2, 3))), (4, 6)) + h * ops.broadcast_to(w, (4, 6)))
+    for output in (new, ops.concatenate([x[1:], x[:1]], axis=0)):
+        own = Recurrence(StepGraph(sequences=[x], states=[h], outputs=[output], new_states=[new]))
+        engine = rsref_fast.compile(own, target="interpreter")
+        engine.check()
+        check(own, random_arguments(own, batch=4, steps=3), engine=engine)
+        assert len(engine._special) == 2  # each precision
+    assert not picks_samples(StepGraph(sequences=[x], outputs=[ops.softmax(x) - ops.mean(x, axis=0)]))
 
 
 def test_masks_and_truncation():

@@ -245,13 +245,17 @@ class RecurrentLayer(keras.layers.Layer):
     # --- running ------------------------------------------------------------------------------------------------------
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the layer as Keras does; a plain call on PyTorch goes straight to the engine."""
+        if keras.backend.backend() == "torch":
+            self._renew()  # which forgets plain calls of before
+            return direct.call(self, super().__call__, args, kwargs)
+        return super().__call__(*args, **kwargs)
+
+    def _renew(self) -> None:
+        """Forget the traces of the step if its layers have changed since."""
         if self.step is not None:
             self.recurrence.renew()
             if self.teacher_force is not False:
                 self.forced_recurrence.renew()
-        if keras.backend.backend() == "torch":
-            return direct.call(self, super().__call__, args, kwargs)
-        return super().__call__(*args, **kwargs)
 
     def call(
         self,
@@ -270,6 +274,7 @@ class RecurrentLayer(keras.layers.Layer):
         sequences_mask: the mask of the layers before, which Keras gives by this name where a call has several tensors,
             and as `mask` where it has one; an explicit mask counts instead of it.
         """
+        self._renew()
         mask = sequences_mask if mask is None and self.takes_masks_beside_states else mask
         given, truths, fixed = as_list(sequences), as_list(ground_truth), as_list(constants)
         check_call(

@@ -309,9 +309,10 @@ class RecurrentLayer(keras.layers.Layer):
         if self.go_backwards:
             running = [ops.flip(x, axis=1) for x in running]
             valid = None if valid is None else ops.flip(valid, axis=1)
+        shapes = self._output_shapes(running, whole, states)
+        specs = [((batch, *s), precision if is_float(y) else y.dtype) for s, y in zip(shapes, leaves.outputs)]
         if forced:
             running = [*running, *self._forcing(truths, batch, length, given[0], precision)]
-        specs = [((batch, *y.shape[1:]), precision if is_float(y) else y.dtype) for y in leaves.outputs]
         engine = engines.module_of(engines.chosen(self.engine, self.recurrence))
         outputs, final_states = engine.run(
             recurrence,
@@ -329,6 +330,18 @@ class RecurrentLayer(keras.layers.Layer):
             self.memory.keep(final_states)
         found = [cast(y, self.compute_dtype) if is_float(y) else y for y in (*outputs, *final_states)]
         return self._answer(found[: len(outputs)], found[len(outputs) :][: self.num_states])
+
+    def _output_shapes(self, sequences: list[Any], constants: list[Any], states: list[Any]) -> list[tuple[Any, ...]]:
+        """Return the shapes of the step's outputs but for the batch axis, lengths that only the call tells among them.
+
+        sequences, constants, states: of the call.
+        """
+        shapes = [tuple(y.shape[1:]) for y in self.leaves.outputs]
+        if not any(None in shape for shape in shapes):
+            return shapes
+        slices = [(None, *x.shape[2:]) for x in sequences] + [(None, *x.shape[1:]) for x in (*constants, *states)]
+        inputs = [keras.KerasTensor(shape, leaf.dtype) for shape, leaf in zip(slices, self.step.inputs)]
+        return [tuple(y.shape[1:]) for y in as_list(self.step.compute_output_spec(inputs))[: len(shapes)]]
 
     def _precision(self) -> str:
         """The dtype of states and outputs inside the loop."""

@@ -223,6 +223,22 @@ def test_no_steps_answer_zeros(engine):
     assert_close(keras.ops.convert_to_numpy(h), states[0])
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_output_whose_length_the_call_tells(engine):
+    """A decoder's weights over the steps of its input, against a plain loop."""
+    encoded, h = keras.Input((None, 3)), keras.Input((3,))
+    weights = ops.softmax(ops.einsum("btf,bf->bt", encoded, h))
+    new = ops.einsum("bt,btf->bf", weights, encoded)
+    layer = RecurrentModel(encoded, [new, weights], h, new, decode=True, output_length=2, engine=engine)
+    x, state = np.random.default_rng(0).standard_normal((2, 5, 3)), np.ones((2, 3))
+    y, found = (ops.convert_to_numpy(one) for one in layer(x, initial_state=state))
+    for t in range(2):
+        e = np.exp(np.einsum("btf,bf->bt", x, state))
+        state = np.einsum("bt,btf->bf", e / e.sum(-1, keepdims=True), x)
+        assert_close(found[:, t], e / e.sum(-1, keepdims=True), KIND["keras"])
+        assert_close(y[:, t], state, KIND["keras"])
+
+
 def two_inputs():
     return keras.Input((3,)), keras.Input((4,))
 

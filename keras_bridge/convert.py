@@ -45,6 +45,7 @@ def from_keras(layer: Any, **options: Any) -> Any:
 
     layer: SimpleRNN, GRU, LSTM, ConvLSTM1D to 3D, RNN around any cell, or a Bidirectional around one of them.
     options: instead of the layer's own, such as engine="reference".
+    States of stacked cells: initial_state may be nested, as in Keras; with return_state the answer is flat.
     Errors: TypeError for any other layer; ValueError for a ConvLSTM of data_format="channels_first".
     """
     if isinstance(layer, Bidirectional):

@@ -146,7 +146,7 @@ class RecurrentLayer(keras.layers.Layer):
         """Forget the states carried over, or set them: one array (batch, ...) a state. Readouts start from zeros."""
         if self.step is None:
             raise ValueError(f"{self.name}: states can be reset once the layer is built")
-        self.memory.reset(as_list(values), self.name)
+        self.memory.reset(keras.tree.flatten(as_list(values)), self.name)
 
     reset_state = reset_states
 
@@ -215,7 +215,7 @@ class RecurrentLayer(keras.layers.Layer):
         check_call(
             self,
             [tuple(x.shape) for x in given],
-            as_list(initial_state),
+            keras.tree.flatten(as_list(initial_state)),
             as_list(initial_readout),
             as_list(ground_truth),
             as_list(constants),
@@ -277,10 +277,11 @@ class RecurrentLayer(keras.layers.Layer):
         self._renew()
         mask = sequences_mask if mask is None and self.takes_masks_beside_states else mask
         given, truths, fixed = as_list(sequences), as_list(ground_truth), as_list(constants)
+        given_states = keras.tree.flatten(as_list(initial_state))  # nested for a stack of Keras's cells
         check_call(
             self,
             [tuple(x.shape) for x in given],
-            as_list(initial_state),
+            given_states,
             as_list(initial_readout),
             truths,
             fixed,
@@ -297,7 +298,7 @@ class RecurrentLayer(keras.layers.Layer):
         valid = self._mask(as_list(mask))
         batch = ops.shape(given[0])[0]
         length = (output_length or self.output_length) if self.decode else ops.shape(given[0])[1]
-        states = self._starting(initial_state, initial_readout, batch, given[0], precision)
+        states = self._starting(given_states, initial_readout, batch, given[0], precision)
         whole = [
             *(inputs if self.decode else []),
             *self._cast(fixed, leaves.constants[-len(fixed) or None :], precision),
@@ -358,9 +359,9 @@ class RecurrentLayer(keras.layers.Layer):
         given = [ops.cast(mask, "bool") for mask in masks if mask is not None]
         return functools.reduce(ops.logical_and, given) if given else None
 
-    def _starting(self, states: Any, readouts: Any, batch: Any, like: Any, precision: str) -> list[Any]:
+    def _starting(self, given: list[Any], readouts: Any, batch: Any, like: Any, precision: str) -> list[Any]:
         """Return where states and readouts start: given, carried over from the last call, or initial."""
-        given, read = as_list(states), as_list(readouts)
+        read = as_list(readouts)
         if self.stateful:
             self.memory.make(like.shape[0], self.name, like)
         if len(given) == self.num_states and len(read) == len(self.leaves.readouts):

@@ -91,6 +91,17 @@ def test_a_cell_that_starts_its_states_itself(cells, engine):
     assert max(np.abs(a - b).max() for a, b in zip(values(zeros(X)), values(layer(X)))) > 0.1
 
 
+def test_nested_initial_states_of_a_stack_of_cells():
+    layer = randomized(LAYERS["rnn of a stack"](), X)
+    rng = np.random.default_rng(3)
+    start = [[rng.standard_normal((3, n)).astype("float32") for n in (3, 3)], rng.standard_normal((3, 2))]
+    ours = from_keras(layer, engine="keras")
+    check_equal(lambda x: ours(x, initial_state=start), lambda x: layer(x, initial_state=start), X)
+    inputs, h, c, s = keras.Input((5, 4)), keras.Input((3,)), keras.Input((3,)), keras.Input((2,))
+    model = keras.Model([inputs, h, c, s], layer(inputs, initial_state=[[h, c], s])[0])
+    check_equal(accelerate(model, engine="keras"), model, [X, *start[0], start[1]])
+
+
 def test_unbuilt_layers_are_converted():
     ours = from_keras(layers.LSTM(3, return_sequences=True))
     assert tuple(ours(X).shape) == (3, 5, 3)

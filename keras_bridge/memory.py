@@ -56,6 +56,7 @@ def serialized(value: Any) -> Any:
     """Return a state_initializer argument as plain data."""
     if isinstance(value, list | tuple):
         return [serialized(one) for one in value]
+    value = value() if isinstance(value, type) else value
     return (
         value if value is None or isinstance(value, str | int | float) else keras.saving.serialize_keras_object(value)
     )

@@ -43,6 +43,13 @@ def test_states_start_where_they_are_told_with_an_unknown_batch(initializer, sta
         assert_close(model.predict(X[:batch, :steps], verbose=0), np.full((batch, 1), start + steps), "float32")
 
 
+@pytest.mark.parametrize(("initializer", "start"), [(kb.Learned, 0), ([keras.initializers.Ones], 1)])
+def test_an_initializer_may_be_named_by_its_class(initializer, start):
+    layer = counting(state_initializer=initializer, engine="keras")
+    again = type(layer).from_config(layer.get_config())
+    assert_close(numpy(again(X)), np.full((len(X), 1), start + X.shape[1]), "float32")
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_learned_state_is_trained(engine):
     layer = counting(state_initializer="learned", engine=engine)

@@ -14,18 +14,22 @@ Backward = Callable[[Arrays, Arrays, int], Arrays]
 
 def call(forward: Forward, backward: Backward, tensors: list[Any], specs: Any, training: bool) -> tuple[Any, ...]:
     """Return forward(tensors), with backward as its gradient; see `keras_bridge.gradients`."""
-    shapes = tuple(jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in specs)
+    # without x64 JAX has no numbers of 64 bits
+    shapes = tuple(jax.ShapeDtypeStruct(shape, jax.dtypes.canonicalize_dtype(dtype)) for shape, dtype in specs)
+
+    def narrowed(answers: Arrays) -> tuple[np.ndarray, ...]:
+        return tuple(y.astype(spec.dtype, copy=False) for y, spec in zip(answers, shapes))
 
     @jax.custom_vjp
     def run(*values: Any) -> Any:
         return jax.pure_callback(
-            lambda *a: tuple(forward(_arrays(a), False)[0]), shapes, *values, vmap_method="sequential"
+            lambda *a: narrowed(forward(_arrays(a), False)[0]), shapes, *values, vmap_method="sequential"
         )
 
     def run_forward(*values: Any) -> Any:
         def host(*arrays: Any) -> Any:
             answers, ticket = forward(_arrays(arrays), True)
-            return tuple(answers), np.int32(ticket)
+            return narrowed(answers), np.int32(ticket)
 
         ticket = jax.ShapeDtypeStruct((), np.int32)
         answers, number = jax.pure_callback(host, (shapes, ticket), *values, vmap_method="sequential")

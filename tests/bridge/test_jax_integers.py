@@ -259,3 +259,19 @@ def test_what_mixes_samples_under_a_mask_is_called_with_python():
     values = jnp.ones((2, 3, 4))
     assert "callback" in text_of(lambda x: layer(x, mask=np.ones((2, 3), bool)), values)
     assert "callback" not in text_of(layer, values)
+
+
+def test_integers_of_64_bits_without_x64():
+    x, h = keras.Input((3,)), keras.Input((3,))
+    new = ops.tanh(layers.Dense(3, use_bias=False, kernel_initializer="identity")(x) + h)
+    largest = ops.cast(ops.argmax(new, -1), "int64")
+    given = np.random.default_rng(0).standard_normal((2, 4, 3)).astype("float32")
+    found = []
+    with jax.enable_x64(False):
+        for engine in ("keras", "reference"):
+            layer = kb.RecurrentModel(x, [new, largest], h, new, return_sequences=True, engine=engine)
+            gradient = jax.grad(lambda x, layer=layer: layer(x)[0].sum())(jnp.asarray(given))
+            found.append([*layer(given), gradient])
+    for a, b in zip(*found, strict=True):
+        assert a.dtype == b.dtype
+        assert_close(np.asarray(b), np.asarray(a), "float32")

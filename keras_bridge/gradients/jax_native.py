@@ -20,8 +20,8 @@ from keras_bridge.gradients.jax_parts import in_parts
 from keras_bridge.gradients.jax_words import memory, read, written
 
 TARGET = "rsref_fast_run"
-_kept: list[Any] = []
-"""Plans whose addresses stand in what XLA has compiled."""
+_kept: dict[int, Any] = {}
+"""Plans by their addresses, which stand in what XLA has compiled."""
 
 
 @cache
@@ -96,7 +96,7 @@ def _differentiable(plan_of: Any, kinds: list[str], specs: list[Any], precision:
 
     def ran(program: str, results: list[Any], given: Any) -> list[Any]:
         plan = plan_of(program)
-        _kept.append(plan)
+        _kept[plan.address] = plan
         own = [*results, _bytes(plan.tape), _bytes(plan.scratch_bytes)]
         place = np.int64(plan.address)
         return list(jax.ffi.ffi_call(TARGET, own, vmap_method="sequential")(*given, plan=place))[:-1]

@@ -88,6 +88,15 @@ def test_values_and_gradients_under_jit(cell, options):
 
 
 @pytest.mark.usefixtures("no_python")
+def test_calls_alike_keep_no_more_plans():
+    layer, _ = layers_of("LSTMCell")
+    layer(X)
+    before = len(jax_native._kept)
+    layer(X)
+    assert len(jax_native._kept) == before
+
+
+@pytest.mark.usefixtures("no_python")
 def test_no_python_is_in_the_call():
     layer, _ = layers_of("LSTMCell")
     apply, values = function_of(layer)

@@ -27,7 +27,14 @@ TESTS = {"isnan": "isnan", "isfinite": "isfinite"}
 COMPARISONS = {
     "less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">=", "equal": "==", "not_equal": "!=",
 }  # fmt: skip
-LOGIC = {"logical_and": "&", "logical_or": "|", "logical_xor": "^", "bitwise_and": "&", "bitwise_or": "|"}
+LOGIC = {
+    "logical_and": "&",
+    "logical_or": "|",
+    "logical_xor": "^",
+    "bitwise_and": "&",
+    "bitwise_or": "|",
+    "bitwise_xor": "^",
+}
 ARITHMETIC = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "true_divide": "/"}
 
 STABLE = {"sigmoid": "sigmoid", "softplus": "softplus"}
@@ -83,8 +90,29 @@ class Expression:
     def __pow__(self, other: Any) -> Expression:
         return _called("power", (self, other))
 
+    def __rpow__(self, other: Any) -> Expression:
+        return _called("power", (other, self))
+
+    def __floordiv__(self, other: Any) -> Expression:
+        return _called("floor_divide", (self, other))
+
+    def __rfloordiv__(self, other: Any) -> Expression:
+        return _called("floor_divide", (other, self))
+
+    def __mod__(self, other: Any) -> Expression:
+        return _called("remainder", (self, other))
+
+    def __rmod__(self, other: Any) -> Expression:
+        return _called("remainder", (other, self))
+
     def __neg__(self) -> Expression:
         return Expression(f"(-{self.text})", self.kind)
+
+    def __pos__(self) -> Expression:
+        return self
+
+    def __abs__(self) -> Expression:
+        return _called("absolute", (self,))
 
     def __lt__(self, other: Any) -> Expression:
         return _called("less", (self, other))
@@ -110,6 +138,11 @@ class Expression:
     def __or__(self, other: Any) -> Expression:
         return _called("bitwise_or", (self, other))
 
+    def __xor__(self, other: Any) -> Expression:
+        return _called("bitwise_xor", (self, other))
+
+    __rand__, __ror__, __rxor__ = __and__, __or__, __xor__
+
     def __invert__(self) -> Expression:
         return _called("logical_not", (self,))
 
@@ -117,11 +150,14 @@ class Expression:
 def expression(op: Pointwise, operands: Sequence[Expression]) -> Expression:
     """Return what an op computes of one element of each operand.
 
-    Errors: NotImplementedError, naming the function, if the op's formula uses one that has no kernel.
+    Errors: NotImplementedError, naming the function or the op, if the op's formula uses what has no kernel.
     """
     if op.name in STABLE:
         return Expression(f"{STABLE[op.name]}({operands[0].text})", "float")
-    result = op.formula(*operands)
+    try:
+        result = op.formula(*operands)
+    except TypeError as error:  # an operator, or a function of Python's own
+        raise NotImplementedError(f"the formula of {op.name!r} has no kernel: {error}") from error
     return result if isinstance(result, Expression) else literal(result)
 
 

@@ -85,6 +85,36 @@ def test_a_formula_without_a_kernel_is_named():
         del ops.REGISTRY["strange"]
 
 
+@pytest.mark.parametrize(
+    "formula",
+    [
+        lambda x: 2.0**x + abs(x) + 7 // (1 + abs(x)) - +x // 2,
+        lambda x: np.where((True & (x > 0)) | (False ^ (x < -1)) | (False | (x == 0)), x, 3 * x),
+    ],
+)
+def test_a_formula_with_pythons_operators(formula):
+    own = ops.pointwise("own", formula, (lambda g, x: g,))
+    try:
+        x = Input((5,))
+        step = RecurrentModel(x, own(x)).recurrence
+        check(step, random_arguments(step))
+    finally:
+        del ops.REGISTRY["own"]
+
+
+@pytest.mark.parametrize(
+    ("formula", "named"), [(lambda x: x % 2, r"numpy\.remainder"), (lambda x: divmod(x, 2)[0], "'own'.*divmod")]
+)
+def test_an_operator_without_a_kernel_is_named(formula, named):
+    own = ops.pointwise("own", formula, (lambda g, x: g,))
+    try:
+        x = Input((5,))
+        with pytest.raises(NotImplementedError, match=named):
+            rsref_fast.compile(RecurrentModel(x, own(x)).recurrence, target="interpreter").check()
+    finally:
+        del ops.REGISTRY["own"]
+
+
 def test_a_product_over_no_features():
     x, h = Input((3, 0)), Input((3, 2))
     new = ops.tanh(Dense(2)(x) + h)

@@ -39,9 +39,9 @@ class Held:
     steps: tuple[str, ...]
 
 
-@dataclass
+@dataclass(eq=False)
 class Source:
-    """A program as text.
+    """A program as text; as a key it stands for itself alone.
 
     text: a module that defines `entries`, functions of P and N. memory: what P holds after its first slots.
     fixed: for each parameter or fixed array that is read, by the memory's name, the leaf it is.

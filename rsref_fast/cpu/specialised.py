@@ -138,7 +138,7 @@ class Specialised:
                 parts[not tape].append((m.name, size, self.dtype_of(m.kind)))
             return frame(parts[0]), frame(parts[1])
 
-        key = (id(source), shard.count, len(shard.pos), taped, limit, elsewhere)
+        key = (source, shard.count, len(shard.pos), taped, limit, elsewhere)
         return remembered(self.framed, key, cut, REMEMBERED)
 
     def dtype_of(self, kind: str) -> np.dtype[Any]:

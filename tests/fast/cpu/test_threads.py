@@ -1,7 +1,9 @@
 """Threads: how many, the same answers with any number, and forks."""
 
+import gc
 import os
 import signal
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -10,6 +12,8 @@ import pytest
 import rsref_fast
 from rsref.testing.arguments import random_arguments
 from rsref_fast.cpu import crew, objects
+from rsref_fast.cpu.programs import forward_source
+from rsref_fast.packing import whole_batch
 from tests.fast.made import recurrence_of
 
 
@@ -39,6 +43,21 @@ def test_the_number_of_threads(engine, monkeypatch):
                 np.testing.assert_allclose(a, b, rtol=0, atol=1e-12 * max(1, np.abs(b).max()))
     finally:
         rsref_fast.set_num_threads(None)
+
+
+def test_what_is_remembered_of_a_source_is_of_no_other_one(engine):
+    """Two threads may both generate a program; were its frames known by its place in memory, another's would be found.
+
+    So whoever remembers them holds it.
+    """
+    engine.check()
+    (special,) = engine._special.values()
+    source = forward_source(special.compiled, special.width, True)
+    special.frames(source, whole_batch(2, 3, 1, None)[0], True, 96)
+    alive = weakref.ref(source)
+    del source
+    gc.collect()
+    assert alive() is not None
 
 
 def test_small_calls_stay_in_the_callers_thread(engine):

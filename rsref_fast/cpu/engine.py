@@ -21,7 +21,7 @@ from rsref_fast.cpu.kernels import Kernels
 from rsref_fast.cpu.memory import Arena
 from rsref_fast.cpu.parted import PartedEngine, PartedTape
 from rsref_fast.cpu.plan import Plan
-from rsref_fast.cpu.specialised import Specialised
+from rsref_fast.cpu.specialised import REMEMBERED, Specialised
 from rsref_fast.cpu.splitting import Split, split_of
 from rsref_fast.cpu.stepwise import step_by_step, steps_back
 from rsref_fast.cpu.stream import Stream
@@ -31,6 +31,7 @@ from rsref_fast.numbered import as_one_sample, batch_of, picks_samples
 from rsref_fast.packing import gathered_back, hold, masked_batch, whole_batch
 from rsref_fast.program import build
 from rsref_fast.prologue import parted
+from rsref_fast.remembered import remembered
 from rsref_fast.threads import get_num_threads
 
 Array = np.ndarray
@@ -244,14 +245,14 @@ class FastEngine:
             steps, None if mask is None else mask.shape, *map(len, groups),
             *[a.shape for a in every], *[a.dtype.num for a in every],
         )  # fmt: skip
-        found = self._checked.get(key)
-        if found is None:
-            sequences, constants, states, parameters = groups
-            length = self.reference.length(sequences, steps)
-            batch = next((len(a) for a in (*sequences, *constants, *states)), 1)
-            outputs = self.reference.check(sequences, constants, states, parameters, mask, length, batch)
-            found = self._checked[key] = Known(length, batch, self.precision_of(groups), outputs)
-        return found
+        return remembered(self._checked, key, lambda: self._known_anew(groups, mask, steps), REMEMBERED)
+
+    def _known_anew(self, groups: Sequence[Sequence[Array]], mask: Array | None, steps: int | None) -> Known:
+        sequences, constants, states, parameters = groups
+        length = self.reference.length(sequences, steps)
+        batch = next((len(a) for a in (*sequences, *constants, *states)), 1)
+        outputs = self.reference.check(sequences, constants, states, parameters, mask, length, batch)
+        return Known(length, batch, self.precision_of(groups), outputs)
 
     def precision_of(self, groups: Sequence[Sequence[Array]]) -> np.dtype[Any]:
         """Return the dtype in which floats are computed. Errors: TypeError for numbers that kernels do not take."""

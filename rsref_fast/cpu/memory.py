@@ -6,6 +6,7 @@ import ctypes
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,16 @@ BYTE = np.dtype(np.uint8)
 ALIGNMENT = 64
 """Bytes: a cache line, and the widest vector."""
 
-KEPT = 8
-"""How many pieces wait to be used again. Fresh memory costs a page fault for every 4 KiB, more than the arithmetic."""
+KEPT, TURNS = 8, 256
+"""How many pieces wait to be used again, and for how many that are given back after them.
 
-_waiting: list[Array] = []
+Fresh memory costs a page fault for every 4 KiB, more than the arithmetic.
+"""
+
+_waiting: list[tuple[int, Array]] = []
+"""Those that were given back last are last; each with the turn in which it was."""
+
+_turns = count()
 
 
 SMALL = 4096
@@ -53,8 +60,13 @@ class Arena:
         self.bytes = _taken(size)
 
     def __del__(self) -> None:
-        if len(_waiting) < KEPT:
-            _waiting.append(self.bytes)
+        turn = next(_turns)
+        _waiting.append((turn, self.bytes))
+        try:
+            while len(_waiting) > KEPT or _waiting[0][0] < turn - TURNS:
+                del _waiting[0]
+        except IndexError:  # another thread was faster
+            pass
 
 
 def borrowed(shape: Sequence[int], dtype: np.dtype[Any]) -> tuple[Arena, Array]:
@@ -67,15 +79,15 @@ def borrowed(shape: Sequence[int], dtype: np.dtype[Any]) -> tuple[Arena, Array]:
 def _taken(size: int) -> Array:
     """Return waiting memory that is large enough, and not far too large, or new one."""
     best = None
-    for piece in list(_waiting):
-        if size <= piece.size <= 2 * size + 65536 and (best is None or piece.size < best.size):
-            best = piece
+    for entry in list(_waiting):
+        if size <= entry[1].size <= 2 * size + 65536 and (best is None or entry[1].size < best[1].size):
+            best = entry
     if best is not None:
-        for i, piece in enumerate(_waiting):
-            if piece is best:
+        for i, entry in enumerate(_waiting):
+            if entry is best:
                 try:
                     if _waiting[i] is best:
-                        return _waiting.pop(i)
+                        return _waiting.pop(i)[1]
                 except IndexError:  # another thread was faster
                     pass
                 break

@@ -107,7 +107,13 @@ class FastEngine:
         return self._special[key]
 
     def one_step(self) -> FastEngine:
-        """Return an engine for single steps of the same recurrence, with the same compiled code."""
+        """Return an engine for single steps of the same recurrence, with the same compiled code and threads."""
+        one = self._single
+        one.threads, one.split = self.threads, self.split
+        return one
+
+    @cached_property
+    def _single(self) -> FastEngine:
         one = FastEngine(Recurrence(self.recurrence.graph), self.kernels)
         one._special = self._special
         return one

@@ -10,6 +10,7 @@ from rsref.graph import StepGraph
 from rsref.recurrence import Recurrence
 from rsref.tensor import Parameter
 from rsref.testing.arguments import random_arguments
+from rsref_fast.cpu.splitting import Split
 from rsref_fast.numbered import picks_samples
 from tests.fast.agreement import check
 from tests.fast.picking import PICKED, integers_and_bools, recurrence_of
@@ -72,6 +73,19 @@ def test_masks_and_truncation():
     own = Recurrence(recurrence_of("rolled").graph, truncate=2)
     check(own, random_arguments(own, batch=3, steps=4, mask=MASK))
     check(own, random_arguments(own, batch=3, steps=4))
+
+
+def test_single_steps_have_the_engines_threads():
+    """With a mask each step is a call, of an engine that knows what it has checked before."""
+    own = recurrence_of("added up")
+    engine = rsref_fast.compile(own, target="interpreter", threads=1)
+    arguments = random_arguments(own, batch=3, steps=4, mask=MASK)
+    for threads, split in ((1, None), (2, None), (None, Split(1, 3))):
+        engine.threads, engine.split = threads, split
+        _, _, tape = arguments.forward(engine)
+        assert {piece.split for _, _, piece in tape.pieces} == {split or Split(1, threads)}
+        assert engine.one_step() is engine.one_step()
+        check(own, arguments, engine=engine, split=split)
 
 
 def test_integers_and_bools():

@@ -59,7 +59,7 @@ def parted(graph: StepGraph) -> Parts | None:
     )  # fmt: skip
     place = {parameter: i for i, parameter in enumerate(graph.parameters)}
 
-    def places(parameters: tuple[Parameter, ...]) -> tuple[int, ...]:
+    def places_of(parameters: tuple[Parameter, ...]) -> tuple[int, ...]:
         return tuple(place[p] for p in parameters)
 
-    return Parts(first, step, places(first.parameters), places(step.parameters))
+    return Parts(first, step, places_of(first.parameters), places_of(step.parameters))

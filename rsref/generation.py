@@ -152,7 +152,8 @@ class _Stepper:
         inputs = [last[:, None].astype(np.int64)]
         step_masks, sequence_masks = self.layer.resting_masks(inputs, constants, states, len(last))
         weights = [p.value.astype(self.layer.dtype) for p in self.layer.recurrence.graph.parameters]
-        outputs, new, _ = self.engine.forward([*inputs, *step_masks], [*constants, *sequence_masks], states, weights)
+        leaves = [*inputs, *step_masks], [*constants, *sequence_masks], states, weights
+        outputs, new, _ = self.engine.forward(*leaves, taped=False)
         log_p = np.array(ops.log_softmax(outputs[0][:, 0]))
         if self.end is not None:
             log_p[finished] = -np.inf

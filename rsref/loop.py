@@ -190,7 +190,7 @@ class RecurrentLayer(abc.ABC):
         """Return the output alone; arguments as `forward`."""
         if any(isinstance(value, Tensor) for value in as_list(x)):
             raise TypeError(f"{self.name} runs on arrays; inside another step, call its cell: {self.name}.get_cell()")
-        return self.forward(x, **options)[0]
+        return self.forward(x, taped=False, **options)[0]
 
     def forward(
         self,
@@ -205,6 +205,7 @@ class RecurrentLayer(abc.ABC):
         output_length: int | None = None,
         training: bool | None = None,
         dropout_masks: Sequence[Any] | None = None,
+        taped: bool = True,
     ) -> tuple[Any, LayerTape]:
         """Run the layer; the answer is (output, tape), the tape being for `backward`.
 
@@ -215,6 +216,7 @@ class RecurrentLayer(abc.ABC):
         constants: values of the step's constants. output_length: steps of a decoder, instead of the layer's.
         training: dropout and teacher forcing act only in training.
         dropout_masks: the masks to use instead of random ones, in the order of `noise_shapes`.
+        taped: whether anything is kept for `backward`.
         Errors: TypeError or ValueError that name the argument, before anything is computed.
         """
         inputs = arguments.numeric_arrays("x", x)
@@ -267,6 +269,7 @@ class RecurrentLayer(abc.ABC):
             [p.value.astype(self.dtype) for p in graph.parameters],
             mask=valid,
             steps=steps,
+            taped=taped,
         )
         if self.stateful:
             self._carried = [s.copy() for s in final_states]
@@ -290,6 +293,8 @@ class RecurrentLayer(abc.ABC):
             raise TypeError(f"{self.name}: tape must be what forward answered beside the output; got {tape!r}")
         if tape.step is not self.step and tape.step is not self.forced_step:
             raise ValueError(f"{self.name}: the tape is another layer's")
+        if tape.tape is None:
+            raise ValueError(f"{self.name}: nothing was kept for backward: forward was called with taped=False")
         outputs = tape.outputs
         expected = len(outputs) + (self.num_states if self.return_state else 0)
         given = list(dy) if isinstance(dy, list | tuple) else [dy]

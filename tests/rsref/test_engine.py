@@ -302,8 +302,8 @@ def test_an_output_without_a_batch_axis_is_named():
 
 
 class DropsMask(ReferenceEngine):
-    def forward(self, *arrays, mask=None, steps=None):
-        return super().forward(*arrays, mask=None, steps=steps)
+    def forward(self, *arrays, mask=None, **options):
+        return super().forward(*arrays, mask=None, **options)
 
 
 class ForgetsToHold(ReferenceEngine):
@@ -324,9 +324,9 @@ class FlipsStateGradients(ReferenceEngine):
 
 
 class TransposesWeights(ReferenceEngine):
-    def forward(self, sequences, constants, states, parameters, mask=None, steps=None):
+    def forward(self, sequences, constants, states, parameters, **options):
         moved = [p.T if p.shape[0] == p.shape[-1] else p for p in parameters]
-        return super().forward(sequences, constants, states, moved, mask=mask, steps=steps)
+        return super().forward(sequences, constants, states, moved, **options)
 
 
 @pytest.mark.parametrize(

@@ -271,6 +271,11 @@ MISUSES = {
         ValueError,
         ["another layer's"],
     ),
+    "a tape that kept nothing": (
+        lambda: (lambda layer: layer.backward(layer.forward(X, taped=False)[1], np.zeros((2, 4))))(drawn()),
+        ValueError,
+        ["nothing was kept for backward", "taped=False"],
+    ),
     "a mask of other numbers": (lambda: drawn()(X, mask=np.full((2, 5), 2)), TypeError, ["mask", "0 and 1", "value 2"]),
     "constants of another batch": (
         lambda: with_constant()(X, constants=np.zeros((7, 3))),

@@ -6,15 +6,18 @@ import pytest
 from rsref import (
     AttentionDecoderCell,
     Dense,
+    Embedding,
     Flatten,
     Input,
     LayerCell,
     RecurrentModel,
     RecurrentSequential,
     SimpleRNNCell,
+    generation,
     ops,
     set_random_seed,
 )
+from rsref.engine import ReferenceEngine
 from tests.rsref.features.plain import check, factor
 from tests.tolerances import assert_close
 
@@ -232,3 +235,23 @@ def test_a_product_over_no_features_is_zero_and_the_bias_learns(flat):
     kernel, bias = layer.backward(tape, np.ones_like(y)).weights
     assert kernel.shape == (0, 2)
     np.testing.assert_array_equal(bias, [8, 8] if flat else [24, 24])
+
+
+def test_a_call_keeps_nothing_for_backward():
+    """Nor does generation: an engine is told so, and answers the same."""
+    asked = []
+
+    class Watched(ReferenceEngine):
+        def forward(self, *arrays, taped=True, **options):
+            asked.append(taped)
+            return super().forward(*arrays, taped=taped, **options)
+
+    token, h = Input((), dtype="int"), Input((3,))
+    new = ops.tanh(Embedding(4, 3)(token) + h)
+    layer = RecurrentModel(token, Dense(4)(new), h, new, engine=Watched)
+    tokens = np.array([[0, 2, 3]])
+    y, tape = layer.forward(tokens)
+    np.testing.assert_array_equal(layer(tokens), y)
+    generation.greedy(layer, tokens[:, 0], 2)
+    assert asked == [True, False, False, False]
+    assert tape.tape is not None

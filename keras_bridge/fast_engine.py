@@ -43,6 +43,8 @@ def make_engine(recurrence: Recurrence) -> Engine:
 
 def _missing_on_gpu() -> str:
     """Return what keeps the kernels for CUDA from running; nothing if they can."""
+    if keras.backend.backend() == "jax" and keras.distribution.distribution() is not None:
+        return "JAX distributes the batch, and the kernels for CUDA are loaded on one GPU"
     if find_spec("numba_cuda") is None:
         return 'numba-cuda is not installed: pip install "rsref[fast,cuda]"'
     from rsref_fast.cuda import driver

@@ -40,7 +40,7 @@ def compile(
     target: "cpu"; "cuda" for arrays on an NVIDIA GPU (see `rsref_fast.cuda.engine.CudaEngine`); "interpreter" to run
         the CPU's generated source in Python itself: slow, every index checked.
     checkpoint: whether forward keeps little, and backward runs it again in stretches: memory for training grows with
-        the square root of the steps, at a third more time.
+        the square root of the steps, at about 1.4 times the time.
     strategy: on CUDA, whether the whole sequence is one launch ("persistent") or each unit of each step one
         ("alternating"); "auto" for what suits the sizes.
     products: on CUDA, who computes matrix products that are launches of their own: "cublas", our own "tiles", or "auto"

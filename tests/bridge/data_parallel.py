@@ -12,7 +12,7 @@ import tempfile
 
 import numpy as np
 
-ENGINES = ("keras", "reference")
+ENGINES = ("keras", "reference", "fast")
 STEPS, RATE, BATCH = 5, 0.1, 8
 X = np.random.default_rng(0).standard_normal((BATCH, 6, 3)).astype("float32")
 Y = X.mean(axis=(1, 2))[:, None]

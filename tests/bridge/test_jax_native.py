@@ -208,3 +208,9 @@ def test_steps_that_mix_samples_are_left_to_the_callback_if_masked():
     fast, slow = (np.asarray(layer(X, mask=np.array(MASKS["middle"], bool))) for layer in layers)
     assert_close(fast, slow, "float32")
     assert len(jax_native._kept) == before
+
+
+def test_a_batch_that_is_distributed_over_gpus_is_left_to_keras(monkeypatch):
+    monkeypatch.setattr(fast_engine, "place", lambda: "cuda")
+    monkeypatch.setattr(keras.distribution, "distribution", object)
+    assert "loaded on one GPU" in fast_engine.missing()

@@ -129,18 +129,20 @@ def inspect(
     `ARCHITECTURES`. programs, entries: which of them are compiled. batch: for which size of it, if the step picks
     samples by their number. products: who computes those that are launches of their own: "cublas", "tiles", or "auto"
     for who is reckoned to take less, if cuBLAS is there.
-    Errors: ValueError for an unknown architecture, program, entry or products, or a step that leaves lengths open;
-    ImportError without numba-cuda; NotImplementedError, naming it, for what cannot be compiled.
+    Errors: ValueError for an unknown architecture, dtype, program, entry or products, or a step that leaves lengths
+    open; ImportError without numba-cuda; NotImplementedError, naming it, for what cannot be compiled.
     """
     from rsref_fast.api import recurrence_of
 
     if arch not in ARCHITECTURES:
         raise ValueError(f"arch must be one of {', '.join(map(repr, ARCHITECTURES))}; got {arch!r}")
+    dtype = np.dtype(dtype)
+    if dtype not in (np.float32, np.float64):
+        raise ValueError(f"dtype must be float32 or float64; got {dtype}")
     programs, entries = _some("programs", programs, PROGRAMS), _some("entries", entries, ENTRIES)
     check_options("auto", products)
     recurrence = recurrence_of(rnn)
     tile = tile or tile_for(capability_of(arch))
-    dtype = np.dtype(dtype)
     batch = batch if picks_samples(recurrence.graph) else None
     compiled = built(recurrence, batch)
 

@@ -124,6 +124,8 @@ def test_errors():
         inspect(recurrence_of("LSTMCell"), "sm_35")
     with pytest.raises(ValueError, match="programs must be some of 'forward'"):
         inspect(recurrence_of("LSTMCell"), programs=["forwards"])
+    with pytest.raises(ValueError, match="dtype must be float32 or float64; got int32"):
+        inspect(recurrence_of("LSTMCell"), dtype="int32")
     with pytest.raises(ValueError, match="products must be one of 'auto'"):
         inspect(recurrence_of("LSTMCell"), products="mkl")
     with pytest.raises(ValueError, match="not built"):

@@ -249,9 +249,10 @@ def shown(rows: list[dict[str, Any]]) -> str:
         present = [peer for peer in peers if any(peer in times for times in cases.values())]
         lines += [f"| {title}, ms | rsref_fast | {' | '.join(present)} |", "| --- " * (len(present) + 2) + "|"]
         for case, times in cases.items():
-            own = times["rsref_fast"]
-            others = (f"{times[p]:.2f} ({times[p] / own:.2g})" if p in times else "" for p in present)
-            lines.append(f"| {case} | {own:.2f} | {' | '.join(others)} |")
+            own = times.get("rsref_fast")
+            ratios = {p: f" ({times[p] / own:.2g})" if own else "" for p in present if p in times}
+            others = (f"{times[p]:.2f}{ratios[p]}" if p in times else "" for p in present)
+            lines.append(f"| {case} | {f'{own:.2f}' if own else ''} | {' | '.join(others)} |")
         lines.append("")
     return "\n".join(lines)
 
@@ -286,6 +287,10 @@ def main() -> None:
             cases = [c for c in cases_of(engine, options.quick) if options.only in f"{c.suite} {c}"]
             rows += rows_of(engine, cases, options.device, folder, options.seconds) if cases else []
     if options.device == "cuda":
+        from benchmarks.__main__ import commit
+
+        own = commit()
+        rows = [{**row, "commit": own} for row in rows]
         machine = {"gpu": torch.cuda.get_device_name(), "torch": torch.__version__}
         file = Path(options.json)
         kept = json.loads(file.read_text()) if file.exists() else {}

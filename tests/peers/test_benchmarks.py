@@ -1,6 +1,7 @@
 """What the benchmarks reckon with: the work of a drawn step, and what they say of a goal."""
 
 import inspect
+import json
 import re
 from types import SimpleNamespace
 
@@ -9,8 +10,8 @@ import pytest
 
 pytest.importorskip("rich")
 
-from benchmarks import engines, report, work
-from benchmarks.__main__ import decisive, main, row_of
+from benchmarks import cuda, engines, report, work
+from benchmarks.__main__ import commit, decisive, main, row_of
 from benchmarks.cases import Case
 from benchmarks.engines import Engine, EngineError, in_turn
 from benchmarks.goals import Verdict, explained
@@ -225,6 +226,28 @@ def test_a_case_without_ours():
     """A table says what there is."""
     rows = [{"suite": "forward", "case": "LSTM 1,2,3,4", "engine": "torch", "seconds": 1e-3}]
     assert report.line(rows) == "LSTM 1,2,3,4: torch 1.00 ms; times the fastest peer -, of the limit -"
+
+
+def test_tables_of_a_gpu_and_what_is_kept_of_a_run(monkeypatch, tmp_path):
+    """A case in which ours failed has its peers' times; a row says which code was measured."""
+    torch = pytest.importorskip("torch")
+    names = ("rsref_fast", "torch"), ("torch",)
+    rows = [
+        {"suite": "forward", "case": f"case {i}", "engine": name, "seconds": 2e-3 if name == "torch" else 1e-3}
+        for i, own in enumerate(names)
+        for name in own
+    ]
+    lines = cuda.shown(rows).splitlines()
+    assert "| case 0 | 1.00 | 2.00 (2) |" in lines
+    assert "| case 1 |  | 2.00 |" in lines
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
+    monkeypatch.setattr(cuda, "rows_of", lambda *about: rows)
+    file = tmp_path / "cuda.json"
+    monkeypatch.setattr("sys.argv", ["cuda", "--engines", "torch", "--json", str(file)])
+    cuda.main()
+    found = json.loads(file.read_text())["rows"]
+    assert [{**row, "commit": commit()} for row in rows] == found
 
 
 def test_options_of_other_suites(monkeypatch, capsys):

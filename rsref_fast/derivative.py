@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from rsref.graph import StepGraph, substitute, topological_order
 from rsref.ops.base import differentiable
 from rsref.tensor import ConstantSource, Input, Parameter, Tensor
+from rsref_fast.expressions import COMPARISONS
 from rsref_fast.schedule import shown
 
 
@@ -106,9 +107,6 @@ CHEAP = (
 
 MOST, FEW = 4, 8
 """How many such ops are done again instead, and how many times fewer the numbers must be that are kept for it."""
-
-
-COMPARISONS = ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal")
 
 
 def _compared(results: Sequence[Tensor]) -> set[Tensor]:

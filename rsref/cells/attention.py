@@ -15,8 +15,8 @@ from rsref.tensor import Input, Shape, Tensor
 class AttentionDecoderCell(FullCell):
     """A GRU that reads, at each step, an average of the encoded sequence weighted by what it asks for.
 
-    Input: the whole encoded sequence (batch, time, features): use decode=True. Padded places get no weight; where
-    all are padded, the average is zero.
+    Input: the whole encoded sequence (batch, time, features): use decode=True. Padded places get no weight, whatever
+    they hold; where all are padded, the average is zero.
     scores_t = v tanh(encoded_t W + h U + b); weights = softmax(scores); context = sum_t weights_t encoded_t;
     h' = GRU(context, h). One state (units,).
     attention_units: the length of the scores' hidden layer, units if not given.
@@ -40,7 +40,8 @@ class AttentionDecoderCell(FullCell):
         self.check_input_dim(input_shape)
         encoded, h = Input(batch_shape=input_shape, name="encoded"), Input((self.units,), name="h")
         mask = Input(batch_shape=input_shape[:2], dtype="bool", name="mask")
-        context = ops.einsum("bt,btf->bf", self._weights(encoded, h, mask), encoded)
+        places = ops.where(ops.expand_dims(mask, -1), encoded, 0.0)  # padding may hold NaN, of which no weight rids it
+        context = ops.einsum("bt,btf->bf", self._weights(places, h, mask), places)
         new_h, _ = self.gru([context, h])
         return Model([encoded, h], [new_h, new_h], mask_input=mask)
 

@@ -203,6 +203,21 @@ def test_attention_to_no_places_is_attention_to_padded_ones():
     assert layer.backward(tape, np.ones_like(y)).x.shape == (2, 0, 5)
 
 
+@pytest.mark.parametrize("padding", [np.nan, np.inf])
+def test_attention_does_not_see_what_padding_holds(padding):
+    layer = RecurrentSequential([AttentionDecoderCell(4)], decode=True, output_length=3)
+    layer.build((None, None, 5))
+    x, lengths = sample(2, 6, 5), [6, 4]
+    spoilt = x.copy()
+    spoilt[1, 4:] = padding
+    (y, tape), (found, spoilt_tape) = (layer.forward(given, lengths=lengths) for given in (x, spoilt))
+    np.testing.assert_array_equal(found, y)
+    wanted, got = (layer.backward(t, np.ones_like(y)) for t in (tape, spoilt_tape))
+    np.testing.assert_array_equal(got.x, wanted.x)
+    for g, w in zip(got.weights, wanted.weights):
+        np.testing.assert_array_equal(g, w)
+
+
 @pytest.mark.parametrize("nested", [False, True])
 def test_a_decoder_takes_encoded_sequences_of_any_length(nested):
     cell = AttentionDecoderCell(4)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from rsref.recurrence import Step
 
@@ -27,6 +28,30 @@ def cast(value: Any, dtype: str) -> Any:
     if keras.ops.is_tensor(value) and keras.backend.standardize_dtype(value.dtype) == dtype:
         return value
     return keras.ops.cast(value, dtype)
+
+
+CALLED = ("sequences", "initial_state", "initial_readout", "ground_truth", "constants", "mask")
+"""The arguments of a recurrent layer's call that hold tensors, in their order."""
+
+
+def check_kinds(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """Raise TypeError, naming the argument, for arrays of strings, objects or complex numbers among those of a call.
+
+    Before Keras sees them: what it says of them is each backend's own, and on JAX it makes NaN of None.
+    """
+    for argument, value in (*zip(CALLED, args), *kwargs.items()):
+        for one in _each(value):
+            dtype = getattr(one, "dtype", None)
+            if isinstance(dtype, np.dtype) and dtype.kind in "OSUTMmc":
+                raise TypeError(f"{name}: {argument} must hold numbers or booleans; got dtype {dtype}")
+
+
+def _each(value: Any) -> Iterator[Any]:
+    if isinstance(value, list | tuple):
+        for one in value:
+            yield from _each(one)
+    else:
+        yield value
 
 
 def check_options(decode: bool, output_length: int | None, truncate: int | None) -> None:

@@ -14,6 +14,7 @@ from keras_bridge.checks import (
     as_list,
     cast,
     check_call,
+    check_kinds,
     check_options,
     check_sequences,
     check_step,
@@ -245,6 +246,7 @@ class RecurrentLayer(keras.layers.Layer):
     # --- running ------------------------------------------------------------------------------------------------------
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the layer as Keras does; a plain call on PyTorch goes straight to the engine."""
+        check_kinds(self.name, args, kwargs)
         if keras.backend.backend() == "torch":
             self._renew()  # which forgets plain calls of before
             return direct.call(self, super().__call__, args, kwargs)

@@ -103,6 +103,21 @@ MISUSES = {
         ValueError,
         "no mask_input",
     ),
+    "strings": (
+        lambda: drawn()(np.full((2, 5, 3), "a")),
+        TypeError,
+        "sequences must hold numbers or booleans; got dtype <U1",
+    ),
+    "objects": (
+        lambda: drawn()(np.full((2, 5, 3), None)),  # of which JAX would make NaN
+        TypeError,
+        "sequences must hold numbers or booleans; got dtype object",
+    ),
+    "complex numbers as state": (
+        lambda: drawn()(X, initial_state=[np.ones((2, 4), complex)]),
+        TypeError,
+        "initial_state must hold numbers or booleans; got dtype complex128",
+    ),
     "initial state": (lambda: drawn()(X, initial_state=np.ones((2, 9))), ValueError, r"initial_state: shape \(2, 9\)"),
     "a state of another batch": (
         lambda: drawn()(X, initial_state=np.ones((3, 4))),
@@ -269,7 +284,12 @@ MISUSES = {
 }
 
 
-@pytest.mark.parametrize("name", examples([*MISUSES], [*MISUSES][PLACE::3]))  # none depends on the backend
+ALWAYS = {"forcing without readout", "decode without length", "rank", "features", "strings", "objects", "initial state"}
+HERE = [name for i, name in enumerate(MISUSES) if i % 3 == PLACE or name in ALWAYS]
+"""The commonest on each backend, of the others, none of which depends on it, a third."""
+
+
+@pytest.mark.parametrize("name", examples([*MISUSES], HERE))
 def test_misuse_is_answered(name):
     misuse, kind, words = MISUSES[name]
     with pytest.raises(kind, match=words):

@@ -51,6 +51,13 @@ def test_held_outputs_that_are_not_the_state(zero, unroll, backwards, engine):
     assert_close(ops.convert_to_numpy(h), right[1], "float32")
 
 
+@pytest.mark.parametrize("other", [(True, False), (False, True)], ids=["zero", "backwards"])
+def test_the_loop_sees_an_ignored_flag(other):
+    y, _ = running_sum(lambda h: h[:, :2] * 3, engine="reference")(X, mask=ops.convert_to_tensor(MASK))
+    with pytest.raises(AssertionError, match="relative error"):
+        assert_close(ops.convert_to_numpy(y), expected(lambda h: h[:, :2] * 3, X, MASK, *other)[0], "float32")
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_rank_3_states_with_a_mask(engine):
     x, h = keras.Input((2, 2)), keras.Input((2, 2))

@@ -42,6 +42,12 @@ def test_regularization(name):
     assert not gradients[1].any()
 
 
+def test_the_peer_sees_another_regularizer():
+    layer, peer = layers({"kernel_regularizer": "l1"}, {"kernel_regularizer": "l2"})
+    with pytest.raises(AssertionError, match="relative error"):
+        assert_close(layer.regularization()[0], float(sum(peer.losses)), "float32")
+
+
 @pytest.mark.parametrize("name", CONSTRAINTS)
 def test_constraints(name):
     ours, keras_own = CONSTRAINTS[name]

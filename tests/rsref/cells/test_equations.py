@@ -351,7 +351,10 @@ def test_attention_decoder_weighs_the_valid_places():
             outputs.append(h)
         return [np.stack(outputs, 1)]
 
-    check(layer, plain, x=rng.standard_normal((2, 5, 2)), arguments={"lengths": lengths})
+    x = rng.standard_normal((2, 5, 2))
+    check(layer, plain, x=x, arguments={"lengths": lengths})
+    with pytest.raises(AssertionError, match="relative error"):
+        check(layer, plain, x=x)
     nothing = layer(rng.standard_normal((2, 5, 2)), lengths=[0, 0])
     assert np.isfinite(nothing).all()
 

@@ -74,6 +74,12 @@ def test_greedy_takes_the_likeliest_token(layer, given, end):
     assert (wide.scores >= found.scores - 1e-12).all()
 
 
+def test_the_loop_sees_other_weights(layer, given):
+    found = generation.beam_search(layer, START, 4, width=WORDS**4, **given)
+    layer.set_weights([1.1 * w for w in layer.get_weights()])
+    assert all(abs(found.scores[row] - score_of(layer, row, found.tokens[row], given, None)) > 1e-3 for row in range(3))
+
+
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
 def test_samples_have_the_softmax_frequencies(layer, temperature):
     many, rng = 4000, np.random.default_rng(1)

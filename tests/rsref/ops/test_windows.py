@@ -123,6 +123,16 @@ def test_pool(pool, function, where):
     check(lambda a: pool(a, size, strides, padding), expected, x, needs_lengths=uneven(where))
 
 
+def test_the_loop_sees_a_turned_window_and_another_pool():
+    rng = np.random.default_rng(0)
+    x, kernel = rng.normal(size=(2, 5, 3)), rng.normal(size=(2, 3, 4))
+    turned = naive_conv(x, kernel[::-1], (1,), "valid", (1,))
+    averaged = naive_pool(x, (2,), (2,), "valid", np.mean)
+    for found, expected in ((ops.conv(x, kernel), turned), (ops.max_pool(x, 2), averaged)):
+        with pytest.raises(AssertionError, match="relative error"):
+            assert_close(found, expected)
+
+
 def test_strides_of_a_pool_are_its_size():
     x = np.random.default_rng(0).normal(size=(2, 6, 3))
     assert_close(ops.max_pool(x, 2), x.reshape(2, 3, 2, 3).max(2))

@@ -82,6 +82,7 @@ def _section(program: Program, section: Section, phase: int) -> Iterable[str]:
     units = program.units_of(section, phase)
     if not units:
         return
+    factors = {t.inputs[1] for t in program.layout.section if t.op is not None and t.op.name == "matmul"}
     yield f"  {LATER_LOOPS[section].format(phase + 1) if phase else TITLES[section]}:"
     for unit in units:
         shape = " x ".join("rows" if isinstance(n, Varying) else str(n) for n in unit.shape) or "one number"
@@ -89,6 +90,8 @@ def _section(program: Program, section: Section, phase: int) -> Iterable[str]:
         what = ", ".join(name if n == 1 else f"{n} {name}" for name, n in names.items())
         total = section is Section.AFTER and program.layout.rows[unit.tensors[-1]] is Rows.SUM
         note = f" fused into one loop, {len(unit.stored)} stored" if len(unit.tensors) > 1 else ""
+        if unit.tensors[-1] in factors and "concatenate" in names and section is Section.PREPARE:
+            note = f": {len(unit.tensors[-1].inputs)} products merged into one"
         if unit.adds_up:
             note = ": added up as it is computed"
         if unit.tensors[-1] in program.layout.sums:

@@ -301,6 +301,7 @@ def test_flops_and_words():
     assert flops_a_row(compiled.inference) >= 2 * (3 + 4) * 16
     assert "1 matmul" not in explain(compiled, 4)
     assert "matmul (rows x 16)" in explain(compiled, 4)
+    assert explain(compiled, 4).count(": 4 products merged into one") == 2
 
 
 PICKED = {

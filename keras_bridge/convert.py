@@ -6,7 +6,17 @@ import tempfile
 from typing import Any
 
 import keras
-from keras.layers import GRU, LSTM, RNN, Bidirectional, ConvLSTM1D, ConvLSTM2D, ConvLSTM3D, SimpleRNN
+from keras.layers import (
+    GRU,
+    LSTM,
+    RNN,
+    Bidirectional,
+    ConvLSTM1D,
+    ConvLSTM2D,
+    ConvLSTM3D,
+    SimpleRNN,
+    TimeDistributed,
+)
 
 from keras_bridge import cells
 from keras_bridge.cells.base import KerasCell
@@ -175,7 +185,8 @@ def accelerate(model: Any, **options: Any) -> Any:
     """Return a copy of a model whose stock recurrent layers are this library's: same weights, same outputs.
 
     model: Functional or Sequential.
-    Replaced: LSTM, GRU, SimpleRNN, RNN around any cell, ConvLSTM, and Bidirectional around them, in nested models too.
+    Replaced: LSTM, GRU, SimpleRNN, RNN around any cell, ConvLSTM, and Bidirectional and TimeDistributed around them, in
+    nested models too.
     A compiled model is compiled again. options: of the new layers, such as engine="reference".
     Errors: ValueError for a subclassed model, which cannot be cloned; those of `from_keras`.
     """
@@ -184,8 +195,12 @@ def accelerate(model: Any, **options: Any) -> Any:
     pairs: list[tuple[Any, Any]] = []
 
     def clone(layer: Any) -> Any:
-        inner = layer.forward_layer if isinstance(layer, Bidirectional) else layer
-        if type(inner) is RNN or any(type(inner) is entry[0] for entry in FULL):
+        if type(layer) is TimeDistributed and _is_stock(layer.layer):
+            made = TimeDistributed(from_keras(layer.layer, **options), **_of_any_layer(layer))
+            if layer.built:
+                made.build(_built_shape(layer))
+            return made
+        if _is_stock(layer):
             return from_keras(layer, **options)
         copy = type(layer).from_config(layer.get_config())
         if isinstance(layer, keras.layers.Layer):  # else an operation, which has no weights
@@ -203,6 +218,12 @@ def accelerate(model: Any, **options: Any) -> Any:
     if model.compiled:
         cloned.compile_from_config(model.get_compile_config())
     return cloned
+
+
+def _is_stock(layer: Any) -> bool:
+    """Whether `from_keras` takes a layer."""
+    inner = layer.forward_layer if isinstance(layer, Bidirectional) else layer
+    return type(inner) is RNN or any(type(inner) is entry[0] for entry in FULL)
 
 
 def _copy_adapted(source: Any, target: Any) -> None:

@@ -213,6 +213,16 @@ def test_accelerate_keeps_a_models_outputs(make, engine):
     check_equal(fast, model, padded)
 
 
+def test_accelerate_reaches_into_time_distributed_layers():
+    model = keras.Sequential([keras.Input((2, 3, 4)), layers.TimeDistributed(layers.SimpleRNN(2, trainable=False))])
+    x = X[:, :4].reshape(2, 2, 3, 4)
+    fast = accelerate(randomized(model, x), engine="reference")
+    assert not any(isinstance(layer, layers.RNN) for layer in fast._flatten_layers())
+    assert len(fast.weights) == 3
+    assert not fast.trainable_weights
+    check_equal(fast, model, x)
+
+
 def decoder(wrap):
     """Return an LSTM that starts from given states and reads a sequence whose mask Keras drops for that."""
     tokens, h, c = keras.Input((None,), dtype="int32"), keras.Input((3,)), keras.Input((3,))

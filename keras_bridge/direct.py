@@ -58,9 +58,15 @@ class Direct:
 
 
 def call(layer: Any, slowly: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-    """Return a layer's answer. slowly: Keras's own way to call it."""
+    """Return a layer's answer. slowly: Keras's own way to call it.
+
+    torch.compile goes on behind the layer, unless Keras's ops compute it: of an engine's Python it makes no graph.
+    """
     import torch
 
+    if torch.compiler.is_compiling() and engines.named(layer.engine) != "keras":
+        return _uncompiled(layer, slowly, args, kwargs)
+    layer._renew()  # which forgets plain calls of before
     x: Any = (
         args[0] if len(args) == 1 and not any(k != "training" and v is not None for k, v in kwargs.items()) else None
     )
@@ -86,6 +92,12 @@ def call(layer: Any, slowly: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     if context is not None:
         context.set_value("training", training)  # as Keras does, for layers called next
     return calls[key](x, bool(training))
+
+
+if keras.backend.backend() == "torch":
+    import torch
+
+    _uncompiled = torch.compiler.disable(call)
 
 
 def _within_more(x: Any) -> bool:

@@ -54,9 +54,14 @@ def use_engine(name: str) -> Iterator[None]:
         _forced = kept
 
 
+def named(asked: str) -> str:
+    """Return the engine that a layer which asks for this one is told to use, "auto" if it may choose."""
+    return _forced or (asked if asked != "auto" else get_engine())
+
+
 def chosen(asked: str, recurrence: Any) -> str:
     """Return the engine that runs a layer which asks for this one: "fast", "reference" or "keras"."""
-    name = _forced or (asked if asked != "auto" else get_engine())
+    name = named(asked)
     if name != "auto":
         return name
     return "keras" if fast_engine.interpreting() or held_back("fast", recurrence) else "fast"

@@ -248,7 +248,6 @@ class RecurrentLayer(keras.layers.Layer):
         """Call the layer as Keras does; a plain call on PyTorch goes straight to the engine."""
         check_kinds(self.name, args, kwargs)
         if keras.backend.backend() == "torch":
-            self._renew()  # which forgets plain calls of before
             return direct.call(self, super().__call__, args, kwargs)
         return super().__call__(*args, **kwargs)
 

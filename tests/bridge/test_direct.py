@@ -261,3 +261,17 @@ def test_a_final_state_may_be_changed_in_place(engine):
         (y * torch.cos(torch.arange(6.0))).sum().backward()
         gradients.append(x.grad)
     torch.testing.assert_close(gradients[1], gradients[0], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("engine", ["fast", "reference"])
+def test_compiled_around(engine):
+    """torch.compile leaves our engines as they are: what Python does around them is nothing to look into."""
+    layer = layer_of(engine)
+    inputs = keras.Input(X.shape[1:])
+    model = keras.Model(inputs, keras.layers.Dense(1)(layer(inputs)))
+    weights = [v.value for v in model.trainable_variables]
+    compiled = torch.compile(model, backend="eager")(X, training=True)  # the first call, which also traces the step
+    plain = model(X, training=True)
+    assert_close(compiled.detach().numpy(), plain.detach().numpy(), "float32")
+    for one, other in zip(torch.autograd.grad(compiled.sum(), weights), torch.autograd.grad(plain.sum(), weights)):
+        assert_close(one.numpy(), other.numpy(), "float32")

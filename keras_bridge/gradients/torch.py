@@ -21,6 +21,7 @@ class _HostFunction(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
+    @torch.compiler.disable  # as `direct.call` says; autograd runs it within whatever is compiled
     def backward(ctx: Any, *gradients: Any) -> Any:
         tensors = ctx.saved_tensors
         found = _tensors(ctx.host_backward(_arrays(tensors), _arrays(gradients), ctx.ticket), gradients[0].device)

@@ -46,6 +46,7 @@ class _DeviceFunction(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
+    @torch.compiler.disable  # as `direct.call` says; autograd runs it within whatever is compiled
     def backward(ctx: Any, *gradients: Any) -> Any:
         kept = ctx.saved_tensors
         stream = _ready(ctx.engine, kept)

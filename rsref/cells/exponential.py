@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from rsref import activations, ops
-from rsref.cells.full import FullCell, refuse_recurrent_options
+from rsref.cells.full import FullCell, refuse_options
 from rsref.graph import Model
 from rsref.layers.base import positive_integer
 from rsref.tensor import Input, Shape, Tensor
@@ -85,7 +85,8 @@ class MLSTMCell(ExponentialCell):
     state_names = ()
 
     def __init__(self, units: int | None = None, **options: Any):
-        refuse_recurrent_options("MLSTMCell", options)
+        for part in ("recurrent kernel", "candidate with an activation"):
+            refuse_options(type(self).__name__, part, options)
         super().__init__(units, **options)
 
     def build_model(self, input_shape: Shape) -> Model:

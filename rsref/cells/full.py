@@ -20,6 +20,7 @@ class FullCell(RNNCell):
     kernel_, recurrent_, bias_ initializer, regularizer and constraint: as in Keras.
     dropout, recurrent_dropout: rates for the input and the state h; one mask lasts for a whole sequence (Gal 2016).
     Weights: kernel (features, gates * units), recurrent_kernel (units, gates * units), bias (gates * units,).
+    Errors: TypeError for an option that there is not, or of a part that the cell does not have.
     """
 
     gates = 1
@@ -111,8 +112,16 @@ class FullCell(RNNCell):
         return h * noise(h.shape, self.recurrent_dropout, "sequence") if self.recurrent_dropout else h
 
 
-def refuse_recurrent_options(cell: str, options: dict[str, Any]) -> None:
-    """Raise TypeError for options of a recurrent kernel, given to a cell that has none."""
-    absent = [name for name in options if name.startswith("recurrent_") and name != "recurrent_activation"]
-    if absent:
-        raise TypeError(f"{cell} has no recurrent kernel: {', '.join(absent)} cannot be given")
+OF_PARTS = {
+    "recurrent kernel": ("recurrent_initializer", "recurrent_regularizer", "recurrent_constraint", "recurrent_dropout"),
+    "gates": ("recurrent_activation",),
+    "candidate with an activation": ("activation",),
+}
+"""The options of parts that not every cell has."""
+
+
+def refuse_options(cell: str, part: str, options: dict[str, Any]) -> None:
+    """Raise TypeError for options of a part that the cell does not have."""
+    given = [name for name in options if name in OF_PARTS[part]]
+    if given:
+        raise TypeError(f"{cell} has no {part}: {', '.join(given)} cannot be given")

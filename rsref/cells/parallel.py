@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rsref import activations, ops
-from rsref.cells.full import FullCell, refuse_recurrent_options
+from rsref.cells.full import FullCell, refuse_options
 from rsref.graph import Model
 from rsref.tensor import Shape, Tensor
 
@@ -14,7 +14,7 @@ class InputGatedCell(FullCell):
     """A cell with no recurrent product: kernel and bias alone. TypeError for options of what it does not have."""
 
     def __init__(self, units: int | None = None, *, activation: Any = "linear", **options: Any):
-        refuse_recurrent_options(type(self).__name__, options)
+        refuse_options(type(self).__name__, "recurrent kernel", options)
         super().__init__(units, activation=activation, **options)
 
     def parts(self, x: Tensor) -> list[Tensor]:

@@ -5,12 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from rsref import ops
-from rsref.cells.full import FullCell
+from rsref.cells.full import FullCell, refuse_options
 from rsref.graph import Model
 from rsref.tensor import Shape
 
 
-class SimpleRNNCell(FullCell):
+class UngatedCell(FullCell):
+    """A cell with no gates. TypeError for their activation."""
+
+    def __init__(self, units: int | None = None, **options: Any):
+        refuse_options(type(self).__name__, "gates", options)
+        super().__init__(units, **options)
+
+
+class SimpleRNNCell(UngatedCell):
     """h' = activation(x kernel + h recurrent_kernel + bias) (Elman 1990); Keras's weights. One state (units,)."""
 
     def build_model(self, input_shape: Shape) -> Model:
@@ -19,7 +27,7 @@ class SimpleRNNCell(FullCell):
         return Model([x, h], [new_h, new_h])
 
 
-class IndRNNCell(FullCell):
+class IndRNNCell(UngatedCell):
     """h' = activation(x kernel + h * recurrent_kernel + bias): each unit reads its own past only (Li 2018).
 
     One state (units,). Weights: kernel (features, units), recurrent_kernel (units,), bias (units,).

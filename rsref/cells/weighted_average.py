@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from rsref import ops
-from rsref.cells.full import FullCell
+from rsref.cells.simple import UngatedCell
 from rsref.graph import Model
 from rsref.tensor import Shape
 
 
-class RWACell(FullCell):
+class RWACell(UngatedCell):
     """Recurrent weighted average (Ostmeyer and Cowell 2017, arXiv 1703.01253), in the paper's stable form.
 
     u = x W_u + b_u; g = [x, h] W_g + b_g; a = [x, h] W_a; with the running maximum m' = max(m, a):

@@ -1,0 +1,52 @@
+"""Every option of every cell changes what is computed, what its weights are or what is asked of them, or is refused."""
+
+import numpy as np
+import pytest
+
+from rsref import activations, cells, set_random_seed
+from rsref.cells.full import FullCell
+
+OPTIONS = {
+    "activation": lambda x: activations.tanh(2 * x),
+    "recurrent_activation": lambda x: activations.sigmoid(2 * x),
+    "use_bias": False,
+    **{f"{kind}_initializer": "ones" for kind in ("kernel", "recurrent", "bias")},
+    **{f"{kind}_regularizer": "l2" for kind in ("kernel", "recurrent", "bias")},
+    **{f"{kind}_constraint": "non_neg" for kind in ("kernel", "recurrent", "bias")},
+    "dropout": 0.5,
+    "recurrent_dropout": 0.5,
+}
+OF_RECURRENT_KERNEL = {f"recurrent_{kind}" for kind in ("initializer", "regularizer", "constraint", "dropout")}
+REFUSED = {
+    "SimpleRNNCell": {"recurrent_activation"},
+    "IndRNNCell": {"recurrent_activation"},
+    "RWACell": {"recurrent_activation"},
+    "MLSTMCell": {"activation", *OF_RECURRENT_KERNEL},
+    "MinGRUCell": OF_RECURRENT_KERNEL,
+    "MinLSTMCell": OF_RECURRENT_KERNEL,
+}
+FULL = [name for name in cells.__all__ if issubclass(getattr(cells, name), FullCell)]
+
+
+def made(name, options):
+    """Return what a layer of one cell computes in training, its weights' shapes and what is asked of them."""
+    set_random_seed(0)
+    decoding = {"decode": True, "output_length": 3} if name == "AttentionDecoderCell" else {}
+    layer = getattr(cells, name)(4, **options).get_layer(**decoding)
+    shape = (2, 4, 5, 3) if name == "ConvLSTMCell" else (2, 4, 3)
+    y = layer(np.random.default_rng(0).standard_normal(shape), training=True)
+    (cell,) = layer.layers
+    asked = [(p.value.shape, p.regularizer is None, p.constraint is None) for p in cell.parameters]
+    return y, asked
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_no_option_does_nothing(name):
+    y, asked = made(name, {})
+    refused = REFUSED.get(name, set())
+    for option in OPTIONS.keys() - refused:
+        other_y, other_asked = made(name, {option: OPTIONS[option]})
+        assert other_asked != asked or not np.allclose(other_y, y), option
+    for option in refused:
+        with pytest.raises(TypeError, match=f"{name} has no .*: {option} cannot be given"):
+            made(name, {option: OPTIONS[option]})

@@ -49,12 +49,12 @@ class AttentionDecoderCell(FullCell):
         width = self.attention_units
         kernel = self.add_weight("attention_kernel", (encoded.shape[-1], width), *self.kernel_options).tensor
         recurrent = self.add_weight("attention_recurrent_kernel", (self.units, width), *self.kernel_options).tensor
-        bias = self.add_weight("attention_bias", (width,), *self.bias_options).tensor
+        hidden = ops.matmul(encoded, kernel) + ops.expand_dims(ops.matmul(h, recurrent), 1)
+        if self.use_bias:
+            hidden = hidden + self.add_weight("attention_bias", (width,), *self.bias_options).tensor
         initializer, *others = self.kernel_options
         column = initializers.get(initializer)((width, 1))[:, 0]  # it is a matrix of one column, as initializers see it
         vector = self.add_weight("attention_vector", (width,), column, *others).tensor
-        asked = ops.expand_dims(ops.matmul(h, recurrent), 1)
-        hidden = ops.tanh(ops.matmul(encoded, kernel) + asked + bias)
-        scores = ops.where(mask, ops.matmul(hidden, vector), -1e30)
+        scores = ops.where(mask, ops.matmul(ops.tanh(hidden), vector), -1e30)
         weights: Tensor = ops.where(mask, ops.softmax(scores, -1), 0.0)
         return weights

@@ -50,3 +50,10 @@ def test_no_option_does_nothing(name):
     for option in refused:
         with pytest.raises(TypeError, match=f"{name} has no .*: {option} cannot be given"):
             made(name, {option: OPTIONS[option]})
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_no_bias_is_none_at_all(name):
+    cell = getattr(cells, name)(4, use_bias=False)
+    cell.build((None, 5, 3) if name in ("ConvLSTMCell", "AttentionDecoderCell") else (None, 3))
+    assert not [p.name for p in cell.parameters if "bias" in p.name]

@@ -128,7 +128,7 @@ def _log_softmax(x: Any, axes: Sequence[int]) -> Any:
 
 def _sparsemax(x: Any, axes: Sequence[int]) -> Any:
     """Martins 2016, along one axis; the threshold's gradient is that of the mean over the support."""
-    z = ops.moveaxis(x, axes[0], -1)
+    z = ops.moveaxis(x - ops.stop_gradient(ops.max(x, axis=axes[0], keepdims=True)), axes[0], -1)
     falling = ops.flip(ops.sort(z, axis=-1), -1)
     counts = ops.cast(ops.arange(1, z.shape[-1] + 1), z.dtype)
     inside = falling * counts > ops.cumsum(falling, axis=-1) - 1

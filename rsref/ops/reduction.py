@@ -134,20 +134,24 @@ class LogSoftmax(Softmax):
 
 
 class Sparsemax(Softmax):
-    """max(x - t, 0) along one axis, with the t that makes the sum 1: a softmax with zeros in it (Martins 2016)."""
+    """max(x - t, 0) along one axis, with the t that makes the sum 1: a softmax with zeros in it (Martins 2016).
+
+    As a softmax's, a row is counted from its greatest value: of great numbers differences count alone, and where the
+    greatest is no number (NaN, infinite), neither is any result.
+    """
 
     name = "sparsemax"
 
     def forward(self, x: Any, *, axes: tuple[int, ...]) -> Any:
         if not x.size:
             return np.zeros_like(x)
-        z = np.moveaxis(x, axes[0], -1)
+        z = np.moveaxis(x - _greatest(x, axes), axes[0], -1)
         falling = np.sort(z, -1)[..., ::-1]
         excess = np.cumsum(falling, -1) - 1
         counts = np.arange(1, z.shape[-1] + 1).astype(x.dtype)
         support = np.sum(falling * counts > excess, -1, keepdims=True)
         t = np.take_along_axis(excess, support - 1, -1) / support.astype(x.dtype)
-        return np.moveaxis(np.where(z > t, z - t, 0), -1, axes[0])
+        return np.moveaxis(np.where(z <= t, 0, z - t), -1, axes[0])
 
     def vjp(self, wrt: int, g: Any, y: Any, *operands: Any, **attrs: Any) -> Any:
         axes = attrs["axes"]

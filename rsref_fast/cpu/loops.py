@@ -232,7 +232,10 @@ def _sparsemax(function: Function, tensor: Tensor, target: View, sources: Sequen
     length = text_of(source.shape[axis])
     with function.independent(source.shape, [a for a in range(len(source.shape)) if a != axis]) as outside:
         at = [o if a != axis else "k" for a, o in enumerate(outside)]
-        value = function.load(source, at).text
+        function.add("best = F(-INFINITY)")
+        with function.loop("k", source.shape[axis]):
+            function.add(f"best = maximum(best, {function.load(source, at).text})")
+        value = f"({function.load(source, at).text} - best)"
         function.add("threshold = F(-INFINITY)")
         function.add("before = -1")
         function.add(f"for _ in range({length} + 1):")
@@ -243,14 +246,14 @@ def _sparsemax(function: Function, tensor: Tensor, target: View, sources: Sequen
             function.add(f"if not {value} <= threshold:")  # NaN makes the threshold NaN
             function.add(f"    total += {value}")
             function.add("    count += 1")
-        function.add("if count == before or count == 0:")  # nothing is above an infinite threshold
+        function.add("if count == before or count == 0:")  # there are no values at all
         function.add("    break")
         function.add("before = count")
         function.add("threshold = (total - F(1)) / F(count)")
         function.depth -= 1
         with function.loop("k", source.shape[axis]):
             function.add(f"value = {value}")
-            function.store(target, at, "(value - threshold if value > threshold else F(0))")
+            function.store(target, at, "(F(0) if value <= threshold else value - threshold)")
 
 
 def _one_hot(function: Function, tensor: Tensor, target: View, sources: Sequence[View], accumulate: bool) -> None:

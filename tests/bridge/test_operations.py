@@ -140,11 +140,13 @@ def test_functions_of_the_same_name_have_the_same_defaults():
         assert {k: own[k] for k in shared} == {k: theirs[k] for k in shared}, name
 
 
-def test_sparsemax_of_places_that_are_left_out():
+def test_sparsemax_of_places_that_are_left_out_or_no_numbers():
     leaf = Input((3,))
-    scores = ops.convert_to_tensor(np.array([[1.0, 1.0, -np.inf]], "float32"))
+    rows = [[1.0, 1.0, -np.inf], [1.0, np.nan, 2.0], [1.0, np.inf, 2.0], [-np.inf] * 3, [1e20, 1.0, 2.0]]
+    scores = ops.convert_to_tensor(np.array(rows, "float32"))
     (y,) = evaluate([rsref_ops.sparsemax(leaf)], {leaf: scores}, "float32")
-    np.testing.assert_array_equal(ops.convert_to_numpy(y), [[0.5, 0.5, 0.0]])
+    expected = [[0.5, 0.5, 0.0], *[[np.nan] * 3] * 3, [1.0, 0.0, 0.0]]
+    np.testing.assert_array_equal(ops.convert_to_numpy(y), expected)
 
 
 def test_the_check_sees_a_wrong_rule(monkeypatch):

@@ -176,7 +176,9 @@ def test_functions_and_searches_of_what_is_no_number(target):
     single = [ops.sign(x), ops.absolute(x), ops.floor(x), ops.ceil(x), ops.round(x), ops.isfinite(x)]
     left_out = [ops.sparsemax(x), ops.sparsemax(x[:, 1:])]
     own = Recurrence(StepGraph(sequences=[x], outputs=[*pairs, *single, *left_out]))
-    values = np.array([special, [1.0, 1.0, -np.inf, -np.inf, 0.9, 0.0], [-np.inf] * 6, [*[1.0] * 5, np.inf]])
+    values = np.array(
+        [special, [1.0, 1.0, -np.inf, -np.inf, 0.9, 0.0], [-np.inf] * 6, [*[1.0] * 5, np.inf], [1e20, *[1.0] * 5]]
+    )
     check(own, Arguments(sequences=[values[:, None]]), target=target, inference=False)
 
 

@@ -117,6 +117,23 @@ def test_glu():
     check_pull_back(drawn, {tensor: x})
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("bad", [[math.nan], [math.inf], [math.nan, math.inf, -math.inf], [-math.inf] * 3])
+def test_sparsemax_of_what_is_no_number_is_none_as_softmax(bad, dtype):
+    x = np.array([[*bad, *[1.0, -2.0, 3.0][len(bad) :]], [1.0, -math.inf, 1.0]], dtype)
+    with np.errstate(invalid="ignore"):
+        left_out = np.isnan(activations.softmax(x))
+        y = activations.sparsemax(x)
+    np.testing.assert_array_equal(np.isnan(y), left_out)
+    np.testing.assert_array_equal(y[1], [0.5, 0.0, 0.5])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_sparsemax_of_great_values_sums_to_1(dtype):
+    x = np.array([[1e20, 1.0, 2.0], [-1e20, -1e20, -2e20]], dtype)
+    np.testing.assert_array_equal(activations.sparsemax(x), [[1, 0, 0], [0.5, 0.5, 0]])
+
+
 @pytest.mark.parametrize("name", sorted(ROWS))
 def test_large_values_stay_finite_and_float32(name):
     x = np.array([[-80.0, -1e-30, 0.0, 80.0]], np.float32)

@@ -13,6 +13,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from rsref.ops.base import Op, apply, rank, register
 from rsref.ops.linear import einsum, matmul
+from rsref.ops.pointwise import broadcast_like
 from rsref.ops.reduction import max as reduce_max
 from rsref.ops.reduction import sum as reduce_sum
 from rsref.ops.structure import concatenate, pad, reshape
@@ -144,7 +145,7 @@ def average_pool(
 ) -> Any:
     """Return the mean of each window, padded places not counted, as keras.ops.average_pool."""
     total = reduce_sum(*_pool_windows(inputs, pool_size, strides, padding, 0.0))
-    inside = inputs * 0 + 1 if isinstance(inputs, Tensor) else np.ones_like(inputs)
+    inside = broadcast_like(1.0, inputs) if isinstance(inputs, Tensor) else np.ones_like(inputs)
     return total / reduce_sum(*_pool_windows(inside, pool_size, strides, padding, 0.0))
 
 

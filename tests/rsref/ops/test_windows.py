@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rsref import ops
 from tests.covering import examples
 from tests.rsref.ops.checks import check_pull_back
-from tests.rsref.ops.drawn import evaluate, leaf
+from tests.rsref.ops.drawn import evaluate, leaf, pull_back
 from tests.tolerances import assert_close
 
 FEW = settings(max_examples=examples(100, 25))
@@ -131,6 +131,18 @@ def test_the_loop_sees_a_turned_window_and_another_pool():
     for found, expected in ((ops.conv(x, kernel), turned), (ops.max_pool(x, 2), averaged)):
         with pytest.raises(AssertionError, match="relative error"):
             assert_close(found, expected)
+
+
+@pytest.mark.parametrize("padding", ["valid", "same"])
+@pytest.mark.parametrize("bad", [math.inf, -math.inf, math.nan])
+def test_what_is_no_number_reaches_its_own_windows_alone(bad, padding):
+    x = np.arange(12.0).reshape(1, 6, 2)
+    x[0, 2, 1] = bad
+    tensor = leaf(x, (None, 6, 2))
+    drawn = ops.average_pool(tensor, 3, 1, padding)
+    expected = naive(x, 2, (3,), (1,), padding, (1,), lambda found: np.mean([row for _, row in found], 0))
+    np.testing.assert_array_equal(evaluate([drawn], {tensor: x})[drawn], expected)
+    assert np.isfinite(pull_back(drawn, np.ones_like(expected), {tensor: x})[tensor]).all()
 
 
 def test_strides_of_a_pool_are_its_size():

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from rsref.graph import StepGraph, substitute, topological_order
-from rsref.ops.base import differentiable
+from rsref.ops.base import NoGradientError, differentiable
 from rsref.tensor import ConstantSource, Input, Parameter, Tensor
 from rsref_fast.expressions import COMPARISONS
 from rsref_fast.schedule import shown
@@ -30,6 +30,7 @@ class Derivative:
         is not floating.
     d_sequences, d_constants, d_states, d_parameters: what this step adds to the gradients of the timestep's leaves, as
         tensors of the backward step; None where nothing flows.
+    missing: what is wrong, if an op of the timestep has no gradient; then none is drawn at all.
     """
 
     graph: StepGraph
@@ -43,6 +44,7 @@ class Derivative:
     d_constants: tuple[Tensor | None, ...]
     d_states: tuple[Tensor | None, ...]
     d_parameters: tuple[Tensor | None, ...]
+    missing: str = field(default="", kw_only=True)
 
     @property
     def results(self) -> list[Tensor]:
@@ -61,18 +63,27 @@ def differentiate(graph: StepGraph, keep: Callable[[Tensor, bool], bool] = lambd
     d_outputs = tuple(_gradient_leaf(y, f"d_output_{i}") for i, y in enumerate(graph.outputs))
     d_new_states = tuple(_gradient_leaf(s, f"d_new_state_{i}") for i, s in enumerate(graph.new_states))
     gradients: dict[Tensor, Tensor] = {}
+    missing = ""
     for tensor, d in zip((*graph.outputs, *graph.new_states), (*d_outputs, *d_new_states)):
         if d is not None:
             _add(gradients, tensor, d)
+    try:
+        _flow_back(graph, gradients)
+    except NoGradientError as error:  # forward alone can be compiled
+        gradients, missing = {}, str(error)
+    groups = (graph.sequences, graph.constants, graph.states, tuple(p.tensor for p in graph.parameters))
+    found = [[gradients.get(leaf) for leaf in group] for group in groups]
+    return replace(_separated(graph, d_outputs, d_new_states, found, keep), missing=missing)
+
+
+def _flow_back(graph: StepGraph, gradients: dict[Tensor, Tensor]) -> None:
+    """Draw the gradients of all that a timestep computes, and of its leaves, from those of its results."""
     for tensor, wrt in _reversed_steps(graph.order):
         g = gradients.get(tensor)
         if g is None or tensor.op is None:
             continue
         for k in wrt:
             _add(gradients, tensor.inputs[k], tensor.op.vjp(k, g, tensor, *tensor.inputs, **tensor.attrs))
-    groups = (graph.sequences, graph.constants, graph.states, tuple(p.tensor for p in graph.parameters))
-    found = [[gradients.get(leaf) for leaf in group] for group in groups]
-    return _separated(graph, d_outputs, d_new_states, found, keep)
 
 
 def _separated(

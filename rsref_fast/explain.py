@@ -60,6 +60,9 @@ def explain(compiled: Compiled, itemsize: int) -> str:
     """Return the plan of a step, forward and backward, as text."""
     lines = []
     for name, program in (("forward", compiled.forward), ("backward", compiled.backward)):
+        if name == "backward" and compiled.derivative.missing:
+            lines.append(f"backward: none, since {compiled.derivative.missing}")
+            continue
         lines.append(f"{name}: {flops_a_row(program):,} flops for each sample and step")
         for section, phase in _parts(program):
             lines += _section(program, section, phase)

@@ -17,6 +17,10 @@ from rsref.tensor import Shape, Spec, Tensor, constant
 REGISTRY: dict[str, Op] = {}
 
 
+class NoGradientError(TypeError):
+    """Backward needs a gradient that an op does not say how to compute."""
+
+
 class Op(abc.ABC):
     """One primitive operation.
 
@@ -38,7 +42,10 @@ class Op(abc.ABC):
 
     def vjp(self, wrt: int, g: Any, y: Any, *operands: Any, **attrs: Any) -> Any:
         """Return the gradient with respect to operand `wrt`, in its shape, given `g`, that of the result `y`."""
-        raise TypeError(f"op {self.name!r} has no gradient")
+        raise NoGradientError(
+            f"op {self.name!r} has no gradient with respect to operand {wrt}; where none shall flow, "
+            "write stop_gradient(...) around it"
+        )
 
     def __repr__(self) -> str:
         return f"<Op {self.name}>"

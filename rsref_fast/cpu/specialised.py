@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from rsref.ops.base import NoGradientError
 from rsref_fast.cpu.kernels import Kernels
 from rsref_fast.cpu.memory import Frame, frame
 from rsref_fast.cpu.plan import PLANS, Plan
@@ -89,6 +90,8 @@ class Specialised:
 
     @cached_property
     def run_backward(self) -> Kernels:
+        if self.compiled.derivative.missing:
+            raise NoGradientError(self.compiled.derivative.missing)
         return self.kernels(self.backward, self.dtype)
 
     def block_rows(self, source: Source, rows: int) -> int:

@@ -5,12 +5,14 @@ import pytest
 
 import rsref_fast
 from rsref import Dense, Input, Parameter, RecurrentModel, ops
+from rsref.engine import ReferenceEngine
 from rsref.ops.base import REGISTRY, Op, apply, register
 from rsref.testing.arguments import Arguments, random_arguments
 from rsref_fast.cpu.splitting import Split
 from rsref_fast.program import build
 from tests.fast.agreement import check
 from tests.fast.steps import STEPS, recurrence
+from tests.tolerances import assert_close
 
 MASK = np.array([[1, 1, 0, 1], [0, 1, 1, 0], [0, 0, 0, 0]], bool)
 
@@ -132,6 +134,33 @@ def test_a_new_pointwise_op_needs_no_kernel_of_its_own():
         check(own, random_arguments(own))
     finally:
         del ops.REGISTRY["hump"]
+
+
+def test_an_op_without_gradient_is_for_inference():
+    """As the oracle does it: all that runs forward works, and backward names the op."""
+    half = ops.pointwise("half", lambda x, scale: x * scale / 2, (None, lambda g, x: g * x / 2))
+    try:
+        x, h = Input((3,)), Input((3,))
+        layer = RecurrentModel(x, half(Dense(3)(x) + h, h), h, ops.tanh(x + h))
+    finally:
+        del ops.REGISTRY["half"]
+    engine, oracle = rsref_fast.compile(layer, target="interpreter"), ReferenceEngine(layer.recurrence)
+    engine.check()
+    assert "backward: none, since op 'half' has no gradient" in engine.explain()
+    arguments = random_arguments(layer.recurrence, batch=2, steps=4)
+    x, h, weights = arguments.sequences, arguments.states, arguments.parameters
+    (expected,), (last,), _ = oracle.forward(x, [], h, weights)
+    stream = engine.stream([], h, weights, batch=2)
+    streamed = np.stack([stream(x_t)[0].copy() for x_t in x[0].swapaxes(0, 1)], 1)
+    for taped in (False, True):
+        assert_close(engine.forward(x, [], h, weights, taped=taped)[0][0], expected)
+    assert_close(engine.freeze(weights)(x, [], h)[0][0], expected)
+    assert_close(streamed, expected)
+    assert_close(stream.states[0], last)
+    for one in (engine, oracle, rsref_fast.compile(layer, target="interpreter", checkpoint=True)):
+        outputs, states, tape = one.forward(x, [], h, weights)
+        with pytest.raises(TypeError, match="op 'half' has no gradient with respect to operand 0"):
+            one.backward(tape, outputs, states)
 
 
 def test_an_op_without_kernel_is_refused_by_name(monkeypatch):

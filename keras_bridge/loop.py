@@ -24,6 +24,7 @@ from keras_bridge.emission import standard_dtype
 from keras_bridge.memory import Memory, serialized, state_initializers
 from keras_bridge.randomness import is_random
 from keras_bridge.step import keras_recurrence, with_teacher_forcing
+from rsref.arguments import check_cell
 from rsref.recurrence import Step, with_decoder, with_readout
 
 
@@ -138,7 +139,8 @@ class RecurrentLayer(keras.layers.Layer):
         return list(self.memory.carried[: self.num_states]) if self.step is not None and self.memory.carried else None
 
     def get_cell(self) -> Any:
-        """Return the layer's step as a cell that shares its weights; a readout is one more state."""
+        """Return the layer's step as a cell that shares its weights; see `rsref.loop.RecurrentLayer.get_cell`."""
+        check_cell(self.name, self.state_initializer)
         from keras_bridge.recurrent import CellOfLayer
 
         return CellOfLayer(self)

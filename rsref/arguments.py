@@ -85,6 +85,15 @@ def check_step(step: Step, *, decode: bool, teacher_force: bool) -> None:
         raise ValueError("mask_input needs an input whose mask it receives")
 
 
+def check_cell(name: str, state_initializer: Any) -> None:
+    """Raise ValueError for a layer that is to be a cell, but says where its states start."""
+    if state_initializer is not None:
+        raise ValueError(
+            f"{name} has state_initializer={state_initializer!r}, but where a cell's states start is said by the layer "
+            "around it: give it that state_initializer, and take the cell from a layer without"
+        )
+
+
 def state_initializers(given: Any, states: Sequence[Tensor]) -> list[Any]:
     """Return one initializer a state: one for all, or a list, the rest zeros.
 

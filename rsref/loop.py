@@ -148,7 +148,12 @@ class RecurrentLayer(abc.ABC):
         return Parameter(f"{self.name}/initial_state_{i}", initializer.initializer(shape))
 
     def get_cell(self) -> CellOfLayer:
-        """Return the layer's step as a cell that shares its weights; a readout is one more state."""
+        """Return the layer's step as a cell that shares its weights; a readout is one more state.
+
+        All else, such as how sequences are run and masked, is said by the layer around the cell.
+        Errors: ValueError for a layer with a state_initializer, which a cell has no place for.
+        """
+        arguments.check_cell(self.name, self.state_initializer)
         from rsref.recurrent import CellOfLayer
 
         return CellOfLayer(self)

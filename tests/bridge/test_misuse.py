@@ -189,6 +189,11 @@ MISUSES = {
         ValueError,
         r"Bidirectional needs whole sequences, and a step has \(None, 3\)",
     ),
+    "a cell of a layer that says where its states start": (
+        lambda: kb.LSTMCell(4).get_layer(state_initializer=["ones", "learned"]).get_cell(),
+        ValueError,
+        "state_initializer=.'ones', 'learned'.*the layer around it",
+    ),
     "a recurrent layer as layer": (lambda: kb.RecurrentSequential([drawn()]), TypeError, "get_cell"),
     "an unknown merge": (lambda: kb.RecurrentSequential(readout="glue"), ValueError, "readout must be.*glue"),
     "a readout that does not fit": (

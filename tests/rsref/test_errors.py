@@ -89,6 +89,11 @@ MISUSES = {
         ValueError,
         ["a cell has one output, an input", "0 inputs"],
     ),
+    "a cell of a layer that says where its states start": (
+        lambda: RecurrentSequential([TanhCell(4)], state_initializer="learned").get_cell(),
+        ValueError,
+        ["state_initializer='learned'", "the layer around it"],
+    ),
     "a number for a sequence": (lambda: RecurrentSequential([TanhCell(4)])(3.0), ValueError, [r"got \(\)"]),
     "a number for a readout": (lambda: RecurrentSequential(readout=1), ValueError, ["readout must be", "got 1"]),
     "a state without its new value, beside a readout": (

@@ -292,6 +292,11 @@ class CellOfLayer(RNNCell):
     def mask_input(self) -> Any:
         return None if self.layer.drawn.mask_input is None else self.model.inputs[-1]
 
+    @property
+    def state_starts(self) -> list[Any]:
+        own = self.layer._starts() if isinstance(self.layer, RecurrentSequential) else []
+        return [*own, *[None] * (self.num_states - len(own))]  # a readout comes last
+
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "layer": keras.saving.serialize_keras_object(self.layer)}
 

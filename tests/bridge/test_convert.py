@@ -91,6 +91,17 @@ def test_a_cell_that_starts_its_states_itself(cells, engine):
     assert max(np.abs(a - b).max() for a, b in zip(values(zeros(X)), values(layer(X)))) > 0.1
 
 
+@pytest.mark.parametrize("readout", [False, "add"])
+def test_a_cell_of_a_layer_starts_its_states_as_its_own_cells_do(readout):
+    cell = SumCell(4)
+    cell.build(None)
+    cell.start.assign([0.5, -1.0, 2.0, 0.0])
+    inner = RecurrentSequential([layers.GRUCell(4), cell], readout=readout, engine="keras")
+    outer = RecurrentSequential([inner.get_cell()], engine="keras")
+    check_equal(outer, inner, X)
+    assert any(weight is cell.start for weight in outer.trainable_weights)
+
+
 def test_nested_initial_states_of_a_stack_of_cells():
     layer = randomized(LAYERS["rnn of a stack"](), X)
     rng = np.random.default_rng(3)

@@ -29,16 +29,22 @@ class Pointwise(Op):
 
     def __init__(self, name: str, formula: Formula, derivatives: Sequence[Formula | None], kind: str):
         self.name = name
+        if callable(derivatives):
+            raise TypeError(f"op {name!r}: derivatives are a tuple, one for each operand; got the function alone")
         self.formula = formula
         self.derivatives = tuple(derivatives)
         self.kind = kind
-        self.operand_names = tuple(inspect.signature(formula).parameters)
+        self.operand_names = _names(name, formula)
         if derivatives and len(derivatives) != len(self.operand_names):
             raise ValueError(f"op {name!r}: one derivative for each of {self.operand_names} is needed")
-        place = {"g": 0, "y": 1, **{operand: i + 2 for i, operand in enumerate(self.operand_names)}}
-        self._reads = tuple(
-            tuple(place[read] for read in inspect.signature(d).parameters) if d else () for d in self.derivatives
-        )
+        known = ("g", "y", *self.operand_names)
+        if len(set(known)) < len(known):
+            raise ValueError(f"op {name!r}: g and y are the gradient and the result, so no operand has these names")
+        reads = [_names(name, d) if d else () for d in self.derivatives]
+        unknown = [read for names in reads for read in names if read not in known]
+        if unknown:
+            raise ValueError(f"op {name!r}: a derivative reads {', '.join(unknown)}; there are {', '.join(known)}")
+        self._reads = tuple(tuple(map(known.index, names)) for names in reads)
 
     def operand_dtypes(self, dtypes: Sequence[str]) -> tuple[str, ...]:
         """Return what each operand is cast to before the formula is applied."""
@@ -74,6 +80,18 @@ class Pointwise(Op):
             wanted = self.operand_dtypes([tensor.dtype for tensor in tensors])
             return apply(self, *(cast(tensor, dtype) for tensor, dtype in zip(tensors, wanted)))
         return self.formula(*operands)
+
+
+def _names(op: str, formula: Formula) -> tuple[str, ...]:
+    """Return what a formula or a derivative reads; TypeError if it is not a function of some numbers by position."""
+    parameters = inspect.signature(formula).parameters.values()
+    kinds = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
+    if any(p.kind not in kinds or p.default is not p.empty for p in parameters):
+        raise TypeError(
+            f"op {op!r}: formulas are functions of operands by position, each with a name and no default, such as "
+            f"lambda x: numpy.tanh(x); got {formula!r}"
+        )
+    return tuple(p.name for p in parameters)
 
 
 def error_function(x: Any) -> Any:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from rsref.graph import StepGraph, substitute, topological_order
-from rsref.ops.base import NoGradientError, differentiable
+from rsref.ops.base import NoGradientError, Op, differentiable
 from rsref.tensor import ConstantSource, Input, Parameter, Tensor
 from rsref_fast.expressions import COMPARISONS
 from rsref_fast.schedule import shown
@@ -58,7 +58,8 @@ def differentiate(graph: StepGraph, keep: Callable[[Tensor, bool], bool] = lambd
 
     keep: whether a computed tensor of the timestep may be saved; backward computes the others again. It is told whether
         backward needs forward's very bits.
-    Errors: ValueError, from an op's own vjp, if its gradient cannot be drawn for the shapes at hand.
+    Errors: NotImplementedError, naming it, for an op whose vjp takes arrays alone; ValueError, from an op's own vjp,
+        if its gradient cannot be drawn for the shapes at hand.
     """
     d_outputs = tuple(_gradient_leaf(y, f"d_output_{i}") for i, y in enumerate(graph.outputs))
     d_new_states = tuple(_gradient_leaf(s, f"d_new_state_{i}") for i, s in enumerate(graph.new_states))
@@ -83,7 +84,21 @@ def _flow_back(graph: StepGraph, gradients: dict[Tensor, Tensor]) -> None:
         if g is None or tensor.op is None:
             continue
         for k in wrt:
-            _add(gradients, tensor.inputs[k], tensor.op.vjp(k, g, tensor, *tensor.inputs, **tensor.attrs))
+            _add(gradients, tensor.inputs[k], _vjp(tensor.op, k, g, tensor))
+
+
+def _vjp(op: Op, wrt: int, g: Tensor, y: Tensor) -> Tensor:
+    """Draw the gradient of an operand of a tensor's op. Errors: NotImplementedError, naming it, if it cannot be drawn.
+
+    A formula may take arrays alone, which is enough for the reference engine.
+    """
+    try:
+        d: Tensor = op.vjp(wrt, g, y, *y.inputs, **y.attrs)
+    except NoGradientError:
+        raise
+    except (TypeError, AttributeError) as error:
+        raise NotImplementedError(f"the gradient of op {op.name!r} cannot be drawn: {error}") from error
+    return d
 
 
 def _separated(

@@ -37,6 +37,9 @@ LOGIC = {
 }
 ARITHMETIC = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "true_divide": "/"}
 
+HAVE = f"{', '.join(sorted({*FUNCTIONS, *TESTS, 'reciprocal', 'square', 'where'}))} have one, and operators"
+"""What a message says of the functions that have a kernel."""
+
 STABLE = {"sigmoid": "sigmoid", "softplus": "softplus"}
 """Ops whose kernel is a function of its own, better at the ends of the range than the formula is."""
 
@@ -53,12 +56,12 @@ class Expression:
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *operands: Any, **options: Any) -> Expression:
         name = ufunc.__name__
         if method != "__call__" or options:
-            raise NotImplementedError(f"numpy.{name}.{method} in a pointwise formula has no kernel")
+            raise NotImplementedError(f"numpy.{name}.{method} is no function of one element")
         return _called(name, operands)
 
     def __array_function__(self, function: Any, _types: Any, args: Any, options: Any) -> Expression:
         if function.__name__ != "where" or options:
-            raise NotImplementedError(f"numpy.{function.__name__} in a pointwise formula has no kernel")
+            raise NotImplementedError(f"numpy.{function.__name__}; {HAVE}")
         condition, a, b = args
         a, b = _unified(a, b)
         return Expression(f"({a.text} if {condition.text} else {b.text})", a.kind)
@@ -150,13 +153,13 @@ class Expression:
 def expression(op: Pointwise, operands: Sequence[Expression]) -> Expression:
     """Return what an op computes of one element of each operand.
 
-    Errors: NotImplementedError, naming the function or the op, if the op's formula uses what has no kernel.
+    Errors: NotImplementedError, naming the op and the function, if the op's formula uses what has no kernel.
     """
     if op.name in STABLE:
         return Expression(f"{STABLE[op.name]}({operands[0].text})", "float")
     try:
         result = op.formula(*operands)
-    except TypeError as error:  # an operator, or a function of Python's own
+    except (TypeError, NotImplementedError) as error:  # an operator, or a function of Python's own; one of NumPy
         raise NotImplementedError(f"the formula of {op.name!r} has no kernel: {error}") from error
     return result if isinstance(result, Expression) else literal(result)
 
@@ -197,6 +200,10 @@ def _called(name: str, operands: Sequence[Any]) -> Expression:
     unified = _unified(*operands)
     if name == "negative":
         return -unified[0]
+    if name == "square":
+        return unified[0] * unified[0]
+    if name == "reciprocal" and unified[0].kind == "float":
+        return 1 / unified[0]
     if name in TESTS:
         test = {"isnan": "({0} != {0})", "isfinite": "(absolute({0}) < INFINITY)"}[name].format(unified[0].text)
         return Expression(test, "bool")
@@ -205,5 +212,5 @@ def _called(name: str, operands: Sequence[Any]) -> Expression:
     if name in ARITHMETIC:
         return Expression(f"({unified[0].text} {ARITHMETIC[name]} {unified[1].text})", unified[0].kind)
     if name not in FUNCTIONS:
-        raise NotImplementedError(f"numpy.{name} in a pointwise formula has no kernel: {sorted(FUNCTIONS)} have")
+        raise NotImplementedError(f"numpy.{name}; {HAVE}")
     return Expression(f"{FUNCTIONS[name]}({', '.join(o.text for o in unified)})", unified[0].kind)

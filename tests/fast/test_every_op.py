@@ -81,7 +81,7 @@ def test_a_formula_without_a_kernel_is_named():
 
         x, h = Input((3,)), Input((3,))
         own = RecurrentModel(x, strange(x + h), h, x).recurrence
-        with pytest.raises(NotImplementedError, match=r"numpy\.cbrt"):
+        with pytest.raises(NotImplementedError, match=r"'strange' has no kernel: numpy\.cbrt; .*tanh.* have one"):
             check(own, random_arguments(own))
     finally:
         del ops.REGISTRY["strange"]
@@ -91,6 +91,7 @@ def test_a_formula_without_a_kernel_is_named():
     "formula",
     [
         lambda x: 2.0**x + abs(x) + 7 // (1 + abs(x)) - +x // 2,
+        lambda x: np.square(np.where(x > 1, x, 2 * x)) - np.reciprocal(1 + np.square(x)),
         lambda x: np.where((True & (x > 0)) | (False ^ (x < -1)) | (False | (x == 0)), x, 3 * x),
     ],
 )
@@ -112,6 +113,20 @@ def test_an_operator_without_a_kernel_is_named(formula, named):
     try:
         x = Input((5,))
         with pytest.raises(NotImplementedError, match=named):
+            rsref_fast.compile(RecurrentModel(x, own(x)).recurrence, target="interpreter").check()
+    finally:
+        del ops.REGISTRY["own"]
+
+
+@pytest.mark.parametrize(
+    "derivative",
+    [lambda g, x: g * np.cbrt(x), lambda g, x: np.where(x == 0, g, 0), lambda g, x: g if np.all(x > 0) else -g],
+)
+def test_a_derivative_that_cannot_be_drawn_is_named(derivative):
+    own = ops.pointwise("own", lambda x: x + 1, (derivative,))
+    try:
+        x = Input((5,))
+        with pytest.raises(NotImplementedError, match="the gradient of op 'own' cannot be drawn: "):
             rsref_fast.compile(RecurrentModel(x, own(x)).recurrence, target="interpreter").check()
     finally:
         del ops.REGISTRY["own"]

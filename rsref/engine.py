@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from rsref.ops.base import Op, concrete_attrs, differentiable
+from rsref.ops.base import Op, check_gradient, compatible, concrete_attrs, differentiable
 from rsref.recurrence import Recurrence
 from rsref.tensor import ConstantSource, Tensor
 
@@ -96,6 +96,8 @@ class ReferenceEngine:
         self.parameter_slots = [slot[p.tensor] for p in graph.parameters]
         self.output_slots = [slot[t] for t in graph.outputs]
         self.new_state_slots = [slot[t] for t in graph.new_states]
+        self.checked = False
+        """Whether the ops are known to answer what they infer."""
         self.leaves = graph.sequences, graph.constants, graph.states, [p.tensor for p in graph.parameters]
 
     def forward(
@@ -137,6 +139,8 @@ class ReferenceEngine:
                     for function, operands, result, attrs in program:
                         values[result] = function(*[values[i] for i in operands], **attrs)
                     kept.append(values)
+                    if not self.checked:
+                        self._check_ops(values)
                     current = [_placed(s, rows, values[i]) for s, i in zip(current, self.new_state_slots)]
                 self._write_outputs(outputs, t, rows, kept[-1])
                 if not taped:
@@ -144,6 +148,15 @@ class ReferenceEngine:
         tape = Tape(list(sequences), list(constants), list(states), list(parameters), active, kept, outputs, dtype)
         final_states = [s.copy() for s in current]  # the caller's own: not views of the arguments or the tape
         return outputs, final_states, tape if taped else None
+
+    def _check_ops(self, values: list[Any]) -> None:
+        """ValueError, naming it, if an op answers another shape than it infers, as may be while it is written."""
+        for tensor, value in zip(self.recurrence.graph.order, values):
+            if tensor.op is not None and not compatible(np.shape(value), tensor.shape):
+                raise ValueError(
+                    f"op {tensor.op.name!r}: forward answers the shape {np.shape(value)}, infer {tensor.shape}"
+                )
+        self.checked = True
 
     def _write_outputs(self, outputs: list[Array], t: int, rows: Array | None, values: list[Any]) -> None:
         for y, slot in zip(outputs, self.output_slots):
@@ -226,6 +239,7 @@ class ReferenceEngine:
             attrs = concrete_attrs(given, tape.dtype)
             for k in wrt:
                 d = op.vjp(k, g, y, *inputs, **attrs)
+                check_gradient(op, k, np.shape(d), np.shape(inputs[k]))
                 slot = operands[k]
                 gradients[slot] = d if gradients[slot] is None else gradients[slot] + d
         return gradients

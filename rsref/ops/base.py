@@ -81,6 +81,14 @@ def differentiable(op: Op, wrt: int, operand: Spec) -> bool:
     return operand.dtype == "float" and wrt not in op.constant_operands
 
 
+def check_gradient(op: Op, wrt: int, found: Shape, operand: Shape) -> None:
+    """ValueError, naming the op, if what its vjp answers does not have the operand's shape."""
+    if found != operand and not compatible(found, operand):
+        raise ValueError(
+            f"op {op.name!r}: the gradient with respect to operand {wrt} has shape {found}, the operand {operand}"
+        )
+
+
 def concrete_attrs(attrs: Mapping[str, Any], dtype: Any) -> dict[str, Any]:
     """Return the attributes with the dtype "float" made the working precision: what `forward` is called with."""
     if attrs.get("dtype") == "float":

@@ -132,6 +132,13 @@ def test_a_derivative_that_cannot_be_drawn_is_named(derivative):
         del ops.REGISTRY["own"]
 
 
+def test_a_gradient_of_another_shape_than_the_operand_is_named(monkeypatch):
+    monkeypatch.setattr(ops.REGISTRY["softmax"].__class__, "vjp", lambda self, wrt, g, y, *operands, **attrs: g[:, 0])
+    x = Input((5,))
+    with pytest.raises(ValueError, match=r"op 'softmax': .* operand 0 has shape \(None,\), the operand \(None, 5\)"):
+        rsref_fast.compile(RecurrentModel(x, ops.softmax(x * 2)).recurrence, target="interpreter").check()
+
+
 def test_a_product_over_no_features():
     x, h = Input((3, 0)), Input((3, 2))
     new = ops.tanh(Dense(2)(x) + h)

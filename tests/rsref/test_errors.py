@@ -94,36 +94,6 @@ MISUSES = {
         ValueError,
         ["state_initializer='learned'", "the layer around it"],
     ),
-    "an operand with the name of the gradient": (
-        lambda: ops.pointwise("own", lambda x, g: x * g, (lambda g: g, lambda g, x: g * x)),
-        ValueError,
-        ["op 'own'", "g and y are the gradient and the result"],
-    ),
-    "a derivative of what is not there": (
-        lambda: ops.pointwise("own", lambda x: 2 * x, (lambda g, z: g * z,)),
-        ValueError,
-        ["op 'own'", "reads z; there are g, y, x"],
-    ),
-    "too few derivatives": (
-        lambda: ops.pointwise("own", lambda a, b: a + b, (lambda g: g,)),
-        ValueError,
-        ["op 'own'", "one derivative for each of .'a', 'b'."],
-    ),
-    "a derivative without its comma": (
-        lambda: ops.pointwise("own", lambda x: 2 * x, (lambda g: 2 * g)),
-        TypeError,
-        ["op 'own'", "derivatives are a tuple"],
-    ),
-    "a formula with an option": (
-        lambda: ops.pointwise("own", lambda x, k=2.0: k * x, (lambda g, k: g * k,)),
-        TypeError,
-        ["op 'own'", "no default"],
-    ),
-    "a function of NumPy as a formula": (
-        lambda: ops.pointwise("own", np.tanh, (lambda g, y: g * (1 - y * y),)),
-        TypeError,
-        ["op 'own'", "by position", "ufunc 'tanh'"],
-    ),
     "a number for a sequence": (lambda: RecurrentSequential([TanhCell(4)])(3.0), ValueError, [r"got \(\)"]),
     "a number for a readout": (lambda: RecurrentSequential(readout=1), ValueError, ["readout must be", "got 1"]),
     "a state without its new value, beside a readout": (

@@ -40,6 +40,8 @@ class Pointwise(Op):
         known = ("g", "y", *self.operand_names)
         if len(set(known)) < len(known):
             raise ValueError(f"op {name!r}: g and y are the gradient and the result, so no operand has these names")
+        if not derivatives:
+            self.constant_operands = tuple(range(len(self.operand_names)))
         reads = [_names(name, d) if d else () for d in self.derivatives]
         unknown = [read for names in reads for read in names if read not in known]
         if unknown:
@@ -113,8 +115,6 @@ def pointwise(
 ) -> Pointwise:
     """Define and register a pointwise op; the answer is its function. No derivatives: no gradient flows through it."""
     op = Pointwise(name, formula, derivatives, kind)
-    if not derivatives:
-        op.constant_operands = tuple(range(len(op.operand_names)))
     register(op)
     return op
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
 from rsref import Input, Parameter, Recurrence, ReferenceEngine, StepGraph, ops
+from rsref.ops.pointwise import Pointwise
 from rsref.testing import (
     Arguments,
     check_gradients,
@@ -66,6 +67,33 @@ def test_what_has_no_gradient_is_held_fixed(name, options, method):
     for mask in (None, RAGGED):
         errors = check_gradients(drawn, random_arguments(drawn, mask=mask), method=method)
         assert set(errors) == {"sequence 0 (x)", "state 0 (h)", "parameter w"}
+
+
+def own(formula, *derivatives):
+    return Pointwise("own", formula, derivatives, "float")
+
+
+OWN = {
+    "absolute": own(lambda x: x * np.abs(x), lambda g, x: 2 * g * np.abs(x)),
+    "sign and floor": own(
+        lambda x: np.sign(x) * x + x * np.floor(3 * x), lambda g, x: g * (np.sign(x) + np.floor(3 * x))
+    ),
+    "steps": own(lambda x: np.floor(4 * x) / 4),
+}
+
+
+@pytest.mark.parametrize("method", ["complex", "difference"])
+@pytest.mark.parametrize("name", OWN)
+def test_own_formulas_are_differentiated_as_the_ops_that_they_draw(name, method):
+    check_gradients(recurrence(lambda x, h, w: OWN[name](x * w) + ops.tanh(h * w)), method=method)
+
+
+def test_complex_steps_through_what_takes_none_say_what_does():
+    cube_root = own(lambda x: np.cbrt(x), lambda g, y: g / (3 * y * y))
+    drawn = recurrence(lambda x, h, w: cube_root(x * w + 5) + h)
+    with pytest.raises(TypeError, match=r'method="difference" is needed: .*cbrt'):
+        check_gradients(drawn)
+    check_gradients(drawn, method="difference")
 
 
 def test_all_together_and_float32():

@@ -14,6 +14,7 @@ import numpy as np
 from keras import ops
 
 from rsref.graph import topological_order
+from rsref.ops.base import Op
 from rsref.tensor import ConstantSource, Tensor
 
 Emit = Callable[..., Any]
@@ -33,9 +34,7 @@ def evaluate(outputs: Sequence[Tensor], values: Mapping[Tensor, Any], dtype: str
             continue
         if tensor.op is None:
             raise KeyError(f"{tensor!r} is a leaf whose value is not given")
-        emit = EMISSIONS.get(tensor.op.name)
-        if emit is None:
-            raise NotImplementedError(f"the op {tensor.op.name!r} of rsref has no counterpart in keras.ops")
+        emit = _emission_of(tensor.op)
         attrs = dict(tensor.attrs)
         if "dtype" in attrs:
             attrs["dtype"] = _dtype(attrs["dtype"], dtype)
@@ -43,6 +42,20 @@ def evaluate(outputs: Sequence[Tensor], values: Mapping[Tensor, Any], dtype: str
         wanted = _dtype(tensor.dtype, dtype)  # Keras's own promotion answers float32 for some ops of float64 tensors
         known[tensor] = value if keras.backend.standardize_dtype(value.dtype) == wanted else ops.cast(value, wanted)
     return [known[tensor] for tensor in outputs]
+
+
+def check_ops(outputs: Sequence[Tensor]) -> None:
+    """NotImplementedError, naming it, if an op behind the outputs has no counterpart in Keras."""
+    for tensor in topological_order(outputs):
+        if tensor.op is not None:
+            _emission_of(tensor.op)
+
+
+def _emission_of(op: Op) -> Emit:
+    emit = EMISSIONS.get(op.name)
+    if emit is None:
+        raise NotImplementedError(f"the op {op.name!r} of rsref has no counterpart in keras.ops")
+    return emit
 
 
 def _dtype(kind: str, dtype: str) -> str:

@@ -64,7 +64,9 @@ def chosen(asked: str, recurrence: Any) -> str:
     name = named(asked)
     if name != "auto":
         return name
-    return "keras" if fast_engine.interpreting() or held_back("fast", recurrence) else "fast"
+    if not fast_engine.interpreting() and not held_back("fast", recurrence):
+        return "fast"
+    return "reference" if held_back("keras", recurrence) else "keras"
 
 
 def held_back(name: str, recurrence: Any) -> str:
@@ -100,7 +102,7 @@ def explanation(layer: str, asked: str, recurrence: Any) -> str:
     )  # fmt: skip
     lines = [f'{layer}: engine "{name}", {who}']
     slow = ", run by Python itself (RSREF_FAST_TARGET): only where asked for" if fast_engine.interpreting() else ""
-    for other in ("fast", "reference"):
+    for other in ("fast", *(["keras"] if held_back("keras", recurrence) else []), "reference"):
         able = "can run this step" + (slow if other == "fast" else "")
         lines.append(f"{other}: {held_back(other, recurrence) or able}")
     return "\n  ".join(lines)

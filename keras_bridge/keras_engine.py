@@ -11,13 +11,18 @@ from keras import ops
 from keras.src.backend.common import global_state
 
 from keras_bridge.checks import is_float
+from keras_bridge.emission import check_ops
+from keras_bridge.graph_layer import GraphLayer
 from keras_bridge.loops import scan
 from keras_bridge.randomness import held_masks
 from keras_bridge.step import KerasRecurrence
 
 
 def prepare(recurrence: KerasRecurrence, training: bool = False) -> None:
-    """Nothing to prepare: any step can run."""
+    """Nothing to prepare. Errors: NotImplementedError, naming it, for an op of a cell of rsref that Keras has not."""
+    for layer in recurrence.model._flatten_layers(include_self=False):
+        if isinstance(layer, GraphLayer):
+            check_ops(layer.drawn.outputs)
 
 
 def run(

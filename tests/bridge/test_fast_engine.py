@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 import keras_bridge as kb
+import rsref
 from keras_bridge import fast_engine
+from rsref.ops.pointwise import Pointwise
 from rsref_fast import phases
 from tests.bridge.autodiff import values_and_gradients
 from tests.bridge.test_real_data import trained
@@ -61,6 +63,31 @@ def test_auto_falls_back_where_there_is_no_kernel():
     assert 'engine "keras"' in text
     assert "fast: " in text
     assert "Sort" in text
+
+
+class CubeRootOfRsref(rsref.SimpleRNNCell):
+    """A cell with an op of its own, for which there is neither a kernel nor a counterpart in Keras."""
+
+    def build_model(self, input_shape):
+        x, h = self.leaves(input_shape)
+        new = Pointwise("cube_root", lambda x: np.cbrt(x), (lambda g, y: g / (3 * y * y),), "float")(4 + x + h)
+        return rsref.Model([x, h], [new, new])
+
+
+class CubeRootCell(kb.cells.FullCell):
+    reference = CubeRootOfRsref
+
+
+def test_auto_falls_back_to_what_knows_an_own_op():
+    layer = CubeRootCell(3).get_layer()
+    expected = np.cbrt(np.float32(5) + np.cbrt(np.float32(5)))
+    assert_close(keras.ops.convert_to_numpy(layer(np.ones((2, 2, 3), "float32"))), np.full((2, 3), expected), "float32")
+    text = layer.explain()
+    assert 'engine "reference", the fastest that can run this step' in text
+    assert "fast: the formula of 'cube_root' has no kernel: numpy.cbrt" in text
+    assert "keras: the op 'cube_root' of rsref has no counterpart in keras.ops" in text
+    with pytest.raises(NotImplementedError, match="op 'cube_root' of rsref has no counterpart"):
+        CubeRootCell(3).get_layer(engine="keras").build((2, 2, 3))
 
 
 class DropoutOfAnotherName(keras.layers.Dropout):

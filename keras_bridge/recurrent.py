@@ -203,7 +203,10 @@ class RecurrentSequential(RecurrentLayer):
             if not layer.built:
                 layer.build(tuple(current.shape))
             if layer.num_inputs != 1:
-                raise ValueError(f"{self.name}: the cell {layer.name} takes {layer.num_inputs} inputs; one is given")
+                raise ValueError(
+                    f"{self.name}: the cell {layer.name} takes {layer.num_inputs} inputs and {layer.num_states} states "
+                    "by the numbers of its model's inputs and outputs; a stack gives it one input"
+                )
             if self.state_sync and first is not None:
                 _check_homogeneous(first, layer)
                 read = new_states

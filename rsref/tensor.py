@@ -101,6 +101,9 @@ class Parameter:
     def __repr__(self) -> str:
         return f"<Parameter {self.name} {self.shape}>"
 
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        raise TypeError(f"{self!r} stands in a step as its .tensor; its numbers are its .value")
+
 
 Source = InputSource | ConstantSource | NoiseSource | Parameter
 
@@ -320,6 +323,8 @@ def Input(
 def constant(value: Any, name: str = "constant") -> Tensor:
     """Return a leaf tensor with a fixed value (a number or an array-like of float, int or bool)."""
     array = np.array(value)  # a copy: the caller may write into the array later
+    if array.dtype.kind == "O":
+        raise TypeError(f"a step is drawn of Tensors, numbers and arrays of them; got {value!r}")
     spec = Spec(array.shape, kind_of_dtype(array.dtype))
     return Tensor(spec, source=ConstantSource(array), name=name)
 

@@ -17,6 +17,7 @@ from rsref import (
     MinGRUCell,
     MLSTMCell,
     Model,
+    Parameter,
     RecurrentModel,
     RecurrentSequential,
     RNNCell,
@@ -94,6 +95,22 @@ MISUSES = {
         ValueError,
         ["state_initializer='learned'", "the layer around it"],
     ),
+    "a cell's model without its new state": (
+        lambda: RNNCellFromModel(Model([x_t, h_tm1], Dense(4)(x_t) + h_tm1)).get_layer()(X),
+        ValueError,
+        ["takes 2 inputs and 0 states", "a stack gives it one input"],
+    ),
+    "a weight that is not its tensor": (
+        lambda: x_t * Parameter("scale", np.ones(3)),
+        TypeError,
+        ["Parameter scale", "stands in a step as its .tensor"],
+    ),
+    "a weight that is not its tensor in a product": (
+        lambda: ops.matmul(x_t, Parameter("kernel", np.ones((3, 3)))),
+        TypeError,
+        ["Parameter kernel", "its .tensor"],
+    ),
+    "a layer that is not called": (lambda: x_t + Dense(3), TypeError, ["Tensors, numbers and arrays", "Dense"]),
     "a number for a sequence": (lambda: RecurrentSequential([TanhCell(4)])(3.0), ValueError, [r"got \(\)"]),
     "a number for a readout": (lambda: RecurrentSequential(readout=1), ValueError, ["readout must be", "got 1"]),
     "a state without its new value, beside a readout": (

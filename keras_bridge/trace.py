@@ -14,6 +14,8 @@ from typing import Any
 import keras
 import numpy as np
 from keras import tree
+from keras.src.backend.common import global_state
+from keras.src.layers.layer import CallContext
 from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell
 from keras.src.ops.function import Function
 
@@ -57,8 +59,12 @@ class _Tracer:
         self.variables: dict[int, tuple[Any, Parameter]] = {}
 
     def walk(self, graph: Any, inputs: list[Tensor], path: str) -> list[Tensor]:
-        """Return the outputs of a Keras graph of operations, given its inputs."""
+        """Return the outputs of a Keras graph of operations, given its inputs.
+
+        The mode that a layer is drawn with in a model is not heeded, as in Keras, which runs all in the call's.
+        """
         values = {id(own): tensor for own, tensor in zip(tree.flatten(graph.inputs), inputs)}
+        recorded, training = not isinstance(graph, keras.layers.Layer), self.training
         for depth in sorted(graph._nodes_by_depth, reverse=True):
             for node in graph._nodes_by_depth[depth]:
                 if node.is_input:
@@ -68,7 +74,11 @@ class _Tracer:
                 )
                 name = f"{path}/{node.operation.name}"
                 check_masks(node, name)
+                asked = keywords.get("training")
+                if recorded and asked is not None and not isinstance(asked, _AsAround):
+                    self.training = bool(asked)  # of this layer and all within it
                 results = self.operation(node.operation, arguments, keywords, name)
+                self.training = training
                 for own, result in zip(node.outputs, results):
                     values[id(own)] = result
         return [self.value(tensor, values) for tensor in tree.flatten(graph.outputs)]
@@ -169,7 +179,7 @@ class _Tracer:
             options["training"] = self.training
         with symbolic_variables(layer) as variables:
             try:
-                with _NoValues():
+                with _NoValues(), _call_context():
                     outputs = tree.flatten(layer.call(*positions, **options))
             except TraceError:
                 raise
@@ -180,6 +190,22 @@ class _Tracer:
                 ) from error
         graph = Function([*fresh, *(symbol for _, symbol in variables)], outputs)
         return self.walk(graph, [*given, *(self.parameter(variable) for variable, _ in variables)], path)
+
+
+class _AsAround(int):
+    """The training argument that Keras hands to layers called by an opened layer that do not give one themselves."""
+
+
+@contextlib.contextmanager
+def _call_context() -> Iterator[None]:
+    """Let layers called within know no call around them but the one that opens a layer."""
+    kept, own = global_state.get_global_attribute("current_call_ctx"), CallContext(entry_layer=None)
+    own.set_value("training", _AsAround(False))
+    global_state.set_global_attribute("current_call_ctx", own)
+    try:
+        yield
+    finally:
+        global_state.set_global_attribute("current_call_ctx", kept)
 
 
 @contextlib.contextmanager

@@ -250,6 +250,48 @@ def test_a_variable_set_while_tracing_is_refused():
         trace(model, training=True)
 
 
+class DropsHalf(keras.layers.Layer):
+    """A layer around dropout; which mode the dropout runs in it says itself, or leaves to its own call."""
+
+    def __init__(self, **options):
+        super().__init__()
+        self.drop, self.options = keras.layers.Dropout(0.5), options
+
+    def call(self, x, training=None):
+        return self.drop(x, **self.options)
+
+    def compute_output_shape(self, shape):  # which Keras does not find out on JAX, where dropout is drawn
+        return shape
+
+
+class InModeOf(keras.layers.Layer):
+    """A layer that runs another one in a mode of its choice."""
+
+    def __init__(self, part, training):
+        super().__init__()
+        self.part, self.mode = part, training
+
+    def call(self, x):
+        return self.part(x, training=self.mode)
+
+
+@pytest.mark.parametrize("engine", ["keras", "reference"])
+@pytest.mark.parametrize("mode", [False, True])
+@pytest.mark.parametrize("training", [False, True])
+def test_a_layer_runs_another_one_in_a_mode_of_its_choice(engine, mode, training):
+    """Dropout at inference (Gal 2016), or never; what is drawn with a mode runs in the call's, as in Keras."""
+    x = keras.Input((20,))
+    half = keras.layers.Dropout(0.5)
+    parts = [half, DropsHalf(), keras.Sequential([keras.Input((20,)), half]), DropsHalf(training=mode)]
+    within = [InModeOf(part, mode)(x) for part in parts[:3]]
+    layer = keras_bridge.RecurrentModel(
+        x, [*within, parts[3](x), DropsHalf()(x), half(x, training=mode)], engine=engine
+    )
+    answers = layer(np.ones((2, 3, 20), "float32"), training=training)
+    dropped = [bool((ops.convert_to_numpy(y) == 0).any()) for y in answers]
+    assert dropped == [mode] * 4 + [training] * 2
+
+
 MUTATIONS = {
     "a rule of another operation": ("dense silu", "Silu", lambda operation, x: rsref_ops.tanh(x)),
     "a dropped bias": ("nested", "Add", lambda operation, a, b: a),

@@ -18,6 +18,7 @@ from rsref.recurrence import Recurrence
 from rsref.tensor import ConstantSource, Tensor
 
 Array = np.ndarray
+KINDS = {"float": "fc", "int": "iu", "bool": "b"}
 ACCEPTED = {"float": "fiubc", "int": "iub", "bool": "iub"}
 """Kinds of numbers that an array for a leaf may have: they are converted, but no fractions are cut off."""
 
@@ -150,12 +151,12 @@ class ReferenceEngine:
         return outputs, final_states, tape if taped else None
 
     def _check_ops(self, values: list[Any]) -> None:
-        """ValueError, naming it, if an op answers another shape than it infers, as may be while it is written."""
-        for tensor, value in zip(self.recurrence.graph.order, values):
-            if tensor.op is not None and not compatible(np.shape(value), tensor.shape):
-                raise ValueError(
-                    f"op {tensor.op.name!r}: forward answers the shape {np.shape(value)}, infer {tensor.shape}"
-                )
+        """ValueError, naming it, if an op, one in the making, answers another shape or kind than it infers."""
+        for tensor, value in zip(self.recurrence.graph.order, map(np.asarray, values)):
+            if tensor.op is None or (compatible(value.shape, tensor.shape) and value.dtype.kind in KINDS[tensor.dtype]):
+                continue
+            found, inferred = f"{value.dtype} of shape {value.shape}", f"{tensor.dtype} of shape {tensor.shape}"
+            raise ValueError(f"op {tensor.op.name!r}: forward answers {found}, where infer says {inferred}")
         self.checked = True
 
     def _write_outputs(self, outputs: list[Array], t: int, rows: Array | None, values: list[Any]) -> None:

@@ -5,6 +5,7 @@ import pytest
 
 from rsref import Input, RecurrentModel, ops
 from rsref.ops.base import Op, apply
+from rsref.ops.pointwise import Pointwise
 from rsref.tensor import Spec
 from rsref.testing import check_gradients
 
@@ -29,11 +30,21 @@ def doubled(fault):
     return RecurrentModel(x, apply(Double(), x, fault=fault))
 
 
+def of(op):
+    x = Input((3,))
+    return RecurrentModel(x, op(x))
+
+
 MISTAKES = {
     "an op that answers another shape than it infers": (
         lambda: doubled("infer")(np.zeros((2, 5, 3))),
         ValueError,
-        ["op 'double'", r"forward answers the shape \(2, 3\), infer \(None, 3, 1\)"],
+        ["op 'double'", r"forward answers float64 of shape \(2, 3\)", r"infer says float of shape \(None, 3, 1\)"],
+    ),
+    "a comparison that says it answers floats": (
+        lambda: of(Pointwise("above", lambda x: x > 0, (), "float"))(np.zeros((2, 5, 3))),
+        ValueError,
+        ["op 'above'", "forward answers bool of shape", "infer says float of shape"],
     ),
     "a gradient of another shape than the operand": (
         lambda: check_gradients(doubled("vjp").recurrence),

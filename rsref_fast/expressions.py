@@ -35,6 +35,8 @@ LOGIC = {
     "bitwise_or": "|",
     "bitwise_xor": "^",
 }
+OF_BOOLS = {"add": "logical_or", "multiply": "logical_and"}
+"""What NumPy does with two bools."""
 ARITHMETIC = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "true_divide": "/"}
 
 HAVE = f"{', '.join(sorted({*FUNCTIONS, *TESTS, 'reciprocal', 'square', 'where'}))} have one, and operators"
@@ -209,6 +211,8 @@ def _called(name: str, operands: Sequence[Any]) -> Expression:
         return Expression(test, "bool")
     if name in COMPARISONS:
         return Expression(f"({unified[0].text} {COMPARISONS[name]} {unified[1].text})", "bool")
+    if unified[0].kind == "bool" and name in OF_BOOLS:
+        return _called(OF_BOOLS[name], unified)
     if name in ARITHMETIC:
         return Expression(f"({unified[0].text} {ARITHMETIC[name]} {unified[1].text})", unified[0].kind)
     if name not in FUNCTIONS:

@@ -11,6 +11,7 @@ import rsref_fast
 from rsref import Input, RecurrentModel, cells, ops, set_random_seed
 from rsref.engine import ReferenceEngine
 from rsref.graph import StepGraph
+from rsref.ops.pointwise import Pointwise
 from rsref.recurrence import Recurrence
 from rsref.tensor import Parameter
 from rsref.testing import step_graphs
@@ -175,6 +176,8 @@ def test_functions_and_searches_of_what_is_no_number(target):
     pairs = [ops.maximum(a, b), ops.minimum(a, b), a**b, ops.floor_divide(a, b)]
     single = [ops.sign(x), ops.absolute(x), ops.floor(x), ops.ceil(x), ops.round(x), ops.isfinite(x)]
     left_out = [ops.sparsemax(x), ops.sparsemax(x[:, 1:])]
+    bools = Pointwise("bools", lambda x: ((x > 0) + (x > 1)) * x + (x > 0) * (x < 2), (lambda g: g,), "float")
+    single.append(bools(x))
     own = Recurrence(StepGraph(sequences=[x], outputs=[*pairs, *single, *left_out]))
     values = np.array(
         [special, [1.0, 1.0, -np.inf, -np.inf, 0.9, 0.0], [-np.inf] * 6, [*[1.0] * 5, np.inf], [1e20, *[1.0] * 5]]

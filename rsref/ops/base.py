@@ -54,7 +54,9 @@ class Op(abc.ABC):
 def register(op: Op) -> Op:
     """List an op under its name and return it; ValueError if the name is taken."""
     if op.name in REGISTRY:
-        raise ValueError(f"op {op.name!r} is defined twice")
+        raise ValueError(
+            f"op {op.name!r} is defined twice; to define your own anew, del rsref.ops.REGISTRY[{op.name!r}] first"
+        )
     REGISTRY[op.name] = op
     return op
 

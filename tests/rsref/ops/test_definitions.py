@@ -36,6 +36,11 @@ def of(op):
 
 
 MISTAKES = {
+    "a name that is taken": (
+        lambda: ops.pointwise("tanh", lambda x: x, (lambda g: g,)),
+        ValueError,
+        ["op 'tanh' is defined twice", r"del rsref.ops.REGISTRY\['tanh'\] first"],
+    ),
     "an op that answers another shape than it infers": (
         lambda: doubled("infer")(np.zeros((2, 5, 3))),
         ValueError,

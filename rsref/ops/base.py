@@ -7,7 +7,7 @@ A vjp is written with ops too: run on arrays it is the oracle's backward step, o
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -81,6 +81,21 @@ def as_tensor(value: Any) -> Tensor:
 def differentiable(op: Op, wrt: int, operand: Spec) -> bool:
     """Whether a gradient can flow from the op's result to this operand."""
     return operand.dtype == "float" and wrt not in op.constant_operands
+
+
+KINDS = {"float": "fc", "int": "iu", "bool": "b"}
+
+
+def check_answers(computed: Iterable[tuple[Tensor, Any]]) -> None:
+    """ValueError, naming the op, if what it answered has another shape or kind of numbers than it inferred."""
+    for tensor, value in computed:
+        found = np.asarray(value)
+        fits = compatible(found.shape, tensor.shape) and found.dtype.kind in KINDS[tensor.dtype]
+        if tensor.op is not None and not fits:
+            raise ValueError(
+                f"op {tensor.op.name!r}: forward answers {found.dtype} of shape {found.shape}, where infer says "
+                f"{tensor.dtype} of shape {tensor.shape}"
+            )
 
 
 def check_gradient(op: Op, wrt: int, found: Shape, operand: Shape) -> None:

@@ -176,8 +176,9 @@ class CudaEngine:
         return self._helpers[dtype.name]
 
     def check(self) -> None:
-        """Generate the source, if the step's lengths are known, so that what cannot be compiled is refused early.
+        """Generate the source, so that what cannot be compiled is refused early, if the step's lengths are known.
 
+        So must be the batch, for a step that picks samples by their number: else the first call refuses it.
         Errors: NotImplementedError, naming it.
         """
         if not self._open():

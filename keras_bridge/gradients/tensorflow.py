@@ -35,14 +35,32 @@ def call(forward: Forward, backward: Backward, tensors: list[Any], specs: Any, t
                 return [g for g, wanted in zip(found, floating) if wanted]
 
             wanted = [v for v, f in zip(values, floating) if f]
-            arrays = (ticket, *values, *gradients)
-            found = iter(_call(host, arrays, [v.dtype for v in wanted], [v.shape for v in wanted]))
+            given_back = [v.dtype for v in wanted], [v.shape for v in wanted]
+            found = iter(_once(lambda *arrays: _call(host, arrays, *given_back), (ticket, *values, *gradients)))
             return [next(found) if f else None for f in floating]
 
         return answers, gradient
 
     # converted outside: a Variable inside a custom gradient would be asked to be an argument of it
     return list(run(*(tf.convert_to_tensor(tensor) for tensor in tensors)))
+
+
+def _once(compute: Any, values: Any) -> list[Any]:
+    """Return what a function computes, whose own gradient is an error where it is computed, and is not just missing."""
+
+    def refuse(*_: Any) -> Any:
+        raise NotImplementedError('this engine has first derivatives only; engine="keras" has all')
+
+    @tf.custom_gradient
+    def run(*values: Any) -> Any:
+        def gradient(*_: Any) -> list[Any]:
+            like = [v for v in values if v.dtype.is_floating]
+            found = iter(_call(refuse, like, [v.dtype for v in like], [v.shape for v in like]))
+            return [next(found) if v.dtype.is_floating else None for v in values]
+
+        return tuple(compute(*values)), gradient
+
+    return tf.nest.flatten(run(*values))
 
 
 def _call(function: Any, values: Any, dtypes: list[Any], shapes: list[Any]) -> list[Any]:

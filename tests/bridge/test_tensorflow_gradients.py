@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 from keras import ops
 
@@ -39,3 +40,28 @@ def test_a_gradient_of_some_rows():
     found, expected = gradients(lambda y: tf.reduce_sum(tf.gather(y, [0, 2])))
     assert found[0].any()
     assert_close(found, expected, "float32")
+
+
+@pytest.mark.parametrize("around", [lambda function: function, tf.function], ids=["eager", "compiled"])
+def test_a_second_derivative_is_refused(around):
+    """As in a penalty on gradients: none at all would be taken for zero."""
+    layer, x = counting("reference"), tf.constant(X)
+
+    def slope(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            total = tf.reduce_sum(layer(x)[0])
+        return total, tape.gradient(total, x)
+
+    def of_penalty(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            total, found = slope(x)
+            penalized = total + tf.reduce_sum(found * found)
+        return tape.gradient(penalized, x)
+
+    with tf.GradientTape():  # which asks nothing
+        found = around(slope)(x)[1]
+    assert_close(found, gradients(tf.reduce_sum)[1], "float32")
+    with pytest.raises((NotImplementedError, tf.errors.UnimplementedError), match='engine="keras" has all'):
+        around(of_penalty)(x)

@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from keras_bridge import forcing
-from keras_bridge.cells.base import RNNCell, as_cell
+from keras_bridge.cells.base import KerasCell, RNNCell, as_cell
 from keras_bridge.checks import as_list, check_drawn
 from keras_bridge.loop import RecurrentLayer
 from rsref import cells as rsref_cells
@@ -134,7 +134,8 @@ class RecurrentSequential(RecurrentLayer):
             raise TypeError(f"{self.name}.add takes cells and Keras layers; got {layer!r}{own}")
         if not hasattr(layer, "built"):
             raise TypeError(f"{type(layer).__name__}.__init__ must call super().__init__()")
-        self.layers.append(as_cell(layer) or layer)
+        made = as_cell(layer) or layer
+        self.layers.append(next((own for own in self.layers if _wrap_the_same(own, made)), made))
 
     def draw(self, shapes: list[tuple[int | None, ...]]) -> None:
         if self.step is not None:
@@ -232,9 +233,11 @@ class RecurrentSequential(RecurrentLayer):
         )
 
     def get_config(self) -> dict[str, Any]:
+        once = list({id(layer): layer for layer in self.layers}.values())
         return {
             **super().get_config(),
-            "layers": [keras.saving.serialize_keras_object(layer) for layer in self.layers],
+            "layers": [keras.saving.serialize_keras_object(layer) for layer in once],
+            "order": [next(i for i, one in enumerate(once) if one is layer) for layer in self.layers],
             "state_sync": self.state_sync,
             "readout": self.readout,
             "readout_activation": keras.activations.serialize(self.readout_activation),
@@ -244,7 +247,8 @@ class RecurrentSequential(RecurrentLayer):
     def from_config(cls, config: dict[str, Any]) -> RecurrentSequential:
         config = dict(config)
         layers = [keras.saving.deserialize_keras_object(layer) for layer in config.pop("layers")]
-        return cls(layers=layers, **_restored(config))
+        order = config.pop("order", range(len(layers)))  # models saved by an earlier version do not have it
+        return cls(layers=[layers[i] for i in order], **_restored(config))
 
 
 def _restored(config: dict[str, Any]) -> dict[str, Any]:
@@ -258,6 +262,14 @@ def _restored(config: dict[str, Any]) -> dict[str, Any]:
             for one in config["state_initializer"]
         ]
     return config
+
+
+def _wrap_the_same(own: Any, other: Any) -> bool:
+    """Whether two cells are made of one Keras cell, or of one recurrent layer: a step can name it only once."""
+    return any(
+        isinstance(own, kind) and isinstance(other, kind) and getattr(own, what) is getattr(other, what)
+        for kind, what in ((KerasCell, "cell"), (CellOfLayer, "layer"))
+    )
 
 
 def _check_homogeneous(first: RNNCell, other: RNNCell) -> None:

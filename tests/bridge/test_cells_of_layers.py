@@ -71,3 +71,29 @@ def test_a_function_after_a_cell_whose_output_alone_is_read():
     plain.build((2, 1, 3))
     plain.set_weights(layer.get_weights())
     assert_close(numbers(found), 2 * numbers(plain(start[:, None])), "float32")
+
+
+def taken_twice():
+    """Two cells taken from one layer."""
+    inner = kb.RecurrentSequential([kb.GRUCell(3)])
+    return [inner.get_cell(), inner.get_cell()]
+
+
+@pytest.mark.parametrize(
+    ("make", "weights"),
+    [
+        (lambda: [kb.GRUCell(3)] * 2, 3),
+        (lambda: [keras.layers.LSTMCell(3)] * 2, 3),
+        (lambda: [keras.layers.Dense(3), kb.GRUCell(3)] * 2, 5),
+        (taken_twice, 3),
+    ],
+)
+def test_tied_weights_of_a_stack_stay_tied_in_a_copy(make, weights, tmp_path):
+    model = keras.Sequential([keras.Input((None, 3)), kb.RecurrentSequential(make(), engine="reference")])
+    model.save(tmp_path / "model.keras")
+    copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    x = sample(2, 4, 3)
+    for again in (model, keras.models.load_model(tmp_path / "model.keras"), copy):
+        assert len(again.weights) == weights
+        assert_close(numbers(again(x)), numbers(model(x)), "float32")

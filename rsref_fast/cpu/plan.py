@@ -82,6 +82,9 @@ class Plan:
     scratch: int
     kept: list[Any] = field(default_factory=list)
 
+    def __deepcopy__(self, _memo: Any) -> Plan:
+        return self  # its address is that of its own words: a copied engine runs it too
+
     @property
     def threads(self) -> int:
         return len(self.shards) * self.team

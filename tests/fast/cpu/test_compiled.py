@@ -1,5 +1,6 @@
 """Machine code against the oracle: every op, every cell, and random steps, in both precisions."""
 
+import copy
 from itertools import product
 
 import numpy as np
@@ -141,7 +142,15 @@ def test_a_layer_runs_on_the_engine():
     slow = rsref.RecurrentModel(x, new, h, new, return_sequences=True)
     fast = rsref.RecurrentModel(x, new, h, new, return_sequences=True, engine=rsref_fast.compile)
     values = np.random.default_rng(0).normal(size=(5, 6, 3))
-    np.testing.assert_allclose(fast(values), slow(values), rtol=0, atol=1e-12)
+    expected = fast(values)
+    np.testing.assert_allclose(expected, slow(values), rtol=0, atol=1e-12)
+    other = copy.deepcopy(fast)
+    for engine in (fast._engines.pop(False), other._engines[False]):  # a copy outlives what it is copied from
+        for special in engine._special.values():
+            assert [p.address for p in special.plans.values()] == [
+                p.words.__array_interface__["data"][0] for p in special.plans.values()
+            ]
+    np.testing.assert_array_equal(other(values), expected)
 
 
 @pytest.mark.parametrize(("entries", "index"), [(3, 3), (3, -4), (3, 2**62), (0, 0)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn, SupportsIndex
 
 import numpy as np
 
@@ -27,7 +27,7 @@ class Stream:
     Steps that follow each other closely are shared among threads sooner than others, which would have to wake them.
     constants, states: arrays (batch, ...); states are where it starts. parameters: in the graph's order. Later changes
         of these arrays are not seen.
-    Errors: as `Engine.forward`; NotImplementedError if the step's inputs have open inner lengths.
+    Errors: as `Engine.forward`; NotImplementedError if the step's inputs have open inner lengths; TypeError for a copy.
     """
 
     def __init__(
@@ -72,6 +72,12 @@ class Stream:
         self._alone = repeated(split)
         self._close = self._alone if close == split else repeated(close)
         self._last = 0.0
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        raise TypeError(
+            "a stream cannot be copied: make another one that goes on from its states, "
+            "engine.stream(constants, stream.states, parameters, batch)"
+        )
 
     def __call__(self, *inputs: Array) -> list[Array]:
         """Compute one step of inputs (batch, ...); return its outputs (batch, ...), and keep the states.

@@ -1,5 +1,8 @@
 """One step at a time against the oracle's whole sequence."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
@@ -124,6 +127,9 @@ def test_faults_have_names():
     for number in (complex, np.longdouble):
         with pytest.raises(TypeError, match="kernels compute with float32 or float64; got"):
             rsref_fast.compile(own).stream([], [np.zeros((1, 6), number)] * 2, arguments.parameters)
+    for copied in (copy.copy, copy.deepcopy, pickle.dumps):  # compiled code knows where the states of this one are
+        with pytest.raises(TypeError, match=r"cannot be copied: .*\.stream\(constants, stream\.states, parameters"):
+            copied(stream)
     with pytest.raises(ValueError, match="state"):
         rsref_fast.compile(own, target="interpreter").stream([], arguments.states[:1], arguments.parameters)
 

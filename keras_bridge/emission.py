@@ -116,6 +116,13 @@ def _count(x: Any, axes: Sequence[int], dtype: str) -> Any:
     return ops.prod(ops.cast(ops.stack(lengths), dtype))
 
 
+def _broadcast_like(x: Any, like: Any) -> Any:
+    shape = ops.shape(like)
+    if any(n is None for n in shape):  # while a layer is traced, on backends that know no open lengths
+        return ops.where(ops.ones_like(like, dtype="bool"), x, x)
+    return ops.broadcast_to(x, shape)
+
+
 def _reduced(function: Emit) -> Emit:
     return lambda x, axes, keepdims: function(x, axis=tuple(axes), keepdims=keepdims) if axes else x
 
@@ -182,7 +189,7 @@ EMISSIONS: dict[str, Emit] = {
     "expand_dims": _expand_dims,
     "squeeze": lambda x, axes: ops.squeeze(x, axis=tuple(axes)),
     "broadcast_to": _broadcast_to,
-    "broadcast_like": lambda x, like: ops.broadcast_to(x, ops.shape(like)),
+    "broadcast_like": _broadcast_like,
     "sum_to_like": _sum_to_like,
     "concatenate": lambda *xs, axis: ops.concatenate(xs, axis=axis),
     "pad": lambda x, pads, value: ops.pad(x, pads, constant_values=value),

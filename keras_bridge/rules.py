@@ -230,7 +230,7 @@ def _relu_layer(operation: Any, x: Any) -> Any:
 
 
 def _get_item(operation: Any, x: Any, key: Any) -> Any:
-    return ops.get_item(x, key)
+    return ops.get_item(x, tuple(key) if isinstance(key, list) else key)  # as a saved model has it, and Keras reads it
 
 
 def _any_or_all(function: Rule) -> Rule:

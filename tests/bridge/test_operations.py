@@ -1,6 +1,7 @@
 """Every operation that the tracer knows has Keras's values and gradients; one that it does not know is named."""
 
 import inspect
+import json
 
 import keras
 import numpy as np
@@ -105,6 +106,19 @@ def test_values_and_gradients(name, i):
     for one, other in zip([*found, *found_gradients], [*values, *gradients], strict=True):
         assert kind_of(one.dtype) == kind_of(other.dtype)
         assert_close(one.astype(float), other.astype(float), "float32" if name in SINGLE else KERAS_KIND)
+
+
+WITH_TUPLES = ("GetItem", "Pad", "Split", "Sum", "Tensordot", "Tile", "Transpose")
+
+
+@pytest.mark.parametrize(("name", "i"), [(name, i) for name, i in HERE if name in WITH_TUPLES])
+def test_a_saved_step_is_traced_like_the_drawn_one(name, i):
+    """Where tuples are lists, which JSON has instead."""
+    model = drawn(CASES[name][i])
+    plain = json.loads(json.dumps(keras.saving.serialize_keras_object(model)))
+    again = keras.saving.deserialize_keras_object(plain)
+    for one, other in zip(*(of_rsref(step, sample(name))[0] for step in (again, model)), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 UNKNOWN = {

@@ -54,10 +54,15 @@ def _each(value: Any) -> Iterator[Any]:
         yield value
 
 
+def plain(number: Any) -> Any:
+    """Return one of NumPy's numbers as Python's, and anything else as it is."""
+    return number.item() if isinstance(number, np.number | np.bool_) else number
+
+
 def check_options(decode: bool, output_length: int | None, truncate: int | None) -> None:
     """Raise TypeError or ValueError, naming the option, if options of a layer do not go together."""
     for name, value in (("output_length", output_length), ("truncate", truncate)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | np.integer)):
             raise TypeError(f"{name} must be a positive integer or None; got {value!r}")
         if value is not None and value < 1:
             raise ValueError(f"{name} must be a positive integer or None; got {value!r}")

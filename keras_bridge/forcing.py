@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from keras_bridge.backend import answered_for_ever, is_compiling
+from keras_bridge.checks import plain
 
 
 def check_probability(value: Any) -> Any:
@@ -14,6 +15,7 @@ def check_probability(value: Any) -> Any:
 
     Errors: TypeError or ValueError that name teacher_force.
     """
+    value = plain(value)
     if value is None or value is False:
         return False
     if value is True:

@@ -19,6 +19,7 @@ from keras_bridge.checks import (
     check_sequences,
     check_step,
     is_float,
+    plain,
 )
 from keras_bridge.emission import standard_dtype
 from keras_bridge.memory import Memory, serialized, state_initializers
@@ -82,7 +83,7 @@ class RecurrentLayer(keras.layers.Layer):
             teacher_force.trainable = False
         object.__setattr__(self, "teacher_force", teacher_force)  # past Keras, for which a variable is a weight
         self.decode = decode
-        self.output_length = output_length
+        self.output_length = plain(output_length)
         self.return_sequences = decode if return_sequences is None else return_sequences
         self.return_state = return_state if return_states is None else return_states
         self.go_backwards = go_backwards
@@ -90,7 +91,7 @@ class RecurrentLayer(keras.layers.Layer):
         self.unroll = unroll
         self.state_initializer = state_initializer
         self.zero_output_for_mask = zero_output_for_mask
-        self.truncate = truncate
+        self.truncate = plain(truncate)
         self.engine = engines.check_engine(engine)
         self.seed = seed
         self.supports_masking = True
@@ -249,6 +250,8 @@ class RecurrentLayer(keras.layers.Layer):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the layer as Keras does; a plain call on PyTorch goes straight to the engine."""
         check_kinds(self.name, args, kwargs)
+        if "output_length" in kwargs:
+            kwargs["output_length"] = plain(kwargs["output_length"])  # Keras would make a tensor of it
         if keras.backend.backend() == "torch":
             return direct.call(self, super().__call__, args, kwargs)
         return super().__call__(*args, **kwargs)

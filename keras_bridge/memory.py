@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from keras_bridge.backend import is_compiling
+from keras_bridge.checks import plain
 
 
 @keras.saving.register_keras_serializable("keras_bridge")
@@ -41,6 +42,7 @@ def state_initializers(given: Any, starts: list[Any]) -> list[Any]:
 
 def state_initializer(value: Any) -> Any:
     """Return what starts a state: a Learned, or an initializer of Keras; a number is a constant."""
+    value = plain(value)
     if isinstance(value, dict) and value.get("class_name") == "Learned":
         value = keras.saving.deserialize_keras_object(value)
     if value is Learned or (isinstance(value, str) and value == "learned"):
@@ -56,7 +58,7 @@ def serialized(value: Any) -> Any:
     """Return a state_initializer argument as plain data."""
     if isinstance(value, list | tuple):
         return [serialized(one) for one in value]
-    value = value() if isinstance(value, type) else value
+    value = value() if isinstance(value, type) else plain(value)
     return (
         value if value is None or isinstance(value, str | int | float) else keras.saving.serialize_keras_object(value)
     )

@@ -28,6 +28,7 @@ def precision(dtype: Any) -> Any:
 
 def teacher_forcing(value: Any) -> Any:
     """Return False, a probability, or something that answers one later; ValueError or TypeError otherwise."""
+    value = value.item() if isinstance(value, np.bool_) else value
     if value is None or value is False:
         return False
     if value is True:

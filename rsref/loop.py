@@ -80,7 +80,7 @@ class RecurrentLayer(abc.ABC):
         self.unroll = unroll
         self.state_initializer = state_initializer
         self.zero_output_for_mask = zero_output_for_mask
-        self.truncate = truncate
+        self.truncate = int(truncate) if isinstance(truncate, np.integer) else truncate
         self.dtype = arguments.precision(dtype)
         self.make_engine = arguments.engine_maker(engine)
         self.generator = initializers.new_generator(seed)

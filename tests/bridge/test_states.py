@@ -6,6 +6,7 @@ import pytest
 from keras import layers, ops
 
 import keras_bridge as kb
+import rsref
 from tests.tolerances import assert_close
 
 ENGINES = ("keras", "reference", "fast")
@@ -217,3 +218,17 @@ def test_explain_and_the_choice_of_engines(monkeypatch):
     assert 'engine "keras", as the layer asks' in counting(engine="keras").explain()
     with pytest.raises(ValueError, match=r"engine must be one of.*magic"):
         kb.set_engine("magic")
+
+
+@pytest.mark.parametrize("library", [kb, rsref])
+def test_numbers_of_numpy_are_numbers(library):
+    options = {"output_length": np.int64(3), "truncate": np.int32(2), "teacher_force": np.float32(0.5)}
+    options["state_initializer"] = np.int64(1)
+    layer = library.RecurrentSequential([library.GRUCell(3)], decode=True, readout=True, **options)
+    assert numpy(layer(X[:, 0])).shape == (4, 3, 3)
+    assert numpy(layer(X[:, 0], output_length=np.int64(5))).shape == (4, 5, 3)
+    library.GRUCell(3).get_layer(teacher_force=np.False_)(X)
+    if library is kb:
+        assert {name: layer.get_config()[name] for name in options} == options
+        assert all(type(layer.get_config()[name]) in (int, float) for name in options)
+        assert layer(keras.Input((3,)), output_length=np.int64(5)).shape == (None, 5, 3)

@@ -200,6 +200,7 @@ def mask_array(mask: Any, lengths: Any, batch: int, steps: int) -> Array | None:
         if mask is not None:
             raise ValueError("mask and lengths say the same thing: give one of them")
         given = np.asarray(lengths)
+        given = given.astype(int) if given.shape == (0,) else given  # NumPy takes an empty list for floats
         if given.shape != (batch,) or given.dtype.kind not in "iu":
             raise ValueError(f"lengths must be integers of shape ({batch},); got {given.dtype} of shape {given.shape}")
         if given.size and (given.min() < 0 or given.max() > steps):

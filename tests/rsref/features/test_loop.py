@@ -185,7 +185,7 @@ def test_unroll_changes_nothing_and_float32_stays():
 @pytest.mark.parametrize("shape", [(0, 4, 2), (3, 0, 2)])
 def test_nothing_is_answered_by_nothing(shape):
     layer = layer_with_two_states(return_sequences=True)
-    (y, h, _), tape = layer.forward(np.zeros(shape))
+    (y, h, _), tape = layer.forward(np.zeros(shape), lengths=[0] * shape[0])
     assert y.shape == (*shape[:2], 2)
     assert not h.any()
     gradients = layer.backward(tape, [np.zeros_like(y), None, None])

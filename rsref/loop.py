@@ -253,7 +253,7 @@ class RecurrentLayer(abc.ABC):
             *self._initial_states(initial_state, carried, batch),
             *self._initial_readouts(initial_readout, carried, batch),
         ]
-        truths = self._truths(ground_truth, batch, steps) if forced else []
+        truths = self._truths(ground_truth, batch, steps, forced)
         sequences = [] if self.decode else inputs
         if self.go_backwards:
             sequences = [s[:, ::-1] for s in sequences]
@@ -400,15 +400,19 @@ class RecurrentLayer(abc.ABC):
         shapes = [(batch, *arguments.known_shape("the readout", leaf.shape[1:])) for leaf in leaves]
         return [np.zeros(shape, arguments.numpy_dtype(leaf, self.dtype)) for shape, leaf in zip(shapes, leaves)]
 
-    def _truths(self, given: Any, batch: int, steps: int) -> list[Array]:
-        if given is None:
+    def _truths(self, given: Any, batch: int, steps: int, forced: bool) -> list[Array]:
+        if given is None and forced:
             raise ValueError(f"{self.name}: teacher forcing needs ground_truth in training")
+        if given is None:
+            return []
         step = self.forced_step
         arrays = arguments.numeric_arrays("ground_truth", given)
         truths = arguments.cast_inputs("ground_truth", arrays, step.truths, self.dtype, time=True)
         for truth in truths:
             if truth.shape[:2] != (batch, steps):
                 raise ValueError(f"ground_truth must have shape {(batch, steps)} + the output's; got {truth.shape}")
+        if not forced:  # a truth that does not fit is answered all the same
+            return []
         probability = arguments.probability(self.teacher_force)
         choice = self.generator.random((batch, steps)) < probability
         return [*truths, *(choice.reshape(batch, steps, *leaf.shape[1:]) for leaf in step.forced)]

@@ -183,6 +183,11 @@ MISUSES = {
     "forcing without readout": (lambda: drawn(teacher_force=True), ValueError, ["teacher_force needs a readout"]),
     "a probability above one": (lambda: with_readout(teacher_force=1.5), ValueError, ["teacher_force", "1.5"]),
     "a word as probability": (lambda: with_readout(teacher_force="often"), TypeError, ["teacher_force", "often"]),
+    "a truth of another length, not in training": (
+        lambda: with_readout(teacher_force=True)(X, ground_truth=np.zeros((2, 4, 4))),
+        ValueError,
+        ["ground_truth", r"\(2, 5\)", r"\(2, 4, 4\)"],
+    ),
     "no truth in training": (lambda: with_readout(teacher_force=True)(X, training=True), ValueError, ["ground_truth"]),
     "a truth of another length": (
         lambda: with_readout(teacher_force=True)(X, ground_truth=np.zeros((2, 4, 4)), training=True),

@@ -58,6 +58,8 @@ class RNNCell(Layer):
 
     def __call__(self, inputs: Any, mask: Tensor | None = None) -> list[Tensor]:
         tensors = as_list(inputs)
+        if not tensors:
+            raise ValueError(f"{self.name} takes an input and its states; got no tensors")
         for tensor in tensors:
             if not isinstance(tensor, Tensor):
                 raise TypeError(f"{self.name} draws on Tensors made by rsref.Input; got {type(tensor).__name__}")

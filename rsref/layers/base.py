@@ -16,8 +16,12 @@ from rsref.tensor import Parameter, Shape, Tensor, unique_name
 class Layer:
     """A piece of a step with parameters. Subclass: make parameters in `build`, draw in `call`.
 
-    Errors: TypeError if called on anything but Tensors (a step is drawn; arrays go to a recurrent layer).
+    takes: how many tensors it is called on; None for any number.
+    Errors: TypeError if called on anything but Tensors (a step is drawn; arrays go to a recurrent layer); ValueError
+        for another number of them than it takes.
     """
+
+    takes: int | None = None
 
     def __init__(self, name: str | None = None):
         self.name = name or unique_name(_snake_case(type(self).__name__))
@@ -46,6 +50,8 @@ class Layer:
         for tensor in tensors:
             if not isinstance(tensor, Tensor):
                 raise TypeError(f"{self.name} draws on Tensors made by rsref.Input; got {type(tensor).__name__}")
+        if self.takes is not None and len(tensors) != self.takes:
+            raise ValueError(f"{self.name} takes {self.takes} tensors; got {len(tensors)}")
         if not self.built:
             tell_of_build(self)
             self.build(*(tensor.shape for tensor in tensors))

@@ -17,6 +17,8 @@ class Dense(Layer):
     Shapes: (batch, ..., features) gives (batch, ..., units); kernel (features, units), bias (units,).
     """
 
+    takes = 1
+
     def __init__(
         self,
         units: int,
@@ -51,6 +53,8 @@ class Dense(Layer):
 class Embedding(Layer):
     """Rows of a table named by integers. Shapes: (batch, ...) of int gives (batch, ..., output_dim)."""
 
+    takes = 1
+
     def __init__(
         self,
         input_dim: int,
@@ -75,6 +79,8 @@ class Embedding(Layer):
 class LayerNormalization(Layer):
     """(x - mean) / sqrt(variance + epsilon) * gamma + beta over the last axis (Ba 2016); epsilon as Keras's."""
 
+    takes = 1
+
     def __init__(self, epsilon: float = 1e-3, center: bool = True, scale: bool = True, name: str | None = None):
         super().__init__(name)
         self.epsilon, self.center, self.scale = epsilon, center, scale
@@ -96,6 +102,8 @@ class LayerNormalization(Layer):
 class RMSNormalization(Layer):
     """x / sqrt(mean(x^2) + epsilon) * scale over the last axis (Zhang and Sennrich 2019)."""
 
+    takes = 1
+
     def __init__(self, epsilon: float = 1e-6, name: str | None = None):
         super().__init__(name)
         self.epsilon = epsilon
@@ -110,6 +118,8 @@ class RMSNormalization(Layer):
 
 class Conv(Layer):
     """Convolution over the spatial axes of (batch, *spatial, channels); see `rsref.ops.conv`."""
+
+    takes = 1
 
     def __init__(
         self,
@@ -167,6 +177,8 @@ class Lambda(Layer):
 class Activation(Lambda):
     """An activation by name or function; see `rsref.activations`."""
 
+    takes = 1
+
     def __init__(self, activation: Any, name: str | None = None):
         super().__init__(activations.get(activation), name)
 
@@ -176,6 +188,8 @@ class Dropout(Layer):
 
     per: "step" draws a new mask at every timestep, "sequence" one for all steps (variational dropout, Gal 2016).
     """
+
+    takes = 1
 
     def __init__(self, rate: float, per: str = "step", name: str | None = None):
         super().__init__(name)
@@ -189,6 +203,8 @@ class Dropout(Layer):
 class Flatten(Layer):
     """(batch, ...) gives (batch, features)."""
 
+    takes = 1
+
     def call(self, *tensors: Tensor) -> Tensor:
         shape = tensors[0].shape[1:]
         lengths = [n for n in shape if n is not None]
@@ -200,6 +216,8 @@ class Flatten(Layer):
 
 class Reshape(Layer):
     """The axes after the batch in another shape."""
+
+    takes = 1
 
     def __init__(self, target_shape: Sequence[int], name: str | None = None):
         super().__init__(name)
@@ -213,6 +231,8 @@ class Reshape(Layer):
 class Permute(Layer):
     """The axes after the batch, numbered from 1, in another order."""
 
+    takes = 1
+
     def __init__(self, dims: Sequence[int], name: str | None = None):
         super().__init__(name)
         self.dims = tuple(dims)
@@ -224,6 +244,8 @@ class Permute(Layer):
 
 class RepeatVector(Layer):
     """(batch, features) gives (batch, n, features)."""
+
+    takes = 1
 
     def __init__(self, n: int, name: str | None = None):
         super().__init__(name)

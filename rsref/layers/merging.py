@@ -79,6 +79,7 @@ class Average(Merge):
 class Subtract(Merge):
     """The first of two tensors less the second."""
 
+    takes = 2
     function = staticmethod(lambda tensors: ops.subtract(*tensors))
 
 

@@ -190,6 +190,9 @@ class Memory(keras.layers.Layer):
             return
         if len(values) != self.num_states:
             raise ValueError(f"{owner}: reset_states takes {self.num_states} values; got {len(values)}")
+        for value in values:
+            if not hasattr(value, "shape"):
+                raise TypeError(f"{owner}: reset_states takes tensors or arrays, one a state; got {value!r}")
         batch = len(values[0])
         for i, value in enumerate(values):
             if tuple(value.shape) != (batch, *self.shapes[i]):

@@ -93,6 +93,7 @@ MISUSES = {
     "a length in the call": (lambda: drawn()(X, output_length=3), ValueError, "output_length=3 is for decode=True"),
     "a length of zero": (lambda: decoder(output_length=0), ValueError, "output_length must be a positive integer"),
     "a length that is a word": (lambda: decoder(output_length="3"), TypeError, "output_length must be.*'3'"),
+    "a word as a state": (lambda: stateful().reset_states("zeros"), TypeError, "reset_states takes tensors.*'zeros'"),
     "truncate": (lambda: drawn(truncate=0), ValueError, "truncate must be a positive integer"),
     "rank": (lambda: drawn()(X[:, 0]), ValueError, r"shape \(2, 3\).*\(None, None, 3\), \(batch, time"),
     "features": (lambda: drawn()(X[..., :2]), ValueError, r"\(2, 5, 2\).*\(None, None, 3\)"),

@@ -35,14 +35,15 @@ CALLED = ("sequences", "initial_state", "initial_readout", "ground_truth", "cons
 
 
 def check_kinds(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-    """Raise TypeError, naming the argument, for arrays of strings, objects or complex numbers among those of a call.
+    """Raise TypeError, naming the argument, for arrays or tensors of what is no real number among those of a call.
 
     Before Keras sees them: what it says of them is each backend's own, and on JAX it makes NaN of None.
     """
     for argument, value in (*zip(CALLED, args), *kwargs.items()):
         for one in _each(value):
             dtype = getattr(one, "dtype", None)
-            if isinstance(dtype, np.dtype) and dtype.kind in "OSUTMmc":
+            of_numpy = isinstance(dtype, np.dtype)
+            if dtype.kind in "OSUTMmc" if of_numpy else any(kind in str(dtype) for kind in ("complex", "string")):
                 raise TypeError(f"{name}: {argument} must hold numbers or booleans; got dtype {dtype}")
 
 

@@ -114,6 +114,11 @@ MISUSES = {
         TypeError,
         "sequences must hold numbers or booleans; got dtype object",
     ),
+    "complex tensors": (
+        lambda: drawn()(ops.convert_to_tensor(X + 1j, "complex64")),
+        TypeError,
+        "sequences must hold numbers or booleans; got dtype.*complex64",
+    ),
     "complex numbers as state": (
         lambda: drawn()(X, initial_state=[np.ones((2, 4), complex)]),
         TypeError,
@@ -290,7 +295,10 @@ MISUSES = {
 }
 
 
-ALWAYS = {"forcing without readout", "decode without length", "rank", "features", "strings", "objects", "initial state"}
+ALWAYS = {
+    *("forcing without readout", "decode without length", "rank", "features", "strings", "objects"),
+    *("complex tensors", "initial state"),
+}
 HERE = [name for i, name in enumerate(MISUSES) if i % 3 == PLACE or name in ALWAYS]
 """The commonest on each backend, of the others, none of which depends on it, a third."""
 

@@ -10,7 +10,7 @@ import numpy as np
 from rsref import initializers
 from rsref.engine import Engine, ReferenceEngine
 from rsref.recurrence import Recurrence, Step
-from rsref.tensor import Shape, Tensor
+from rsref.tensor import Shape, Tensor, array_of
 
 Array = np.ndarray
 
@@ -47,8 +47,12 @@ def teacher_forcing(value: Any) -> Any:
 
 
 def probability(value: Any) -> float:
-    """Return the present value of a probability, callable or variable; ValueError if it is not in [0, 1]."""
-    number = float(value() if callable(value) else value)
+    """Return the present value of a probability, callable or variable; ValueError or TypeError for any other."""
+    found = value() if callable(value) else value
+    try:
+        number = float(found)
+    except (TypeError, ValueError):
+        raise TypeError(f"teacher_force must be a probability; it answered {found!r}") from None
     if not 0 <= number <= 1:
         raise ValueError(f"teacher_force must be a probability in [0, 1]; it answered {number!r}")
     return number
@@ -134,10 +138,7 @@ def numeric_arrays(name: str, value: Any) -> list[Array]:
     for one in value if several else [value]:
         if isinstance(one, Tensor):
             raise TypeError(f"{name} must be an array; got the symbolic {one!r}")
-        try:
-            array = np.asarray(one)
-        except ValueError as error:
-            raise TypeError(f"{name} must be a numeric array; got {type(one).__name__}: {error}") from None
+        array = array_of(name, one)
         if array.dtype.kind not in "fiub":
             raise TypeError(f"{name} must be a numeric array (float, int or bool); got dtype {array.dtype}")
         arrays.append(array)
@@ -199,8 +200,8 @@ def mask_array(mask: Any, lengths: Any, batch: int, steps: int) -> Array | None:
     if lengths is not None:
         if mask is not None:
             raise ValueError("mask and lengths say the same thing: give one of them")
-        given = np.asarray(lengths)
-        given = given.astype(int) if given.shape == (0,) else given  # NumPy takes an empty list for floats
+        given = array_of("lengths", lengths)
+        given = given if given.size else given.astype(int)  # the dtype of an empty list says nothing
         if given.shape != (batch,) or given.dtype.kind not in "iu":
             raise ValueError(f"lengths must be integers of shape ({batch},); got {given.dtype} of shape {given.shape}")
         if given.size and (given.min() < 0 or given.max() > steps):
@@ -208,7 +209,7 @@ def mask_array(mask: Any, lengths: Any, batch: int, steps: int) -> Array | None:
         return np.arange(steps) < given[:, None]
     if mask is None:
         return None
-    array = np.asarray(mask)
+    array = array_of("mask", mask)
     if array.dtype.kind not in "biu":
         raise TypeError(f"mask must hold booleans; got dtype {array.dtype}")
     if not np.isin(array, (0, 1)).all():
@@ -232,7 +233,7 @@ def last_step(y: Array) -> Array:
 
 def shaped_array(name: str, value: Any, shape: tuple[int, ...], dtype: Any) -> Array:
     """Return an array-like as an array of a shape; ValueError if the shape differs."""
-    (array,) = numeric_arrays(name, np.asarray(value))
+    (array,) = numeric_arrays(name, array_of(name, value))
     if array.shape != tuple(shape):
         raise ValueError(f"{name}: shape {array.shape} is given where {tuple(shape)} is needed")
     return array.astype(dtype, copy=False)

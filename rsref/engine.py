@@ -7,7 +7,7 @@ gradients of the states on to the step before.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -39,7 +39,8 @@ class Engine(Protocol):
         mask (batch, time) of bool or None, steps (needed if there are no sequences), taped (whether backward will
         follow). Answers the outputs (batch, time, ...), the final states, and a tape for backward, or None.
     backward: the gradients of the outputs and of the final states (None for zero) give those of all inputs.
-    Errors: ValueError if numbers or shapes do not fit the graph; TypeError for a tape that is none of forward's.
+    Errors: ValueError if numbers or shapes do not fit the graph; TypeError for what is no array, and for a tape that is
+        none of forward's.
     """
 
     def forward(
@@ -79,6 +80,9 @@ class ReferenceEngine:
     """
 
     def __init__(self, recurrence: Recurrence):
+        if not isinstance(recurrence, Recurrence):
+            kind = type(recurrence).__name__
+            raise TypeError(f"ReferenceEngine takes a Recurrence (a built layer's `recurrence`); got {kind}")
         self.recurrence = recurrence
         graph = recurrence.graph
         slot = {tensor: i for i, tensor in enumerate(graph.order)}
@@ -111,6 +115,7 @@ class ReferenceEngine:
         taped: bool = True,
     ) -> tuple[list[Array], list[Array], Any]:
         """Run the loop; see `Engine`. Shapes are checked before anything is computed."""
+        check_arrays((sequences, constants, states, parameters), mask)
         length = self.length(sequences, steps)
         batch = next((len(a) for a in (*sequences, *constants, *states)), 1)
         output_specs = self.check(sequences, constants, states, parameters, mask, length, batch)
@@ -301,6 +306,22 @@ class ReferenceEngine:
         return [(tuple(n or 0 for n in specs[t].shape), specs[t].dtype) for t in graph.outputs]
 
 
+def check_arrays(groups: Sequence[Sequence[Array]], mask: Array | None) -> None:
+    """TypeError unless sequences, constants, states and parameters hold NumPy's arrays, and a mask is one."""
+    for name, arrays in zip(("sequences", "constants", "states", "parameters"), groups):
+        if not isinstance(arrays, Iterable):
+            raise TypeError(f"{name} must be a list of arrays; got {arrays!r}")
+        for i, array in enumerate(arrays):
+            _check_array(f"{name}[{i}]", array)
+    if mask is not None:
+        _check_array("mask", mask)
+
+
+def _check_array(name: str, value: Any) -> None:
+    if not isinstance(getattr(value, "dtype", None), np.dtype):
+        raise TypeError(f"{name} must be a NumPy array; got {type(value).__module__}.{type(value).__name__}")
+
+
 def _with_gradients(
     order: Sequence[Tensor], slot: dict[Tensor, int]
 ) -> list[tuple[Op, Mapping[str, Any], int, tuple[int, ...], tuple[int, ...]]]:
@@ -327,6 +348,8 @@ def checked_gradients(
     if len(gradients) != len(values):
         raise ValueError(f"{len(values)} {name} gradients are needed (None for zero); got {len(gradients)}")
     for i, (d, value) in enumerate(zip(gradients, values)):
+        if d is not None:
+            _check_array(f"the gradient of {name} {i}", d)
         if d is not None and d.shape != value.shape:
             raise ValueError(f"{name} {i} has shape {value.shape}; its gradient has shape {d.shape}")
         if d is not None and d.dtype.kind == "c" and np.dtype(dtype).kind != "c":

@@ -14,6 +14,7 @@ import numpy as np
 from rsref import arguments, ops
 from rsref.layers.base import positive_integer
 from rsref.loop import RecurrentLayer
+from rsref.tensor import array_of
 
 Array = np.ndarray
 
@@ -122,7 +123,7 @@ class _Stepper:
             raise TypeError(
                 f"generation takes initial_state and constants besides its own options; got {sorted(unknown)}"
             )
-        self.start = np.asarray(start)
+        self.start = array_of("start", start)
         if self.start.ndim != 1 or self.start.dtype.kind not in "iu":
             raise ValueError(f"start must be integers (batch,); got {self.start.dtype} of shape {self.start.shape}")
         self.length, self.end, self.layer = positive_integer("length", length), end, layer

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from rsref.tensor import real_array
+
 Initializer = Callable[[tuple[int, ...]], np.ndarray]
 
 _generator = np.random.default_rng()
@@ -134,7 +136,7 @@ INITIALIZERS: dict[str, Initializer] = {
 def get(initializer: Any) -> Initializer:
     """Return an initializer by name, a callable as it is, or one that answers a given number or array.
 
-    Errors: ValueError for an unknown name, or an array whose shape is not the one asked for.
+    Errors: ValueError for an unknown name, or an array whose shape is not the one asked for; TypeError for others.
     """
     if initializer is None:
         return zeros
@@ -144,7 +146,7 @@ def get(initializer: Any) -> Initializer:
         if initializer not in INITIALIZERS:
             raise ValueError(f"initializer {initializer!r} is unknown; known are {', '.join(sorted(INITIALIZERS))}")
         return INITIALIZERS[initializer]
-    value = np.array(initializer, dtype=np.float64)
+    value = real_array("an initializer that is no name and no function", initializer)
 
     def fixed(shape: tuple[int, ...]) -> np.ndarray:
         if value.ndim and value.shape != tuple(shape) and value.shape != tuple(shape[1:]):

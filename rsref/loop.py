@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray
 
-DRAWN = ("drawn", "step", "forced_step", "num_states", "recurrence", "forced_recurrence")
+DRAWN = ("drawn", "step", "forced_step", "num_states", "recurrence", "forced_recurrence", "noise_shapes")
 """Attributes that a layer has once its step is drawn."""
 
 

@@ -71,6 +71,8 @@ def dropout_masks(
     """
     leaves = [*step.step_masks, *step.sequence_masks]
     count = len(step.step_masks)
+    if given is not None and not isinstance(given, list | tuple):
+        raise TypeError(f"dropout_masks must be a list of arrays; got {type(given).__name__}")
     if given is not None and len(given) != len(leaves):
         raise ValueError(f"dropout_masks: {layer} has {len(leaves)} masks (see noise_shapes); got {len(given)}")
     masks: list[Array] = []

@@ -77,7 +77,7 @@ class Parameter:
         constraint: Any = None,
     ):
         self.name = name
-        self.value = np.array(value, dtype=np.float64)
+        self.value = real_array(f"parameter {name!r}", value)
         self.trainable = trainable
         self.regularizer = regularizers.get(regularizer)
         self.constraint = constraints.get(constraint)
@@ -92,11 +92,11 @@ class Parameter:
         return self.value.shape
 
     def assign(self, value: Any) -> None:
-        """Replace the value; ValueError if the shape differs."""
-        array = np.asarray(value, dtype=np.float64)
+        """Replace the value; ValueError if the shape differs, TypeError for anything but real numbers."""
+        array = real_array(f"parameter {self.name!r}", value)
         if array.shape != self.value.shape:
             raise ValueError(f"parameter {self.name!r} has shape {self.shape}; the value given has shape {array.shape}")
-        self.value = array.copy()
+        self.value = array
 
     def __repr__(self) -> str:
         return f"<Parameter {self.name} {self.shape}>"
@@ -322,8 +322,8 @@ def Input(
 
 def constant(value: Any, name: str = "constant") -> Tensor:
     """Return a leaf tensor with a fixed value (a number or an array-like of float, int or bool)."""
-    array = np.array(value)  # a copy: the caller may write into the array later
-    if array.dtype.kind == "O":
+    array = array_of("a value in a step", value).copy()  # the caller may write into the array later
+    if array.dtype.kind not in "fiub":
         raise TypeError(f"a step is drawn of Tensors, numbers and arrays of them; got {value!r}")
     spec = Spec(array.shape, kind_of_dtype(array.dtype))
     return Tensor(spec, source=ConstantSource(array), name=name)
@@ -334,6 +334,22 @@ def noise(shape: Shape, rate: float, per: str = "step") -> Tensor:
     if per not in ("step", "sequence"):
         raise ValueError(f'per must be "step" or "sequence"; got {per!r}')
     return Tensor(Spec(shape, "float"), source=NoiseSource(rate, per), name=unique_name("noise"))
+
+
+def array_of(name: str, value: Any) -> np.ndarray:
+    """Return an array-like as an array; TypeError, naming it, if it is none, such as rows of unequal lengths."""
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} must be a numeric array; got {type(value).__name__}: {error}") from None
+
+
+def real_array(name: str, value: Any) -> np.ndarray:
+    """Return a new float64 array of an array-like; TypeError, naming it, for complex numbers, strings or objects."""
+    array = array_of(name, value)
+    if array.dtype.kind in "cSUO":
+        raise TypeError(f"{name} holds real numbers; got dtype {array.dtype}")
+    return array.astype(np.float64)
 
 
 def kind_of_dtype(dtype: Any) -> str:

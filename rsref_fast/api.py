@@ -6,6 +6,8 @@ import os
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+import numpy as np
+
 from rsref.cells.base import RNNCell
 from rsref.loop import RecurrentLayer
 from rsref.recurrence import Recurrence
@@ -54,7 +56,7 @@ def compile(
     """
     if target not in TARGETS:
         raise ValueError(f"target must be one of {', '.join(map(repr, TARGETS))}; got {target!r}")
-    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int | np.integer) or threads < 1):
         raise ValueError(f"threads must be a positive integer or None; got {threads!r}")
     recurrence = recurrence_of(rnn)
     if target == "cuda":

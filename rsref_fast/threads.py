@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+import numpy as np
+
 _number: int | None = None
 
 
@@ -13,9 +15,9 @@ def set_num_threads(number: int | None) -> None:
     Errors: ValueError for a number below 1.
     """
     global _number
-    if number is not None and (not isinstance(number, int) or isinstance(number, bool) or number < 1):
+    if number is not None and (not isinstance(number, int | np.integer) or isinstance(number, bool) or number < 1):
         raise ValueError(f"the number of threads must be a positive integer or None; got {number!r}")
-    _number = number
+    _number = None if number is None else int(number)
 
 
 def get_num_threads() -> int:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rsref import initializers
-from rsref.tensor import Parameter, Shape, Tensor, unique_name
+from rsref.tensor import Parameter, Shape, Tensor, real_array, unique_name
 
 
 class Layer:
@@ -125,8 +125,13 @@ def forget(layers: Sequence[Layer]) -> None:
 
 
 def assign_weights(owner: str, parameters: Sequence[Parameter], weights: Sequence[Any]) -> None:
-    """Assign values to parameters; ValueError, before any is changed, if their numbers or shapes differ."""
-    arrays = [np.asarray(weight) for weight in weights]
+    """Assign values to parameters; ValueError, before any is changed, if their numbers or shapes differ.
+
+    TypeError for anything but lists of real arrays.
+    """
+    if not isinstance(weights, Iterable):
+        raise TypeError(f"{owner}: weights must be a list of arrays; got {weights!r}")
+    arrays = [real_array(f"{owner}: weights[{i}]", weight) for i, weight in enumerate(weights)]
     if len(arrays) != len(parameters):
         raise ValueError(
             f"{owner} has {len(parameters)} weights "

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from rsref.engine import Gradients, ReferenceEngine, checked_gradients
+from rsref.engine import Gradients, ReferenceEngine, check_arrays, checked_gradients
 from rsref.graph import StepGraph
 from rsref.recurrence import Recurrence
 from rsref.tensor import Tensor
@@ -247,11 +247,15 @@ class FastEngine:
 
     def known_of(self, groups: Sequence[Sequence[Array]], mask: Array | None, steps: int | None) -> Known:
         """Return what the arrays of a call say, checked once for each set of shapes. Errors: those of `Engine`."""
-        every = [a for group in groups for a in group]
-        key = (
-            steps, None if mask is None else mask.shape, *map(len, groups),
-            *[a.shape for a in every], *[a.dtype.num for a in every],
-        )  # fmt: skip
+        try:
+            every = [a for group in groups for a in group]
+            key = (
+                steps, None if mask is None else mask.shape, *map(len, groups),
+                *[a.shape for a in every], *[a.dtype.num for a in every],
+            )  # fmt: skip
+        except (AttributeError, TypeError):
+            check_arrays(groups, mask)
+            raise
         return remembered(self._checked, key, lambda: self._known_anew(groups, mask, steps), REMEMBERED)
 
     def _known_anew(self, groups: Sequence[Sequence[Array]], mask: Array | None, steps: int | None) -> Known:

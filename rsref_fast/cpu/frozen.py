@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rsref.engine import check_arrays
+from rsref.tensor import array_of
 from rsref_fast.cpu.memory import Arena, empty
 from rsref_fast.threads import get_num_threads
 
@@ -37,17 +39,19 @@ class Frozen:
 
     parameters: arrays in the graph's order; they are copied, so later changes of them are not seen.
     Between calls it holds the packed weights, and the scratch memory of the largest call.
-    Errors: ValueError if the number or a shape of the parameters does not fit; at calls as `Engine.forward`.
+    Errors: ValueError if the number or a shape of the parameters does not fit, TypeError for numbers with which kernels
+        do not compute; at calls as `Engine.forward`.
     """
 
     def __init__(self, engine: FastEngine, parameters: Sequence[Array]):
+        self.parameters = [array_of(f"parameters[{i}]", p).copy() for i, p in enumerate(parameters)]
         wanted = engine.recurrence.graph.parameters
-        if len(wanted) != len(parameters):
-            raise ValueError(f"{len(wanted)} parameter arrays are needed; got {len(parameters)}")
-        for parameter, array in zip(wanted, parameters):
-            if np.shape(array) != parameter.shape:
-                raise ValueError(f"{parameter!r} does not accept an array of shape {np.shape(array)}")
-        self.parameters = [np.array(p) for p in parameters]
+        if len(wanted) != len(self.parameters):
+            raise ValueError(f"{len(wanted)} parameter arrays are needed; got {len(self.parameters)}")
+        for parameter, array in zip(wanted, self.parameters):
+            if array.shape != parameter.shape:
+                raise ValueError(f"{parameter!r} does not accept an array of shape {array.shape}")
+        engine.precision_of([[], [], [], self.parameters])
         self._engine = engine
         self._kinds = [kind for kinds in engine.kinds[:3] for kind in kinds]
         self._prepared: dict[Kernels, list[Arena]] = {}
@@ -65,8 +69,12 @@ class Frozen:
         """Run the loop; return outputs (batch, time, ...) and final states (batch, ...), as `Engine.forward`."""
         groups, key = (sequences, constants, states, self.parameters), None
         if mask is None:
-            given = (*sequences, *constants, *states)
-            sizes = (*[a.shape for a in given], *[a.dtype.num for a in given])
+            try:
+                given = (*sequences, *constants, *states)
+                sizes = (*[a.shape for a in given], *[a.dtype.num for a in given])
+            except (AttributeError, TypeError):
+                check_arrays(groups, mask)
+                raise
             key = steps, len(sequences), len(states), self._engine.split, get_num_threads(), sizes
             known = self._known.get(key)
             if known is not None:

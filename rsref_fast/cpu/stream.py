@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NoReturn, SupportsIndex
 
 import numpy as np
 
+from rsref.engine import check_arrays
 from rsref_fast.cpu.indices import SAID
 from rsref_fast.cpu.plan import forward_plan
 from rsref_fast.cpu.splitting import Split, close_split_of, split_of
@@ -38,6 +39,7 @@ class Stream:
         parameters: Sequence[Array],
         batch: int,
     ):
+        check_arrays(([], constants, states, parameters), None)
         graph = engine.recurrence.graph
         for leaf in graph.sequences:
             if None in leaf.shape[1:]:

@@ -231,6 +231,11 @@ def test_errors():
         rsref_fast.compile(recurrence_of("GRUCell"), threads=True)
     with pytest.raises(ValueError, match="threads"):
         rsref_fast.set_num_threads(0)
+    assert rsref_fast.compile(recurrence_of("GRUCell"), threads=np.int64(2)).threads == 2
+    with pytest.raises(TypeError, match="mask must be a NumPy array"):
+        rsref_fast.compile(recurrence_of("GRUCell")).forward(
+            [np.zeros((1, 1, 2))], [], [np.zeros((1, 4))], [], [[True]]
+        )
     for make in (rsref_fast.compile, ReferenceEngine):
         with pytest.raises(TypeError, match="takes the tape that forward answered; got NoneType"):
             make(recurrence_of("GRUCell")).backward(None, [None], [None])

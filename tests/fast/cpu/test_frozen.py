@@ -139,5 +139,9 @@ def test_faults_have_names():
         engine.freeze(parameters[:1])
     with pytest.raises(ValueError, match=r"does not accept an array of shape \(2,\)"):
         engine.freeze([np.zeros(2), *parameters[1:]])
+    with pytest.raises(TypeError, match="kernels compute with float32 or float64; got complex128"):
+        engine.freeze([p * 1j for p in parameters])
+    with pytest.raises(TypeError, match=r"states\[0\] must be a NumPy array; got builtins.list"):
+        engine.freeze(parameters)([np.zeros((1, 2, 4))], [], [[[0.0] * 6], np.zeros((1, 6))])
     with pytest.raises(ValueError, match="2 state arrays are needed; got 0"):
         engine.freeze(parameters)([np.zeros((1, 2, 4))], [], [])

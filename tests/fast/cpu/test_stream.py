@@ -124,6 +124,8 @@ def test_faults_have_names():
     with pytest.raises(TypeError, match="state 1 holds float64; got dtype complex128"):
         stream.reset([np.ones((1, 6)), np.zeros((1, 6), complex)])
     np.testing.assert_array_equal(stream.states[0], arguments.states[0])
+    with pytest.raises(TypeError, match=r"states\[1\] must be a NumPy array; got builtins.list"):
+        rsref_fast.compile(own).stream([], [np.zeros((1, 6)), [[0.0] * 6]], arguments.parameters)
     for number in (complex, np.longdouble):
         with pytest.raises(TypeError, match="kernels compute with float32 or float64; got"):
             rsref_fast.compile(own).stream([], [np.zeros((1, 6), number)] * 2, arguments.parameters)

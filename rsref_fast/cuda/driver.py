@@ -102,6 +102,8 @@ class Device:
         self._find = find
         self._library: Library | None = None
         self._finding = threading.Lock()
+        self.loaded: dict[str, Any] = {}
+        """Kernels that are on the device, by all that makes them what they are."""
         try:
             self.call("cuInit", 0)
             self.context = self.call("cuCtxGetCurrent")

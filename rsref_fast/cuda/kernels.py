@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from rsref_fast.cpu.cache import key_of
 from rsref_fast.cpu.kernels import Kernels
 from rsref_fast.cpu.source import Source
 from rsref_fast.cpu.target import Target
@@ -93,11 +95,17 @@ def on(device: Device, tile: Tile = USUAL, target: Target = CUDA, rows: int = RO
 def load(
     device: Device, text: str, entry: str, dtype: np.dtype[Any], tile: Tile, team: str = "grid", shared: int = 0
 ) -> Loaded:  # fmt: skip
-    """Return an entry of a module, compiled for a device and loaded. shared: bytes of memory that launches give it."""
-    image = images.image_of(text, entry, dtype, tile, team, device.capability)
-    handle = device.load(image.code, image.name, shared)
-    at_once = device.blocks_at_once(handle, tile.threads, shared)
-    return Loaded(handle, tile.threads, image.cooperative, at_once, shared)
+    """Return an entry of a module, compiled for a device and loaded. shared: bytes of memory that launches give it.
+
+    All engines have the same one, which stays as long as the process: nobody knows when the device is done with it.
+    """
+    key = key_of(text, entry, dtype.name, astuple(tile), team, shared)
+    if key not in device.loaded:
+        image = images.image_of(text, entry, dtype, tile, team, device.capability)
+        handle = device.load(image.code, image.name, shared)
+        at_once = device.blocks_at_once(handle, tile.threads, shared)
+        device.loaded[key] = Loaded(handle, tile.threads, image.cooperative, at_once, shared)
+    return device.loaded[key]
 
 
 class Helpers:

@@ -121,7 +121,7 @@ class Driver:
 
     def cuFuncSetAttribute(self, kernel, attribute, value):
         assert attribute == "dynamic"
-        kernel.may_have = value
+        kernel.may_have = max(value, getattr(kernel, "may_have", 0))  # one for modules of all sizes
         return (0,)
 
     def cuOccupancyMaxActiveBlocksPerMultiprocessor(self, function, threads, shared):

@@ -138,6 +138,19 @@ def test_memory_is_given_back(device):
     assert sizes[1] == sizes[2]
 
 
+def test_engines_of_the_same_step_load_its_kernels_once(device):
+    own = recurrence_of("LSTMCell")
+    arguments = random_arguments(own, batch=3, steps=5, mask=MASK).cast(np.float32)
+    loaded = []
+    for choice in (UNITS, ALTERNATING, UNITS, ALTERNATING):
+        engine = ThereAndBack(own, device)
+        engine.engine.choice = choice
+        (y,), _, tape = arguments.forward(engine)
+        engine.backward(tape, [np.ones_like(y)], [None, None])
+        loaded.append(device.api.used["cuModuleLoadData"])
+    assert loaded[0] < loaded[1] == loaded[3]
+
+
 def test_threads_may_call_one_engine_at_once(device):
     """Also where the words of a recorded graph are each call's own."""
     own = recurrence_of("LSTMCell")

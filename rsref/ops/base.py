@@ -7,6 +7,7 @@ A vjp is written with ops too: run on arrays it is the oracle's backward step, o
 from __future__ import annotations
 
 import abc
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -117,18 +118,36 @@ def rank(value: Any) -> int:
     return value.ndim if hasattr(value, "ndim") else np.ndim(value)
 
 
+def integer(name: str, value: Any) -> int:
+    """Return a whole number as an int; TypeError, naming it, for any other, of which nothing is cut off."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer; got {value!r}") from None
+
+
+def lengths_of(name: str, shape: Any, least: int = 0) -> Shape:
+    """Return a shape, given as one length or several; TypeError or ValueError, naming the op, if it is none."""
+    given = shape if isinstance(shape, Iterable) else [shape]
+    lengths = tuple(None if n is None else integer(f"{name}: a length", n) for n in given)
+    if any(n is not None and n < least for n in lengths):
+        raise ValueError(f"{name}: a length must be at least {least}; got {lengths}")
+    return lengths
+
+
 def normal_axis(name: str, axis: int, ndim: int) -> int:
-    """Return a non-negative axis; ValueError if it is out of range."""
+    """Return a non-negative axis; ValueError if it is out of range, TypeError if it is no integer."""
+    axis = integer(f"{name}: axis", axis)
     if not -ndim <= axis < ndim:
         raise ValueError(f"{name}: axis {axis} is out of range for a tensor of rank {ndim}")
-    return int(axis) % ndim
+    return axis % ndim
 
 
 def normal_axes(name: str, axis: int | Sequence[int] | None, ndim: int) -> tuple[int, ...]:
     """Return sorted non-negative axes; None means all of them."""
     if axis is None:
         return tuple(range(ndim))
-    axes = [axis] if isinstance(axis, int | np.integer) else list(axis)
+    axes = list(axis) if isinstance(axis, Iterable) else [axis]
     normal = sorted(normal_axis(name, a, ndim) for a in axes)
     if len(set(normal)) != len(normal):
         raise ValueError(f"{name}: axis {axis!r} names an axis twice")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from rsref.ops.base import (
     Op,
     apply,
     concrete_attrs,
+    integer,
     normal_axes,
     normal_axis,
     rank,
@@ -216,13 +217,13 @@ def split(x: Any, indices_or_sections: int | Sequence[int], axis: int = 0) -> li
     """Return x cut along an axis into equal parts, or at the given places, as numpy.split."""
     axis = normal_axis("split", axis, rank(x))
     length = x.shape[axis]
-    if isinstance(indices_or_sections, int | np.integer):
-        sections = int(indices_or_sections)
-        if length is None or length % sections:
+    if not isinstance(indices_or_sections, Iterable):
+        sections = integer("split: the number of parts", indices_or_sections)
+        if length is None or sections < 1 or length % sections:
             raise ValueError(f"split: axis {axis} of shape {x.shape} cannot be cut into {sections} equal parts")
         places = [length // sections * i for i in range(1, sections)]
     else:
-        places = [int(i) for i in indices_or_sections]
+        places = [integer("split: a place", i) for i in indices_or_sections]
     cuts = [0, *places]
     ends: list[int | None] = [*places, None]
     return [take_slice(x, axis, start, stop) for start, stop in zip(cuts, ends)]
@@ -261,7 +262,9 @@ def one_hot(x: Any, num_classes: int, axis: int = -1, dtype: str = "float") -> A
     """Return a last axis that holds 1 at the place an integer names and 0 elsewhere; dtype as `cast` takes it."""
     if axis not in (-1, rank(x)):
         raise ValueError(f"one_hot: only the last axis is accepted for the classes; got axis={axis}")
-    number = int(num_classes)
+    number = integer("one_hot: num_classes", num_classes)
+    if number < 0:
+        raise ValueError(f"one_hot: num_classes must not be negative; got {number}")
     if isinstance(x, Tensor):
         return apply(_one_hot, x, num_classes=number, dtype=kind_of_dtype(dtype))
     return apply(_one_hot, x, num_classes=number, **concrete_attrs({"dtype": dtype}, np.float64))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from typing import Any
 
 import numpy as np
@@ -13,13 +13,14 @@ from rsref.ops.base import (
     apply,
     as_tensor,
     compatible,
+    lengths_of,
     normal_axes,
     normal_axis,
     rank,
     register,
 )
 from rsref.ops.pointwise import cast, sum_to_like
-from rsref.tensor import Shape, Spec, Tensor
+from rsref.tensor import Shape, Spec, Tensor, array_of
 
 
 class Reshape(Op):
@@ -28,14 +29,12 @@ class Reshape(Op):
     name = "reshape"
 
     def infer(self, x: Spec, *, shape: Shape) -> Spec:
-        target, source_size = _filled(x.shape, shape), _size(x.shape)
+        target = _filled(x.shape, shape)
         if -1 in target:
             return Spec(tuple(_worked_out(x.shape, shape) if n == -1 else n for n in target), x.dtype)
-        target_size = _size(target)
-        if source_size is not None and target_size is not None and source_size != target_size:
-            raise ValueError(
-                f"reshape: shape {x.shape} cannot become {shape}: {source_size} values against {target_size}"
-            )
+        left, given = _left(x.shape, shape), _size(tuple(n for n in shape if n is not None))
+        if left is not None and left != given:
+            raise ValueError(f"reshape: shape {x.shape} cannot become {shape}: {left} values against {given}")
         return Spec(target, x.dtype)
 
     def forward(self, x: Any, *, shape: Shape) -> Any:
@@ -55,9 +54,14 @@ def _filled(source: Shape, shape: Shape) -> Shape:
     return tuple(source[i] if n is None else n for i, n in enumerate(shape))
 
 
+def _left(source: Shape, shape: Shape) -> int | None:
+    """Return the number of values but for the axes that are kept; None if it is unknown."""
+    return _size(tuple(n for i, n in enumerate(source) if i >= len(shape) or shape[i] is not None))
+
+
 def _worked_out(source: Shape, shape: Shape) -> int | None:
     """Return the length that -1 stands for: what the given lengths leave of the axes that are not kept."""
-    left = _size(tuple(n for i, n in enumerate(source) if i >= len(shape) or shape[i] is not None))
+    left = _left(source, shape)
     given = math.prod(n for n in shape if n is not None and n != -1)
     if left is None or not given:
         return None
@@ -228,9 +232,9 @@ class Pad(Op):
 _pad = register(Pad())
 
 
-def reshape(x: Any, newshape: Sequence[int | None]) -> Any:
+def reshape(x: Any, newshape: int | Sequence[int | None]) -> Any:
     """Return x in another shape, batch axis included; one length may be -1, None keeps the axis at that place."""
-    shape = tuple(None if n is None else int(n) for n in newshape)
+    shape = lengths_of("reshape", newshape, -1)
     if shape.count(-1) > 1:
         raise ValueError(f"reshape: only one length may be -1; got {shape}")
     return apply(_reshape, x, shape=shape)
@@ -268,7 +272,7 @@ def moveaxis(x: Any, source: int, destination: int) -> Any:
 
 def expand_dims(x: Any, axis: int | Sequence[int]) -> Any:
     """Return x with new axes of length 1 at the given places of the result."""
-    count = 1 if isinstance(axis, int | np.integer) else len(axis)
+    count = len(axis) if isinstance(axis, Sized) else 1
     return apply(_expand_dims, x, axes=normal_axes("expand_dims", axis, rank(x) + count))
 
 
@@ -278,13 +282,14 @@ def squeeze(x: Any, axis: int | Sequence[int] | None = None) -> Any:
     return apply(_squeeze, x, axes=normal_axes("squeeze", axes, rank(x)))
 
 
-def broadcast_to(x: Any, shape: Sequence[int | None]) -> Any:
+def broadcast_to(x: Any, shape: int | Sequence[int | None]) -> Any:
     """Return x broadcast to a shape, batch axis included; None keeps the length that an axis has."""
-    return apply(_broadcast_to, x, shape=tuple(None if n is None else int(n) for n in shape))
+    return apply(_broadcast_to, x, shape=lengths_of("broadcast_to", shape))
 
 
 def concatenate(xs: Sequence[Any], axis: int = 0) -> Any:
     """Return tensors side by side along an axis; their dtypes are promoted to the widest."""
+    xs = list(xs)
     if not xs:
         raise ValueError("concatenate: at least one tensor is needed")
     if any(isinstance(x, Tensor) for x in xs):
@@ -301,7 +306,12 @@ def stack(xs: Sequence[Any], axis: int = 0) -> Any:
 
 def pad(x: Any, pad_width: Any, constant_values: float = 0) -> Any:
     """Return x with constant values around it; `pad_width` as in numpy.pad: one number, one pair, or a pair an axis."""
-    pads = np.broadcast_to(np.asarray(pad_width, dtype=int), (rank(x), 2))
+    widths, wanted = array_of("pad: pad_width", pad_width), (rank(x), 2)
+    if widths.dtype.kind not in "iu" or widths.shape not in ((), (1,), (2,), (1, 1), (1, 2), (wanted[0], 1), wanted):
+        raise ValueError(f"pad: widths are an integer, a pair, or a pair for each of {rank(x)} axes; got {pad_width!r}")
+    if isinstance(constant_values, str):
+        raise ValueError(f"pad: constant_values must be a number, there are no other modes; got {constant_values!r}")
+    pads = np.broadcast_to(widths, wanted)
     if pads.size and pads.min() < 0:
         raise ValueError(f"pad: widths must not be negative; got {pad_width!r}")
     return apply(_pad, x, pads=tuple((int(a), int(b)) for a, b in pads), value=float(constant_values))

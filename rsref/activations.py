@@ -153,6 +153,6 @@ def get(activation: str | Activation | None) -> Activation:
         return linear
     if callable(activation):
         return activation
-    if activation not in ACTIVATIONS:
+    if not isinstance(activation, str) or activation not in ACTIVATIONS:
         raise ValueError(f"activation {activation!r} is unknown; known are {', '.join(sorted(ACTIVATIONS))}")
     return ACTIVATIONS[activation]

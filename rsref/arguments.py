@@ -99,6 +99,13 @@ def check_cell(name: str, state_initializer: Any) -> None:
         )
 
 
+def state_initializer(given: Any) -> Any:
+    """Return an initializer, or a list of them, as given; ValueError for an unknown name, as `initializers.get`."""
+    for one in given if isinstance(given, list | tuple) else [given]:
+        _state_initializer(one)
+    return given
+
+
 def state_initializers(given: Any, states: Sequence[Tensor]) -> list[Any]:
     """Return one initializer a state: one for all, or a list, the rest zeros.
 

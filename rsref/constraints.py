@@ -74,6 +74,6 @@ def get(constraint: Any) -> Any:
     """Return a constraint by name, a callable as it is, None for None; ValueError for an unknown name."""
     if constraint is None or callable(constraint):
         return constraint
-    if constraint not in NAMED:
+    if not isinstance(constraint, str) or constraint not in NAMED:
         raise ValueError(f"constraint {constraint!r} is unknown; known are {', '.join(NAMED)}, or a callable")
     return NAMED[constraint]

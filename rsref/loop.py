@@ -12,7 +12,15 @@ from rsref import arguments, initializers, noise
 from rsref.engine import Engine
 from rsref.graph import as_list
 from rsref.layers.base import assign_weights, forget, positive_integer, watched
-from rsref.recurrence import Recurrence, Step, with_decoder, with_noise, with_readout, with_teacher_forcing
+from rsref.recurrence import (
+    Recurrence,
+    Step,
+    truncation,
+    with_decoder,
+    with_noise,
+    with_readout,
+    with_teacher_forcing,
+)
 from rsref.tape import LayerGradients, LayerTape, layer_gradients
 from rsref.tensor import Parameter, Shape, Tensor, unique_name
 
@@ -78,9 +86,9 @@ class RecurrentLayer(abc.ABC):
         self.go_backwards = go_backwards
         self.stateful = stateful
         self.unroll = unroll
-        self.state_initializer = state_initializer
+        self.state_initializer = arguments.state_initializer(state_initializer)
         self.zero_output_for_mask = zero_output_for_mask
-        self.truncate = int(truncate) if isinstance(truncate, np.integer) else truncate
+        self.truncate = truncation(truncate)
         self.dtype = arguments.precision(dtype)
         self.make_engine = arguments.engine_maker(engine)
         self.generator = initializers.new_generator(seed)

@@ -7,9 +7,19 @@ become these before any engine sees them; each rewrite is a small pure function 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
 
 from rsref.graph import StepGraph, noise_leaves
 from rsref.tensor import Input, NoiseSource, Tensor
+
+
+def truncation(steps: Any) -> int | None:
+    """Return a positive number of steps, or None for none; ValueError for anything else."""
+    if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int | np.integer) or steps < 1):
+        raise ValueError(f"truncate must be a positive number of steps or None; got {steps!r}")
+    return None if steps is None else int(steps)
 
 
 @dataclass(frozen=True)
@@ -27,9 +37,9 @@ class Recurrence:
     truncate: int | None = None
 
     def __post_init__(self) -> None:
-        whole = isinstance(self.truncate, int) and not isinstance(self.truncate, bool)
-        if self.truncate is not None and (not whole or self.truncate < 1):
-            raise ValueError(f"truncate must be a positive number of steps or None; got {self.truncate!r}")
+        if not isinstance(self.graph, StepGraph):
+            raise TypeError(f"a Recurrence is a StepGraph in a loop; got {type(self.graph).__name__}")
+        object.__setattr__(self, "truncate", truncation(self.truncate))
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 from rsref import ops
 from rsref.cells.lstm import LSTMCell
+from rsref.layers.base import window_size
 from rsref.tensor import Input, Shape, Tensor
 
 
@@ -32,7 +33,7 @@ class ConvLSTMCell(LSTMCell):
         **options: Any,
     ):
         super().__init__(filters, **options)
-        self.kernel_size = kernel_size
+        self.kernel_size = window_size(kernel_size)
         self.convolution = (strides, padding, dilation_rate)
 
     @property
@@ -47,7 +48,7 @@ class ConvLSTMCell(LSTMCell):
         self.check_input_dim(input_shape)
         axes = len(input_shape) - 2
         size = self.kernel_size
-        self.window = (size,) * axes if isinstance(size, int) else tuple(size)
+        self.window = (size,) * axes if isinstance(size, int) else size
         if len(self.window) != axes:
             raise ValueError(f"{self.name}: kernel_size {size!r} does not fit an input of shape {input_shape}")
         x = Input(batch_shape=input_shape, name="x")

@@ -8,7 +8,7 @@ import numpy as np
 
 from rsref import activations, initializers, ops
 from rsref.cells.base import RNNCell
-from rsref.layers.base import dropout_rate, positive_integer
+from rsref.layers.base import dropout_rate, positive_integer, weight_options
 from rsref.tensor import Input, Shape, Tensor, noise
 
 
@@ -62,9 +62,9 @@ class FullCell(RNNCell):
         self.activation = activations.get(activation)
         self.recurrent_activation = activations.get(recurrent_activation)
         self.use_bias = use_bias
-        self.kernel_options = (kernel_initializer, kernel_regularizer, kernel_constraint)
-        self.recurrent_options = (recurrent_initializer, recurrent_regularizer, recurrent_constraint)
-        self.bias_options = (bias_initializer, bias_regularizer, bias_constraint)
+        self.kernel_options = weight_options(kernel_initializer, kernel_regularizer, kernel_constraint)
+        self.recurrent_options = weight_options(recurrent_initializer, recurrent_regularizer, recurrent_constraint)
+        self.bias_options = weight_options(bias_initializer, bias_regularizer, bias_constraint)
         self.dropout = dropout_rate("dropout", dropout)
         self.recurrent_dropout = dropout_rate("recurrent_dropout", recurrent_dropout)
 

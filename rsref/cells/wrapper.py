@@ -9,6 +9,7 @@ from rsref.cells.base import RNNCell
 from rsref.graph import Model
 from rsref.layers.base import Layer
 from rsref.layers.merging import add, average, concatenate, maximum, multiply
+from rsref.ops.base import lengths_of
 from rsref.tensor import Input, Shape
 
 MERGES = {"concatenate": concatenate, "add": add, "multiply": multiply, "average": average, "maximum": maximum}
@@ -37,11 +38,11 @@ class LayerCell(RNNCell):
         if merge not in MERGES:
             raise ValueError(f"merge must be one of {tuple(MERGES)}; got {merge!r}")
         self.layer, self.merge = layer, merge
-        self.state_shape = (state_shape,) if isinstance(state_shape, int) else state_shape
+        self.state_shape = None if state_shape is None else lengths_of("state_shape", state_shape)
 
     def build_model(self, input_shape: Shape) -> Model:
         x = Input(batch_shape=input_shape, name="x")
-        h = Input(tuple(input_shape[1:] if self.state_shape is None else self.state_shape), name="h")
+        h = Input(input_shape[1:] if self.state_shape is None else self.state_shape, name="h")
         new_h = self.layer(MERGES[self.merge]([x, h]))
         if new_h.shape != h.shape:
             shown = self.layer.name if isinstance(self.layer, Layer) else self.layer

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rsref import initializers
+from rsref import constraints, initializers, regularizers
 from rsref.tensor import Parameter, Shape, Tensor, real_array, unique_name
 
 
@@ -67,11 +67,14 @@ class Layer:
         constraint: Any = None,
         trainable: bool = True,
     ) -> Parameter:
-        """Make a parameter; ValueError if an axis of its shape is unknown."""
+        """Make a parameter; ValueError if an axis of its shape is unknown, or its initializer answers another shape."""
         if None in shape:
             raise ValueError(f"{self.name}: weight {name!r} needs a known shape; got {tuple(shape)}")
         full = tuple(int(n) for n in shape if n is not None)
         value = initializers.get(initializer)(full)
+        found = tuple(np.shape(value))
+        if found != full:
+            raise ValueError(f"{self.name}: the initializer of {name!r} answers shape {found} where {full} is needed")
         parameter = Parameter(f"{self.name}/{name}", value, trainable, regularizer, constraint)
         self.own_parameters.append(parameter)
         return parameter
@@ -124,6 +127,14 @@ def forget(layers: Sequence[Layer]) -> None:
         layer.built, layer.own_parameters = False, []
 
 
+def weight_options(initializer: Any, regularizer: Any = None, constraint: Any = None) -> tuple[Any, Any, Any]:
+    """Return what is asked of a weight, as given; ValueError or TypeError, before it is made, for an unknown name."""
+    initializers.get(initializer)
+    regularizers.get(regularizer)
+    constraints.get(constraint)
+    return initializer, regularizer, constraint
+
+
 def assign_weights(owner: str, parameters: Sequence[Parameter], weights: Sequence[Any]) -> None:
     """Assign values to parameters; ValueError, before any is changed, if their numbers or shapes differ.
 
@@ -167,3 +178,10 @@ def dropout_rate(name: str, value: float) -> float:
     if not 0 <= value < 1:
         raise ValueError(f"{name} must be at least 0 and less than 1; got {value!r}")
     return float(value)
+
+
+def window_size(value: Any) -> int | tuple[int, ...]:
+    """Return a kernel_size, for all axes or each; ValueError or TypeError unless it is positive integers."""
+    if isinstance(value, Iterable):
+        return tuple(positive_integer("kernel_size", n) for n in value)
+    return positive_integer("kernel_size", value)

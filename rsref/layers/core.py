@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from rsref import activations, ops
-from rsref.layers.base import Layer, dropout_rate, positive_integer
+from rsref.layers.base import Layer, dropout_rate, positive_integer, weight_options, window_size
+from rsref.ops.base import lengths_of
 from rsref.tensor import Shape, Tensor, noise
 
 
@@ -36,8 +37,8 @@ class Dense(Layer):
         self.units = positive_integer("units", units)
         self.activation = activations.get(activation)
         self.use_bias = use_bias
-        self.kernel_options = (kernel_initializer, kernel_regularizer, kernel_constraint)
-        self.bias_options = (bias_initializer, bias_regularizer, bias_constraint)
+        self.kernel_options = weight_options(kernel_initializer, kernel_regularizer, kernel_constraint)
+        self.bias_options = weight_options(bias_initializer, bias_regularizer, bias_constraint)
 
     def build(self, *shapes: Shape) -> None:
         self.kernel = self.add_weight("kernel", (shapes[0][-1], self.units), *self.kernel_options)
@@ -65,11 +66,11 @@ class Embedding(Layer):
         super().__init__(name)
         self.input_dim = positive_integer("input_dim", input_dim)
         self.output_dim = positive_integer("output_dim", output_dim)
-        self.embeddings_initializer = embeddings_initializer
+        self.embeddings_options = weight_options(embeddings_initializer)
 
     def build(self, *shapes: Shape) -> None:
         shape = (self.input_dim, self.output_dim)
-        self.embeddings = self.add_weight("embeddings", shape, self.embeddings_initializer)
+        self.embeddings = self.add_weight("embeddings", shape, *self.embeddings_options)
 
     def call(self, *tensors: Tensor) -> Tensor:
         result: Tensor = ops.embedding(tensors[0], self.embeddings.tensor)
@@ -136,26 +137,26 @@ class Conv(Layer):
         name: str | None = None,
     ):
         super().__init__(name)
-        self.filters, self.kernel_size = positive_integer("filters", filters), kernel_size
+        self.filters, self.kernel_size = positive_integer("filters", filters), window_size(kernel_size)
         self.options = (strides, padding, dilation_rate)
         self.groups = positive_integer("groups", groups)
         self.activation = activations.get(activation)
         self.use_bias = use_bias
-        self.kernel_initializer, self.bias_initializer = kernel_initializer, bias_initializer
+        self.kernel_options, self.bias_options = weight_options(kernel_initializer), weight_options(bias_initializer)
 
     def build(self, *shapes: Shape) -> None:
         shape = shapes[0]
         axes = len(shape) - 2
-        window = (self.kernel_size,) * axes if isinstance(self.kernel_size, int) else tuple(self.kernel_size)
+        window = (self.kernel_size,) * axes if isinstance(self.kernel_size, int) else self.kernel_size
         if len(window) != axes:
             raise ValueError(f"{self.name}: kernel_size {self.kernel_size} does not fit an input of shape {shape}")
         channels = shape[-1]
         if channels is None or channels % self.groups or self.filters % self.groups:
             raise ValueError(f"{self.name}: {channels} channels and {self.filters} filters in {self.groups} groups")
         kernel_shape = (*window, channels // self.groups, self.filters)
-        self.kernel = self.add_weight("kernel", kernel_shape, self.kernel_initializer)
+        self.kernel = self.add_weight("kernel", kernel_shape, *self.kernel_options)
         if self.use_bias:
-            self.bias = self.add_weight("bias", (self.filters,), self.bias_initializer)
+            self.bias = self.add_weight("bias", (self.filters,), *self.bias_options)
 
     def call(self, *tensors: Tensor) -> Tensor:
         z = ops.conv(tensors[0], self.kernel.tensor, *self.options)
@@ -194,6 +195,8 @@ class Dropout(Layer):
     def __init__(self, rate: float, per: str = "step", name: str | None = None):
         super().__init__(name)
         self.rate = dropout_rate("rate", rate)
+        if per not in ("step", "sequence"):
+            raise ValueError(f'per must be "step" or "sequence"; got {per!r}')
         self.per = per
 
     def call(self, *tensors: Tensor) -> Tensor:
@@ -221,7 +224,7 @@ class Reshape(Layer):
 
     def __init__(self, target_shape: Sequence[int], name: str | None = None):
         super().__init__(name)
-        self.target_shape = tuple(target_shape)
+        self.target_shape = lengths_of("target_shape", target_shape, -1)
 
     def call(self, *tensors: Tensor) -> Tensor:
         result: Tensor = ops.reshape(tensors[0], (None, *self.target_shape))
@@ -235,7 +238,7 @@ class Permute(Layer):
 
     def __init__(self, dims: Sequence[int], name: str | None = None):
         super().__init__(name)
-        self.dims = tuple(dims)
+        self.dims = tuple(positive_integer("dims", n) for n in dims)
 
     def call(self, *tensors: Tensor) -> Tensor:
         result: Tensor = ops.transpose(tensors[0], (0, *self.dims))

@@ -5,13 +5,13 @@ Layout as Keras's channels_last: (batch, *spatial, channels); kernels (*window, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from rsref.ops.base import Op, apply, rank, register
+from rsref.ops.base import Op, apply, integer, rank, register
 from rsref.ops.linear import einsum, matmul
 from rsref.ops.pointwise import broadcast_like
 from rsref.ops.reduction import max as reduce_max
@@ -160,7 +160,8 @@ def _pool_windows(
 
 
 def _per_axis(name: str, value: int | Sequence[int], n: int) -> Lengths:
-    lengths = (int(value),) * n if isinstance(value, int | np.integer) else tuple(int(v) for v in value)
+    given = value if isinstance(value, Iterable) else (value,) * n
+    lengths = tuple(integer(name, v) for v in given)
     if len(lengths) != n or any(v < 1 for v in lengths):
         raise ValueError(f"{name} must be a positive integer or {n} of them; got {value!r}")
     return lengths

@@ -1,10 +1,50 @@
 """Misuse of layers and cells, in a step that is being drawn: see test_errors."""
 
+import numpy as np
 import pytest
 
-from rsref import Activation, Dense, Dropout, Embedding, GRUCell, Input, LayerNormalization, Subtract
+from rsref import (
+    Activation,
+    AttentionDecoderCell,
+    Conv,
+    ConvLSTMCell,
+    Dense,
+    Dropout,
+    Embedding,
+    Flatten,
+    GRUCell,
+    Input,
+    LayerCell,
+    LayerNormalization,
+    Model,
+    Recurrence,
+    RecurrentModel,
+    RecurrentSequential,
+    RNNCell,
+    StepGraph,
+    Subtract,
+    add,
+)
+from rsref.layers.base import Layer
 
-x_t, h_tm1 = Input((3,)), Input((4,))
+x_t, h_tm1, images, mask = Input((3,)), Input((4,)), Input((4, 6)), Input((None,), dtype="bool")
+
+
+def drawing(draw):
+    """Build a cell that draws its model so."""
+
+    class Cell(RNNCell):
+        def build_model(self, input_shape):
+            return draw(Input(batch_shape=input_shape), Input((4,)))
+
+    Cell().build((None, 4))
+
+
+def built(*shapes):
+    layer = RecurrentSequential([GRUCell(4)])
+    layer.build(*(shapes or [(None, None, 3)]))
+    return layer
+
 
 MISUSES = {
     **{
@@ -17,6 +57,104 @@ MISUSES = {
     },
     "three tensors to subtract": (lambda: Subtract()([x_t] * 3), ValueError, ["subtract.* takes 2 tensors; got 3"]),
     "no tensor for a layer": (lambda: Dense(4)([]), ValueError, ["takes 1 tensors; got 0"]),
+    # what is asked of weights, and sizes
+    **{
+        f"an unknown {option} of {make.__name__}": (
+            lambda make=make, option=option: make(4, **{option: "tens"}),
+            ValueError,
+            [f"{option.split('_')[-1]} 'tens' is unknown"],
+        )
+        for make in (Dense, GRUCell)
+        for option in ("kernel_initializer", "bias_regularizer", "kernel_constraint")
+    },
+    "an unknown table": (lambda: Embedding(3, 4, "tens"), ValueError, ["initializer 'tens' is unknown"]),
+    "a list as activation": (lambda: Dense(3, activation=[]), ValueError, [r"activation \[\] is unknown"]),
+    "a list as constraint": (lambda: Dense(3, kernel_constraint=[]), ValueError, [r"constraint \[\] is unknown"]),
+    "an initializer of one number": (
+        lambda: Dense(4, bias_initializer=lambda _: 0.1)(x_t),
+        ValueError,
+        [r"the initializer of 'bias' answers shape \(\) where \(4,\) is needed"],
+    ),
+    "an array of another shape": (
+        lambda: Dense(4, kernel_initializer=np.zeros((9, 9)))(x_t),
+        ValueError,
+        [r"an initial value of shape \(9, 9\)", r"\(3, 4\)"],
+    ),
+    "an orthogonal vector": (lambda: Dense(4, bias_initializer="orthogonal")(x_t), ValueError, ["rank 2 or more"]),
+    "an identity of one axis": (lambda: Dense(4, bias_initializer="identity")(x_t), ValueError, ["rank 2; got"]),
+    "an input of unknown width": (lambda: Dense(4)(Input((None,))), ValueError, ["'kernel' needs a known shape"]),
+    "a window of another rank": (lambda: Conv(3, (3, 3))(images), ValueError, [r"kernel_size \(3, 3\)", "4, 6"]),
+    "a real window": (lambda: Conv(3, 1.5), TypeError, ["kernel_size must be a positive integer; got 1.5"]),
+    "no window": (lambda: ConvLSTMCell(3, (0, 3)), ValueError, ["kernel_size must be a positive integer; got 0"]),
+    "real strides": (lambda: Conv(3, 3, strides=1.5)(images), TypeError, ["strides must be an integer; got 1.5"]),
+    "groups that do not fit": (lambda: Conv(3, 3, groups=4)(images), ValueError, ["6 channels and 3 filters in 4"]),
+    "a state of half a unit": (lambda: LayerCell(Dense(5), 2.5), TypeError, ["state_shape", "2.5"]),
+    "an unknown width to flatten": (lambda: Flatten()(Input((None, 3))), ValueError, ["axes after the batch must be"]),
+    "an unknown life time": (lambda: Dropout(0.5, per="epoch"), ValueError, ["per must be", "'epoch'"]),
+    "everything dropped": (lambda: Dropout(1.0), ValueError, ["rate must be at least 0 and less than 1; got 1.0"]),
+    "one tensor to merge": (lambda: add([x_t]), ValueError, ["merges a list of two or more"]),
+    # cells and models
+    "two numbers of units": (lambda: GRUCell(4, output_dim=5), ValueError, ["units=4 and output_dim=5"]),
+    "images for a GRU": (lambda: GRUCell(4).build((None, 4, 5)), ValueError, [r"an input \(batch, features\) a step"]),
+    "features for an attention": (lambda: AttentionDecoderCell(4).build((None, 4)), ValueError, ["use decode=True"]),
+    "a cell that draws nothing": (lambda: RNNCell().build((None, 3)), TypeError, ["write its method build_model"]),
+    "a layer that draws nothing": (lambda: Layer()(x_t), TypeError, ["write its method call"]),
+    "a cell that draws a number": (lambda: drawing(lambda x, h: 5), TypeError, ["must answer a Model; got int"]),
+    "a cell without an input": (
+        lambda: drawing(lambda x, h: Model([x], [x, x])),
+        ValueError,
+        ["1 inputs and 2 outputs"],
+    ),
+    "a state that changes its shape": (
+        lambda: drawing(lambda x, h: Model([x, h], [x, h[:, :2]])),
+        ValueError,
+        ["the state .* and its new value .* differ in shape"],
+    ),
+    "an array for a cell": (lambda: GRUCell(4)([np.zeros((2, 3))] * 2), TypeError, ["draws on Tensors", "ndarray"]),
+    "an array for a model": (lambda: Model(x_t, x_t * 2)(np.zeros(3)), TypeError, ["takes Tensors; got ndarray"]),
+    "two tensors for a model": (lambda: Model(x_t, x_t * 2)([x_t, x_t]), ValueError, ["takes 1 tensors; got 2"]),
+    "another width for a model": (lambda: Model(x_t, x_t * 2)(h_tm1), ValueError, ["does not accept", "None, 4"]),
+    "a mask for a model": (lambda: Model(x_t, x_t * 2)(x_t, mask=mask), ValueError, ["has no mask_input"]),
+    "a step of numbers": (lambda: StepGraph(outputs=[1]), TypeError, ["must be Tensors; got 1"]),
+    "an input that is a word": (lambda: Model("x", x_t), TypeError, ["must be a Tensor made by rsref.Input"]),
+    "states of a step": (lambda: StepGraph(states=[h_tm1], outputs=[h_tm1]), ValueError, ["equally many; got 1 and 0"]),
+    "a loop of a number": (lambda: Recurrence(5), TypeError, ["a StepGraph in a loop; got int"]),
+    # recurrent layers, as early as they can know
+    "no truncation": (lambda: RecurrentSequential(truncate=0), ValueError, ["truncate must be a positive", "got 0"]),
+    "an unknown start": (lambda: RecurrentSequential(state_initializer="tens"), ValueError, ["'tens' is unknown"]),
+    "forcing without readout": (lambda: RecurrentSequential(teacher_force=0.5), ValueError, ["teacher_force needs"]),
+    "a mask without decoding": (
+        lambda: RecurrentModel(x_t, x_t * 2, mask_input=mask),
+        ValueError,
+        ["mask_input needs decode=True"],
+    ),
+    "a mask of no input": (
+        lambda: RecurrentModel(None, h_tm1, h_tm1, h_tm1, mask_input=mask, decode=True),
+        ValueError,
+        ["mask_input needs an input"],
+    ),
+    "more readouts than outputs": (
+        lambda: RecurrentModel(x_t, h_tm1, readout_input=[Input((4,)), Input((4,))]),
+        ValueError,
+        ["readout_input: 2 are given for 1 outputs"],
+    ),
+    "a layer on a stack that has run": (lambda: built().add(GRUCell(4)), ValueError, ["no layer can be added"]),
+    "two inputs for a stack": (lambda: built((None, None, 3), (None, None, 3)), ValueError, ["takes one input; got 2"]),
+    "states of a stack that is not built": (
+        lambda: RecurrentSequential([GRUCell(4)], stateful=True).reset_states(np.zeros((2, 4))),
+        ValueError,
+        ["once the layer is built"],
+    ),
+    "steps without an input": (
+        lambda: RecurrentModel(None, h_tm1 * 2, h_tm1, h_tm1)(),
+        ValueError,
+        ["no input to take its steps from"],
+    ),
+    "a length for a layer that does not decode": (
+        lambda: RecurrentModel(x_t, x_t * 2)(np.zeros((2, 5, 3)), output_length=3),
+        ValueError,
+        ["output_length is for decode=True; got 3"],
+    ),
     "no tensor for a cell": (lambda: GRUCell(4)([]), ValueError, ["an input and its states; got no tensors"]),
 }
 
@@ -28,3 +166,13 @@ def test_misuse_is_answered(name):
         misuse()
     for word in words:
         assert caught.match(word)
+
+
+def test_numbers_of_numpy_are_numbers():
+    """As they come out of a file: np.int64 is no int."""
+    three = np.int64(3)
+    assert Conv(4, three)(images).shape == (None, 2, 4)
+    assert LayerCell(Dense(3), three).get_layer()(np.zeros((2, 5, 4))).shape == (2, 3)
+    assert ConvLSTMCell(4, (three,)).get_layer()(np.zeros((2, 5, 4, 6))).shape == (2, 2, 4)
+    recurrence = RecurrentModel(x_t, x_t * 2, truncate=three).recurrence
+    assert type(recurrence.truncate) is int

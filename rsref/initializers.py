@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -61,16 +62,35 @@ def fans(shape: tuple[int, ...]) -> tuple[float, float]:
     return float(shape[-2] * window), float(shape[-1] * window)
 
 
-def _scaled(scale: float, mode: str, distribution: str) -> Initializer:
-    def initialize(shape: tuple[int, ...]) -> np.ndarray:
+@dataclass(frozen=True)
+class _Scaled:
+    """Random numbers of a variance that the fans decide."""
+
+    scale: float
+    mode: str
+    distribution: str
+
+    def __call__(self, shape: tuple[int, ...]) -> np.ndarray:
         fan_in, fan_out = fans(shape)
-        variance = scale / max(1.0, {"in": fan_in, "out": fan_out, "average": (fan_in + fan_out) / 2}[mode])
-        if distribution == "uniform":
+        count = {"in": fan_in, "out": fan_out, "average": (fan_in + fan_out) / 2}[self.mode]
+        variance = self.scale / max(1.0, count)
+        if self.distribution == "uniform":
             limit = math.sqrt(3 * variance)
             return _generator.uniform(-limit, limit, shape)
         return _truncated_normal(shape, math.sqrt(variance) / 0.87962566103423978)
 
-    return initialize
+
+@dataclass(frozen=True)
+class _Fixed:
+    """A number or an array, the same for every sample."""
+
+    value: np.ndarray
+
+    def __call__(self, shape: tuple[int, ...]) -> np.ndarray:
+        found = self.value.shape
+        if found and found != tuple(shape) and found != tuple(shape[1:]):
+            raise ValueError(f"an initial value of shape {found} is given where shape {tuple(shape)} is needed")
+        return np.broadcast_to(self.value, shape).copy()
 
 
 def _truncated_normal(shape: tuple[int, ...], deviation: float) -> np.ndarray:
@@ -120,12 +140,12 @@ class Learned:
 INITIALIZERS: dict[str, Initializer] = {
     "zeros": zeros,
     "ones": ones,
-    "glorot_uniform": _scaled(1.0, "average", "uniform"),
-    "glorot_normal": _scaled(1.0, "average", "normal"),
-    "he_uniform": _scaled(2.0, "in", "uniform"),
-    "he_normal": _scaled(2.0, "in", "normal"),
-    "lecun_uniform": _scaled(1.0, "in", "uniform"),
-    "lecun_normal": _scaled(1.0, "in", "normal"),
+    "glorot_uniform": _Scaled(1.0, "average", "uniform"),
+    "glorot_normal": _Scaled(1.0, "average", "normal"),
+    "he_uniform": _Scaled(2.0, "in", "uniform"),
+    "he_normal": _Scaled(2.0, "in", "normal"),
+    "lecun_uniform": _Scaled(1.0, "in", "uniform"),
+    "lecun_normal": _Scaled(1.0, "in", "normal"),
     "orthogonal": orthogonal,
     "identity": identity,
     "random_normal": random_normal,
@@ -146,11 +166,4 @@ def get(initializer: Any) -> Initializer:
         if initializer not in INITIALIZERS:
             raise ValueError(f"initializer {initializer!r} is unknown; known are {', '.join(sorted(INITIALIZERS))}")
         return INITIALIZERS[initializer]
-    value = real_array("an initializer that is no name and no function", initializer)
-
-    def fixed(shape: tuple[int, ...]) -> np.ndarray:
-        if value.ndim and value.shape != tuple(shape) and value.shape != tuple(shape[1:]):
-            raise ValueError(f"an initial value of shape {value.shape} is given where shape {tuple(shape)} is needed")
-        return np.broadcast_to(value, shape).copy()
-
-    return fixed
+    return _Fixed(real_array("an initializer that is no name and no function", initializer))

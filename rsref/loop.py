@@ -103,6 +103,9 @@ class RecurrentLayer(abc.ABC):
             words = late if name in DRAWN and "built" in self.__dict__ else "is no attribute of this layer"
             raise AttributeError(f"{self.__dict__.get('name', type(self).__name__)}: {name!r} {words}")
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_engines": {}}  # a copy makes engines of its own
+
     # --- the step ---------------------------------------------------------------------------------------------------
     @abc.abstractmethod
     def draw(self, shapes: Sequence[Shape]) -> Step:

@@ -152,6 +152,13 @@ class Tensor:
     def __deepcopy__(self, _memo: Any) -> Tensor:
         return self  # immutable: a copy of a layer draws with the same tensors
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in Tensor.__slots__}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            object.__setattr__(self, name, value)
+
     if not TYPE_CHECKING:  # mypy need not believe in every attribute
 
         def __getattr__(self, name: str) -> Any:

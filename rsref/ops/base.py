@@ -51,6 +51,13 @@ class Op(abc.ABC):
     def __repr__(self) -> str:
         return f"<Op {self.name}>"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _registered, (self.name,)  # pickles hold an op's name
+
+
+def _registered(name: str) -> Op:
+    return REGISTRY[name]
+
 
 def register(op: Op) -> Op:
     """List an op under its name and return it; ValueError if the name is taken."""

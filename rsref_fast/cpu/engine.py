@@ -76,6 +76,9 @@ class FastEngine:
         self.picks = picks_samples(recurrence.graph)
         self.kinds = [[leaf.dtype for leaf in leaves] for leaves in self.reference.leaves]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.recurrence, self.kernels, self.threads)  # machine code stays where it is
+
     @cached_property
     def parted(self) -> PartedEngine | None:
         """Two engines for training, if what depends on no step is worth going back through once only."""

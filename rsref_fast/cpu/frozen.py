@@ -58,6 +58,9 @@ class Frozen:
         self._known: dict[Any, _Known] = {}
         self._plain: dict[np.dtype[Any], list[Array]] = {}
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Frozen, (self._engine, self.parameters)
+
     def __call__(
         self,
         sequences: Sequence[Array],

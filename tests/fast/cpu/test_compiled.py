@@ -1,6 +1,7 @@
 """Machine code against the oracle: every op, every cell, and random steps, in both precisions."""
 
 import copy
+import pickle
 from itertools import product
 
 import numpy as np
@@ -144,13 +145,17 @@ def test_a_layer_runs_on_the_engine():
     values = np.random.default_rng(0).normal(size=(5, 6, 3))
     expected = fast(values)
     np.testing.assert_allclose(expected, slow(values), rtol=0, atol=1e-12)
-    other = copy.deepcopy(fast)
-    for engine in (fast._engines.pop(False), other._engines[False]):  # a copy outlives what it is copied from
-        for special in engine._special.values():
-            assert [p.address for p in special.plans.values()] == [
-                p.words.__array_interface__["data"][0] for p in special.plans.values()
-            ]
-    np.testing.assert_array_equal(other(values), expected)
+    special = fast.forward(values)[1].tape.special
+    for plan in copy.deepcopy(special).plans.values():  # a copy outlives what it is copied from
+        assert plan.address == plan.words.__array_interface__["data"][0]
+    for copied in (copy.deepcopy(fast), pickle.loads(pickle.dumps(fast))):
+        np.testing.assert_array_equal(copied(values), expected)
+    engine, states, weights = rsref_fast.compile(slow), [np.zeros((5, 4))], slow.get_weights()
+    for made in (copy.deepcopy(engine), pickle.loads(pickle.dumps(engine))):
+        np.testing.assert_array_equal(made.forward([values], [], states, weights)[0][0], expected)
+        np.testing.assert_array_equal(
+            pickle.loads(pickle.dumps(made.freeze(weights)))([values], [], states)[0][0], expected
+        )
 
 
 @pytest.mark.parametrize(("entries", "index"), [(3, 3), (3, -4), (3, 2**62), (0, 0)])

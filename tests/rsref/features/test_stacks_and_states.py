@@ -1,5 +1,6 @@
 """Stacks, nesting, synchronised states, initial states, carried states and dropout, judged by plain loops."""
 
+import pickle
 import threading
 
 import numpy as np
@@ -296,3 +297,18 @@ def test_layers_that_another_thread_builds_meanwhile_stay_built():
         thread.join()
     assert layer.built
     assert not built
+
+
+@pytest.mark.parametrize("start", ["learned", "glorot_uniform", 0.5], ids=str)
+def test_a_layer_is_pickled_with_its_weights_and_states(start):
+    """What another process is given computes the same, with weights of its own."""
+    x = np.random.default_rng(0).standard_normal((2, 5, 4))
+    inner = RecurrentSequential([SimpleRNNCell(4, activation="gelu"), Dropout(0.2), Dense(4)], readout="max")
+    layer = RecurrentSequential([inner.get_cell(), Dropout(0.2)], stateful=True, state_initializer=start, seed=1)
+    layer(x)
+    other = pickle.loads(pickle.dumps(layer))
+    assert_close(other(x, training=True), layer(x, training=True))
+    expected = layer.get_weights()
+    other.set_weights([0 * w for w in other.get_weights()])
+    for weight, value in zip(layer.get_weights(), expected, strict=True):
+        np.testing.assert_array_equal(weight, value)

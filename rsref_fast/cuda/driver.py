@@ -11,7 +11,7 @@ import ctypes
 import gc
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -81,13 +81,13 @@ class Reserved:
 
 
 class Constant(Reserved):
-    """A host array's copy on a device, for all streams. The host waits when it is made."""
+    """A host array's copy on a device, for all streams once the default one is waited for; see `Device.constants`."""
 
     def __init__(self, device: Device, values: Array):
-        values = np.ascontiguousarray(values)
-        super().__init__(device, values.nbytes)
-        device.upload(self.address, values, 0)
-        device.synchronize(0)
+        own = np.ascontiguousarray(values)
+        super().__init__(device, own.nbytes)
+        device.upload(self.address, own, 0)
+        self.values = values
 
 
 class Device:
@@ -104,6 +104,8 @@ class Device:
         self._finding = threading.Lock()
         self.loaded: dict[str, Any] = {}
         """Kernels that are on the device, by all that makes them what they are."""
+        self._constants: weakref.WeakValueDictionary[int, Constant] = weakref.WeakValueDictionary()
+        """By identity of the host's array, which each keeps."""
         try:
             self.call("cuInit", 0)
             self.context = self.call("cuCtxGetCurrent")
@@ -241,6 +243,15 @@ class Device:
 
     def reserve(self, size: int) -> Reserved:
         return Reserved(self, size)
+
+    def constants(self, arrays: Sequence[Array]) -> list[Constant]:
+        """Return copies of host arrays, the same for all who ask for one. The host waits for what is new."""
+        found = {id(array): self._constants.get(id(array)) for array in arrays}
+        new = {id(array): Constant(self, array) for array in arrays if found[id(array)] is None}
+        if new:
+            self.synchronize(0)
+            self._constants.update(new)
+        return [found[id(array)] or new[id(array)] for array in arrays]
 
     def give_back(self, name: str, *arguments: Any) -> None:
         """Call a function that frees something: at the end of the process the driver may be gone before it is."""

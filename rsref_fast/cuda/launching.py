@@ -12,7 +12,7 @@ import numpy as np
 from rsref_fast.cpu.plan import Place, Plan
 from rsref_fast.cpu.source import FIRST_SLOT
 from rsref_fast.cuda.choice import Choice
-from rsref_fast.cuda.driver import Constant, Device
+from rsref_fast.cuda.driver import Device
 from rsref_fast.cuda.graphs import Call, Graph
 from rsref_fast.cuda.products import Product
 from rsref_fast.cuda.script import Run, Script, Where
@@ -37,7 +37,8 @@ def put(engine: CudaEngine, script: Script, plan: Plan, arrays: list[Where], tap
     """Put the launches of a plan into a script. arrays: addresses of all but scratch memory."""
     choice, packed, stream = tape.choice, tape.packed, tape.stream
     scratch = script.memory(plan.scratch, brief=True) if tape.scratch is None else tape.scratch
-    fixed = _fixed(engine.device, plan)
+    first = 0 if packed is None else FIRST_SLOT
+    fixed = _fixed(engine.device, plan, first)
     script.keep(plan)  # whose tables the words name, so they must not be given back before
     places = [*arrays, scratch.address]
 
@@ -51,8 +52,8 @@ def put(engine: CudaEngine, script: Script, plan: Plan, arrays: list[Where], tap
     slots = len(plan.shards[0][1])
     tables: list[Where] = []
     numbers: list[int] = []
-    for shard, own in plan.shards:
-        tables += [address(place) for place in own]
+    for i, (shard, own) in enumerate(plan.shards):
+        tables += [*([] if packed is None else packed.slots(i)), *(address(place) for place in own[first:])]
         cutting = int(bool(shard.cut.any()) if packed is None else engine.recurrence.truncate is not None)
         row = [shard.count, shard.steps, max(plan.limit, shard.count), 0, int(plan.taped)]
         own_numbers = row + [0] * (NUMBERS - len(row))
@@ -60,9 +61,6 @@ def put(engine: CudaEngine, script: Script, plan: Plan, arrays: list[Where], tap
         numbers += own_numbers
     numbers += [0] * (choice.lines if choice.team == "units" else 0)
     table, number = script.table(tables), script.table(numbers)
-    if packed is not None:
-        for i in range(len(plan.shards)):
-            script.words[table + i * slots : table + i * slots + FIRST_SLOT] = packed.slots(i)
     kernels: Any = plan.kernels
     spots = table, number, slots
     graph, segments, packs = None, None, plan.prepares
@@ -183,11 +181,12 @@ def _run(engine: CudaEngine, script: Script, graph: Graph, places: tuple[int, in
         script.flag(number, graph.numbers())
 
 
-def _fixed(device: Device, plan: Plan) -> dict[int, int]:
-    """Return the addresses of a plan's own arrays on the device, copied there once."""
+def _fixed(device: Device, plan: Plan, first: int) -> dict[int, int]:
+    """Return the addresses of a plan's own arrays on the device, copied there once. first: the first place of those."""
     held = next((thing for thing in plan.kept if isinstance(thing, dict)), None)
     if held is None:
-        arrays = {id(place.fixed): place.fixed for _, own in plan.shards for place in own if place.fixed is not None}
-        held = {key: Constant(device, array) for key, array in arrays.items()}
+        places = (place for _, own in plan.shards for place in own[first:])
+        arrays = {id(place.fixed): place.fixed for place in places if place.fixed is not None}
+        held = dict(zip(arrays, device.constants([*arrays.values()])))
         plan.kept.append(held)
     return {key: constant.address for key, constant in held.items()}

@@ -151,6 +151,26 @@ def test_engines_of_the_same_step_load_its_kernels_once(device):
     assert loaded[0] < loaded[1] == loaded[3]
 
 
+@pytest.mark.parametrize(("mask", "tables", "waits"), [(None, 4, 1), (MASK, 0, 0)], ids=["whole", "masked"])
+def test_tables_of_rows_are_copied_once_for_all_programs(device, mask, tables, waits):
+    """A mask's are made on the device; the host's own would be read by nobody."""
+    own = recurrence_of("LSTMCell")
+    engine = ThereAndBack(own, device)
+    engine.engine.choice = GRID
+    arguments = random_arguments(own, batch=3, steps=5, mask=mask).cast(np.float32)
+    given = [engine._there(getattr(arguments, name)) for name in ("sequences", "constants", "states", "parameters")]
+    (own_mask,) = engine._there([mask])
+    (y,), _, tape = engine.engine.forward(*given, mask=own_mask)
+    engine.engine.backward(tape, [y], [None, None])
+    engine.engine.forward(*given, mask=own_mask, taped=False)
+    assert device.api.used.get("cuMemAlloc", 0) == tables
+    assert device.api.used.get("cuStreamSynchronize", 0) == waits
+    held = len(device.api.memory)
+    del engine, tape, y
+    gc.collect()
+    assert len(device.api.memory) <= held - tables
+
+
 def test_threads_may_call_one_engine_at_once(device):
     """Also where the words of a recorded graph are each call's own."""
     own = recurrence_of("LSTMCell")

@@ -41,10 +41,16 @@ def make_engine(recurrence: Recurrence) -> Engine:
     return engine
 
 
+def _distributed() -> bool:
+    """Whether Keras has arrays of JAX's elsewhere than on the first GPU."""
+    found = keras.distribution.distribution()
+    return found is not None and [str(d) for d in found.device_mesh.devices.flat] not in (["gpu:0"], ["cuda:0"])
+
+
 def _missing_on_gpu() -> str:
     """Return what keeps the kernels for CUDA from running; nothing if they can."""
-    if keras.backend.backend() == "jax" and keras.distribution.distribution() is not None:
-        return "JAX distributes the batch, and the kernels for CUDA are loaded on one GPU"
+    if keras.backend.backend() == "jax" and _distributed():
+        return "JAX distributes arrays, and the kernels for CUDA are loaded on one GPU, the first"
     if find_spec("numba_cuda") is None:
         return 'numba-cuda is not installed: pip install "rsref[fast,cuda]"'
     from rsref_fast.cuda import driver

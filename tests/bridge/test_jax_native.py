@@ -210,7 +210,10 @@ def test_steps_that_mix_samples_are_left_to_the_callback_if_masked():
     assert len(jax_native._kept) == before
 
 
-def test_a_batch_that_is_distributed_over_gpus_is_left_to_keras(monkeypatch):
+@pytest.mark.parametrize(("devices", "ours"), [(["gpu:0"], True), (["gpu:1"], False), (["gpu:0", "gpu:1"], False)])
+def test_a_batch_that_is_distributed_over_gpus_is_left_to_keras(monkeypatch, devices, ours):
+    """One that is on the first GPU alone is not: scripts for many GPUs are tried on one."""
+    mesh = keras.distribution.DeviceMesh((len(devices),), ["batch"], devices)
     monkeypatch.setattr(fast_engine, "place", lambda: "cuda")
-    monkeypatch.setattr(keras.distribution, "distribution", object)
-    assert "loaded on one GPU" in fast_engine.missing()
+    monkeypatch.setattr(keras.distribution, "distribution", lambda: keras.distribution.DataParallel(device_mesh=mesh))
+    assert ("loaded on one GPU" not in fast_engine.missing()) is ours

@@ -229,7 +229,8 @@ def occupancy(limits: Limits, threads: int, registers: int, shared: int) -> int:
     warps = -(-threads // WARP)
     a_warp = -(-registers * WARP // UNIT) * UNIT
     by_registers = limits.registers // (max(1, a_warp) * warps)
-    by_memory = limits.shared // (shared + 1024) if shared else BLOCKS
+    reserved = limits.shared - limits.shared_block  # of each block, by the driver
+    by_memory = limits.shared // (shared + reserved) if shared else BLOCKS
     return min(BLOCKS if limits.threads > 1024 else 16, limits.threads // threads, by_registers, by_memory)
 
 

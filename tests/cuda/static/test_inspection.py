@@ -12,6 +12,7 @@ from rsref.recurrence import Recurrence
 from rsref_fast.cuda import inspect
 from rsref_fast.cuda.inspection import ARCHITECTURES, occupancy
 from rsref_fast.cuda.tile import USUAL
+from rsref_fast.cuda.words import SLOTS
 from rsref_fast.prologue import parted
 from tests.covering import examples
 from tests.fast.attending import attending
@@ -116,7 +117,17 @@ def test_occupancy():
     assert occupancy(h100, 256, 128, 0) == 2
     assert occupancy(h100, 256, 255, 0) == 1
     assert occupancy(h100, 256, 32, 100 * 1024) == 2
+    assert occupancy(h100, 256, 32, 75 * 1024) == 3
+    assert occupancy(h100, 256, 32, 76 * 1024) == 2
     assert occupancy(ARCHITECTURES["sm_75"], 256, 32, 0) == 4
+    assert occupancy(ARCHITECTURES["sm_75"], 256, 32, 32 * 1024) == 2
+
+
+def test_shared_memory_is_the_kernels_own():
+    """On sm_90 the linker counts what the driver reserves as well."""
+    for arch in ARCHITECTURES:
+        (prepare,) = inspect(recurrence_of("LSTMCell"), arch, programs=["forward"], entries=["prepare"]).kernels
+        assert prepare.shared == 8 * SLOTS
 
 
 def test_errors():

@@ -238,6 +238,12 @@ class Tensor:
     def __rtruediv__(self, other: Any) -> Tensor:
         return _draw("divide", (other, self))
 
+    def __floordiv__(self, other: Any) -> Tensor:
+        return _draw("floor_divide", (self, other))
+
+    def __rfloordiv__(self, other: Any) -> Tensor:
+        return _draw("floor_divide", (other, self))
+
     def __pow__(self, other: Any) -> Tensor:
         return _draw("power", (self, other))
 
@@ -273,6 +279,11 @@ class Tensor:
 
     def __or__(self, other: Any) -> Tensor:
         return _draw("logical_or", _booleans("|", "logical_or", self, other))
+
+    def __xor__(self, other: Any) -> Tensor:
+        return _draw("logical_xor", _booleans("^", "logical_xor", self, other))
+
+    __rand__, __ror__, __rxor__ = __and__, __or__, __xor__
 
     def __invert__(self) -> Tensor:
         return _draw("logical_not", _booleans("~", "logical_not", self))

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rsref import initializers, layers, ops
+from rsref import Input, RecurrentModel, initializers, layers, ops
 from rsref.ops.base import compatible
 from rsref.tensor import constant
 from tests.rsref.ops.checks import check_pull_back
@@ -76,6 +76,10 @@ AS_NUMPY = {
     "reflected operators": ([(2, 3)], lambda m, a: 1 + 2 * (1 - a) / (3 + a * a) - 2 / (4 + a * a) - (-a)),
     "reflected by arrays": ([(2, 3)], lambda m, a: np.ones(3) - np.arange(3.0) * a / (np.ones((2, 1)) * 2)),
     "comparisons": ([(2, 3)], lambda m, a: a * ((a < 0.3) & (a >= -0.3)) + a * ~(a <= 0) + 2 * a * ((a > 1) | (a < 0))),
+    "^ and reflected signs": (
+        [(2, 3)],
+        lambda m, a: a * ((a < 0.3) ^ (a < 0)) + a * (True & (a < 0)) + (False | (a > 1)),
+    ),
     "!=": ([(2, 3)], lambda m, a: a * (a != a[:, ::-1]) + a * (a != 0.5) + a * (np.zeros(3) != a)),
     "abs": ([(2, 3)], lambda m, a: abs(a + 5)),
     "item": ([(2, 3, 4)], lambda m, a: a[1]),
@@ -215,3 +219,10 @@ def test_layers_that_merge_put_missing_axes_after_the_batch_as_keras_does():
     found = evaluate(list(expected), {x: a, known: a, y: b, narrow: b})
     for drawn, value in expected.items():
         assert_close(found[drawn], value)
+
+
+@pytest.mark.parametrize("dtype", ["int", "float"])
+def test_floor_division(dtype):
+    x = Input((4,), dtype=dtype)
+    values = np.array([-3, -1, 2, 5], dtype)[None, None]
+    np.testing.assert_array_equal(RecurrentModel(x, x // 2 + 7 // x)(values), (values // 2 + 7 // values)[:, 0])

@@ -33,7 +33,7 @@ def folder() -> Path:
 
     The environment variable RSREF_FAST_CACHE names another one.
     """
-    path = Path(os.environ.get(VARIABLE) or platformdirs.user_cache_path("rsref_fast", appauthor=False))
+    path = Path(os.environ.get(VARIABLE) or platformdirs.user_cache_path("rsref_fast", appauthor=False)).expanduser()
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     return path
 

@@ -93,6 +93,14 @@ def test_it_is_safe_between_processes(tmp_path, monkeypatch):
     assert not list(tmp_path.glob("*.tmp"))
 
 
+def test_a_folder_in_the_users_home(tmp_path, monkeypatch):
+    """Where no shell has read the variable, as in a file of settings, ~ is still in it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("RSREF_FAST_CACHE", "~/kernels")
+    assert cache.folder() == tmp_path / "home" / "kernels"
+
+
 def test_a_folder_that_cannot_be_written_is_done_without(tmp_path, monkeypatch):
     blocked = tmp_path / "a file"
     blocked.write_text("")

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rsref import arguments, ops
+from rsref import arguments, initializers, ops
 from rsref.layers.base import positive_integer
 from rsref.loop import RecurrentLayer
 from rsref.tensor import array_of
@@ -52,7 +52,7 @@ def sample(
         raise TypeError(f"temperature must be a positive number; got {temperature!r}")
     if not temperature > 0:
         raise ValueError(f"temperature must be positive; got {temperature!r}")
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng() if seed is None else initializers.new_generator(seed)
 
     def draw(log_p: Array) -> Array:
         # the greatest of logits with Gumbel noise is a draw from their softmax

@@ -22,9 +22,19 @@ _generator = np.random.default_rng()
 
 
 def set_random_seed(seed: int) -> None:
-    """Seed the generator of all random initial values and of all layers made from now on."""
+    """Seed the generator of all random initial values and of all layers made from now on.
+
+    Errors: TypeError or ValueError for a seed that is no integer, or a negative one.
+    """
     global _generator
-    _generator = np.random.default_rng(seed)
+    _generator = _seeded(seed)
+
+
+def _seeded(seed: Any) -> np.random.Generator:
+    try:
+        return np.random.default_rng(seed)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"seed must be an integer, at least 0; got {seed!r}") from None
 
 
 @contextlib.contextmanager
@@ -40,7 +50,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 def new_generator(seed: int | None = None) -> np.random.Generator:
     """Return a generator for a layer's own draws (dropout, scheduled sampling): seeded, or split off the global one."""
-    return _generator.spawn(1)[0] if seed is None else np.random.default_rng(seed)
+    return _generator.spawn(1)[0] if seed is None else _seeded(seed)
 
 
 def zeros(shape: tuple[int, ...]) -> np.ndarray:

@@ -6,7 +6,7 @@ give equal data, whatever the names of their tensors, so data can be compared, h
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,8 +55,11 @@ def _tensor_data(tensor: Tensor, place: dict[Tensor, int]) -> dict[str, Any]:
 def from_data(data: dict[str, Any], weights: Sequence[Any] | None = None) -> Recurrence:
     """Return the recurrence that data describe, with new parameters: the given weights in order, or zeros.
 
-    Errors: ValueError for data of another version, an unknown op, or weights whose number or shape is not that needed.
+    Errors: TypeError for what is no data; ValueError for data of another version, an unknown op, or weights of another
+        number or shape than is needed.
     """
+    if not isinstance(data, Mapping):
+        raise TypeError(f"from_data takes what to_data answered, read from JSON; got {type(data).__name__}")
     if data.get("version") != VERSION:
         raise ValueError(f"data of version {data.get('version')!r} cannot be read; this is version {VERSION}")
     values = None if weights is None else iter(weights)
@@ -93,9 +96,10 @@ def _parameter(name: str, spec: Spec, values: Any) -> Parameter:
     value = np.zeros(shape) if values is None else next(values, None)
     if value is None:
         raise ValueError(f"no weight is given for the parameter {name!r} of shape {shape}")
-    if np.shape(value) != shape:
-        raise ValueError(f"parameter {name!r} has shape {shape}; the weight given has shape {np.shape(value)}")
-    return Parameter(name, value)
+    parameter = Parameter(name, value)
+    if parameter.shape != shape:
+        raise ValueError(f"parameter {name!r} has shape {shape}; the weight given has shape {parameter.shape}")
+    return parameter
 
 
 def _to_lists(value: Any) -> Any:

@@ -13,6 +13,7 @@ from rsref import (
     constant,
     generation,
     initializers,
+    set_random_seed,
 )
 from tests.rsref.test_errors import X, drawn, language
 
@@ -82,6 +83,9 @@ MISUSES = {
         ValueError,
         ["start must be int", "float64"],
     ),
+    "a word as seed": (lambda: drawn(seed="a"), TypeError, ["seed must be an integer, at least 0; got 'a'"]),
+    "a negative seed": (lambda: set_random_seed(-1), ValueError, ["seed must be an integer, at least 0; got -1"]),
+    "a seed of tokens": (lambda: generation.sample(language(), [0], 3, seed=0.5), TypeError, ["seed must be .* 0.5"]),
     "a layer for the engine": (lambda: ReferenceEngine(drawn()), TypeError, ["takes a Recurrence", "RecurrentModel"]),
     "a list for an array": (
         lambda: engine(states=[H.tolist()]),

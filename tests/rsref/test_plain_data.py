@@ -69,6 +69,12 @@ def test_unreadable_data_are_refused(change, words):
         from_data(data)
 
 
+@pytest.mark.parametrize("data", ["{}", None, []])
+def test_what_is_no_data_is_refused(data):
+    with pytest.raises(TypeError, match="from_data takes what to_data answered"):
+        from_data(data)
+
+
 def test_wrong_weights_are_refused():
     layer = drawn_layer()
     data, weights = to_data(layer.recurrence), layer.get_weights()

@@ -2,6 +2,7 @@
 
 import pickle
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -297,6 +298,28 @@ def test_layers_that_another_thread_builds_meanwhile_stay_built():
         thread.join()
     assert layer.built
     assert not built
+
+
+def test_a_layer_that_several_threads_call_first_is_built_once():
+    made, called = [], threading.Barrier(2)
+
+    def initializer(shape):
+        made.append(shape)
+        time.sleep(0.05)  # the other thread calls meanwhile
+        return np.ones(shape)
+
+    layer = RecurrentSequential([SimpleRNNCell(3, kernel_initializer=initializer)])
+
+    def call():
+        called.wait(10)
+        layer(np.zeros((2, 5, 4)))
+
+    threads = [threading.Thread(target=call) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert made == [(4, 3)]
 
 
 @pytest.mark.parametrize("start", ["learned", "glorot_uniform", 0.5], ids=str)

@@ -7,12 +7,13 @@ gradients of the states on to the step before.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
+from rsref.handed import check_arrays, checked_gradients
 from rsref.ops.base import Op, check_answers, check_gradient, concrete_attrs, differentiable
 from rsref.recurrence import Recurrence
 from rsref.tensor import ConstantSource, Tensor
@@ -306,22 +307,6 @@ class ReferenceEngine:
         return [(tuple(n or 0 for n in specs[t].shape), specs[t].dtype) for t in graph.outputs]
 
 
-def check_arrays(groups: Sequence[Sequence[Array]], mask: Array | None) -> None:
-    """TypeError unless sequences, constants, states and parameters hold NumPy's arrays, and a mask is one."""
-    for name, arrays in zip(("sequences", "constants", "states", "parameters"), groups):
-        if not isinstance(arrays, Iterable):
-            raise TypeError(f"{name} must be a list of arrays; got {arrays!r}")
-        for i, array in enumerate(arrays):
-            _check_array(f"{name}[{i}]", array)
-    if mask is not None:
-        _check_array("mask", mask)
-
-
-def _check_array(name: str, value: Any) -> None:
-    if not isinstance(getattr(value, "dtype", None), np.dtype):
-        raise TypeError(f"{name} must be a NumPy array; got {type(value).__module__}.{type(value).__name__}")
-
-
 def _with_gradients(
     order: Sequence[Tensor], slot: dict[Tensor, int]
 ) -> list[tuple[Op, Mapping[str, Any], int, tuple[int, ...], tuple[int, ...]]]:
@@ -336,25 +321,6 @@ def _with_gradients(
             reached.add(tensor)
             steps.append((tensor.op, tensor.attrs, slot[tensor], tuple(slot[i] for i in tensor.inputs), wrt))
     return steps[::-1]
-
-
-def checked_gradients(
-    name: str, gradients: Sequence[Array | None], values: Sequence[Array], dtype: Any
-) -> list[Array | None]:
-    """Return the gradients that were handed to backward in the tape's precision.
-
-    Errors: ValueError if shapes differ; TypeError if one is complex and the tape is not.
-    """
-    if len(gradients) != len(values):
-        raise ValueError(f"{len(values)} {name} gradients are needed (None for zero); got {len(gradients)}")
-    for i, (d, value) in enumerate(zip(gradients, values)):
-        if d is not None:
-            _check_array(f"the gradient of {name} {i}", d)
-        if d is not None and d.shape != value.shape:
-            raise ValueError(f"{name} {i} has shape {value.shape}; its gradient has shape {d.shape}")
-        if d is not None and d.dtype.kind == "c" and np.dtype(dtype).kind != "c":
-            raise TypeError(f"{name} {i} is real; its gradient has dtype {d.dtype}")
-    return [None if d is None else d.astype(dtype, copy=False) for d in gradients]
 
 
 def _rows(mask: Array) -> Array | None:

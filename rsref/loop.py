@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import abc
-import os
-import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rsref import arguments, initializers, noise
+from rsref import arguments, first_call, initializers, noise
 from rsref.engine import Engine
 from rsref.graph import as_list
 from rsref.layers.base import assign_weights, forget, positive_integer, watched
@@ -33,19 +31,6 @@ Array = np.ndarray
 
 DRAWN = ("drawn", "step", "forced_step", "num_states", "recurrence", "forced_recurrence", "noise_shapes")
 """Attributes that a layer has once its step is drawn."""
-
-_building = threading.RLock()
-"""Held by the thread that draws the step of a layer at its first call: others that call it too wait."""
-
-
-def _in_child() -> None:
-    """A thread that held the lock is not in a forked child."""
-    global _building
-    _building = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_in_child)
 
 
 class RecurrentLayer(abc.ABC):
@@ -252,7 +237,7 @@ class RecurrentLayer(abc.ABC):
         """
         inputs = arguments.numeric_arrays("x", x)
         if not self.built:
-            with _building:
+            with first_call.alone():
                 if not self.built:
                     self.build_for([array.shape for array in inputs])
         if ground_truth is not None and self.teacher_force is False:

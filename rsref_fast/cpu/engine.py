@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from rsref.engine import Gradients, ReferenceEngine, check_arrays, checked_gradients
+from rsref.engine import Gradients, ReferenceEngine
 from rsref.graph import StepGraph
+from rsref.handed import check_arrays, checked_gradients
 from rsref.recurrence import Recurrence
 from rsref.tensor import Tensor
 from rsref_fast.cpu import memory

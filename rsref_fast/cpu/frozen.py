@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rsref.engine import check_arrays
+from rsref.handed import check_arrays
 from rsref.tensor import array_of
 from rsref_fast.cpu.memory import Arena, empty
 from rsref_fast.threads import get_num_threads

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NoReturn, SupportsIndex
 
 import numpy as np
 
-from rsref.engine import check_arrays
+from rsref.handed import check_arrays
 from rsref_fast.cpu.indices import SAID
 from rsref_fast.cpu.plan import forward_plan
 from rsref_fast.cpu.splitting import Split, close_split_of, split_of

@@ -1,0 +1,45 @@
+"""Checks of the arrays that an engine is handed, alike for all engines of arrays on the host."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray
+
+
+def check_arrays(groups: Sequence[Sequence[Array]], mask: Array | None) -> None:
+    """TypeError unless sequences, constants, states and parameters hold NumPy's arrays, and a mask is one."""
+    for name, arrays in zip(("sequences", "constants", "states", "parameters"), groups):
+        if not isinstance(arrays, Iterable):
+            raise TypeError(f"{name} must be a list of arrays; got {arrays!r}")
+        for i, array in enumerate(arrays):
+            _check_array(f"{name}[{i}]", array)
+    if mask is not None:
+        _check_array("mask", mask)
+
+
+def _check_array(name: str, value: Any) -> None:
+    if not isinstance(getattr(value, "dtype", None), np.dtype):
+        raise TypeError(f"{name} must be a NumPy array; got {type(value).__module__}.{type(value).__name__}")
+
+
+def checked_gradients(
+    name: str, gradients: Sequence[Array | None], values: Sequence[Array], dtype: Any
+) -> list[Array | None]:
+    """Return the gradients that were handed to backward in the tape's precision.
+
+    Errors: ValueError if shapes differ; TypeError if one is complex and the tape is not.
+    """
+    if len(gradients) != len(values):
+        raise ValueError(f"{len(values)} {name} gradients are needed (None for zero); got {len(gradients)}")
+    for i, (d, value) in enumerate(zip(gradients, values)):
+        if d is not None:
+            _check_array(f"the gradient of {name} {i}", d)
+        if d is not None and d.shape != value.shape:
+            raise ValueError(f"{name} {i} has shape {value.shape}; its gradient has shape {d.shape}")
+        if d is not None and d.dtype.kind == "c" and np.dtype(dtype).kind != "c":
+            raise TypeError(f"{name} {i} is real; its gradient has dtype {d.dtype}")
+    return [None if d is None else d.astype(dtype, copy=False) for d in gradients]

@@ -83,8 +83,7 @@ class RecurrentSequential(RecurrentLayer):
     ):
         if not isinstance(readout, bool) and readout not in READOUTS:
             raise ValueError(f"readout must be True, False or one of {READOUTS}; got {readout!r}")
-        forced = options.get("teacher_force")
-        if not readout and forced is not None and forced is not False:
+        if not readout and arguments.teacher_forcing(options.get("teacher_force")) is not False:
             raise ValueError("teacher_force needs a readout: give readout=...")
         self.state_sync = state_sync
         self.readout = "add" if readout is True else readout

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from rsref.handed import check_arrays, checked_gradients
+from rsref.handed import check_arrays, checked_gradients, wanted
 from rsref.ops.base import Op, check_answers, check_gradient, concrete_attrs, differentiable
 from rsref.recurrence import Recurrence
 from rsref.tensor import ConstantSource, Tensor
@@ -282,7 +282,7 @@ class ReferenceEngine:
         shapes: dict[Tensor, tuple[int, ...]] = {}
         for role, (tensors, arrays) in groups.items():
             if len(tensors) != len(arrays):
-                raise ValueError(f"{len(tensors)} {role} arrays are needed; got {len(arrays)}")
+                raise ValueError(f"{len(tensors)} {role} arrays are needed; got {len(arrays)}{wanted(tensors)}")
             for tensor, array in zip(tensors, arrays):
                 shape = array.shape
                 if role == "sequence" and not length:

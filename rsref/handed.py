@@ -7,7 +7,16 @@ from typing import Any
 
 import numpy as np
 
+from rsref.tensor import NoiseSource, Tensor
+
 Array = np.ndarray
+
+
+def wanted(leaves: Sequence[Tensor]) -> str:
+    """Return what to say of leaves for which arrays are missing; nobody thinks of the dropout masks among them."""
+    masks = any(isinstance(leaf.source, NoiseSource) for leaf in leaves)
+    words = "; ones, unless in training, for noise, which stands for dropout masks" if masks else ""
+    return f", for {', '.join(map(repr, leaves)) or 'none'}{words}"
 
 
 def check_arrays(groups: Sequence[Sequence[Array]], mask: Array | None) -> None:

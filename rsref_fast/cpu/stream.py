@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NoReturn, SupportsIndex
 
 import numpy as np
 
-from rsref.handed import check_arrays
+from rsref.handed import check_arrays, wanted
 from rsref_fast.cpu.indices import SAID
 from rsref_fast.cpu.plan import forward_plan
 from rsref_fast.cpu.splitting import Split, close_split_of, split_of
@@ -53,6 +53,7 @@ class Stream:
         self.batch = batch
         groups = zip((sequences, constants, states, parameters), engine.kinds)
         given, constants, self._states, parameters = ([a.copy() for a in map(special.plain, *pair)] for pair in groups)
+        self._wanted = wanted(graph.sequences)
         self._inputs = [a[:, 0] for a in given]
         self._shapes = [a.shape for a in self._inputs]
         outputs = [np.empty((batch, 1, *shape[1:]), special.dtype_of(kind)) for shape, kind in specs]
@@ -87,7 +88,7 @@ class Stream:
         Errors: ValueError if the number or a shape of the inputs does not fit; TypeError for a wrong kind of number.
         """
         if len(inputs) != len(self._inputs):
-            raise ValueError(f"this stream takes {len(self._inputs)} inputs a step; got {len(inputs)}")
+            raise ValueError(f"this stream takes {len(self._inputs)} inputs a step; got {len(inputs)}{self._wanted}")
         for i, (memory, shape, value) in enumerate(zip(self._inputs, self._shapes, inputs)):
             if not hasattr(value, "shape"):
                 raise TypeError(f"input {i} must be an array; got {type(value).__name__}")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import rsref_fast
-from rsref import Input, RecurrentModel, cells, ops, set_random_seed
+from rsref import Dropout, Input, RecurrentModel, RecurrentSequential, cells, ops, set_random_seed
 from rsref.engine import ReferenceEngine
 from rsref.testing.arguments import random_arguments
 from rsref_fast.cpu import splitting, stream
@@ -134,6 +134,19 @@ def test_faults_have_names():
             copied(stream)
     with pytest.raises(ValueError, match="state"):
         rsref_fast.compile(own, target="interpreter").stream([], arguments.states[:1], arguments.parameters)
+
+
+def test_dropout_masks_are_asked_for_by_name():
+    layer = RecurrentSequential([cells.SimpleRNNCell(6, dropout=0.5), Dropout(0.5)])
+    layer.build((None, None, 4))
+    states, weights = [np.zeros((1, 6))], layer.get_weights()
+    engine = rsref_fast.compile(layer, target="interpreter")
+    with pytest.raises(ValueError, match=r"1 constant arrays .* got 0, for <Tensor noise.* dropout masks"):
+        engine.stream([], states, weights)
+    stream = engine.stream([np.ones((1, 4))], states, weights)
+    with pytest.raises(ValueError, match=r"takes 2 inputs a step; got 1, for <Tensor input.*<Tensor noise.* dropout"):
+        stream(np.ones((1, 4)))
+    np.testing.assert_allclose(stream(np.ones((1, 4)), np.ones((1, 6)))[0], layer(np.ones((1, 1, 4))), atol=1e-12)
 
 
 @pytest.mark.parametrize("target", ["cpu", "interpreter"])

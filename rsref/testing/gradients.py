@@ -31,6 +31,8 @@ from rsref.testing.derivatives import TOLERANCES, directional_derivative, relati
 
 Array = np.ndarray
 
+METHODS = ("complex", "difference")
+
 
 def check_gradients(
     recurrence: Recurrence,
@@ -53,13 +55,17 @@ def check_gradients(
         number; else one run for each of them, which also finds errors that are small beside other gradients.
     dtype: precision in which the engine runs; the derivative is always computed in float64.
     Answers the relative error of each argument. Errors: AssertionError, naming the arguments that are wrong; TypeError
-    for anything but a Recurrence, such as the layer that holds it, and for complex steps through what takes no complex
-    numbers.
+    for anything but a Recurrence, such as the layer that holds it, for an engine that cannot be called, and for complex
+    steps through what takes no complex numbers; ValueError for another method.
     """
     if not isinstance(recurrence, Recurrence):
         raise TypeError(
             f"check_gradients takes a Recurrence (a built layer's `recurrence`); got {type(recurrence).__name__}"
         )
+    if method not in METHODS:
+        raise ValueError(f"method must be {' or '.join(map(repr, METHODS))}; got {method!r}")
+    if not callable(engine):
+        raise TypeError(f"engine must be a function from a Recurrence to an Engine; got {engine!r}")
     rng = np.random.default_rng(seed)
     arguments = random_arguments(recurrence, seed=rng) if arguments is None else arguments
     tolerance = _tolerance(method, dtype) if tolerance is None else tolerance

@@ -7,6 +7,7 @@ once, so a stream keeps its order.
 
 import ctypes
 import threading
+from copy import copy
 from types import SimpleNamespace
 
 import numpy as np
@@ -109,7 +110,7 @@ class Driver:
         return 0, ATTRIBUTES[attribute]
 
     def cuModuleLoadData(self, image):
-        return 0, _codes[int(image)]
+        return 0, copy(_codes[int(image)])  # each module's function has attributes of its own
 
     def cuModuleGetFunction(self, module, name):
         return 0, module
@@ -121,7 +122,7 @@ class Driver:
 
     def cuFuncSetAttribute(self, kernel, attribute, value):
         assert attribute == "dynamic"
-        kernel.may_have = max(value, getattr(kernel, "may_have", 0))  # one for modules of all sizes
+        kernel.may_have = value
         return (0,)
 
     def cuOccupancyMaxActiveBlocksPerMultiprocessor(self, function, threads, shared):

@@ -391,6 +391,16 @@ MISUSES = {
     "a first token below 0": (lambda: generation.greedy(language(), [1, -1], 3), IndexError, ["start", "got -1"]),
     "an end of another kind": (lambda: generation.greedy(language(), [0], 3, end="."), TypeError, ["end", "'.'"]),
     "a layer for its data": (lambda: to_data(drawn()), TypeError, ["to_data takes a Recurrence", "RecurrentModel"]),
+    "an unknown way to check": (
+        lambda: check_gradients(drawn().recurrence, method="forward"),
+        ValueError,
+        ["method must be 'complex' or 'difference'; got 'forward'"],
+    ),
+    "the name of an engine to check": (
+        lambda: check_gradients(drawn().recurrence, engine="fast"),
+        TypeError,
+        ["engine must be a function from a Recurrence to an Engine; got 'fast'"],
+    ),
     "a layer for its recurrence": (lambda: check_gradients(drawn()), TypeError, ["takes a Recurrence", "RecurrentM"]),
 }
 

@@ -71,7 +71,9 @@ NAMED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def get(constraint: Any) -> Any:
-    """Return a constraint by name, a callable as it is, None for None; ValueError for an unknown name."""
+    """Return a constraint by name or of a class, a callable as it is, None for None; ValueError for an unknown name."""
+    if isinstance(constraint, type):
+        return constraint()
     if constraint is None or callable(constraint):
         return constraint
     if not isinstance(constraint, str) or constraint not in NAMED:

@@ -38,7 +38,9 @@ NAMED = {"l1": L1(), "l2": L2(), "l1_l2": L1L2(0.01, 0.01)}
 
 
 def get(regularizer: Any) -> Any:
-    """Return a regularizer by name, an object with a call and a `gradient` as it is, None for None."""
+    """Return a regularizer by name or of a class, an object with a call and a `gradient` as it is, None for None."""
+    if isinstance(regularizer, type):
+        return get(regularizer())
     if regularizer is None or (callable(regularizer) and hasattr(regularizer, "gradient")):
         return regularizer
     if isinstance(regularizer, str) and regularizer in NAMED:

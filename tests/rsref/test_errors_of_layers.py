@@ -24,6 +24,8 @@ from rsref import (
     StepGraph,
     Subtract,
     add,
+    constraints,
+    regularizers,
 )
 from rsref.layers.base import Layer
 
@@ -176,3 +178,13 @@ def test_numbers_of_numpy_are_numbers():
     assert ConvLSTMCell(4, (three,)).get_layer()(np.zeros((2, 5, 4, 6))).shape == (2, 2, 4)
     recurrence = RecurrentModel(x_t, x_t * 2, truncate=three).recurrence
     assert type(recurrence.truncate) is int
+
+
+def test_a_class_stands_for_its_defaults():
+    """As in Keras: a class, called on a weight, would answer an object instead of an array."""
+    layer = RecurrentSequential([Dense(2, kernel_constraint=constraints.NonNeg, bias_regularizer=regularizers.L1L2)])
+    layer.build((None, None, 1))
+    layer.set_weights([[[-1.0, 2.0]], [3.0, 4.0]])
+    layer.apply_constraints()
+    assert layer.get_weights()[0].tolist() == [[0, 2]]
+    assert layer.regularization()[0] == 0

@@ -98,9 +98,9 @@ def _ready(engine: CudaEngine, tensors: Sequence[Any]) -> int:
 
 
 def _array(tensor: Any, stream: int) -> DeviceArray:
-    dtype = DTYPES[tensor.dtype]
+    dtype, tensor = DTYPES[tensor.dtype], tensor.detach().resolve_neg()  # its memory may have it with the other sign
     strides = None if tensor.is_contiguous() else tuple(n * dtype.itemsize for n in tensor.stride())
-    return DeviceArray(tensor.data_ptr(), tuple(tensor.shape), dtype, tensor.detach(), stream, strides)
+    return DeviceArray(tensor.data_ptr(), tuple(tensor.shape), dtype, tensor, stream, strides)
 
 
 def _tensor(array: DeviceArray) -> Any:

@@ -153,6 +153,27 @@ def test_arguments_that_are_not_row_after_row(engine):
     torch.testing.assert_close(x.grad, groups[0][0].grad, rtol=0, atol=0)
 
 
+def test_numbers_whose_memory_has_the_other_sign(engine):
+    """As the imaginary part of a conjugate is, and the gradient of what becomes one."""
+    groups = groups_of(random_arguments(engine.recurrence, batch=3, steps=5))
+    x = groups[0][0].detach()
+    negative = torch.complex(torch.zeros_like(x), -x).conj().imag
+    assert negative.is_neg()
+    for own in (negative, torch._neg_view(-x)):
+        with torch.no_grad():
+            found = [torch_device.run(engine, [[x], *groups[1:]], 5, None)[0] for x in (own, x)]
+        torch.testing.assert_close(*found, rtol=0, atol=0)
+    found, kinds = [], []
+    for conjugate in (True, False):
+        y, *_ = torch_device.run(engine, groups, 5, None)
+        y.register_hook(lambda d: kinds.append(d.is_neg()))
+        z = torch.complex(torch.zeros_like(y), y)
+        answer = torch.view_as_real(z.conj().resolve_conj())[..., 1] if conjugate else -y
+        found.append(torch.autograd.grad(answer.sum(), groups[0][0])[0])
+    assert kinds == [True, False]
+    torch.testing.assert_close(*found, rtol=0, atol=0)
+
+
 def test_answers_may_be_changed_in_place(engine):
     groups = groups_of(random_arguments(engine.recurrence, batch=3, steps=5))
     y, *_ = torch_device.run(engine, groups, 5, None)

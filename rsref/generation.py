@@ -143,7 +143,7 @@ class _Stepper:
         fixed = arguments.numeric_arrays("constants", given.get("constants"))
         self.constants = arguments.cast_inputs("constants", fixed, drawn.constants, layer.dtype, time=False)
         arguments.check_batch("constants", self.constants, batch)
-        self.states = layer.initial_states(given.get("initial_state"), batch)
+        self.states = layer.memory.start(given.get("initial_state"), None, None, batch)
         self.engine = layer.make_engine(layer.recurrence)
 
     def advance(

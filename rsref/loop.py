@@ -12,6 +12,7 @@ from rsref import arguments, first_call, initializers, noise
 from rsref.engine import Engine
 from rsref.graph import as_list
 from rsref.layers.base import assign_weights, forget, positive_integer, watched
+from rsref.memory import Memory
 from rsref.recurrence import (
     Recurrence,
     Step,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray
 
-DRAWN = ("drawn", "step", "forced_step", "num_states", "recurrence", "forced_recurrence", "noise_shapes")
+DRAWN = ("drawn", "step", "forced_step", "num_states", "recurrence", "forced_recurrence", "memory", "noise_shapes")
 """Attributes that a layer has once its step is drawn."""
 
 
@@ -54,6 +55,7 @@ class RecurrentLayer(abc.ABC):
     """
 
     _one_output: bool
+    memory: Memory
 
     def __init__(
         self,
@@ -94,7 +96,6 @@ class RecurrentLayer(abc.ABC):
         self.generator = initializers.new_generator(seed)
         self.built = False
         self._engines: dict[bool, Engine] = {}
-        self._carried: list[Array] | None = None
 
     if not TYPE_CHECKING:  # mypy need not believe in every attribute
 
@@ -140,23 +141,13 @@ class RecurrentLayer(abc.ABC):
         self.num_states = len(drawn.states)
         self.recurrence = self._recurrence(self.step)
         self.forced_recurrence = self._recurrence(self.forced_step)
-        self.initializers = arguments.state_initializers(self.state_initializer, drawn.states)
+        before = self.memory if self.built else None
+        self.memory = Memory(self.name, self.step, self.state_initializer, self.dtype, before)
         self._engines = {}
-        self.learned = [self._learned_state(i, state) for i, state in enumerate(self.step.states[: self.num_states])]
         self.built = True
 
     def _recurrence(self, step: Step) -> Recurrence:
         return Recurrence(step.graph(), self.zero_output_for_mask, self.truncate)
-
-    def _learned_state(self, i: int, state: Tensor) -> Parameter | None:
-        initializer = self.initializers[i]
-        if not isinstance(initializer, initializers.Learned):
-            return None
-        shape = arguments.known_shape(f"the learned state {i}", state.shape[1:])
-        known = self.learned[i] if self.built else None
-        if known is not None and known.shape == shape:
-            return known
-        return Parameter(f"{self.name}/initial_state_{i}", initializer.initializer(shape))
 
     def get_cell(self) -> CellOfLayer:
         """Return the layer's step as a cell that shares its weights; a readout is one more state.
@@ -175,7 +166,7 @@ class RecurrentLayer(abc.ABC):
         """The step's parameters in the order in which they were made, then the learned initial states."""
         if not self.built:
             return []
-        return [*self.recurrence.graph.parameters, *(p for p in self.learned if p is not None)]
+        return [*self.recurrence.graph.parameters, *(p for p in self.memory.learned if p is not None)]
 
     def get_weights(self) -> list[Array]:
         """Return copies of the weights in the layer's precision."""
@@ -248,7 +239,7 @@ class RecurrentLayer(abc.ABC):
         given = arguments.numeric_arrays("constants", constants)
         given = arguments.cast_inputs("constants", given, self.drawn.constants, self.dtype, time=False)
         steps = self._steps(inputs, output_length)
-        carried = self._carried if self.stateful and initial_state is None else None
+        carried = self.memory.carried if self.stateful and initial_state is None else None
         starts = {"initial_state": initial_state, "initial_readout": initial_readout, "ground_truth": ground_truth}
         others = [array for name, value in starts.items() for array in arguments.numeric_arrays(name, value)]
         batch = arguments.batch_of([*inputs, *given, *(carried or []), *others])
@@ -262,10 +253,7 @@ class RecurrentLayer(abc.ABC):
         if step.mask_input is not None:
             whole_mask = [np.ones((batch, inputs[0].shape[1]), bool) if valid is None else valid]
             valid = None
-        states = [
-            *self._initial_states(initial_state, carried, batch),
-            *self._initial_readouts(initial_readout, carried, batch),
-        ]
+        states = self.memory.start(initial_state, initial_readout, carried, batch)
         truths = self._truths(ground_truth, batch, steps, forced)
         sequences = [] if self.decode else inputs
         if self.go_backwards:
@@ -290,7 +278,7 @@ class RecurrentLayer(abc.ABC):
             taped=taped,
         )
         if self.stateful:
-            self._carried = [s.copy() for s in final_states]
+            self.memory.keep(final_states)
         answer = outputs if self.return_sequences else [arguments.last_step(y) for y in outputs]
         if self.return_state:
             answer = [*answer, *final_states[: self.num_states]]
@@ -329,21 +317,10 @@ class RecurrentLayer(abc.ABC):
 
     def reset_states(self, values: Any = None) -> None:
         """Forget the states carried over, or set them: one array (batch, ...) a state. Readouts start from zeros."""
-        if values is None:
-            self._carried = None
-            return
-        if not self.built:
+        if self.built:
+            self.memory.reset(values)
+        elif values is not None:
             raise ValueError(f"{self.name}: states can be set once the layer is built")
-        arrays = arguments.numeric_arrays("values", values)
-        leaves = self.step.states[: self.num_states]
-        states = arguments.cast_inputs("values", arrays, leaves, self.dtype, time=False)
-        batch = arguments.batch_of(states)
-        arguments.check_batch("values", states, batch)
-        self._carried = [s.copy() for s in states] + self._initial_readouts(None, None, batch)
-
-    def initial_states(self, given: Any, batch: int) -> list[Array]:
-        """Return the states, readouts among them, that a sequence starts from: the given ones, or the layer's own."""
-        return [*self._initial_states(given, None, batch), *self._initial_readouts(None, None, batch)]
 
     def resting_masks(
         self, sequences: Sequence[Array], constants: Sequence[Array], states: Sequence[Array], batch: int
@@ -355,7 +332,8 @@ class RecurrentLayer(abc.ABC):
     @property
     def states(self) -> list[Array] | None:
         """Copies of the states carried over from the last call, or None."""
-        return None if self._carried is None else [s.copy() for s in self._carried[: self.num_states]]
+        carried = self.memory.carried if self.built else None
+        return None if carried is None else [s.copy() for s in carried[: self.num_states]]
 
     @property
     def noise_shapes(self) -> list[tuple[str, Shape]]:
@@ -379,39 +357,6 @@ class RecurrentLayer(abc.ABC):
         if length is None:
             raise ValueError(f"{self.name}: decode=True needs output_length, in the layer or in the call")
         return length
-
-    def _initial_states(self, given: Any, carried: list[Array] | None, batch: int) -> list[Array]:
-        leaves = self.step.states[: self.num_states]
-        if given is not None:
-            arrays = arguments.numeric_arrays("initial_state", given)
-            states = arguments.cast_inputs("initial_state", arrays, leaves, self.dtype, time=False)
-            arguments.check_batch("initial_state", states, batch)
-            return states
-        if carried is not None:
-            arguments.check_batch("the states carried over (see reset_states)", carried, batch)
-            return carried[: self.num_states]
-        states = []
-        for i, (leaf, learned, initializer) in enumerate(zip(leaves, self.learned, self.initializers)):
-            shape = (batch, *arguments.known_shape(f"initial_state {i}", leaf.shape[1:]))
-            value = np.broadcast_to(learned.value, shape) if learned is not None else initializer(shape)
-            if np.shape(value) != shape:
-                raise ValueError(f"state_initializer: state {i} needs the shape {shape}; got {np.shape(value)}")
-            states.append(np.array(value, dtype=arguments.numpy_dtype(leaf, self.dtype)))
-        return states
-
-    def _initial_readouts(self, given: Any, carried: list[Array] | None, batch: int) -> list[Array]:
-        leaves = self.step.readouts
-        if given is not None:
-            if not leaves:
-                raise ValueError(f"{self.name} has no readout: initial_readout is not accepted")
-            arrays = arguments.numeric_arrays("initial_readout", given)
-            readouts = arguments.cast_inputs("initial_readout", arrays, leaves, self.dtype, time=False)
-            arguments.check_batch("initial_readout", readouts, batch)
-            return readouts
-        if carried is not None:
-            return carried[self.num_states :]
-        shapes = [(batch, *arguments.known_shape("the readout", leaf.shape[1:])) for leaf in leaves]
-        return [np.zeros(shape, arguments.numpy_dtype(leaf, self.dtype)) for shape, leaf in zip(shapes, leaves)]
 
     def _truths(self, given: Any, batch: int, steps: int, forced: bool) -> list[Array]:
         if given is None and forced:

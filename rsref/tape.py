@@ -52,7 +52,7 @@ class LayerGradients:
 def layer_gradients(layer: RecurrentLayer, raw: Any, tape: LayerTape) -> LayerGradients:
     """Return the gradients of an engine's backward as those of a layer's arguments and weights."""
     by_parameter = dict(zip(tape.parameters, raw.parameters))
-    for learned, d in zip(layer.learned, raw.states):
+    for learned, d in zip(layer.memory.learned, raw.states):
         if learned is not None and tape.learned:
             by_parameter[learned] = d.sum(axis=0)
     count = len(layer.drawn.sequences)

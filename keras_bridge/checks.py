@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -29,6 +29,11 @@ def cast(value: Any, dtype: str) -> Any:
     if keras.ops.is_tensor(value) and keras.backend.standardize_dtype(value.dtype) == dtype:
         return value
     return keras.ops.cast(value, dtype)
+
+
+def cast_all(values: Iterable[Any], leaves: Iterable[Any], precision: str) -> list[Any]:
+    """Return values as the tensors that a step's inputs stand for. precision: the dtype of floats."""
+    return [cast(value, precision if is_float(leaf) else leaf.dtype) for value, leaf in zip(values, leaves)]
 
 
 CALLED = ("sequences", "initial_state", "initial_readout", "ground_truth", "constants", "mask")

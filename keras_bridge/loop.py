@@ -13,6 +13,7 @@ from keras_bridge.backend import freeze_drawn
 from keras_bridge.checks import (
     as_list,
     cast,
+    cast_all,
     check_call,
     check_kinds,
     check_options,
@@ -300,14 +301,17 @@ class RecurrentLayer(keras.layers.Layer):
         leaves, recurrence = self.leaves, self.forced_recurrence if forced else self.recurrence
         recurrence.zero_output_for_mask = self.zero_output_for_mask  # which Bidirectional sets on a layer that is there
         precision = self._precision()
-        inputs = self._cast(given, leaves.constants[: len(given)] if self.decode else leaves.sequences, precision)
+        inputs = cast_all(given, leaves.constants[: len(given)] if self.decode else leaves.sequences, precision)
         valid = self._mask(as_list(mask))
         batch = ops.shape(given[0])[0]
         length = (output_length or self.output_length) if self.decode else ops.shape(given[0])[1]
-        states = self._starting(given_states, initial_readout, batch, given[0], precision)
+        if self.stateful:
+            self.memory.make(given[0].shape[0], self.name, given[0])
+        states = self.memory.starting(given_states, as_list(initial_readout), batch, self.stateful)
+        states = cast_all(states, leaves.states, precision)
         whole = [
             *(inputs if self.decode else []),
-            *self._cast(fixed, leaves.constants[-len(fixed) or None :], precision),
+            *cast_all(fixed, leaves.constants[-len(fixed) or None :], precision),
         ]
         if leaves.mask_input is not None:
             whole.append(ops.ones(ops.shape(given[0])[:2], "bool") if valid is None else valid)
@@ -356,28 +360,10 @@ class RecurrentLayer(keras.layers.Layer):
         return standard_dtype(self.compute_dtype) if traced else self.compute_dtype
 
     @staticmethod
-    def _cast(values: list[Any], leaves: Any, precision: str) -> list[Any]:
-        return [cast(value, precision if is_float(leaf) else leaf.dtype) for value, leaf in zip(values, leaves)]
-
-    @staticmethod
     def _mask(masks: list[Any]) -> Any:
         """Return where a step counts, (batch, time) of bool, or None if it always does."""
         given = [ops.cast(mask, "bool") for mask in masks if mask is not None]
         return functools.reduce(ops.logical_and, given) if given else None
-
-    def _starting(self, given: list[Any], readouts: Any, batch: Any, like: Any, precision: str) -> list[Any]:
-        """Return where states and readouts start: given, carried over from the last call, or initial."""
-        read = as_list(readouts)
-        if self.stateful:
-            self.memory.make(like.shape[0], self.name, like)
-        if len(given) == self.num_states and len(read) == len(self.leaves.readouts):
-            starts = []
-        elif self.stateful and not given:
-            starts = self.memory.kept(batch)
-        else:
-            starts = self.memory.start(batch)
-        values = [*(given or starts[: self.num_states]), *(read or starts[self.num_states :])]
-        return self._cast(values, self.leaves.states, precision)
 
     def _forcing(self, truths: list[Any], batch: Any, length: Any, like: Any, precision: str) -> list[Any]:
         """Return the true outputs and, for each, where they are read: the choice of every sample and step."""
@@ -385,7 +371,7 @@ class RecurrentLayer(keras.layers.Layer):
         choice = keras.random.uniform((batch, length), seed=self.seed_generator, dtype="float32") < chance
         leaves = self.forced_leaves
         choices = [ops.reshape(choice, (batch, length, *leaf.shape[1:])) for leaf in leaves.forced]
-        return [*self._cast(truths, leaves.truths, precision), *choices]
+        return [*cast_all(truths, leaves.truths, precision), *choices]
 
     def explain(self) -> str:
         """Return which engine runs this layer, why, and what held each faster one back."""

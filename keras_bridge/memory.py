@@ -134,6 +134,14 @@ class Memory(keras.layers.Layer):
             return ops.zeros(shape, self.kinds[i])
         return initializer(shape, dtype=self.kinds[i])
 
+    def starting(self, given: list[Any], readouts: list[Any], batch: Any, stateful: bool) -> list[Any]:
+        """Return where the states of a call start, readouts among them: given, kept from the last call, or initial."""
+        if len(given) + len(readouts) == len(self.shapes):
+            starts = []
+        else:
+            starts = self.kept(batch) if stateful and not given else self.start(batch)
+        return [*(given or starts[: self.num_states]), *(readouts or starts[self.num_states :])]
+
     # --- states kept between calls ------------------------------------------------------------------------------------
     def make(self, batch: int | None, owner: str, like: Any) -> None:
         """Make the variables for a batch size if they are not there; ValueError if that is not possible (any more).

@@ -19,7 +19,7 @@ from rsref_fast.rows import Rows, rows_of
 
 def picks_samples(graph: StepGraph) -> bool:
     """Whether a step cuts, pads or joins along the batch, or adds up along it, or holds for a certain batch only."""
-    if not _leaves(graph):
+    if not leaves_of(graph):
         return False  # there are no samples
     if not all(_holds(graph, batch) for batch in ROWS[:2]):
         return True
@@ -28,10 +28,11 @@ def picks_samples(graph: StepGraph) -> bool:
 
 def batch_of(graph: StepGraph) -> int | None:
     """Return for how many samples a step was drawn; None if that was left open."""
-    return next((leaf.shape[0] for leaf in _leaves(graph) if leaf.shape[0] is not None), None)
+    return next((leaf.shape[0] for leaf in leaves_of(graph) if leaf.shape[0] is not None), None)
 
 
-def _leaves(graph: StepGraph) -> tuple[Tensor, ...]:
+def leaves_of(graph: StepGraph) -> tuple[Tensor, ...]:
+    """Return what a step reads but for its parameters."""
     return (*graph.sequences, *graph.constants, *graph.states)
 
 
@@ -45,7 +46,7 @@ def _holds(graph: StepGraph, batch: int) -> bool:
 
 def _drawn_for(graph: StepGraph, batch: int | None) -> list[Tensor]:
     """Return the results of a step for so many samples. Errors: ValueError if they cannot be drawn."""
-    new = {t: Input(batch_shape=(batch, *t.shape[1:]), dtype=t.dtype, name=t.name) for t in _leaves(graph)}
+    new = {t: Input(batch_shape=(batch, *t.shape[1:]), dtype=t.dtype, name=t.name) for t in leaves_of(graph)}
     return substitute([*graph.outputs, *graph.new_states], new)
 
 
@@ -78,7 +79,7 @@ def as_one_sample(graph: StepGraph, shapes: Mapping[Tensor, Sequence[int]]) -> S
     shapes: for each sequence, constant and state the shape of its arrays for one step, the batch first.
     """
     groups = (graph.sequences, graph.constants, graph.states)
-    wide = {t: Input(batch_shape=(None, *shapes[t]), dtype=t.dtype, name=t.name) for t in _leaves(graph)}
+    wide = {t: Input(batch_shape=(None, *shapes[t]), dtype=t.dtype, name=t.name) for t in leaves_of(graph)}
     results = substitute([*graph.outputs, *graph.new_states], {t: _only_one(whole) for t, whole in wide.items()})
     some = next(iter(wide.values()))
     results = [_as_sample(tensor, some) for tensor in results]

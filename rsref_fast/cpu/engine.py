@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from rsref.engine import Gradients, ReferenceEngine
-from rsref.graph import StepGraph
+from rsref.engine import Gradients
 from rsref.handed import check_arrays, checked_gradients
 from rsref.recurrence import Recurrence
 from rsref.tensor import Tensor
+from rsref_fast.compiling import Compiling
 from rsref_fast.cpu import memory
 from rsref_fast.cpu.explain import machinery
 from rsref_fast.cpu.frozen import Frozen
@@ -28,9 +28,8 @@ from rsref_fast.cpu.stepwise import step_by_step, steps_back
 from rsref_fast.cpu.stream import Stream
 from rsref_fast.cpu.tape import Tape, run_once
 from rsref_fast.explain import explain
-from rsref_fast.numbered import as_one_sample, batch_of, picks_samples
 from rsref_fast.packing import gathered_back, hold, masked_batch, whole_batch
-from rsref_fast.program import build
+from rsref_fast.program import Compiled
 from rsref_fast.prologue import parted
 from rsref_fast.remembered import remembered
 from rsref_fast.threads import get_num_threads
@@ -54,27 +53,23 @@ class Known:
     special: Specialised | None = None
 
 
-class FastEngine:
+class FastEngine(Compiling[PartedEngine]):
     """Runs a recurrence with kernels generated for it; see `rsref.engine.Engine` for the contract.
 
     kernels: what makes functions of generated source. threads: how many compute; None for
     `rsref_fast.get_num_threads()` at each call, fewer where there is too little to do for several.
     split: among how many shards and threads for each, if that is not to be chosen by the sizes of each call.
-    picks: whether the step picks samples by their number; then code is compiled for each size of the batch.
     kinds: the kinds of numbers of sequences, constants, states and parameters.
     Errors: NotImplementedError for a step that cannot be compiled; TypeError for arrays of numbers that kernels do not
     compute with; all others as those of the reference engine.
     """
 
     def __init__(self, recurrence: Recurrence, kernels: type[Kernels], threads: int | None = None):
-        self.recurrence = recurrence
+        super().__init__(recurrence, phases=kernels.target.pieces)
         self.kernels = kernels
         self.threads = threads
         self.split: Split | None = None
-        self.reference = ReferenceEngine(recurrence)
-        self._special: dict[Any, Specialised] = {}
         self._checked: dict[Any, Known] = {}
-        self.picks = picks_samples(recurrence.graph)
         self.kinds = [[leaf.dtype for leaf in leaves] for leaves in self.reference.leaves]
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -94,21 +89,8 @@ class FastEngine:
 
     # --- compiling ------------------------------------------------------------------------------------------------
 
-    def specialised(
-        self, sequences: Sequence[Array], constants: Sequence[Array], states: Sequence[Array], dtype: np.dtype[Any]
-    ) -> Specialised:
-        """Return the step compiled for arrays of these inner shapes."""
-        shapes = [s.shape[:1] + s.shape[2:] for s in sequences] + [a.shape for a in (*constants, *states)]
-        key = (dtype, *(shape if self.picks else shape[1:] for shape in shapes))
-        if key not in self._special:
-            graph, batch = self.recurrence.graph, None
-            if self.picks:
-                graph = as_one_sample(graph, dict(zip(_leaves(graph), shapes)))
-                batch, shapes = shapes[0][0], [(1, *shape) for shape in shapes]
-            compiled = build(graph, dict(zip(_leaves(graph), shapes)), phases=self.kernels.target.pieces)
-            width = self.kernels.panel_width(dtype)
-            self._special[key] = Specialised(compiled, dtype, self.kernels, width, batch)
-        return self._special[key]
+    def special_of(self, compiled: Compiled, dtype: np.dtype[Any], batch: int | None = None) -> Specialised:
+        return Specialised(compiled, dtype, self.kernels, self.kernels.panel_width(dtype), batch)
 
     def one_step(self) -> FastEngine:
         """Return an engine for single steps of the same recurrence, with the same compiled code and threads."""
@@ -132,64 +114,18 @@ class FastEngine:
         """Return what runs the recurrence forward with the same parameters each time; see `Frozen`."""
         return Frozen(self, parameters)
 
-    def check(self) -> None:
-        """Generate the source, so that what cannot be compiled is refused early, if the step's lengths are known.
-
-        So must be the batch, for a step that picks samples by their number: else the first call refuses it.
-        Errors: NotImplementedError, naming it.
-        """
-        if not self._open():
-            for special in self._compiled().values():
-                special.sources()
-
-    def _open(self) -> bool:
-        graph = self.recurrence.graph
-        unknown = self.picks and batch_of(graph) is None
-        return unknown or any(n is None for leaf in _leaves(graph) for n in leaf.shape[1:])
-
     def explain(self) -> str:
         """Return what was hoisted, sunk, merged and fused, memory and arithmetic, for each compiled set of shapes.
 
         Errors: ValueError if nothing is compiled yet and the step leaves inner lengths open.
         """
         texts = []
-        for title, engine in self._known():
-            for key, s in engine._compiled().items():
+        for title, engine in self.known():
+            for key, s in engine.compiled().items():
                 shapes = ", ".join(str(shape) for shape in key[1:]) or "no inputs"
                 head = f"{title}{s.dtype.name}, {shapes}; {self.threads or get_num_threads()} threads"
                 texts.append(f"{head}\n{explain(s.compiled, s.dtype.itemsize)}\n{machinery(s, self.threads)}")
         return "\n\n".join(texts)
-
-    @property
-    def source(self) -> str:
-        """The generated source of all that is compiled."""
-        every = [s for _, engine in self._known() for s in engine._compiled().values()]
-        return "\n\n".join(source.text for s in every for source in s.sources())
-
-    def _known(self) -> list[tuple[str, FastEngine]]:
-        """Return what there is to tell of, with titles: this engine, and for training those of a step's parts."""
-        every = [("", self)]
-        if self.parted is not None:
-            every += [("training, what depends on no step: ", self.parted.first)]
-            every += [("training, the steps: ", self.parted.step)]
-        return [pair for pair in every if pair[1]._special or not pair[1]._open()] or [("", self)]
-
-    def _compiled(self) -> dict[Any, Specialised]:
-        if not self._special:
-            graph = self.recurrence.graph
-            leaves = _leaves(graph)
-            if self._open():
-                raise ValueError("the step leaves lengths open: call the engine once, so that they are known")
-            kinds = {"float": np.float32, "int": np.int64, "bool": np.bool_}
-            shapes = [tuple(n or 0 for n in leaf.shape[1:]) for leaf in leaves]
-            batch = batch_of(graph) or 1
-            arrays: list[Array] = [np.zeros((batch, *s), kinds[leaf.dtype]) for leaf, s in zip(leaves, shapes)]
-            count = len(graph.sequences), len(graph.sequences) + len(graph.constants)
-            self.specialised(
-                [a[:, None] for a in arrays[: count[0]]], arrays[count[0] : count[1]], arrays[count[1] :],
-                np.dtype(np.float32),
-            )  # fmt: skip
-        return self._special
 
     # --- forward --------------------------------------------------------------------------------------------------
 
@@ -246,7 +182,8 @@ class FastEngine:
         """Return the step compiled for the arrays of a call."""
         if known.special is None:
             sequences, constants, states, _ = groups
-            known.special = self.specialised(sequences, constants, states, known.dtype)
+            shapes = [s.shape[:1] + s.shape[2:] for s in sequences] + [a.shape for a in (*constants, *states)]
+            known.special = self.specialised(shapes, known.dtype)
         return known.special
 
     def known_of(self, groups: Sequence[Sequence[Array]], mask: Array | None, steps: int | None) -> Known:
@@ -365,10 +302,6 @@ class FastEngine:
             for group in (found.constants, found.states):
                 group[:] = [None if d is None else restored(d, tape.order) for d in group]
         return found
-
-
-def _leaves(graph: StepGraph) -> tuple[Tensor, ...]:
-    return (*graph.sequences, *graph.constants, *graph.states)
 
 
 def _as_bools(arrays: list[Array], tensors: Sequence[Tensor]) -> list[Array]:

@@ -49,7 +49,8 @@ class Stream:
         inner = [tuple(n or 0 for n in leaf.shape[1:]) for leaf in graph.sequences]
         sequences = [np.zeros((batch, 1, *s), numpy_kinds[leaf.dtype]) for leaf, s in zip(graph.sequences, inner)]
         specs = engine.reference.check(sequences, constants, states, parameters, None, 1, batch)
-        special = engine.specialised(sequences, constants, states, dtype)
+        shapes = [(batch, *s) for s in inner] + [a.shape for a in (*constants, *states)]
+        special = engine.specialised(shapes, dtype)
         self.batch = batch
         groups = zip((sequences, constants, states, parameters), engine.kinds)
         given, constants, self._states, parameters = ([a.copy() for a in map(special.plain, *pair)] for pair in groups)

@@ -15,10 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from rsref.engine import Gradients, ReferenceEngine
-from rsref.graph import StepGraph
+from rsref.engine import Gradients
 from rsref.recurrence import Recurrence
-from rsref.tensor import Tensor
+from rsref_fast.compiling import Compiling
 from rsref_fast.cpu.plan import Plan
 from rsref_fast.cpu.specialised import Specialised
 from rsref_fast.cuda.arrays import DeviceArray, device_array, gradients_of
@@ -26,7 +25,7 @@ from rsref_fast.cuda.choice import Choice
 from rsref_fast.cuda.deciding import check_sizes, decided, most_rows
 from rsref_fast.cuda.driver import Device
 from rsref_fast.cuda.graphs import Graphs
-from rsref_fast.cuda.inspection import BATCHES, built
+from rsref_fast.cuda.inspection import BATCHES
 from rsref_fast.cuda.kernels import Helpers, on
 from rsref_fast.cuda.masks import Rows
 from rsref_fast.cuda.options import check_library, check_options, lacking
@@ -40,9 +39,8 @@ from rsref_fast.cuda.target import CUDA, OWNED
 from rsref_fast.cuda.tile import Tile, tile_for
 from rsref_fast.cuda.unchecked import Unchecked
 from rsref_fast.explain import explain
-from rsref_fast.numbered import as_one_sample, batch_of, picks_samples
 from rsref_fast.packing import whole_batch
-from rsref_fast.program import Compiled, build
+from rsref_fast.program import Compiled
 from rsref_fast.prologue import parted
 from rsref_fast.remembered import remembered
 
@@ -54,7 +52,7 @@ KNOWN = 256
 """Calls about which what was found out is remembered."""
 
 
-class CudaEngine:
+class CudaEngine(Compiling[PartedEngine]):
     """Runs a recurrence on a GPU; see `rsref.engine.Engine`, with device arrays in place of NumPy's.
 
     device: where. strategy: "persistent" (the whole sequence in one launch), "alternating" (a launch for each unit of
@@ -75,7 +73,7 @@ class CudaEngine:
     ):  # fmt: skip
         check_options(strategy, products)
         check_library(device, products)
-        self.recurrence = recurrence
+        super().__init__(recurrence, blocks=False, phases=False)
         self.device = device
         self.strategy = strategy
         self.tile = tile = tile or tile_for(device.capability)
@@ -84,11 +82,9 @@ class CudaEngine:
         self.holding = on(device, tile, OWNED, **sizes)
         """Kernels of programs in whose time loop each block has a part of its own."""
         self.allocate: Callable[[int, int], Any] = device.allocate
-        self.reference = ReferenceEngine(recurrence)
         self.choice: Choice | None = None
         """How calls are spread over the device, if that is not to be chosen by their sizes."""
         self.graphs = Graphs()
-        self._special: dict[Any, Specialised] = {}
         self._owned: dict[int, tuple[Specialised, Specialised]] = {}
         """By identity, so the first one, whose identity it is, is kept."""
         self._known_of: dict[Any, Any] = {}
@@ -97,8 +93,6 @@ class CudaEngine:
         self._of_steps: dict[Any, Recipe] = {}
         """How calls are done, by kind; and calls of single steps."""
         self._helpers: dict[str, Helpers] = {}
-        self.picks = picks_samples(recurrence.graph)
-        """Whether the step picks samples by their number; then code is compiled for each size of the batch."""
         self.gathers = any(t.op is not None and t.op.name == "take" for t in recurrence.graph.order)
         self._unchecked = Unchecked()
         self._lock = threading.RLock()
@@ -146,19 +140,6 @@ class CudaEngine:
 
     # --- compiling ------------------------------------------------------------------------------------------------
 
-    def specialised(self, shapes: Sequence[tuple[int, ...]], dtype: np.dtype[Any]) -> Specialised:
-        """Return the step compiled for inputs of these shapes, the batch first."""
-        key = (dtype, *(shape if self.picks else shape[1:] for shape in shapes))
-        if key not in self._special:
-            graph, batch = self.recurrence.graph, None
-            if self.picks:
-                graph = as_one_sample(graph, dict(zip(_leaves(graph), shapes)))
-                batch, shapes = shapes[0][0], [(1, *shape) for shape in shapes]
-            self._special[key] = self.special_of(
-                build(graph, dict(zip(_leaves(graph), shapes)), blocks=False, phases=False), dtype, batch
-            )
-        return self._special[key]
-
     def of_team(self, special: Specialised, choice: Choice) -> Specialised:
         """Return the same step with the programs of those who share it."""
         if choice.team != "units":
@@ -175,33 +156,15 @@ class CudaEngine:
             self._helpers[dtype.name] = Helpers(self.device, dtype, self.tile)
         return self._helpers[dtype.name]
 
-    def check(self) -> None:
-        """Generate the source, so that what cannot be compiled is refused early, if the step's lengths are known.
-
-        So must be the batch, for a step that picks samples by their number: else the first call refuses it.
-        Errors: NotImplementedError, naming it.
-        """
-        if not self._open():
-            leaves, batch = _leaves(self.recurrence.graph), batch_of(self.recurrence.graph) or 1
-            special = self.specialised([(batch, *(n or 0 for n in leaf.shape[1:])) for leaf in leaves], np.dtype("f4"))
-            assert special.forward.text
-            assert special.backward.text
-
-    def _open(self) -> bool:
-        graph = self.recurrence.graph
-        unknown = self.picks and batch_of(graph) is None
-        return unknown or any(n is None for leaf in _leaves(graph) for n in leaf.shape[1:])
-
     def explain(self) -> str:
         """Return what was hoisted, sunk, merged and fused, and how calls of some sizes are spread over the device.
 
         `rsref_fast.cuda.inspect` tells registers, shared memory and PTX as well.
-        Errors: ValueError if nothing is compiled yet and the step leaves inner lengths open, or picks samples.
+        Errors: ValueError if nothing is compiled yet and the step leaves inner lengths open.
         """
         texts = []
-        for title, engine in self._known():
-            special = [*engine._special.values()] or [engine.special_of(built(engine.recurrence), np.dtype(np.float32))]
-            for one in special:
+        for title, engine in self.known():
+            for one in engine.compiled().values():
                 sources = {"forward": one.forward.text, "backward": one.backward.text}
                 found = [f"{title}{one.dtype.name}, {self.device.limits.multiprocessors} multiprocessors"]
                 found.append(explain(one.compiled, one.dtype.itemsize))
@@ -215,20 +178,6 @@ class CudaEngine:
                     found += lines(sources, samples, choice, self.tile, one.compiled.mixes, rows)
                 texts.append("\n".join(found))
         return "\n\n".join(texts)
-
-    @property
-    def source(self) -> str:
-        """The generated source of all that is compiled."""
-        every = [s for _, engine in self._known() for s in engine._special.values()]
-        return "\n\n".join(f"{s.forward.text}\n\n{s.backward.text}" for s in every)
-
-    def _known(self) -> list[tuple[str, CudaEngine]]:
-        """Return what there is to tell of, with titles: this engine, and for training those of a step's parts."""
-        every = [("", self)]
-        if self.parted is not None:
-            every += [("training, what depends on no step: ", self.parted.first)]
-            every += [("training, the steps: ", self.parted.step)]
-        return [pair for pair in every if pair[1]._special or not pair[1]._open()] or [("", self)]
 
     # --- forward --------------------------------------------------------------------------------------------------
 
@@ -414,10 +363,6 @@ class CudaEngine:
         """Wait for the last calls, and see whether all their indices were in range. Errors: IndexError."""
         with self.alone():
             self._unchecked.check(self.device)
-
-
-def _leaves(graph: StepGraph) -> tuple[Tensor, ...]:
-    return (*graph.sequences, *graph.constants, *graph.states)
 
 
 def _as_bools(array: DeviceArray, kind: str) -> DeviceArray:

@@ -52,7 +52,7 @@ def test_one_sample_is_split_among_threads_and_answers_are_repeatable():
 def test_threads_share_weights_that_no_cache_holds(units, expected):
     own = recurrence_of("GRUCell", units, 9)
     engine = rsref_fast.compile(own, target="interpreter", threads=2)
-    special = engine.specialised([np.zeros((64, 1, 9))], [], [np.zeros((64, units))], np.dtype(np.float32))
+    special = engine.specialised([(64, 9), (64, units)], np.dtype(np.float32))
     assert split_of(None, 2, special, 64, 64) == expected
 
 

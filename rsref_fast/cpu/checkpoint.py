@@ -2,7 +2,7 @@
 
 A sequence is cut into stretches of a few times the square root of its steps, so memory grows with that root, for one
 more forward run (T. Chen et al., "Training Deep Nets with Sublinear Memory Cost", arXiv 1604.06174). The last stretch
-is where backward begins: it is kept, and not run again.
+is where backward begins: it is kept, and not run again; then its memory serves the others.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rsref_fast.cpu.tape import Tape
 
 Array = np.ndarray
 ROOTS = 3
-"""Square roots of the steps that a stretch has: longer ones are fewer and faster, and need more memory."""
+"""Square roots of the steps that a stretch has at most: longer ones are fewer and faster, and need more memory."""
 
 
 class CheckpointedEngine(FastEngine):
@@ -39,10 +39,15 @@ class CheckpointedEngine(FastEngine):
         return states
 
     def _stretches(self, length: int) -> list[tuple[int, int]]:
-        """Return the stretches; where gradients are cut every so many steps, they are cut between stretches too."""
-        size, cut = max(1, ROOTS * math.isqrt(length)), self.recurrence.truncate or 1
-        size = -(-size // cut) * cut
-        return list(pairwise([*range(0, max(1, length), size), length]))
+        """Return the stretches, the last the longest, so that the memory that it leaves is enough for the others.
+
+        Where gradients are cut every so many steps, they are cut between stretches too.
+        """
+        cut = self.recurrence.truncate or 1
+        count = -(-length // max(1, ROOTS * math.isqrt(length))) or 1
+        size = max(1, -(-length // (count * cut))) * cut
+        last = -(-max(0, length - size) // cut) * cut
+        return list(pairwise([0, *reversed(range(last, 0, -size)), length]))
 
     def _walk_back(self, tape: Tape, d_outputs: list[Array], d_states: list[Array]) -> Gradients:
         if not tape.parts:

@@ -33,9 +33,19 @@ def test_forward_keeps_a_few_states_only():
     own = recurrence("LSTMCell")
     engine = rsref_fast.compile(own, target="interpreter", checkpoint=True)
     _, _, tape = random_arguments(own, batch=2, steps=100).forward(engine)
-    assert [part.stretch for part in tape.parts] == [(0, 30), (30, 60), (60, 90), (90, 100)]
+    assert [part.stretch for part in tape.parts] == [(0, 25), (25, 50), (50, 75), (75, 100)]
     assert all(a.shape == (2, 5) for part in tape.parts for a in part.arguments[2])
     assert [part.kept is None for part in tape.parts] == [True] * 3 + [False]
+
+
+def test_no_stretch_needs_more_memory_than_the_last_left():
+    own = recurrence("LSTMCell")
+    engine = rsref_fast.compile(own, target="interpreter", checkpoint=True)
+    for steps in range(60):
+        _, _, tape = random_arguments(own, batch=1, steps=steps).forward(engine)
+        lengths = [end - begin for begin, end in (part.stretch for part in tape.parts)]
+        assert sum(lengths) == steps
+        assert max(lengths) == lengths[-1] <= 3 * max(1, steps) ** 0.5
 
 
 def test_backward_may_be_asked_twice():

@@ -65,19 +65,21 @@ class Compiling(abc.ABC, Generic[Parts]):
             for special in self.compiled().values():
                 special.sources()
 
-    def _open(self) -> bool:
+    def _open(self) -> str:
+        """Return what has to be known before anything can be compiled; nothing if all is."""
         graph = self.recurrence.graph
-        unknown = self.picks and batch_of(graph) is None
-        return unknown or any(n is None for leaf in leaves_of(graph) for n in leaf.shape[1:])
+        if self.picks and batch_of(graph) is None:
+            return "the step picks samples by their number, and it is not known of how many"
+        return "the step leaves lengths open" if any(n is None for t in leaves_of(graph) for n in t.shape[1:]) else ""
 
     def compiled(self) -> dict[Any, Specialised]:
         """Return what is compiled, by dtype and shapes; if nothing is, for float32 and the lengths that are known.
 
-        Errors: ValueError if nothing is compiled yet and the step leaves inner lengths open.
+        Errors: ValueError if nothing is compiled yet and lengths are unknown (or a batch that must be known).
         """
         if not self._special:
-            if self._open():
-                raise ValueError("the step leaves lengths open: call the engine once, so that they are known")
+            if missing := self._open():
+                raise ValueError(f"{missing}: call the engine once first")
             graph = self.recurrence.graph
             batch = batch_of(graph) or 1
             self.specialised(

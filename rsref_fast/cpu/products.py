@@ -74,7 +74,8 @@ def product(
             function.add(f"multiply_packed({sizes}, {first}, {pointer}, {places[2]}, {last})")
     if turning:
         own = units if parts > 1 else columns
-        function.units[target.buffer] = own if isinstance(own, int) and target.counts(-1, own) else None
+        apart = target.buffer not in (left.buffer, right.buffer)  # else it reads more of the row than its part
+        function.units[target.buffer] = own if apart and isinstance(own, int) and target.counts(-1, own) else None
 
 
 def _parts(columns: Length, units: int | None, panels: Buffer | None) -> int:

@@ -160,4 +160,5 @@ def product(
     own = columns // parts
     if _is_rows(rows):
         function.lined.update({left.buffer: True, target.buffer: True})
-    function.units[target.buffer] = own if _is_rows(rows) and target.counts(-1, own) else None
+    apart = target.buffer is not left.buffer  # else it reads more of the row than its part
+    function.units[target.buffer] = own if apart and _is_rows(rows) and target.counts(-1, own) else None

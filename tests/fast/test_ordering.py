@@ -10,6 +10,7 @@ from rsref_fast.cpu import products
 from rsref_fast.cpu.ordering import ordered, shared_out, spread
 from rsref_fast.cpu.text import Function, nested
 from rsref_fast.cpu.touches import Touch
+from rsref_fast.cuda import owned
 from rsref_fast.lengths import N
 from rsref_fast.views import Buffer, Space, View
 from tests.covering import examples
@@ -304,3 +305,15 @@ def test_a_product_is_by_parts_where_its_columns_are(columns, offset, width, uni
     function = Function("f", "", {})
     products.product(function, target, left, right, products.panels_of("p", right, 4), turning=True)
     assert function.units[target.buffer] == units
+
+
+@pytest.mark.parametrize(("module", "kind"), [(products, Function), (owned, owned.OwnedFunction)], ids=["cpu", "cuda"])
+def test_a_product_of_a_row_that_it_writes_to_reads_more_than_its_part(module, kind):
+    row = Buffer("c", "float", Space.BLOCK, (N, 48))
+    target, left = (View(row, (N, 24), (48, 1), offset) for offset in (0, 24))
+    right = View(Buffer("b", "float", Space.FIXED, (24, 24)), (24, 24), (24, 1))
+    function = kind("f", "", {})
+    function.inside = True
+    turning = {"turning": True} if module is products else {}
+    module.product(function, target, left, right, products.panels_of("p", right, 4), **turning)
+    assert function.units[row] is None

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import rsref_fast
+from rsref import Dense, Input, RecurrentModel, ops
 from rsref.testing.arguments import random_arguments
 from rsref_fast.cpu import interpreted, kernels
 from rsref_fast.cpu.kernels import Interpreted
@@ -124,6 +125,15 @@ def _seen(monkeypatch, own, arguments, turn):
     except AssertionError:
         return True
     return False
+
+
+def test_a_product_waits_for_all_of_the_row_that_it_writes_to(monkeypatch):
+    """A projection's gradient lies beside that of what reads it, of which all is read to compute it."""
+    monkeypatch.setattr(interpreted, "WIDTH", 1)
+    x, h = Input((4,)), Input((4,))
+    new = ops.tanh(x + Dense(4)(Dense(4)(h)) + Dense(4)(h))
+    own = RecurrentModel(x, new, h, new).recurrence
+    check(own, random_arguments(own, batch=1), split=Split(1, 2))
 
 
 @pytest.mark.parametrize("cell", ["LSTMCell", "GRUCell"])

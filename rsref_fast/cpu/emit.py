@@ -276,6 +276,7 @@ class Writer:
         others = (unit for every in self.program.units.values() for unit in every if id(unit) not in own)
         elsewhere = {buffer for unit in others for buffer in memory_of(self.layout, unit)}
         elsewhere |= {self.layout.views[t].buffer for t in kept}
+        elsewhere |= {view.buffer for view, _ in self.added.get(None, ())}  # which each step adds to a sum
         copied = {v.buffer for t, own in self.added.items() for v, _ in own if t is None or not self.added_there(t, v)}
         return runs(self.layout, joined(self.layout, units, elsewhere | copied), elsewhere)
 

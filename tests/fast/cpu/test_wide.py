@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import rsref_fast
-from rsref import Input, RecurrentModel, cells, ops
+from rsref import Dense, Input, RecurrentModel, cells, ops
 from rsref.testing.arguments import random_arguments
 from rsref_fast import wide
 from rsref_fast.cpu import pieces
@@ -40,6 +40,17 @@ def test_attention(dtype):
         arguments = given(recurrence, batch, dtype)
         check(recurrence, arguments, dtype=dtype, engine=engine, inference=examples(True, False))
     assert "wide tensors: computed for" in engine.explain()
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+def test_what_each_step_adds_to_a_sum_is_there_for_all_samples(monkeypatch, samples):
+    """A constant's gradient needs nothing of a step that the ones after it know: it is computed before the loop."""
+    monkeypatch.setattr(wide, "WIDE", 6)
+    monkeypatch.setattr(pieces, "PIECE", samples * 6)
+    x, h, c = Input((4,)), Input((4,)), Input((2, 3))
+    made = ops.reshape(ops.tanh(Dense(6)(h)), (-1, 2, 3))
+    own = RecurrentModel(x, ops.einsum("bij,bij->bi", made, c), h, ops.tanh(x + h), constants=c).recurrence
+    check(own, random_arguments(own, batch=5))
 
 
 @pytest.mark.parametrize("samples", [1, 3])

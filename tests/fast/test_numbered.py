@@ -75,6 +75,12 @@ def test_masks_and_truncation():
     check(own, random_arguments(own, batch=3, steps=4))
 
 
+def test_a_step_in_which_no_sample_takes_part():
+    """It is not run: there is no first sample to pick, and no largest one."""
+    own = recurrence_of("gathered")
+    check(own, random_arguments(own, batch=3, steps=4, mask=MASK & [True, False, True, True]))
+
+
 def test_single_steps_have_the_engines_threads():
     """With a mask each step is a call, of an engine that knows what it has checked before."""
     own = recurrence_of("added up")
@@ -110,6 +116,10 @@ def test_what_picks_no_samples_is_compiled_for_any_number():
     layer = LSTMCell(3).get_layer()
     layer.build((None, None, 2))
     assert not picks_samples(layer.recurrence.graph)
+    for places, expected in (((0, 0), False), ((1, 0), True), ((0, 1), True)):
+        x = Input((2,))
+        padded = ops.sum(ops.pad(x, [places, (1, 1)]))
+        assert picks_samples(StepGraph(sequences=[x], outputs=[ops.expand_dims(padded, 0) + x])) is expected
     x, h = Input((None, 2)), Input((2,))
     layer = RecurrentModel(x, h, h, ops.sum(x[:, 1:], axis=1) + h)
     layer.build((None, None, None, 2))

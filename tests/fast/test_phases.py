@@ -63,6 +63,14 @@ def delayed():
     return RecurrentModel(x, z, [h, old, s], [new_h, h, new_s]).recurrence
 
 
+def added_to():
+    """A state is added to another one, also as it is: back, its gradient is read in the other one's loop."""
+    x, h, s = inputs(3)
+    y, new_h = cells.SimpleRNNCell(UNITS)([x, h])
+    z, _ = cells.SimpleRNNCell(UNITS)([y, s])
+    return RecurrentModel(x, y, [h, s], [new_h, y + z]).recurrence
+
+
 def beside():
     """Two cells that do not read each other, and one that reads both."""
     x, h, k, s = inputs(4)
@@ -105,12 +113,16 @@ DRAWN = {
     "residual": (residual, 2, 2),
     "state before": (state_before, 2, 2),
     "delayed": (delayed, 2, 1),
+    "added to": (added_to, 2, 1),
     "beside": (beside, 2, 2),
     "summed": (summed, 1, 1),
     "constant handed on": (constant_handed_on, 2, 2),
     "fed back": (fed_back, 1, 1),
 }
-"""Steps, and in how many loops each way. Back through `delayed`, the gradient of one state is read in a later loop."""
+"""Steps, and in how many loops each way.
+
+Back through `delayed` and `added_to`, the gradient of one state is read in a later loop.
+"""
 
 
 def compiled(engine):

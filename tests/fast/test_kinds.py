@@ -69,7 +69,8 @@ def test_what_loses_nothing_is_converted(make, mask, x, n, b, h, w):
         expected.append(new if mask is None else np.where(mask[:, t, None], new, expected[-1] if t else 0))
     np.testing.assert_allclose(y, np.stack(expected, 1), rtol=1e-6)
     np.testing.assert_allclose(end, state, rtol=1e-6)
-    assert end.dtype.kind == "f"
+    floats = [a.dtype for a in (*given.values(), weights) if a.dtype.kind == "f"]
+    assert y.dtype == end.dtype == np.result_type(np.float32, *floats)
     found = engine.backward(tape, [None], [np.ones_like(end)])
     steps = np.ones((2, 3), bool) if mask is None else mask
     later = steps[:, ::-1].cumsum(1)[:, ::-1] - steps  # steps that follow

@@ -149,9 +149,21 @@ def test_samples_that_are_mixed_are_found():
         ops.sum(x, 0) * ops.sum(x, 0),
         ops.concatenate([x, x], 0),
         ops.cumsum(x, 0),
+        x[:, :1] + ops.transpose(x[:, :1]),
+        ops.einsum("bi,jk->bik", x, ops.transpose(x)),
     ]
     found = rows_of(mixing)
     assert [found[y] for y in mixing] == [Rows.MIXED] * len(mixing)
+
+
+def test_samples_that_are_kept_apart_or_added_up_are_found():
+    """As integers, with the batch last, and scaled by what is the same for all: else nothing is hoisted or sunk."""
+    x, c = Input((3,)), constant(np.ones(3))
+    apart, last, total = ops.cast(x, "int"), ops.cast(ops.transpose(x), "int"), ops.sum(x, 0)
+    sums = [total, -total, total + total, total * c, total / c, c * total]
+    found = rows_of([apart, last, *sums])
+    assert (found[apart], found[last]) == (Rows.FIRST, Rows.LAST)
+    assert [found[y] for y in sums] == [Rows.SUM] * len(sums)
 
 
 def test_how_many_samples_there_are_depends_on_the_batch():

@@ -103,3 +103,11 @@ def test_products_of_different_tensors_stay_apart():
     new = ops.tanh(Dense(3)(x) + Dense(3)(h))
     graph = merge(RecurrentModel(x, new, h, new).recurrence.graph)
     assert named(t for t in graph.order if t.op is not None).count("matmul") == 2
+
+
+def test_products_with_other_samples_stay_apart():
+    """They share their left operand, but what is on the right has as many columns as there are samples."""
+    x, h, c = Input((3,)), Input((3,)), Input((3,))
+    new = ops.tanh(h + (x @ ops.transpose(h)) @ h + (x @ ops.transpose(c)) @ c)
+    own = RecurrentModel(x, new, h, new, constants=c).recurrence
+    check(own, random_arguments(own, batch=2, steps=3))

@@ -167,11 +167,9 @@ def _outer(tensor: Tensor) -> Tensor | None:
     Not one of two matrices: the axis of length 1 could be the batch.
     """
     name = tensor.op.name if tensor.op is not None else ""
-    if any(operand.dtype != "float" for operand in tensor.inputs):
-        return None
     if name == "matmul" and tensor.ndim > 2:
         a, b = tensor.inputs
-        return ops.multiply(a, b) if min(a.ndim, b.ndim) > 1 and a.shape[-1] == 1 else None
+        return ops.multiply(a, b) if a.shape[-1] == 1 else None
     if name != "einsum" or len(tensor.inputs) != 2:
         return None
     terms, result = split_equation(tensor.attrs["equation"])
@@ -191,7 +189,7 @@ def _column(tensor: Tensor) -> Tensor | None:
     if tensor.op is None or tensor.op.name != "matmul" or tensor.shape[1:] != (1,):
         return None
     left, right = tensor.inputs
-    if left.op is None or left.op.name != "transpose" or left.ndim != 2:
+    if left.op is None or left.op.name != "transpose":
         return None
     x, g = (i.inputs[0] if i.op is not None and i.op.name == "reshape" else i for i in (left.inputs[0], right))
     if x.ndim < 3 or g.shape != (*x.shape[:-1], 1) or x.shape[-1] != tensor.shape[0]:

@@ -189,6 +189,30 @@ def test_composite_ops_are_taken_apart(op):
     assert not {"softmax", "log_softmax", "standardize", "logsumexp"} & set(names([y]))
 
 
+def test_products_that_sum_over_nothing_are_multiplications():
+    def weights(*shape):
+        return Parameter("w", np.ones(shape)).tensor
+
+    x = Input((4, 1))
+    for y, expected in (
+        (x @ weights(1, 5), ["multiply"]),
+        (ops.einsum("bi,j->bij", x[:, :, 0], weights(5)), ["multiply"]),
+        (ops.einsum("bi,j->bji", x[:, :, 0], weights(5)), ["multiply"]),
+        (x[:, :, 0] @ weights(4, 1) @ weights(1, 5), ["matmul", "matmul"]),
+        (x @ weights(1), ["multiply"]),
+        (ops.swapaxes(x, 1, 2) @ weights(4, 5), ["matmul"]),
+    ):
+        assert [name for name in names(simplify([y])) if name in ("matmul", "einsum", "multiply")] == expected
+
+
+def test_only_a_transposed_product_with_one_column_is_a_sum():
+    x, g = Input(batch_shape=(2, 3, 4)), Input(batch_shape=(2, 3, 1))
+    places, column = ops.reshape(x, (6, 4)), ops.reshape(g, (6, 1))
+    for left, expected in ((ops.transpose(places), "sum"), (ops.reshape(x, (4, 6)), "matmul")):
+        product = simplify([left @ column])
+        assert {"sum", "matmul"} & set(names(product)) == {expected}
+
+
 MOVES = [
     lambda x: x[:, ::-1, 1:],
     lambda x: x[:, 1],
@@ -243,6 +267,7 @@ def test_lengths():
     assert per_row(times(2, N, 3)) == 6
     assert sized(times(N, N), 4) == 16
     assert per_row(times(N, N)) is None
+    assert sized(length_of([2 * n + 1 for n in ROWS]), 4) == 9
     with pytest.raises(NotImplementedError, match="neither fixed nor a multiple"):
         length_of([3, 4, 6, 7])
 

@@ -50,8 +50,6 @@ class CheckpointedEngine(FastEngine):
         return list(pairwise([0, *reversed(range(last, 0, -size)), length]))
 
     def _walk_back(self, tape: Tape, d_outputs: list[Array], d_states: list[Array]) -> Gradients:
-        if not tape.parts:
-            return super()._walk_back(tape, d_outputs, d_states)
         total: Gradients | None = None
         for part in reversed(tape.parts):
             done = None if total is None else total.sequences

@@ -59,6 +59,16 @@ def test_products_of_parameters():
             check(own, arguments, engine=engine, split=Split(shards, team))
 
 
+def test_what_integers_and_bools_read_gets_no_gradient():
+    """A counter and a switch, by which a float state is weighed, and a parameter that turns the switch."""
+    x, h, n, on = Input((3,)), Input((3,)), Input((3,), dtype="int"), Input((3,), dtype="bool")
+    limit = Parameter("limit", np.zeros(3))
+    new = ops.where(on, ops.tanh(x + h), h * ops.cast(n, "float"))
+    own = RecurrentModel(x, new, [n, h, on], [n + 1, new, ops.logical_xor(on, x > limit.tensor)]).recurrence
+    for mask in (None, MASK):
+        check(own, random_arguments(own, batch=3, steps=4, mask=mask), threads=2)
+
+
 def used(name):
     graph = recurrence(name).graph
     leaves = (*graph.sequences, *graph.constants, *graph.states)

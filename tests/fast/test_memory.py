@@ -5,7 +5,8 @@ import numpy as np
 import rsref_fast
 from rsref.testing.arguments import random_arguments
 from rsref_fast.cpu import memory
-from tests.fast.made import recurrence_of
+from tests.fast.agreement import check
+from tests.fast.made import MASK, recurrence_of
 
 
 def waiting():
@@ -24,6 +25,27 @@ def test_memory_that_nobody_takes_again_is_given_back(monkeypatch):
     for _ in range(memory.TURNS + 1):
         assert memory.Arena(90).bytes is kept
     assert waiting() == [100]
+
+
+def test_plans_are_kept_for_sizes_and_not_for_masks():
+    """The second of two masks of one shape, each with as many steps."""
+    engine = rsref_fast.compile(recurrence_of("SimpleRNNCell"), target="interpreter")
+    for mask in (MASK, MASK[::-1]):
+        check(engine.recurrence, random_arguments(engine.recurrence, batch=3, steps=5, mask=mask), engine=engine)
+    for rows in (MASK[:, ::-1], MASK & [True, True, False, True, False]):
+        check(engine.recurrence, random_arguments(engine.recurrence, batch=3, steps=5, mask=rows), engine=engine)
+
+
+def test_memory_begins_on_cache_lines():
+    small, large = ((np.dtype(kind), length) for kind, length in (("u1", 3), ("f8", 1000)))
+    for parts in ([], [small], [small, large, small]):
+        cut = memory.frame((f"m{i}", length, dtype) for i, (dtype, length) in enumerate(parts))
+        ends = [*cut.offsets[1:], cut.total]
+        assert cut.offsets[:1] == (0,) * bool(parts)
+        assert all(offset % memory.ALIGNMENT == 0 for offset in (*cut.offsets, cut.total))
+        assert all(end - start >= n * d.itemsize for start, end, (d, n) in zip(cut.offsets, ends, parts))
+    for make in (memory.empty, memory.zeros):
+        assert memory.address_of(make((1000, 3), np.dtype(np.float32))) % memory.ALIGNMENT == 0
 
 
 def test_checks_of_many_sizes_are_not_all_remembered(monkeypatch):

@@ -61,6 +61,13 @@ def test_a_sum_that_is_read_twice_stays_whole():
     check(layer.recurrence, random_arguments(layer.recurrence))
 
 
+def test_a_product_that_is_drawn_first_adds_to_what_follows():
+    weights = Parameter("w", np.random.default_rng(0).normal(size=(4, 4))).tensor
+    layer = drawn(lambda x, h: ops.tanh(ops.matmul(h, weights) + ops.sin(x)))
+    assert ["matmul", "add"] in units(programs_of(layer).forward, Section.LOOP)
+    check(layer.recurrence, random_arguments(layer.recurrence))
+
+
 def test_what_something_else_reads_is_not_added_to():
     weights = Parameter("w", np.random.default_rng(0).normal(size=(4, 4))).tensor
 

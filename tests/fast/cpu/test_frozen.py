@@ -132,6 +132,17 @@ def test_an_index_out_of_range_is_refused_and_the_next_call_is_right(target):
         np.testing.assert_array_equal(frozen([np.array([[2]])], [], [np.zeros((1, 2))])[1][0], [[4.0, 5.0]])
 
 
+def test_results_that_are_bools_stay_so():
+    """Kernels have bytes for them, also at a second call."""
+    x, on = Input((2,)), Input((2,), dtype="bool")
+    own = RecurrentModel(x, [x, on], on, ops.logical_not(on)).recurrence
+    frozen = rsref_fast.compile(own, target="interpreter").freeze([])
+    for _ in range(2):
+        (_, seen), (end,) = frozen([np.ones((1, 3, 2))], [], [np.array([[True, False]])])
+        assert seen.dtype == end.dtype == bool
+        assert (seen.tolist(), end.tolist()) == ([[[True, False], [False, True], [True, False]]], [[False, True]])
+
+
 def test_faults_have_names():
     own = lstm()
     engine, parameters = rsref_fast.compile(own, target="interpreter"), arguments_of(own, 1, 1).parameters

@@ -132,6 +132,10 @@ def test_faults_have_names():
     for copied in (copy.copy, copy.deepcopy, pickle.dumps):  # compiled code knows where the states of this one are
         with pytest.raises(TypeError, match=r"cannot be copied: .*\.stream\(constants, stream\.states, parameters"):
             copied(stream)
+    x, h = Input((None, 2)), Input((2,))
+    open_length = RecurrentModel(x, h, h, h + ops.sum(x, 1)).recurrence
+    with pytest.raises(NotImplementedError, match=r"known lengths; an input has shape \(None, None, 2\)"):
+        rsref_fast.compile(open_length, target="interpreter").stream([], [np.zeros((1, 2))], [])
     with pytest.raises(ValueError, match="state"):
         rsref_fast.compile(own, target="interpreter").stream([], arguments.states[:1], arguments.parameters)
 

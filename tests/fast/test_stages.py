@@ -293,6 +293,16 @@ def test_packing_takes_every_valid_step_once_and_in_order(shards):
     np.testing.assert_array_equal(seen, mask)
 
 
+def test_gradients_are_cut_where_masked_steps_are_too():
+    """Every second step: also after a sample's last valid one, in the last stretch or before it."""
+    mask = np.array([[0, 0, 0, 0, 1], [1, 0, 0, 0, 0], [0, 0, 0, 0, 0], [1, 1, 1, 1, 1], [0, 1, 0, 1, 0]], bool)
+    (shard,), order = masked_batch(mask, 1, 2)
+    assert dict(zip(order.tolist(), shard.cut_end.tolist())) == {0: False, 1: True, 2: True, 3: False, 4: True}
+    layer = cells.SimpleRNNCell(3).get_layer(truncate=2)
+    layer.build((None, None, 2))
+    check(layer.recurrence, random_arguments(layer.recurrence, batch=5, steps=5, mask=mask), threads=2)
+
+
 def test_a_whole_batch_is_split_into_neighbours():
     shards = whole_batch(5, 3, 2, None)
     assert [s.count for s in shards] == [2, 3]

@@ -20,6 +20,7 @@ from rsref.testing import step_graphs
 from rsref.testing.arguments import Arguments, random_arguments
 from tests.covering import examples
 from tests.fast.agreement import check
+from tests.fast.attending import attending
 from tests.fast.made import CELLS, MASK, recurrence_of
 from tests.fast.steps import STEPS, recurrence
 
@@ -217,12 +218,25 @@ def test_the_largest_entry_is_the_largest_in_backward_too():
 def test_explain_and_source():
     engine = rsref_fast.compile(recurrence_of("LSTMCell"), threads=2)
     text = engine.explain()
+    assert text.startswith("float32, (2,), (4,), (4,); 2 threads\n")
     for words in ("hoisted", "sunk", "fused into one loop", "flops", "bytes", "panels of", "share the units"):
         assert words in text
     assert "def shard(P, N, Q):" in engine.source
     backward = text[text.index("backward: blocks of") :]
     assert "panels0" in backward
     assert "a sample and step, kept" not in backward
+
+
+def test_explain_before_any_call():
+    """The step's own lengths are those of its arrays, if they are known."""
+    engine = rsref_fast.compile(attending(), target="interpreter", threads=1)
+    assert engine.explain().startswith("float32, (4,), (5, 3), (1,), (4,); 1 threads\n")
+    x, h = Input((None, 2)), Input((2,))
+    engine = rsref_fast.compile(RecurrentModel(x, h, h, h + ops.sum(x, 1)).recurrence, target="interpreter", threads=1)
+    with pytest.raises(ValueError, match="the step leaves lengths open: call the engine once"):
+        engine.explain()
+    engine.forward([np.zeros((3, 4, 5, 2))], [], [np.zeros((3, 2))], [])
+    assert engine.explain().startswith("float64, (5, 2), (2,); 1 threads\n")
 
 
 def test_errors():

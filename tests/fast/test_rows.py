@@ -151,6 +151,7 @@ def test_samples_that_are_mixed_are_found():
         ops.cumsum(x, 0),
         x[:, :1] + ops.transpose(x[:, :1]),
         ops.einsum("bi,jk->bik", x, ops.transpose(x)),
+        ops.broadcast_like(ops.sum(x, 0, keepdims=True), x),
     ]
     found = rows_of(mixing)
     assert [found[y] for y in mixing] == [Rows.MIXED] * len(mixing)
@@ -167,12 +168,13 @@ def test_samples_that_are_kept_apart_or_added_up_are_found():
 
 
 def test_how_many_samples_there_are_depends_on_the_batch():
-    """Also where the batch is the last axis."""
+    """Also where the batch is the last axis, or both are."""
     x, c = Input((3,)), Input((3,))
-    layer = RecurrentModel(x, x + ops.mean(ops.transpose(c), 1), constants=c)
-    layer.build((None, None, 3), (None, 3))
-    check_forward(layer.recurrence.graph)
-    check(layer.recurrence, random_arguments(layer.recurrence, batch=2))
+    for mean in (ops.mean(ops.transpose(c), 1), ops.mean(c @ ops.transpose(c), 1, keepdims=True)):
+        layer = RecurrentModel(x, x + mean, constants=c)
+        layer.build((None, None, 3), (None, 3))
+        check_forward(layer.recurrence.graph)
+        check(layer.recurrence, random_arguments(layer.recurrence, batch=2))
 
 
 def test_every_op_has_a_rule():

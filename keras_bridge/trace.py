@@ -61,7 +61,8 @@ class _Tracer:
     def walk(self, graph: Any, inputs: list[Tensor], path: str) -> list[Tensor]:
         """Return the outputs of a Keras graph of operations, given its inputs.
 
-        The mode that a layer is drawn with in a model is not heeded, as in Keras, which runs all in the call's.
+        The mode that a layer is drawn with in a model is not heeded: all runs in the call's, as in Keras's fit and
+        predict. Only where a call says none Keras heeds it, but then hands it on to layers that are called later, too.
         """
         values = {id(own): tensor for own, tensor in zip(tree.flatten(graph.inputs), inputs)}
         recorded, training = not isinstance(graph, keras.layers.Layer), self.training

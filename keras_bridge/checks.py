@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from rsref.arguments import check_decoding
 from rsref.recurrence import Step
 
 
@@ -65,15 +66,14 @@ def plain(number: Any) -> Any:
     return number.item() if isinstance(number, np.number | np.bool_) else number
 
 
-def check_options(decode: bool, output_length: int | None, truncate: int | None) -> None:
+def check_options(decode: bool, output_length: int | None, truncate: int | None, go_backwards: bool = False) -> None:
     """Raise TypeError or ValueError, naming the option, if options of a layer do not go together."""
     for name, value in (("output_length", output_length), ("truncate", truncate)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | np.integer)):
             raise TypeError(f"{name} must be a positive integer or None; got {value!r}")
         if value is not None and value < 1:
             raise ValueError(f"{name} must be a positive integer or None; got {value!r}")
-    if output_length is not None and not decode:
-        raise ValueError(f"output_length={output_length} is for decode=True; without it the input has the steps")
+    check_decoding(decode, output_length, go_backwards)
 
 
 def check_drawn(step: Step) -> None:

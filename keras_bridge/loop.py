@@ -40,6 +40,7 @@ class RecurrentLayer(keras.layers.Layer):
     return_sequences: the output of every step, or only the last one; with decode, every step's unless said otherwise.
     return_state (return_states): the answer is (output, state, ...), the readout not among the states.
     go_backwards: sequences are run from their end; outputs come in the order in which they are computed, as in Keras.
+        Not for decoders, which run through none.
     stateful: states, the readout among them, carry over to the next call; see `reset_states`.
     unroll: accepted for Keras's sake; it never changes a result.
     state_initializer: one for all states, or a list (the rest zeros): a name, an initializer of Keras, a number, or
@@ -77,7 +78,7 @@ class RecurrentLayer(keras.layers.Layer):
         seed: int | None = None,
         **options: Any,
     ):
-        check_options(decode, output_length, truncate)
+        check_options(decode, output_length, truncate, go_backwards)
         super().__init__(**options)
         teacher_force = forcing.check_probability(teacher_force)
         if isinstance(teacher_force, keras.Variable):

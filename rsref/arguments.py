@@ -58,6 +58,14 @@ def probability(value: Any) -> float:
     return number
 
 
+def check_decoding(decode: bool, output_length: int | None, go_backwards: bool) -> None:
+    """Raise ValueError for an option that counts for decoders alone, or for all layers but these."""
+    if output_length is not None and not decode:
+        raise ValueError(f"output_length={output_length} is for decode=True; without it the input has the steps")
+    if go_backwards and decode:
+        raise ValueError("go_backwards=True runs sequences from their end; with decode=True none is run through")
+
+
 def check_step(step: Step, *, decode: bool, teacher_force: bool) -> None:
     """Find the faults that are not the graph's own: readouts that do not fit, options without what they need."""
     named = {

@@ -43,6 +43,7 @@ class RecurrentLayer(abc.ABC):
     return_sequences: the output of every step, or only the last one; with decode, every step's unless said otherwise.
     return_state (return_states): the answer is [output, state, ...], the readout not among the states.
     go_backwards: sequences are run from their end; outputs come in the order in which they are computed, as in Keras.
+        Not for decoders, which run through none.
     stateful: states, the readout among them, carry over to the next call; see `reset_states`.
     unroll: accepted for Keras's sake; it never changes a result.
     state_initializer: one for all states, or a list (the rest zeros): a name, a callable, a number, an array, or
@@ -81,8 +82,7 @@ class RecurrentLayer(abc.ABC):
         self.teacher_force = arguments.teacher_forcing(teacher_force)
         self.decode = decode
         self.output_length = None if output_length is None else positive_integer("output_length", output_length)
-        if self.output_length is not None and not decode:
-            raise ValueError(f"output_length={output_length} is for decode=True; without it the input has the steps")
+        arguments.check_decoding(decode, self.output_length, go_backwards)
         self.return_sequences = decode if return_sequences is None else return_sequences
         self.return_state = return_state if return_states is None else return_states
         self.go_backwards = go_backwards

@@ -57,7 +57,7 @@ def layer_gradients(layer: RecurrentLayer, raw: Any, tape: LayerTape) -> LayerGr
             by_parameter[learned] = d.sum(axis=0)
     count = len(layer.drawn.sequences)
     dx = (raw.constants if layer.decode else raw.sequences)[:count]
-    if layer.go_backwards and not layer.decode:
+    if layer.go_backwards:
         dx = [None if d is None else d[:, ::-1] for d in dx]
     first_constant = count if layer.decode else 0
     first_truth = len(tape.step.sequences)

@@ -158,6 +158,11 @@ MISUSES = {
         ValueError,
         ["output_length is for decode=True; got 3"],
     ),
+    "a decoder that goes backwards": (
+        lambda: RecurrentModel(x_t, x_t * 2, decode=True, output_length=3, go_backwards=True),
+        ValueError,
+        ["go_backwards=True runs sequences from their end", "decode=True"],
+    ),
     "no tensor for a cell": (lambda: GRUCell(4)([]), ValueError, ["an input and its states; got no tensors"]),
 }
 

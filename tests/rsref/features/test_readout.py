@@ -171,7 +171,7 @@ def test_scheduled_sampling_draws_each_sample_and_step_alone():
 
 
 def test_decoder_sees_the_whole_input_at_every_step():
-    layer = RecurrentSequential([TanhCell(3), Dense(2)], decode=True, output_length=4, go_backwards=True)
+    layer = RecurrentSequential([TanhCell(3), Dense(2)], decode=True, output_length=4)
 
     def plain(x, w, b, u, v, d):
         h, outputs = np.zeros((2, 3)), []

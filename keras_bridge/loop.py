@@ -26,7 +26,7 @@ from keras_bridge.emission import standard_dtype
 from keras_bridge.memory import Memory, serialized, state_initializers
 from keras_bridge.randomness import is_random
 from keras_bridge.step import keras_recurrence, with_teacher_forcing
-from rsref.arguments import check_cell
+from rsref.arguments import check_cell, returns_states
 from rsref.recurrence import Step, with_decoder, with_readout
 
 
@@ -87,7 +87,7 @@ class RecurrentLayer(keras.layers.Layer):
         self.decode = decode
         self.output_length = plain(output_length)
         self.return_sequences = decode if return_sequences is None else return_sequences
-        self.return_state = return_state if return_states is None else return_states
+        self.return_state = returns_states(return_state, return_states)
         self.go_backwards = go_backwards
         self.stateful = stateful
         self.unroll = unroll

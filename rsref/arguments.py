@@ -58,6 +58,16 @@ def probability(value: Any) -> float:
     return number
 
 
+def returns_states(return_state: bool, return_states: bool | None) -> bool:
+    """Return whether states are answered; ValueError if the option and its old name say the opposite of each other."""
+    if return_state and return_states is not None and not return_states:
+        raise ValueError(
+            f"return_state={return_state!r} and its old name return_states={return_states!r} contradict each other: "
+            "give one of them"
+        )
+    return return_state if return_states is None else return_states
+
+
 def check_decoding(decode: bool, output_length: int | None, go_backwards: bool) -> None:
     """Raise ValueError for an option that counts for decoders alone, or for all layers but these."""
     if output_length is not None and not decode:

@@ -84,7 +84,7 @@ class RecurrentLayer(abc.ABC):
         self.output_length = None if output_length is None else positive_integer("output_length", output_length)
         arguments.check_decoding(decode, self.output_length, go_backwards)
         self.return_sequences = decode if return_sequences is None else return_sequences
-        self.return_state = return_state if return_states is None else return_states
+        self.return_state = arguments.returns_states(return_state, return_states)
         self.go_backwards = go_backwards
         self.stateful = stateful
         self.unroll = unroll

@@ -91,6 +91,11 @@ MISUSES = {
     "decode without length": (lambda: decoder()(X[:, 0]), ValueError, "decode=True needs output_length"),
     "a length without decode": (lambda: drawn(output_length=3), ValueError, "output_length=3 is for decode=True"),
     "a decoder that goes backwards": (lambda: decoder(go_backwards=True), ValueError, "go_backwards=True.*decode=True"),
+    "states answered and not": (
+        lambda: drawn(return_state=True, return_states=False),
+        ValueError,
+        "return_state=True and its old name return_states=False contradict",
+    ),
     "a length in the call": (lambda: drawn()(X, output_length=3), ValueError, "output_length=3 is for decode=True"),
     "a length of zero": (lambda: decoder(output_length=0), ValueError, "output_length must be a positive integer"),
     "a length that is a word": (lambda: decoder(output_length="3"), TypeError, "output_length must be.*'3'"),

@@ -163,6 +163,11 @@ MISUSES = {
         ValueError,
         ["go_backwards=True runs sequences from their end", "decode=True"],
     ),
+    "states that are answered, and are not": (
+        lambda: RecurrentModel(x_t, x_t * 2, return_state=True, return_states=False),
+        ValueError,
+        ["return_state=True", "return_states=False", "contradict"],
+    ),
     "no tensor for a cell": (lambda: GRUCell(4)([]), ValueError, ["an input and its states; got no tensors"]),
 }
 

@@ -238,7 +238,7 @@ class ReferenceEngine:
             for k in wrt:
                 d = op.vjp(k, g, y, *inputs, **attrs)
                 if anew:
-                    check_gradient(op, k, np.shape(d), np.shape(inputs[k]))
+                    check_gradient(op, k, d, np.shape(inputs[k]))
                 slot = operands[k]
                 gradients[slot] = d if gradients[slot] is None else gradients[slot] + d
         self.checked.add("backward")

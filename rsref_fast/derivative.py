@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from rsref.graph import StepGraph, substitute, topological_order
-from rsref.ops.base import NoGradientError, Op, check_gradient, differentiable
+from rsref.ops.base import NoGradientError, Op, as_tensor, check_gradient, differentiable
 from rsref.tensor import ConstantSource, Input, Parameter, Tensor
 from rsref_fast.expressions import COMPARISONS
 from rsref_fast.schedule import shown
@@ -93,12 +93,12 @@ def _vjp(op: Op, wrt: int, g: Tensor, y: Tensor) -> Tensor:
     A formula may take arrays alone, which is enough for the reference engine.
     """
     try:
-        d: Tensor = op.vjp(wrt, g, y, *y.inputs, **y.attrs)
+        d = as_tensor(op.vjp(wrt, g, y, *y.inputs, **y.attrs))
     except NoGradientError:
         raise
     except (TypeError, AttributeError) as error:
         raise NotImplementedError(f"the gradient of op {op.name!r} cannot be drawn: {error}") from error
-    check_gradient(op, wrt, d.shape, y.inputs[wrt].shape)
+    check_gradient(op, wrt, d, y.inputs[wrt].shape)
     return d
 
 

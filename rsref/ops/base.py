@@ -106,11 +106,20 @@ def check_answers(computed: Iterable[tuple[Tensor, Any]]) -> None:
             )
 
 
-def check_gradient(op: Op, wrt: int, found: Shape, operand: Shape) -> None:
-    """ValueError, naming the op, if what its vjp answers does not have the operand's shape."""
-    if found != operand and not compatible(found, operand):
+def check_gradient(op: Op, wrt: int, answer: Any, shape: Shape, owner: str = "operand") -> None:
+    """ValueError, naming the op, if what its vjp answers is not floats of a shape.
+
+    owner: what has that shape.
+    """
+    value = answer if isinstance(answer, Tensor) else np.asarray(answer)
+    if not compatible(value.shape, shape):
         raise ValueError(
-            f"op {op.name!r}: the gradient with respect to operand {wrt} has shape {found}, the operand {operand}"
+            f"op {op.name!r}: the gradient with respect to operand {wrt} has shape {value.shape}, the {owner} {shape}"
+        )
+    if (value.dtype if isinstance(value, Tensor) else value.dtype.kind) not in ("float", "f", "c"):
+        raise ValueError(
+            f"op {op.name!r}: the gradient with respect to operand {wrt} holds {value.dtype} values, not floats, as "
+            "g does, by which it is multiplied"
         )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from rsref.ops.base import Op, apply, as_tensor, broadcast_shapes, concrete_attrs, register
+from rsref.ops.base import Op, apply, as_tensor, broadcast_shapes, check_gradient, concrete_attrs, register
 from rsref.tensor import Spec, Tensor, kind_of_dtype
 
 Formula = Callable[..., Any]
@@ -72,7 +72,10 @@ class Pointwise(Op):
         if derivative is None:
             return super().vjp(wrt, g, y, *operands)
         values = (g, y, *operands)
-        return sum_to_like(derivative(*(values[i] for i in self._reads[wrt])), operands[wrt])
+        d = derivative(*(values[i] for i in self._reads[wrt]))
+        if isinstance(y, Tensor):  # for what sum_to_like draws of a number would have the operand's shape
+            check_gradient(self, wrt, d, y.shape, "result")
+        return sum_to_like(d, operands[wrt])
 
     def __call__(self, *operands: Any) -> Any:
         if len(operands) != len(self.operand_names):

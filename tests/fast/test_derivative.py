@@ -8,6 +8,7 @@ from rsref import Input, ops
 from rsref.engine import ReferenceEngine
 from rsref.graph import StepGraph, topological_order
 from rsref.ops.base import concrete_attrs
+from rsref.ops.pointwise import Pointwise
 from rsref.recurrence import Recurrence
 from rsref.tensor import ConstantSource, Tensor
 from rsref.testing import random_arguments, step_graphs
@@ -121,3 +122,19 @@ def test_the_check_sees_a_wrong_gradient(monkeypatch):
     monkeypatch.setattr(exp, "vjp", wrong_when_drawn)
     with pytest.raises(AssertionError, match="relative error"):
         check(recurrence, arguments)
+
+
+@pytest.mark.parametrize(
+    ("derivative", "words"),
+    [
+        (lambda g: 0.0, r"has shape \(\), the result \(None, 3\)"),
+        (lambda g, x: x > 0, "holds bool values, not floats"),
+        (lambda g, x: np.where(x > 0, 1, 0), "holds int values, not floats"),
+    ],
+)
+def test_a_gradient_that_is_no_array_of_floats_is_answered(derivative, words):
+    """Drawn, a number would be read as an array, and bools as floats: kernels answered what lay in memory."""
+    x = Input((3,))
+    step = StepGraph(sequences=[x], outputs=[Pointwise("own", lambda x: 2 * x, (derivative,), "float")(x)])
+    with pytest.raises(ValueError, match=f"op 'own': the gradient with respect to operand 0 {words}"):
+        differentiate(step)

@@ -56,6 +56,16 @@ MISTAKES = {
         ValueError,
         ["op 'double'", r"operand 0 has shape \(3,\), the operand \(3, 3\)"],
     ),
+    "a number as gradient": (
+        lambda: check_gradients(of(Pointwise("own", lambda x: 2 * x, (lambda g: 2.0,), "float")).recurrence),
+        ValueError,
+        ["op 'own'", r"operand 0 has shape \(\), the operand \(3, 3\)"],
+    ),
+    "bools as gradient": (
+        lambda: check_gradients(of(Pointwise("own", lambda x: x, (lambda g, x: x > 0,), "float")).recurrence),
+        ValueError,
+        ["op 'own'", "operand 0 holds bool values, not floats"],
+    ),
     "an operand with the name of the gradient": (
         lambda: ops.pointwise("own", lambda x, g: x * g, (lambda g: g, lambda g, x: g * x)),
         ValueError,

@@ -124,6 +124,7 @@ class _Stepper:
                 f"generation takes initial_state and constants besides its own options; got {sorted(unknown)}"
             )
         self.start = array_of("start", start)
+        self.start = self.start if self.start.size else self.start.astype(int)  # an empty list's dtype says nothing
         if self.start.ndim != 1 or self.start.dtype.kind not in "iu":
             raise ValueError(f"start must be integers (batch,); got {self.start.dtype} of shape {self.start.shape}")
         self.length, self.end, self.layer = positive_integer("length", length), end, layer

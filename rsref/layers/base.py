@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -142,6 +142,9 @@ def assign_weights(owner: str, parameters: Sequence[Parameter], weights: Sequenc
     """
     if not isinstance(weights, Iterable):
         raise TypeError(f"{owner}: weights must be a list of arrays; got {weights!r}")
+    if isinstance(weights, Mapping):
+        kind = type(weights).__name__
+        raise TypeError(f"{owner}: weights must be a list of arrays in the layer's order; got {kind}: list its values")
     arrays = [real_array(f"{owner}: weights[{i}]", weight) for i, weight in enumerate(weights)]
     if len(arrays) != len(parameters):
         raise ValueError(

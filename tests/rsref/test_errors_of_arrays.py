@@ -67,6 +67,11 @@ MISUSES = {
     "words as weights": (lambda: one_weight(["1"] * 4), TypeError, ["weights.1. holds real numbers; got dtype <U1"]),
     "a weight of unequal rows": (lambda: one_weight(UNEQUAL), TypeError, ["weights.1. must be a numeric array"]),
     "a number for weights": (lambda: drawn().set_weights(5), TypeError, ["weights must be a list of arrays; got 5"]),
+    "weights by name": (
+        lambda: drawn().set_weights({"kernel": np.ones((3, 4)), "bias": np.ones(4)}),
+        TypeError,
+        ["weights must be a list of arrays in the layer's order; got dict: list its values"],
+    ),
     "a word as parameter": (lambda: Parameter("w", "b"), TypeError, ["parameter 'w' holds real numbers"]),
     "a value of another shape": (
         lambda: Parameter("w", [1.0]).assign([1.0, 2.0]),
@@ -112,5 +117,8 @@ def test_misuse_is_answered(name):
     assert missing_words(*MISUSES[name]) == []
 
 
-def test_no_lengths_for_an_empty_batch():
+def test_empty_lists_for_an_empty_batch():
     assert drawn()(X[:0], lengths=[]).shape == (0, 4)
+    none = generation.greedy(language(), [], 3)
+    assert (none.tokens.shape, none.scores.shape) == ((0, 3), (0,))
+    assert generation.beam_search(language(), [], 3, width=2).tokens.shape == (0, 3)

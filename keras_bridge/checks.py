@@ -47,6 +47,9 @@ def check_kinds(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> No
     Before Keras sees them: what it says of them is each backend's own, and on JAX it makes NaN of None.
     """
     for argument, value in (*zip(CALLED, args), *kwargs.items()):
+        given = as_list(value)
+        if argument == "sequences" and (not given or any(one is None or isinstance(one, Mapping) for one in given)):
+            raise TypeError(f"{name}: sequences must be a tensor, or a list of tensors; got {value!r}")
         for one in _each(value):
             dtype = getattr(one, "dtype", None)
             if dtype.kind in "OSUTMmc" if isinstance(dtype, np.dtype) else re.search("complex|string", str(dtype)):
@@ -219,11 +222,12 @@ def check_values(layer: str, name: str, leaves: Sequence[Any], values: Sequence[
 
     batch: how many samples there are, if that is known.
     """
+    for value in values:
+        if not hasattr(value, "shape"):
+            raise TypeError(f"{layer}: {name} must hold tensors; got {value!r}")
     if len(values) != len(leaves):
         raise ValueError(f"{layer}: {name} must hold {len(leaves)} tensors; got {len(values)}")
     for value, leaf in zip(values, leaves):
-        if not hasattr(value, "shape"):
-            raise TypeError(f"{layer}: {name} must hold tensors; got {value!r}")
         expected = (batch if leaf.shape[0] is None else leaf.shape[0], *leaf.shape[1:])
         if not _fits(tuple(value.shape), expected):
             raise ValueError(f"{layer}: {name}: shape {tuple(value.shape)} is given where {expected} is needed")

@@ -196,11 +196,11 @@ class Memory(keras.layers.Layer):
             if self.fresh is not None:
                 self.fresh.assign(True)
             return
-        if len(values) != self.num_states:
-            raise ValueError(f"{owner}: reset_states takes {self.num_states} values; got {len(values)}")
         for value in values:
             if not hasattr(value, "shape"):
                 raise TypeError(f"{owner}: reset_states takes tensors or arrays, one a state; got {value!r}")
+        if len(values) != self.num_states:
+            raise ValueError(f"{owner}: reset_states takes {self.num_states} values; got {len(values)}")
         batch = len(values[0])
         for i, value in enumerate(values):
             if tuple(value.shape) != (batch, *self.shapes[i]):

@@ -120,6 +120,23 @@ MISUSES = {
         TypeError,
         "sequences must hold numbers or booleans; got dtype object",
     ),
+    "nothing to run over": (
+        lambda: drawn()(None),
+        TypeError,
+        "sequences must be a tensor, or a list of tensors; got None",
+    ),
+    "no sequences": (lambda: drawn()([]), TypeError, r"sequences must be a tensor, or a list of tensors; got \[\]"),
+    "sequences by name": (lambda: drawn()({"x": X}), TypeError, "sequences must be a tensor, or a list of tensors"),
+    "lists for a state": (
+        lambda: stateful().reset_states([[0.0] * 4] * 2),
+        TypeError,
+        r"reset_states takes tensors or arrays, one a state; got 0\.0",
+    ),
+    "lists for an initial state": (
+        lambda: drawn()(X, initial_state=[[0.0] * 4] * 2),
+        TypeError,
+        r"initial_state must hold tensors; got 0\.0",
+    ),
     "complex tensors": (
         lambda: drawn()(ops.convert_to_tensor(X + 1j, "complex64")),
         TypeError,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ import keras
 from keras import ops
 from keras.src.backend.common import global_state
 
+from keras_bridge.backend import is_compiling
 from keras_bridge.checks import is_float
 from keras_bridge.emission import check_ops
 from keras_bridge.graph_layer import GraphLayer
@@ -72,7 +74,8 @@ def run(
         return [*new_states, *new, *extra], new
 
     like = blanks if return_sequences else []
-    with held_masks(recurrence.model, batch, training):
+    compiled = keras.backend.backend() == "jax" or is_compiling((sequences or constants or states)[0])
+    with held_masks(recurrence.model, batch, training), _no_losses(recurrence.layers if compiled else []):
         variables = _StepVariables(recurrence.model)  # among them the seeds, which have moved on
         carry, stacked = scan(body, [*states, *blanks, *variables.values], [*major, *masks, *clocks], length, like)
     final_states, last, extra = _cut(list(carry), counts)
@@ -104,6 +107,28 @@ class _StepVariables:
     def assign(self, values: list[Any]) -> None:
         for variable, value in zip(self.carried, values):
             variable.assign(value)
+
+
+@contextlib.contextmanager
+def _no_losses(layers: list[Any]) -> Iterator[None]:
+    """Let layers refuse to add to the loss: what a compiled loop adds stays within it, or is lost.
+
+    Errors, in the loop: ValueError that names the layer.
+    """
+
+    def refuse(layer: Any, *_: Any) -> None:
+        raise ValueError(
+            f"the step's layer {layer.name!r} adds to the loss (add_loss), which a compiled loop cannot hand out: make "
+            "what it adds an output of the step"
+        )
+
+    for layer in layers:
+        vars(layer)["add_loss"] = functools.partial(refuse, layer)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            vars(layer).pop("add_loss", None)
 
 
 @contextlib.contextmanager

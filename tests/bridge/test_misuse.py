@@ -368,6 +368,27 @@ def test_without_posix_threads(monkeypatch):
         rsref_fast.compile(rsref.Recurrence(rsref.graph.StepGraph(sequences=[x := rsref.Input((3,))], outputs=[x])))
 
 
+class AddsToTheLoss(layers.Layer):
+    def call(self, x):
+        self.add_loss(ops.mean(x))
+        return x
+
+
+def test_a_layer_of_a_step_that_adds_to_the_loss():
+    """PyTorch's loop keeps what it adds at each step; compiled ones cannot, and on JAX it was lost beside a dropout."""
+    x = keras.Input((3,))
+    layer = kb.RecurrentModel(x, layers.Dropout(0.5)(AddsToTheLoss(name="adds")(x)), engine="keras")
+    model = keras.Sequential([keras.Input((5, 3)), layer])
+    model.compile("sgd", "mse")
+    if keras.backend.backend() == "torch":
+        assert model.evaluate(X, X[:, 0] + 1, verbose=0) == 1
+        model(X + 2)
+        assert [float(loss) for loss in model.losses] == [2.0] * 5
+    else:
+        with pytest.raises(ValueError, match=r"layer 'adds' adds to the loss \(add_loss\).*compiled loop"):
+            model.fit(X, X[:, 0], verbose=0)
+
+
 def test_a_keras_layer_has_no_arrays_engine():
     layer = kb.RecurrentSequential([kb.MinGRUCell(4)])
     with pytest.raises(TypeError, match=r"keras_bridge\S+RecurrentSequential; draw the step with rsref's names"):

@@ -49,6 +49,19 @@ def is_compiling(tensor: Any) -> bool:
     return False
 
 
+def array_now(tensor: Any) -> Any:
+    """Return the value of a tensor or variable; None if it comes later, or nothing but shapes is asked for."""
+    value = tensor.value if isinstance(tensor, keras.Variable) else tensor
+    if is_compiling(value):
+        return None
+    if keras.backend.backend() == "torch":
+        import torch
+
+        if torch.compiler.is_compiling() or value.device.type == "meta":
+            return None
+    return keras.ops.convert_to_numpy(value)
+
+
 def freeze_drawn(layer: Any) -> None:
     """Freeze what a frozen layer has drawn: layers that were made after it was frozen do not know."""
     if not layer.trainable:

@@ -6,14 +6,14 @@ from typing import Any
 
 import keras
 
-from keras_bridge.backend import answered_for_ever, is_compiling
+from keras_bridge.backend import answered_for_ever, array_now, is_compiling
 from keras_bridge.checks import plain
 
 
 def check_probability(value: Any) -> Any:
     """Return False, or a probability: a number in [0, 1], a tensor, a variable, or a callable that answers one.
 
-    Errors: TypeError or ValueError that name teacher_force.
+    Errors: TypeError or ValueError that name teacher_force; for that of a variable or a tensor, if it is known.
     """
     value = plain(value)
     if value is None or value is False:
@@ -24,7 +24,12 @@ def check_probability(value: Any) -> Any:
         if not 0 <= value <= 1:
             raise ValueError(f"teacher_force must be a probability in [0, 1]; got {value!r}")
         return float(value)
-    if callable(value) or isinstance(value, keras.Variable) or keras.ops.is_tensor(value):
+    if isinstance(value, keras.Variable) or keras.ops.is_tensor(value):
+        found = array_now(value)
+        if found is not None and not ((found >= 0) & (found <= 1)).all():
+            raise ValueError(f"teacher_force must be a probability in [0, 1]; the value of {value!r} is {found}")
+        return value
+    if callable(value):
         return value
     raise TypeError(f"teacher_force must be a bool, a probability, a keras.Variable or a callable; got {value!r}")
 
@@ -36,7 +41,7 @@ def probability_now(value: Any, like: Any) -> Any:
     Errors: ValueError for a callable whose answer compiled code would keep.
     """
     if not callable(value) or isinstance(value, keras.Variable):
-        return value
+        return check_probability(value)
     if not is_compiling(like):
         return _answered(value)
     answer, kept = answered_for_ever(lambda: keras.ops.convert_to_tensor(_answered(value), "float32"))

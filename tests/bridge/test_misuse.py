@@ -35,6 +35,13 @@ def with_readout(**options):
     return kb.RecurrentModel(x, new, h, new, r, **options)
 
 
+def moved_above_one():
+    chance = keras.Variable(0.5)
+    layer = with_readout(teacher_force=chance)
+    chance.assign(1.5)
+    return layer
+
+
 def raw_variable():
     x, h = leaves()
     return kb.RecurrentModel(x, h * keras.Variable(np.ones(4), name="loose"), h, h)
@@ -72,6 +79,16 @@ class Forgetful(kb.RNNCell):
 MISUSES = {
     "forcing without readout": (lambda: drawn(teacher_force=True), ValueError, "teacher_force needs a readout"),
     "a probability above one": (lambda: with_readout(teacher_force=1.5), ValueError, "teacher_force.*1.5"),
+    "a variable above one": (
+        lambda: with_readout(teacher_force=keras.Variable(1.5)),
+        ValueError,
+        "teacher_force must be a probability in .* is 1.5",
+    ),
+    "a variable that came to be above one": (
+        lambda: moved_above_one()(X, ground_truth=np.zeros((2, 5, 4), "float32"), training=True),
+        ValueError,
+        "teacher_force must be a probability in .* is 1.5",
+    ),
     "a word as probability": (lambda: with_readout(teacher_force="often"), TypeError, "teacher_force.*often"),
     "no truth in training": (
         lambda: with_readout(teacher_force=True)(X, training=True),

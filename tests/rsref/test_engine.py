@@ -180,6 +180,29 @@ def test_one_float64_argument_makes_all_float64(place):
     assert {a.dtype for a in (*outputs, *states)} == {np.dtype(np.float64)}
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_integers_for_floats_are_taken_as_floats(dtype):
+    """All in one precision: integers do not make a product of float32 one of float64."""
+    x, w = Input((2,)), Parameter("w", np.ones(2))
+    engine = ReferenceEngine(Recurrence(StepGraph(sequences=[x], outputs=[x * w.tensor])))
+    (y,), _, tape = engine.forward([np.array([[[1, 2]]])], [], [], [np.array([0.5, 4], dtype)])
+    assert (y.dtype, y.tolist()) == (dtype, [[[0.5, 8]]])
+    found = engine.backward(tape, [np.ones_like(y)], [])
+    assert [g.dtype for g in (*found.sequences, *found.parameters)] == [dtype] * 2
+    assert found.parameters[0].tolist() == [1, 2]
+    assert [v.dtype for v in tape.values[0]] == [dtype] * 3
+
+
+def test_gradients_of_what_is_given_out_twice_add_up():
+    x = Input((2,))
+    y = x * 2
+    engine = ReferenceEngine(Recurrence(StepGraph(sequences=[x], outputs=[y, y])))
+    outputs, _, tape = engine.forward([np.ones((1, 3, 2))], [], [], [])
+    ones = np.ones_like(outputs[0])
+    for given, slope in (([ones, ones], 4), ([ones, None], 2), ([None, ones], 2)):
+        assert (engine.backward(tape, given, []).sequences[0] == slope).all()
+
+
 def test_no_gradient_is_a_zero_gradient():
     engine = ReferenceEngine(recurrence())
     for mask in (None, MASKS["middle"]):

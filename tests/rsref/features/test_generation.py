@@ -113,3 +113,10 @@ def test_misuse_is_answered(layer, given):
     x = Input((3,))
     with pytest.raises(ValueError, match="from one token"):
         generation.greedy(RecurrentModel(x, x), START, 2)
+
+
+def test_a_step_of_two_outputs_is_refused():
+    token = Input((), dtype="int")
+    logits = Dense(WORDS)(Embedding(WORDS, 5)(token))
+    with pytest.raises(ValueError, match=r"generation needs a step from one token .*\[\(None, 4\), \(None, 4\)\]"):
+        generation.greedy(RecurrentModel(token, [logits, 2 * logits]), START, 3)

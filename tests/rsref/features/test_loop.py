@@ -138,6 +138,14 @@ def test_several_inputs_outputs_and_constants_of_any_rank():
     assert [g.shape for g in gradients.x] == [images.shape, vectors.shape]
 
 
+def test_tokens_run_from_the_end_have_no_gradient_and_their_table_has():
+    layer = RecurrentSequential([Embedding(5, 2), SimpleRNNCell(2)], go_backwards=True)
+    y, tape = layer.forward(np.array([[4, 0, 3]]))
+    gradients = layer.backward(tape, np.ones_like(y))
+    assert gradients.x is None
+    assert gradients.weights[0].any(axis=1).tolist() == [True, False, False, True, True]
+
+
 def test_no_states_is_a_map_over_time():
     x = Input((2,))
     layer = RecurrentModel(x, ops.tanh(Dense(3)(x)), return_sequences=True)

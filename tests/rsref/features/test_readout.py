@@ -184,6 +184,39 @@ def test_decoder_sees_the_whole_input_at_every_step():
     assert layer(sample(2, 3), output_length=7).shape == (2, 7, 2)
 
 
+@pytest.mark.parametrize("forced", [False, True])
+def test_a_decoder_with_inputs_constants_and_truths(forced):
+    """Each finds its own gradients among them."""
+    a, b, c, d, readout = (Input((2,)) for _ in range(5))
+    options = {"decode": True, "output_length": 3, "teacher_force": forced, "readout_input": readout}
+    layer = RecurrentModel([a, b], ops.tanh(a + b * readout - 2 * c * d), constants=[c, d], **options)
+    arrays = list(sample(6, 2, 3, 2))
+    inputs, constants, start, truth = (
+        [v[:, 0] for v in arrays[:2]],
+        [v[:, 1] for v in arrays[2:4]],
+        arrays[4][:, 0],
+        arrays[5],
+    )
+
+    def plain(a, b, c, d, readout, truth):
+        outputs = []
+        for t in range(3):
+            outputs.append(np.tanh(a + b * readout - 2 * c * d))
+            readout = truth[:, t] if forced else outputs[-1]
+        return [np.stack(outputs, 1)]
+
+    given = {"ground_truth": truth, "training": True} if forced else {}
+    y, tape = layer.forward(inputs, constants=constants, initial_readout=start, **given)
+    leaves = [*inputs, *constants, start, truth]
+    assert_close(y, plain(*leaves)[0])
+    found = layer.backward(tape, factor(y.shape))
+    assert (found.ground_truth is not None) == forced
+    expected = complex_gradients(plain, leaves)[: 6 if forced else 5]
+    gradients = [*found.x, *found.constants, found.initial_readout, *([found.ground_truth] if forced else [])]
+    for one, other in zip(gradients, expected, strict=True):
+        assert_close(one, other)
+
+
 def test_attention_over_a_masked_sequence():
     encoded, mask, h = Input((None, 2)), Input((None,), dtype="bool"), Input((2,))
     scores = ops.einsum("btf,bf->bt", encoded, h)

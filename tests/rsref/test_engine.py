@@ -287,7 +287,7 @@ def test_int_and_bool_outputs_and_states():
     [
         (lambda a: {"sequences": a.sequences[:2]}, ["3 sequence arrays are needed; got 2"]),
         (lambda a: {"sequences": []}, ["steps is needed"]),
-        (lambda a: {"constants": []}, ["1 constant arrays are needed; got 0"]),
+        (lambda a: {"constants": []}, ["1 constant arrays are needed; got 0, for <Tensor", "(None, 4, 3) float>"]),
         (lambda a: {"parameters": a.parameters[:1]}, ["3 parameter arrays are needed; got 1"]),
         (lambda a: {"sequences": [a.sequences[0][..., :2], *a.sequences[1:]]}, ["sequence", "(None, 3)", "(4, 2)"]),
         (lambda a: {"sequences": [a.sequences[0], a.sequences[1][:, 1:], a.sequences[2]]}, ["4 steps; 5 are run"]),

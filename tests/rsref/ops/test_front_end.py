@@ -188,6 +188,25 @@ def test_drawn_with_an_unknown_batch(name):
     assert_close(evaluate([drawn], dict(zip(leaves, operands)))[drawn], expected)
 
 
+OF_FLOATS = {
+    **{name: getattr(ops, name) for name in ("mean", "var", "std", "logsumexp", "softmax", "log_softmax", "sparsemax")},
+    **{name: getattr(ops, name) for name in ("standardize", "layer_normalization", "rms_normalization")},
+    "matmul": lambda x: x @ ops.transpose(x),
+    "matmul with an array": lambda x: np.ones((2, 2), int) @ x,
+}
+
+
+@pytest.mark.parametrize("name", OF_FLOATS)
+def test_means_and_products_of_integers_have_the_precision_of_the_floats(name):
+    values = np.array([[1, 2, 4], [0, -3, 2]])
+    x = leaf(values)
+    drawn = OF_FLOATS[name](x)
+    assert drawn.dtype == "float"
+    found = evaluate([drawn], {x: values})[drawn]
+    assert found.dtype == np.float32
+    assert_close(found, OF_FLOATS[name](values.astype(float)), "float32")
+
+
 def test_extremes_of_bools_are_bools_which_count_as_integers():
     values = np.array([[True, False], [True, True], [False, False]])
     b = leaf(values)

@@ -30,6 +30,12 @@ def engine(**changed):
     return ReferenceEngine(layer.recurrence).forward(**given)
 
 
+def noisy():
+    layer = RecurrentSequential([Dropout(0.5)])
+    layer.build(X.shape)
+    return ReferenceEngine(layer.recurrence)
+
+
 def forced(answer):
     layer = RecurrentSequential([GRUCell(3)], readout=True, teacher_force=lambda: answer)
     return layer(X, ground_truth=X, training=True)
@@ -97,6 +103,11 @@ MISUSES = {
         lambda: engine(states=[H.tolist()]),
         TypeError,
         ["states.0. must be a NumPy array", "list"],
+    ),
+    "no dropout masks": (
+        lambda: noisy().forward([X], [], [], []),
+        ValueError,
+        ["2 sequence arrays are needed; got 1, for <Tensor.*noise", "ones, unless in training, for noise"],
     ),
     "no list of constants": (lambda: engine(constants=None), TypeError, ["constants must be a list of arrays"]),
     "a list for a mask": (

@@ -61,6 +61,22 @@ def test_constraints(name):
     assert (layer.get_weights()[0] == before[0]).all()
 
 
+@pytest.mark.parametrize("scale", [0.01, 1, 10])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        *((name, {}) for name in ("MaxNorm", "MinMaxNorm", "UnitNorm", "NonNeg", "L1", "L2", "L1L2")),
+        *((name, {"axis": 1}) for name in ("MaxNorm", "MinMaxNorm", "UnitNorm")),
+        ("MinMaxNorm", {"min_value": 0.5, "rate": 0.25, "axis": -1}),
+    ],
+)
+def test_defaults_and_axes(name, options, scale):
+    values = (scale * np.random.default_rng(0).normal(size=(4, 3, 5))).astype(np.float32)
+    ours = getattr(regularizers if name[0] == "L" else constraints, name)(**options)
+    peer = getattr(keras.regularizers if name[0] == "L" else keras.constraints, name)(**options)
+    assert_close(ours(values), keras.ops.convert_to_numpy(peer(values)), "float32")
+
+
 @pytest.mark.parametrize("option", ["kernel_regularizer", "bias_constraint"])
 def test_unknown_names_are_answered(option):
     with pytest.raises(ValueError, match=r"l3.*unknown"):

@@ -123,6 +123,16 @@ MISUSES = {
     "states of a step": (lambda: StepGraph(states=[h_tm1], outputs=[h_tm1]), ValueError, ["equally many; got 1 and 0"]),
     "a loop of a number": (lambda: Recurrence(5), TypeError, ["a StepGraph in a loop; got int"]),
     # recurrent layers, as early as they can know
+    "no truncation of a recurrence": (
+        lambda: Recurrence(StepGraph(sequences=[x_t], outputs=[x_t]), truncate=0),
+        ValueError,
+        ["truncate must be a positive", "got 0"],
+    ),
+    "a word as precision": (
+        lambda: RecurrentSequential(dtype="double precision"),
+        ValueError,
+        ['dtype must be "float32" or "float64"; got .double precision.'],
+    ),
     "no truncation": (lambda: RecurrentSequential(truncate=0), ValueError, ["truncate must be a positive", "got 0"]),
     "an unknown start": (lambda: RecurrentSequential(state_initializer="tens"), ValueError, ["'tens' is unknown"]),
     "forcing without readout": (lambda: RecurrentSequential(teacher_force=0.5), ValueError, ["teacher_force needs"]),

@@ -148,3 +148,17 @@ def test_every_weight_is_made_as_it_is_asked(name, weight):
     assert asked.trainable
     assert [p is not None for p in (asked.regularizer, asked.constraint)] == [name == "Dense"] * 2
     assert [other.regularizer, other.constraint] == [None, None]
+
+
+def test_weights_are_read_as_copies_and_set():
+    layer = layers.Dense(2)
+    layer(Input((3,)))
+    kernel, bias = np.arange(6.0).reshape(3, 2), np.ones(2)
+    layer.set_weights([kernel, bias])
+    read = layer.get_weights()
+    for found, value in zip(read, [kernel, bias], strict=True):
+        np.testing.assert_array_equal(found, value)
+        found[:] = 9
+    np.testing.assert_array_equal(layer.kernel.value, kernel)
+    with pytest.raises(ValueError, match=f"{layer.name}"):
+        layer.set_weights([kernel])

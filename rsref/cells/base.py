@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rsref.graph import Model, as_list
@@ -106,10 +105,3 @@ class RNNCellFromModel(RNNCell):
 
     def build_model(self, input_shape: Shape) -> Model:
         return self._given
-
-
-def state_inputs(units: int, names: Sequence[str]) -> list[Tensor]:
-    """Return one Input of shape (units,) for each state's name."""
-    from rsref.tensor import Input
-
-    return [Input((units,), name=name) for name in names]

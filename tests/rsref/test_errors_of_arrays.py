@@ -8,11 +8,16 @@ from rsref import (
     GRUCell,
     Input,
     Parameter,
+    Recurrence,
+    RecurrentModel,
     RecurrentSequential,
     ReferenceEngine,
+    RNNCell,
+    StepGraph,
     constant,
     generation,
     initializers,
+    ops,
     set_random_seed,
 )
 from tests.rsref.misuse import missing_words
@@ -20,7 +25,7 @@ from tests.rsref.test_errors import X, drawn, language
 
 H = np.zeros((2, 4))
 UNEQUAL = [[1.0, 2.0], [3.0]]
-x_t = Input((3,))
+x_t, word, anything = Input((3,)), Input((), dtype="int"), Input((None,))
 
 
 def engine(**changed):
@@ -28,6 +33,10 @@ def engine(**changed):
     layer = drawn()
     given = {"sequences": [X], "constants": [], "states": [H], "parameters": layer.get_weights(), **changed}
     return ReferenceEngine(layer.recurrence).forward(**given)
+
+
+def looped(**parts):
+    return ReferenceEngine(Recurrence(StepGraph(**parts)))
 
 
 def noisy():
@@ -110,6 +119,49 @@ MISUSES = {
         ["2 sequence arrays are needed; got 1, for <Tensor.*noise", "ones, unless in training, for noise"],
     ),
     "no list of constants": (lambda: engine(constants=None), TypeError, ["constants must be a list of arrays"]),
+    "real numbers for integers": (
+        lambda: looped(sequences=[word], outputs=[word]).forward([np.zeros((2, 5))], [], [], []),
+        TypeError,
+        ["<Tensor .* int> takes int values; got dtype float64"],
+    ),
+    "a state that grows": (
+        lambda: looped(states=[anything], new_states=[ops.tile(anything[:, :4], (1, 2))], outputs=[anything]).forward(
+            [], [], [H], [], steps=2
+        ),
+        ValueError,
+        [r"state <Tensor .*shape \(2, 4\) becomes \(2, 8\) after a step"],
+    ),
+    "an output for the tape": (
+        lambda: looped(sequences=[x_t], outputs=[x_t]).backward(X, [None], []),
+        TypeError,
+        ["takes the tape that forward answered; got ndarray"],
+    ),
+    "a complex gradient": (
+        lambda: (lambda e: e.backward(e.forward([X], [], [], [])[2], [X * 1j], []))(
+            looped(sequences=[x_t], outputs=[x_t])
+        ),
+        TypeError,
+        ["output 0 is real; its gradient has dtype complex128"],
+    ),
+    "no start for a state of any length": (
+        lambda: RecurrentModel(x_t, x_t * 2, anything, anything * 2)(X),
+        ValueError,
+        [r"initial_state 0 needs a known shape after the batch axis; got \(None,\): give it in the call"],
+    ),
+    "a truth of other steps, at inference": (
+        lambda: RecurrentSequential([GRUCell(3)], readout=True, teacher_force=True)(X, ground_truth=X[:, :4]),
+        ValueError,
+        [r"ground_truth must have shape \(2, 5\)", r"got \(2, 4, 3\)"],
+    ),
+    "a matrix of rank 1": (
+        lambda: initializers.get("identity")((3,)),
+        ValueError,
+        ["identity needs a shape of rank 2"],
+    ),
+    "a vector of orthonormal rows": (lambda: initializers.get("orthogonal")((3,)), ValueError, ["orthogonal needs"]),
+    "complex numbers in a step": (lambda: Input((3,), dtype="complex64"), ValueError, ["'complex64' is not accepted"]),
+    "a word as dtype": (lambda: Input((3,), dtype="number"), ValueError, ["dtype 'number' is not accepted"]),
+    "a cell of no step": (lambda: RNNCell().build((None, 3)), TypeError, ["write its method build_model"]),
     "a list for a mask": (
         lambda: engine(mask=[[True] * 5] * 2),
         TypeError,
@@ -133,3 +185,8 @@ def test_empty_lists_for_an_empty_batch():
     none = generation.greedy(language(), [], 3)
     assert (none.tokens.shape, none.scores.shape) == ((0, 3), (0,))
     assert generation.beam_search(language(), [], 3, width=2).tokens.shape == (0, 3)
+
+
+def test_a_truth_that_fits_changes_nothing_at_inference():
+    layer = RecurrentSequential([GRUCell(3)], readout=True, teacher_force=True)
+    np.testing.assert_array_equal(layer(X, ground_truth=X + 1), layer(X))

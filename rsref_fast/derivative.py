@@ -229,7 +229,7 @@ def _without_shape_reads(
     new: dict[Tensor, Tensor] = {}
     for tensor in topological_order(results):
         place = SHAPE_READS.get(tensor.op.name) if tensor.op is not None and tensor not in computed else None
-        operands = [operand if operand in computed else new.get(operand, operand) for operand in tensor.inputs]
+        operands = [new.get(operand, operand) for operand in tensor.inputs]
         if place is not None and tensor.inputs[place] in computed:
             like = tensor.inputs[place]
             if like not in shapes:
@@ -238,7 +238,7 @@ def _without_shape_reads(
         if tensor not in computed and any(a is not b for a, b in zip(operands, tensor.inputs)):
             spec = tensor.op.infer(*(i.spec for i in operands), **tensor.attrs)  # type: ignore[union-attr]
             new[tensor] = Tensor(spec, op=tensor.op, inputs=operands, attrs=tensor.attrs, name=tensor.name)
-    return [tensor if tensor in computed else new.get(tensor, tensor) for tensor in results]
+    return [new.get(tensor, tensor) for tensor in results]
 
 
 def _first_reached(results: Sequence[Tensor], forward: set[Tensor]) -> list[Tensor]:

@@ -7,6 +7,7 @@ import rsref_fast
 from rsref import Dense, Input, Parameter, RecurrentModel, ops
 from rsref.engine import ReferenceEngine
 from rsref.ops.base import REGISTRY, Op, apply, register
+from rsref.tensor import constant
 from rsref.testing.arguments import Arguments, random_arguments
 from rsref_fast.cpu.splitting import Split
 from rsref_fast.program import build
@@ -193,6 +194,17 @@ def test_an_op_without_gradient_is_for_inference():
         outputs, states, tape = one.forward(x, [], h, weights)
         with pytest.raises(TypeError, match="op 'half' has no gradient with respect to operand 0"):
             one.backward(tape, outputs, states)
+
+
+def test_an_op_without_gradient_may_read_what_needs_none():
+    """Numbers that are fixed, and integers."""
+    half = ops.pointwise("half", lambda x: x / 2, (None,))
+    try:
+        x, h, n = Input((3,)), Input((3,)), Input((3,), dtype="int")
+        own = RecurrentModel([x, n], x * half(constant(np.ones(3))) + half(ops.cast(n, "float")) * h, h, x).recurrence
+        check(own, random_arguments(own))
+    finally:
+        del ops.REGISTRY["half"]
 
 
 def test_an_op_without_kernel_is_refused_by_name(monkeypatch):

@@ -109,6 +109,11 @@ def _matmul(a: Any, b: Any) -> Any:
     return ops.matmul(a, b)
 
 
+def _add(a: Any, b: Any) -> Any:
+    """On TensorFlow not by Keras's add, for which a column is a bias where samples are as many as units or places."""
+    return a + b if keras.backend.backend() == "tensorflow" else ops.add(a, b)
+
+
 def _count(x: Any, axes: Sequence[int], dtype: str) -> Any:
     lengths = [ops.shape(x)[a] for a in axes]
     if all(isinstance(n, int) for n in lengths):
@@ -169,7 +174,7 @@ def _windows(x: Any, size: Sequence[int], strides: Sequence[int], dilation: Sequ
 
 
 SAME_NAME = (
-    *("add", "subtract", "multiply", "divide", "floor_divide", "power", "negative", "absolute", "sign", "reciprocal"),
+    *("subtract", "multiply", "divide", "floor_divide", "power", "negative", "absolute", "sign", "reciprocal"),
     *("square", "sqrt", "rsqrt", "exp", "expm1", "log", "log1p", "maximum", "minimum", "floor", "ceil", "round"),
     *("sin", "cos", "tan", "arctan", "sinh", "cosh", "tanh", "erf", "erfc", "sigmoid", "softplus", "relu"),
     *("less", "less_equal", "greater", "greater_equal", "equal", "not_equal", "isfinite", "isnan", "where"),
@@ -178,6 +183,7 @@ SAME_NAME = (
 
 EMISSIONS: dict[str, Emit] = {
     **{name: getattr(ops, name) for name in SAME_NAME},
+    "add": _add,
     "matmul": _matmul,
     "clip": lambda x, low, high: ops.minimum(ops.maximum(x, low), high),
     "cast": lambda x, dtype: ops.cast(x, dtype),

@@ -8,6 +8,8 @@ import pytest
 from keras import layers, ops
 
 import keras_bridge as kb
+import rsref
+from keras_bridge.graph_layer import GraphLayer
 from tests.bridge.autodiff import PLACE
 from tests.covering import examples
 from tests.tolerances import assert_close
@@ -78,6 +80,18 @@ def test_lists_of_sequences_and_outputs_of_other_sizes(engine):
     sums = np.cumsum(X * X[..., :1], axis=1)
     assert_close(ops.convert_to_numpy(first), sums[..., :1], "float32")
     assert_close(ops.convert_to_numpy(second), sums * 2, "float32")
+
+
+@pytest.mark.parametrize("shape", [(3, 3), (3, 3, 1), (3, 3, 2)], ids=str)
+def test_a_column_added_to_as_many_samples_as_units_is_no_bias(shape):
+    """Of the cells that rsref draws; on TensorFlow Keras's own add takes it for a bias."""
+    ones = (1,) * (len(shape) - 1)
+    a, b = rsref.Input(shape[1:]), rsref.Input(ones)
+    layer = GraphLayer(rsref.Model([a, b], [a + b]))
+    values = X[:, :, :2][:, : shape[1]].reshape(3, -1)[:, : np.prod(shape[1:])].reshape(shape)
+    column = X[:, 0, 0].reshape(3, *ones)
+    (found,) = layer([ops.convert_to_tensor(values), ops.convert_to_tensor(column)])
+    assert_close(ops.convert_to_numpy(found), values + column, "float32")
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -78,6 +78,9 @@ def apply(op: Op, *operands: Any, **attrs: Any) -> Any:
 
 
 def draw(op: Op, operands: Sequence[Any], attrs: dict[str, Any]) -> Tensor:
+    """Draw the op; ValueError if its name is another one's, by which engines, pickles and Keras would know it."""
+    if REGISTRY.get(op.name, op) is not op:
+        raise ValueError(f"op {op.name!r} has the name of another op, which is registered: give it one of its own")
     tensors = [as_tensor(operand) for operand in operands]
     return Tensor(op.infer(*(tensor.spec for tensor in tensors), **attrs), op=op, inputs=tensors, attrs=attrs)
 

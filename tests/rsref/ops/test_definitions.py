@@ -41,6 +41,11 @@ MISTAKES = {
         ValueError,
         ["op 'tanh' is defined twice", r"del rsref.ops.REGISTRY\['tanh'\] first"],
     ),
+    "an op with the name of another one": (
+        lambda: of(Pointwise("tanh", lambda x: 3 * x, (lambda g: 3 * g,), "float")),
+        ValueError,
+        ["op 'tanh' has the name of another op, which is registered"],
+    ),
     "an op that answers another shape than it infers": (
         lambda: doubled("infer")(np.zeros((2, 5, 3))),
         ValueError,

@@ -19,10 +19,10 @@ WITH_GRADIENT = sorted(
 
 
 class Mutant:
-    """An op with one method replaced."""
+    """An op with one method replaced, and a name of its own."""
 
     def __init__(self, op, **methods):
-        self.op, self.methods = op, methods
+        self.op, self.methods, self.name = op, methods, f"mutant of {op.name}"
 
     def __getattr__(self, name):
         return self.methods.get(name) or getattr(self.op, name)

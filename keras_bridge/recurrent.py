@@ -130,8 +130,7 @@ class RecurrentSequential(RecurrentLayer):
         if isinstance(layer, RecurrentLayer):
             raise TypeError(f"{self.name}.add takes cells and layers; give the cell of {layer.name}: .get_cell()")
         if not isinstance(layer, keras.layers.Layer):
-            own = "; keras_bridge has cells of the same names" if isinstance(layer, rsref_cells.RNNCell) else ""
-            raise TypeError(f"{self.name}.add takes cells and Keras layers; got {layer!r}{own}")
+            raise TypeError(f"{self.name}.add takes cells and Keras layers; got {layer!r}{_instead(layer)}")
         if not hasattr(layer, "built"):
             raise TypeError(f"{type(layer).__name__}.__init__ must call super().__init__()")
         made = as_cell(layer) or layer
@@ -262,6 +261,15 @@ def _restored(config: dict[str, Any]) -> dict[str, Any]:
             for one in config["state_initializer"]
         ]
     return config
+
+
+def _instead(layer: Any) -> str:
+    """Return what stands in Keras for a cell of rsref; nothing for anything else."""
+    if not isinstance(layer, rsref_cells.RNNCell):
+        return ""
+    if type(layer).__module__.startswith("rsref."):
+        return "; keras_bridge has cells of the same names"
+    return "; a cell of your own is drawn with Keras's layers, as a subclass of keras_bridge.RNNCell"
 
 
 def _wrap_the_same(own: Any, other: Any) -> bool:

@@ -67,6 +67,10 @@ class Bare(kb.RNNCell):
         return layers.Dense(4)
 
 
+class OfRsref(rsref.LSTMCell):
+    pass
+
+
 class Subclassed(keras.Model):
     pass
 
@@ -186,6 +190,11 @@ MISUSES = {
         lambda: kb.RecurrentSequential([rsref.LSTMCell(4)]),
         TypeError,
         "keras_bridge has cells of the same",
+    ),
+    "a cell of one's own for rsref": (
+        lambda: kb.RecurrentSequential([OfRsref(4)]),
+        TypeError,
+        "a cell of your own is drawn with Keras's layers, as a subclass of keras_bridge.RNNCell",
     ),
     "a cell for a list": (
         lambda: kb.RecurrentSequential(kb.LSTMCell(4)),

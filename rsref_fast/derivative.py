@@ -8,8 +8,9 @@ leaves of the backward graph, and further outputs of the forward graph.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from rsref.graph import StepGraph, substitute, topological_order
 from rsref.ops.base import NoGradientError, Op, as_tensor, check_gradient, differentiable
@@ -31,6 +32,7 @@ class Derivative:
     d_sequences, d_constants, d_states, d_parameters: what this step adds to the gradients of the timestep's leaves, as
         tensors of the backward step; None where nothing flows.
     missing: what is wrong, if an op of the timestep has no gradient; then none is drawn at all.
+    blocked: what is wrong, for each output whose gradient alone flows through such an op; d_outputs has None for it.
     """
 
     graph: StepGraph
@@ -45,6 +47,13 @@ class Derivative:
     d_states: tuple[Tensor | None, ...]
     d_parameters: tuple[Tensor | None, ...]
     missing: str = field(default="", kw_only=True)
+    blocked: Mapping[int, str] = field(default_factory=dict, kw_only=True)
+
+    def check(self, d_outputs: Sequence[Any]) -> None:
+        """NoGradientError if the gradient of an output is given that has to flow through an op without one."""
+        for i, why in self.blocked.items():
+            if d_outputs[i] is not None:
+                raise NoGradientError(why)
 
     @property
     def results(self) -> list[Tensor]:
@@ -63,18 +72,33 @@ def differentiate(graph: StepGraph, keep: Callable[[Tensor, bool], bool] = lambd
     """
     d_outputs = tuple(_gradient_leaf(y, f"d_output_{i}") for i, y in enumerate(graph.outputs))
     d_new_states = tuple(_gradient_leaf(s, f"d_new_state_{i}") for i, s in enumerate(graph.new_states))
+    gradients, missing = _flowing(graph, d_outputs, d_new_states)
+    blocked = {}
+    if missing:
+        alone = [tuple(d if i == k else None for k, d in enumerate(d_outputs)) for i in range(len(d_outputs))]
+        blocked = {i: why for i, one in enumerate(alone) if (why := _flowing(graph, one, ())[1])}
+        rest = tuple(None if i in blocked else d for i, d in enumerate(d_outputs))
+        if any(d is not None for d in rest):
+            d_outputs = rest
+            gradients, missing = _flowing(graph, d_outputs, d_new_states)
+    groups = (graph.sequences, graph.constants, graph.states, tuple(p.tensor for p in graph.parameters))
+    found = [[gradients.get(leaf) for leaf in group] for group in groups]
+    return replace(_separated(graph, d_outputs, d_new_states, found, keep), missing=missing, blocked=blocked)
+
+
+def _flowing(
+    graph: StepGraph, d_outputs: Sequence[Tensor | None], d_new_states: Sequence[Tensor | None]
+) -> tuple[dict[Tensor, Tensor], str]:
+    """Return the gradients that flow from those of some results, and what is wrong if an op in between has none."""
     gradients: dict[Tensor, Tensor] = {}
-    missing = ""
-    for tensor, d in zip((*graph.outputs, *graph.new_states), (*d_outputs, *d_new_states)):
+    for tensor, d in (*zip(graph.outputs, d_outputs), *zip(graph.new_states, d_new_states)):
         if d is not None:
             _add(gradients, tensor, d)
     try:
         _flow_back(graph, gradients)
     except NoGradientError as error:  # forward alone can be compiled
-        gradients, missing = {}, str(error)
-    groups = (graph.sequences, graph.constants, graph.states, tuple(p.tensor for p in graph.parameters))
-    found = [[gradients.get(leaf) for leaf in group] for group in groups]
-    return replace(_separated(graph, d_outputs, d_new_states, found, keep), missing=missing)
+        return {}, str(error)
+    return gradients, ""
 
 
 def _flow_back(graph: StepGraph, gradients: dict[Tensor, Tensor]) -> None:

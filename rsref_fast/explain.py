@@ -63,6 +63,8 @@ def explain(compiled: Compiled, itemsize: int) -> str:
         if name == "backward" and compiled.derivative.missing:
             lines.append(f"backward: none, since {compiled.derivative.missing}")
             continue
+        if name == "backward":
+            lines += [f"backward: not of output {i}, since {why}" for i, why in compiled.derivative.blocked.items()]
         lines.append(f"{name}: {flops_a_row(program):,} flops for each sample and step")
         for section, phase in _parts(program):
             lines += _section(program, section, phase)

@@ -249,7 +249,8 @@ def call(
         for group in groups
     ]  # fmt: skip
     shapes = [v.shape[:1] + v.shape[2:] for v in full[0]] + [v.shape for g in full[1:3] for v in g]
-    own = _call_of(engine, engine.specialised(shapes, dtype), full, batch, steps, mask is not None)
+    special = engine.specialised(shapes, dtype)
+    own = _call_of(engine, special, full, batch, steps, mask is not None)
     values = [v for group in full for v in group] + ([] if mask is None else [jnp.asarray(mask, bool)])
 
     @jax.custom_vjp
@@ -262,6 +263,7 @@ def call(
 
     def run_backward(kept: Any, gradients: Any) -> Any:
         given, tape = kept
+        special.compiled.derivative.check(gradients)
         flowing = [g for g, (_, kind) in zip(gradients, own.answers) if kind == "float"]
         found = iter(own.asked("backward", (*given, tape, *flowing)))
         flags = [*own.floats, *[False] * (len(given) - len(own.floats))]

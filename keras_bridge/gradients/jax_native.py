@@ -61,7 +61,7 @@ def call(
     shapes = [[np.empty(v.shape, precision) for v in group] for group in groups]
     special = engine.specialised(*shapes[:3], precision)
     tabled = mask is not None and batch > 0 and steps > 0
-    if special.whole or (tabled and special.compiled.mixes):
+    if special.whole or special.compiled.derivative.blocked or (tabled and special.compiled.mixes):
         return None
     split = split_of(engine.split, engine.threads, special, batch, batch * steps)
     truncate = engine.recurrence.truncate

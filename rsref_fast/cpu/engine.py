@@ -250,6 +250,7 @@ class FastEngine(Compiling[PartedEngine]):
             raise TypeError(f"backward takes the tape that forward answered; got {type(tape).__name__}")
         special = tape.special
         d_outputs = checked_gradients("output", d_outputs, tape.outputs, special.dtype)
+        special.compiled.derivative.check(d_outputs)
         d_states = checked_gradients("final state", d_states, tape.arguments[2], special.dtype)
         if tape.mask is not None and not self.recurrence.zero_output_for_mask:
             d_outputs = [None if d is None else gathered_back(d, tape.mask) for d in d_outputs]

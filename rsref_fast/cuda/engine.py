@@ -330,6 +330,7 @@ class CudaEngine(Compiling[PartedEngine]):
         self, tape: Taped | StepTape, d_outputs: Sequence[Any], d_states: Sequence[Any], stream: int
     ) -> Gradients:
         """Walk the steps of a tape of `run`."""
+        tape.special.compiled.derivative.check(d_outputs)
         given = gradients_of("output", d_outputs, tape.outputs, self.device, stream)
         ends = gradients_of("final state", d_states, tape.finals, self.device, stream)
         if isinstance(tape, Taped):

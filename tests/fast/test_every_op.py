@@ -7,6 +7,7 @@ import rsref_fast
 from rsref import Dense, Input, Parameter, RecurrentModel, ops
 from rsref.engine import ReferenceEngine
 from rsref.ops.base import REGISTRY, Op, apply, register
+from rsref.ops.pointwise import Pointwise
 from rsref.tensor import constant
 from rsref.testing.arguments import Arguments, random_arguments
 from rsref_fast.cpu.splitting import Split
@@ -205,6 +206,28 @@ def test_an_op_without_gradient_may_read_what_needs_none():
         check(own, random_arguments(own))
     finally:
         del ops.REGISTRY["half"]
+
+
+def test_an_op_without_gradient_lets_that_of_other_outputs_flow():
+    """As the oracle does it: backward names the op only if the gradient of an output is given that depends on it."""
+    half = Pointwise("half", lambda x: x / 2, (None,), "float")
+    x, h = Input((3,)), Input((3,))
+    new = ops.tanh(x * h)
+    recurrence = RecurrentModel(x, [half(new), new], h, new).recurrence
+    arguments = random_arguments(recurrence, batch=2, steps=4)
+    sequences, states = arguments.sequences, arguments.states
+    oracle = ReferenceEngine(recurrence)
+    outputs, _, tape = oracle.forward(sequences, [], states, [])
+    expected = oracle.backward(tape, [None, outputs[1]], [None])
+    for checkpoint in (False, True):
+        engine = rsref_fast.compile(recurrence, target="interpreter", checkpoint=checkpoint)
+        _, _, tape = engine.forward(sequences, [], states, [])
+        with pytest.raises(TypeError, match="op 'half' has no gradient with respect to operand 0"):
+            engine.backward(tape, outputs, [None])
+        found = engine.backward(tape, [None, outputs[1]], [None])
+        assert_close(found.sequences[0], expected.sequences[0])
+        assert_close(found.states[0], expected.states[0])
+    assert "backward: not of output 0, since op 'half'" in engine.explain()
 
 
 def test_an_op_without_kernel_is_refused_by_name(monkeypatch):

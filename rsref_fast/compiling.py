@@ -20,6 +20,11 @@ Own = TypeVar("Own", bound="Compiling[Any]")
 Parts = TypeVar("Parts")
 
 
+def shapes_of(sequences: Sequence[Any], constants: Sequence[Any], states: Sequence[Any]) -> list[tuple[int, ...]]:
+    """Return the shapes that one step sees of arrays of a call."""
+    return [s.shape[:1] + s.shape[2:] for s in sequences] + [a.shape for a in (*constants, *states)]
+
+
 class Compiling(abc.ABC, Generic[Parts]):
     """Compiles a recurrence's step for what it is called with.
 
@@ -44,7 +49,7 @@ class Compiling(abc.ABC, Generic[Parts]):
         """Return programs as the target runs them. batch: the samples that are one of theirs, if they are."""
 
     def specialised(self, shapes: Sequence[tuple[int, ...]], dtype: np.dtype[Any]) -> Specialised:
-        """Return the step compiled for sequences, constants and states of these shapes of one step, the batch first."""
+        """Return the step compiled for sequences, constants and states of these shapes (see `shapes_of`)."""
         key = (dtype, *(shape if self.picks else shape[1:] for shape in shapes))
         if key not in self._special:
             graph, batch = self.recurrence.graph, None

@@ -19,6 +19,7 @@ import numpy as np
 
 from keras_bridge.gradients.jax_parts import in_parts
 from keras_bridge.gradients.jax_words import memory, read
+from rsref_fast.compiling import shapes_of
 from rsref_fast.cpu.plan import Plan
 from rsref_fast.cpu.specialised import Specialised
 from rsref_fast.cuda import xla
@@ -248,8 +249,7 @@ def call(
         [v.astype(dtype) if jnp.issubdtype(v.dtype, jnp.floating) else v for v in map(jnp.asarray, group)]
         for group in groups
     ]  # fmt: skip
-    shapes = [v.shape[:1] + v.shape[2:] for v in full[0]] + [v.shape for g in full[1:3] for v in g]
-    special = engine.specialised(shapes, dtype)
+    special = engine.specialised(shapes_of(*full[:3]), dtype)
     own = _call_of(engine, special, full, batch, steps, mask is not None)
     values = [v for group in full for v in group] + ([] if mask is None else [jnp.asarray(mask, bool)])
 

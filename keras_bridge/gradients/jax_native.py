@@ -48,6 +48,7 @@ def call(
     groups: sequences, constants, states and parameters. dtypes: of the answers. mask: (batch, steps) of bool, or None.
     Errors: XLA's own, when it runs, for an index out of range.
     """
+    from rsref_fast.compiling import shapes_of
     from rsref_fast.cpu.kernels import Interpreted
     from rsref_fast.cpu.splitting import split_of
     from rsref_fast.packing import masked_batch, whole_batch
@@ -59,7 +60,7 @@ def call(
     if engine.parted is not None:
         return in_parts(call, engine.parted, groups, dtypes, batch, steps, mask, precision)
     shapes = [[np.empty(v.shape, precision) for v in group] for group in groups]
-    special = engine.specialised(*shapes[:3], precision)
+    special = engine.specialised(shapes_of(*shapes[:3]), precision)
     tabled = mask is not None and batch > 0 and steps > 0
     if special.whole or special.compiled.derivative.blocked or (tabled and special.compiled.mixes):
         return None

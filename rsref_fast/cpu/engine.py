@@ -13,7 +13,7 @@ from rsref.engine import Gradients
 from rsref.handed import check_arrays, checked_gradients
 from rsref.recurrence import Recurrence
 from rsref.tensor import Tensor
-from rsref_fast.compiling import Compiling
+from rsref_fast.compiling import Compiling, shapes_of
 from rsref_fast.cpu import memory
 from rsref_fast.cpu.explain import machinery
 from rsref_fast.cpu.frozen import Frozen
@@ -181,9 +181,7 @@ class FastEngine(Compiling[PartedEngine]):
     def specialised_for(self, groups: Sequence[Sequence[Array]], known: Known) -> Specialised:
         """Return the step compiled for the arrays of a call."""
         if known.special is None:
-            sequences, constants, states, _ = groups
-            shapes = [s.shape[:1] + s.shape[2:] for s in sequences] + [a.shape for a in (*constants, *states)]
-            known.special = self.specialised(shapes, known.dtype)
+            known.special = self.specialised(shapes_of(*groups[:3]), known.dtype)
         return known.special
 
     def known_of(self, groups: Sequence[Sequence[Array]], mask: Array | None, steps: int | None) -> Known:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NoReturn, SupportsIndex
 import numpy as np
 
 from rsref.handed import check_arrays, wanted
+from rsref_fast.compiling import shapes_of
 from rsref_fast.cpu.indices import SAID
 from rsref_fast.cpu.plan import forward_plan
 from rsref_fast.cpu.splitting import Split, close_split_of, split_of
@@ -49,8 +50,7 @@ class Stream:
         inner = [tuple(n or 0 for n in leaf.shape[1:]) for leaf in graph.sequences]
         sequences = [np.zeros((batch, 1, *s), numpy_kinds[leaf.dtype]) for leaf, s in zip(graph.sequences, inner)]
         specs = engine.reference.check(sequences, constants, states, parameters, None, 1, batch)
-        shapes = [(batch, *s) for s in inner] + [a.shape for a in (*constants, *states)]
-        special = engine.specialised(shapes, dtype)
+        special = engine.specialised(shapes_of(sequences, constants, states), dtype)
         self.batch = batch
         groups = zip((sequences, constants, states, parameters), engine.kinds)
         given, constants, self._states, parameters = ([a.copy() for a in map(special.plain, *pair)] for pair in groups)

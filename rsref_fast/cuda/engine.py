@@ -17,7 +17,7 @@ import numpy as np
 
 from rsref.engine import Gradients
 from rsref.recurrence import Recurrence
-from rsref_fast.compiling import Compiling
+from rsref_fast.compiling import Compiling, shapes_of
 from rsref_fast.cpu.plan import Plan
 from rsref_fast.cpu.specialised import Specialised
 from rsref_fast.cuda.arrays import DeviceArray, device_array, gradients_of
@@ -256,8 +256,7 @@ class CudaEngine(Compiling[PartedEngine]):
         return planned(self, given, own_mask, sizes, taped, self.of_team(special, choice), choice, stream)
 
     def _special_for(self, given: Groups, dtype: np.dtype[Any]) -> Specialised:
-        shapes = [a.shape[:1] + a.shape[2:] for a in given[0]] + [a.shape for group in given[1:3] for a in group]
-        return self.specialised(shapes, dtype)
+        return self.specialised(shapes_of(*given[:3]), dtype)
 
     def _mixed(
         self, given: Groups, mask: DeviceArray, steps: int | None, taped: bool, special: Specialised, stream: int

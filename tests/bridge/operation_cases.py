@@ -181,7 +181,11 @@ CASES = {
         lambda x, y: layers.LayerNormalization(axis=(1, 3))(ops.reshape(x, (-1, 2, 1, 3))),
         lambda x, y: ops.layer_normalization(0.01 * x),
     ],
-    "RMSNorm": [lambda x, y: layers.RMSNormalization()(x)],
+    "RMSNorm": [
+        lambda x, y: layers.RMSNormalization()(x),
+        lambda x, y: ops.rms_normalization(table(x), axis=1, epsilon=0.1),
+        lambda x, y: ops.rms_normalization(1e-3 * x),
+    ],
     "BatchNorm": [
         lambda x, y: layers.BatchNormalization()(x),
         lambda x, y: layers.BatchNormalization(axis=1, center=False, scale=False)(table(x)),

@@ -63,6 +63,11 @@ def test_convolutional_from_keras_and_back(padding):
     check_equal(to_keras(ours), layer, IMAGES)
 
 
+def test_a_convolutional_cell_of_defaults_and_of_the_old_name_of_its_length_goes_to_keras():
+    ours = randomized(ConvLSTMCell(output_dim=2).get_layer(return_sequences=True), IMAGES)
+    check_equal(to_keras(ours), ours, IMAGES)
+
+
 @keras.saving.register_keras_serializable("test_convert")
 class SumCell(layers.Layer):
     """h' = h + x, from a start that is trained."""

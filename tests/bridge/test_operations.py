@@ -17,7 +17,7 @@ from keras_bridge.trace_error import TraceError
 from rsref import ops as rsref_ops
 from rsref.tensor import Input
 from tests.bridge.autodiff import BACKEND, KERAS_KIND, function_and_gradients
-from tests.bridge.operation_cases import CASES, FAULTS, POSITIVE, SINGLE
+from tests.bridge.operation_cases import CASES, FAULTS, POSITIVE, SINGLE, image
 from tests.covering import examples
 from tests.tolerances import assert_close
 
@@ -128,6 +128,9 @@ UNKNOWN = {
     "Power.*exponent": lambda x: ops.cast(x, "int32") ** ops.cast(x, "int32"),
     "Where": lambda x: ops.where(x > 0)[0],
     "Repeat": lambda x: ops.repeat(x, 2),
+    "Conv.*channels_first": lambda x: ops.conv(image(x), np.ones((2, 2, 6, 3)), data_format="channels_first"),
+    "MaxPool.*channels_first": lambda x: ops.max_pool(image(x), 2, data_format="channels_first"),
+    "LayerNorm.*rms_scaling": lambda x: ops.layer_normalization(x, rms_scaling=True),
 }
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rsref import Dense, cells, set_random_seed
+from rsref import Dense, cells, initializers, set_random_seed
 from rsref.cells import basic
 from tests.rsref.features.plain import check, greater
 from tests.tolerances import assert_close
@@ -258,10 +258,17 @@ def test_the_check_sees_a_changed_weight(name):
 
 
 def test_the_vector_of_attention_is_a_column_to_initializers():
-    cell = cells.AttentionDecoderCell(4, attention_units=9, kernel_initializer="orthogonal")
+    shapes = []
+
+    def orthogonal(shape):
+        shapes.append(shape)
+        return initializers.orthogonal(shape)
+
+    cell = cells.AttentionDecoderCell(4, attention_units=9, kernel_initializer=orthogonal)
     cell.build((None, None, 5))
     (vector,) = (p.value for p in cell.parameters if p.name.endswith("attention_vector"))
     assert vector.shape == (9,)
+    assert (9, 1) in shapes
     assert_close(np.linalg.norm(vector), 1.0)
 
 

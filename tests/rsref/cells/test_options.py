@@ -57,3 +57,30 @@ def test_no_bias_is_none_at_all(name):
     cell = getattr(cells, name)(4, use_bias=False)
     cell.build((None, 5, 3) if name in ("ConvLSTMCell", "AttentionDecoderCell") else (None, 3))
     assert not [p.name for p in cell.parameters if "bias" in p.name]
+
+
+def kind_of(name):
+    """Return which options are for a weight, by its name; none for the scales of normalisation and peepholes."""
+    kinds = {"recurrent_kernel": "recurrent", "kernel": "kernel", "vector": "kernel", "bias": "bias"}
+    attending = name.removeprefix("attention_recurrent_")  # which reads the state, but is not the recurrent kernel
+    return next((kind for part, kind in kinds.items() if part in attending), None)
+
+
+@pytest.mark.parametrize("name", FULL)
+@pytest.mark.parametrize("kind", ["kernel", "recurrent", "bias"])
+def test_what_is_asked_of_weights_is_asked_of_all_of_a_kind_and_of_no_other(name, kind):
+    if f"{kind}_initializer" in REFUSED.get(name, ()):
+        return
+    asked = {"initializer": lambda shape: np.full(shape, 0.25), "regularizer": "l2", "constraint": "non_neg"}
+    options = {f"{kind}_{what}": value for what, value in asked.items()}
+    if name == "RHNCell":
+        options.update(recurrence_depth=2, transform_bias=0)
+    cell = getattr(cells, name)(4, **options)
+    cell.build((None, 5, 3) if name in ("ConvLSTMCell", "AttentionDecoderCell") else (None, 3))
+    kinds = [kind_of(p.name.split("/")[-1]) for p in cell.parameters]
+    assert kind in kinds
+    for p, found in zip(cell.parameters, kinds, strict=True):
+        is_asked = [p.regularizer is not None, p.constraint is not None]
+        assert is_asked == [found == kind] * 2, p.name
+        # more than half: the bias of forget gates has 1 more in some cells
+        assert ((p.value == 0.25).mean() > 0.5) == (found == kind), p.name

@@ -133,6 +133,11 @@ MISUSES = {
         ValueError,
         ['dtype must be "float32" or "float64"; got .double precision.'],
     ),
+    "one axis to build for": (
+        lambda: RecurrentSequential([GRUCell(4)]).build((3,)),
+        ValueError,
+        [r"takes inputs \(batch, time, ...\), or \(batch, ...\) to decode; got \(3,\)"],
+    ),
     "no truncation": (lambda: RecurrentSequential(truncate=0), ValueError, ["truncate must be a positive", "got 0"]),
     "an unknown start": (lambda: RecurrentSequential(state_initializer="tens"), ValueError, ["'tens' is unknown"]),
     "forcing without readout": (lambda: RecurrentSequential(teacher_force=0.5), ValueError, ["teacher_force needs"]),

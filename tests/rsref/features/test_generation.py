@@ -57,7 +57,7 @@ def test_wide_beam_search_is_exhaustive(layer, given, end):
         assert abs(found.scores[row] - score_of(layer, row, best, given, end)) < 1e-10
 
 
-@pytest.mark.parametrize("end", [None, 2])
+@pytest.mark.parametrize("end", [None, 0, 2])
 def test_greedy_takes_the_likeliest_token(layer, given, end):
     found = generation.greedy(layer, START, 5, end=end, **given)
     for row in range(3):

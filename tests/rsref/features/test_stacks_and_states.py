@@ -238,6 +238,17 @@ def test_dropout_over_an_axis_of_unknown_length(per, decode):
     assert np.abs(drawn - layer(**call)).max() > 1e-3
 
 
+@pytest.mark.parametrize("per", ["step", "sequence"])
+def test_dropout_of_a_sequence_of_lists_of_any_length(per):
+    x = Input((None, 2))
+    layer = RecurrentModel(x, ops.sum(Dropout(0.5, per=per)(x), 1), return_sequences=True, dtype="float32")
+    values = sample(2, 3, 5, 2)
+    masks = np.random.default_rng(0).integers(0, 2, (2, 3, 5, 2) if per == "step" else (2, 5, 2)) * 2.0
+    found = layer(values, dropout_masks=[masks])
+    assert_close(found, (values * (masks if per == "step" else masks[:, None])).sum(2), "float32")
+    assert {y.dtype for y in (found, layer(values), layer(values, training=True))} == {np.dtype(np.float32)}
+
+
 def plain_decoder(values, masks):
     h, outputs = np.zeros((len(values), 2)), []
     for t in range(3):

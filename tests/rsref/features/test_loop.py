@@ -146,6 +146,16 @@ def test_tokens_run_from_the_end_have_no_gradient_and_their_table_has():
     assert gradients.weights[0].any(axis=1).tolist() == [True, False, False, True, True]
 
 
+@pytest.mark.parametrize(("start", "first"), [(None, 0), (3, 3), (["ones"], 1)])
+def test_an_integer_state_counts_steps(start, first):
+    x, count = Input((1,)), Input((), dtype="int")
+    layer = RecurrentModel(x, x + count[:, None], count, count + 1, state_initializer=start, return_state=True)
+    for outer in (layer, RecurrentSequential([layer.get_cell()], return_state=True) if start is None else layer):
+        y, end = outer(np.full((2, 4, 1), 0.5))
+        np.testing.assert_array_equal(y, np.full((2, 1), first + 3.5))
+        assert (end.dtype.kind, end.tolist()) == ("i", [first + 4] * 2)
+
+
 def test_no_states_is_a_map_over_time():
     x = Input((2,))
     layer = RecurrentModel(x, ops.tanh(Dense(3)(x)), return_sequences=True)

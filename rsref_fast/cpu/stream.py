@@ -28,7 +28,7 @@ class Stream:
 
     Steps that follow each other closely are shared among threads sooner than others, which would have to wake them.
     constants, states: arrays (batch, ...); states are where it starts. parameters: in the graph's order. Later changes
-        of these arrays are not seen.
+        of these arrays are not seen. Floats are computed in their precision, in float32 if there are none among them.
     Errors: as `Engine.forward`; NotImplementedError if the step's inputs have open inner lengths; TypeError for a copy.
     """
 

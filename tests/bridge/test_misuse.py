@@ -1,10 +1,5 @@
 """Every misuse of a Keras layer is answered before anything is computed, by an exception that names what was given."""
 
-import os
-import re
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
@@ -363,35 +358,6 @@ def test_misuse_is_answered(name):
 def test_misuse_in_a_symbolic_call_is_answered_there(engine):
     with pytest.raises(ValueError, match=r"initial_state: shape \(None, 9\)"):
         drawn(engine=engine)(keras.Input((None, 3)), initial_state=keras.Input((9,)))
-
-
-@pytest.mark.parametrize("variable", ["KERAS_BRIDGE_ENGINE", "RSREF_FAST_TARGET"])
-def test_a_variable_with_an_unknown_word_is_named(variable, monkeypatch):
-    monkeypatch.setenv(variable, "gpu")
-    with pytest.raises(ValueError, match=f"the variable {variable} must be one of.*'gpu'"):
-        drawn(engine="auto" if "ENGINE" in variable else "fast")(X)
-
-
-@pytest.mark.parametrize(
-    ("missing", "words"), [("keras", r"pip install \"rsref\[keras\]\""), ("tensorflow", "KERAS_BACKEND names another")]
-)
-def test_what_is_not_installed_is_named(missing, words):
-    """In a process in which a package is not there."""
-    program = f"import sys; sys.modules[{missing!r}] = None; import keras_bridge"
-    environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
-    answer = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
-    assert re.search(words, answer.stderr.splitlines()[-1])
-
-
-def test_without_posix_threads(monkeypatch):
-    """Elsewhere than on Linux and macOS "auto" takes Keras's ops, and who asks for kernels reads why not."""
-    monkeypatch.delenv("RSREF_FAST_TARGET")
-    monkeypatch.delattr("os.register_at_fork")
-    layer = drawn(engine="auto")
-    assert layer(X).shape == (2, 4)
-    assert "the kernels need POSIX threads" in layer.explain()
-    with pytest.raises(ImportError, match="need POSIX threads, which Linux and macOS have"):
-        rsref_fast.compile(rsref.Recurrence(rsref.graph.StepGraph(sequences=[x := rsref.Input((3,))], outputs=[x])))
 
 
 class AddsToTheLoss(layers.Layer):

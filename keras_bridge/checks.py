@@ -47,13 +47,18 @@ def check_kinds(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> No
     Before Keras sees them: what it says of them is each backend's own, and on JAX it makes NaN of None.
     """
     for argument, value in (*zip(CALLED, args), *kwargs.items()):
-        given = as_list(value)
-        if argument == "sequences" and (not given or any(one is None or isinstance(one, Mapping) for one in given)):
+        if argument == "sequences" and not _holds_tensors(value):
             raise TypeError(f"{name}: sequences must be a tensor, or a list of tensors; got {value!r}")
         for one in _each(value):
             dtype = getattr(one, "dtype", None)
             if dtype.kind in "OSUTMmc" if isinstance(dtype, np.dtype) else re.search("complex|string", str(dtype)):
                 raise TypeError(f"{name}: {argument} must hold numbers or booleans; got dtype {dtype}")
+
+
+def _holds_tensors(value: Any) -> bool:
+    """Whether this is a tensor or a list of them, as far as can be told before Keras makes tensors of numbers."""
+    given = as_list(value)
+    return bool(given) and not any(one is None or isinstance(one, Mapping) for one in given)
 
 
 def _each(value: Any) -> Iterator[Any]:

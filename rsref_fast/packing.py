@@ -85,6 +85,12 @@ def masked_batch(
     return found, np.concatenate([order[i::shards] for i in range(shards)])
 
 
+@lru_cache(maxsize=64)
+def most_rows(batch: int, time: int, shards: int, truncate: int | None) -> tuple[Shard, ...]:
+    """Return shards as a mask deals them that is not known yet, with room for the most rows that it may leave."""
+    return masked_batch(np.ones((batch, time), bool), shards, truncate)[0]
+
+
 def _shard(rows: Array, lengths: Array, times: Array, first: Array, truncate: int | None) -> Shard:
     """Return the shard of some samples. first: the place of each sample's first step."""
     time = times.shape[1]

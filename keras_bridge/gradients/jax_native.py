@@ -51,7 +51,7 @@ def call(
     from rsref_fast.compiling import shapes_of
     from rsref_fast.cpu.kernels import Interpreted
     from rsref_fast.cpu.splitting import split_of
-    from rsref_fast.packing import masked_batch, whole_batch
+    from rsref_fast.packing import most_rows, whole_batch
 
     if engine.kernels is Interpreted or not _registered():
         return None
@@ -66,20 +66,15 @@ def call(
         return None
     split = split_of(engine.split, engine.threads, special, batch, batch * steps)
     truncate = engine.recurrence.truncate
-    if tabled:  # room for the most that a mask can leave
-        shards, _ = masked_batch(np.ones((batch, steps), bool), split.shards, None)
-    else:
-        shards = whole_batch(batch, steps, split.shards, truncate)
     graph = special.compiled.graph
     kinds = [[leaf.dtype for leaf in leaves] for leaves in (graph.sequences, graph.constants, graph.states)]
     kinds.append(["float"] * len(groups[3]))
     specs = [((batch, steps, *s[1:]), kind) for s, kind in engine.reference.check(*shapes, None, steps, batch)]
     specs += [(state.shape, kind) for state, kind in zip(groups[2], kinds[2])]
 
-    def plan_of(program: str) -> Any:
-        return special.plan(program, shards, steps, split.team, (batch, steps, split.shards, truncate), tabled)
-
-    run = _differentiable(plan_of, [kind for group in kinds for kind in group], specs, precision)
+    deal = most_rows if tabled else whole_batch
+    plans = special.call(deal, (batch, steps, split.shards, truncate), split.team, tabled)
+    run = _differentiable(plans, [kind for group in kinds for kind in group], specs, precision)
     arrays = [[written(v, k, precision) for v, k in zip(*pair)] for pair in zip(groups, kinds)]
     if tabled:
         found = _masked(engine.recurrence, run, arrays, packed(mask, split.shards, truncate), mask)
@@ -88,15 +83,15 @@ def call(
     return [read(y, kind, dtype) for y, (_, kind), dtype in zip(found, specs, dtypes)]
 
 
-def _differentiable(plan_of: Any, kinds: list[str], specs: list[Any], precision: Any) -> Any:
+def _differentiable(plans: Any, kinds: list[str], specs: list[Any], precision: Any) -> Any:
     """Return the function that XLA runs, of arrays as kernels read them, with what backward computes as its gradient.
 
-    plan_of: the plan of a program. kinds: of sequences, constants, states and parameters; a mask's tables may follow
-    them. specs: shapes and kinds of the answers.
+    plans: those of all programs, by name. kinds: of sequences, constants, states and parameters; a mask's tables may
+    follow them. specs: shapes and kinds of the answers.
     """
 
     def ran(program: str, results: list[Any], given: Any) -> list[Any]:
-        plan = plan_of(program)
+        plan = getattr(plans, program)
         _kept[plan.address] = plan
         own = [*results, _bytes(plan.tape), _bytes(plan.scratch_bytes)]
         place = np.int64(plan.address)

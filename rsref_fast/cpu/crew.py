@@ -19,7 +19,7 @@ from rsref_fast.cpu import cache as disk
 from rsref_fast.cpu import objects
 from rsref_fast.cpu.indices import refusal
 from rsref_fast.cpu.machine import versions
-from rsref_fast.cpu.memory import ADDRESS, address_of
+from rsref_fast.cpu.memory import ADDRESS, ITEMS, address_of
 from rsref_fast.cpu.plan import NUMBERS, Plan
 
 Array = np.ndarray
@@ -31,7 +31,10 @@ _found: list[tuple[Runner, Runner]] = []
 
 def run(plan: Plan, arrays: Sequence[Array]) -> None:
     """Run a plan on the arrays of a call. Errors: IndexError, RuntimeError."""
-    _answered(runners()[1](plan.address, (ctypes.c_int64 * len(arrays))(*map(id, arrays))))
+    held = tuple(arrays)
+    status = runners()[1](plan.address, id(held) + ITEMS)
+    if status:
+        _answered(status)
 
 
 def repeated(plan: Plan, arrays: Sequence[Array], kept: Any) -> Callable[[], None]:

@@ -253,11 +253,17 @@ def context_of(plan, scratch):
     return words((scratch + plan[SCRATCH] + 63) // 64 * 64)
 
 
+@plain
+def addresses_of(plan, context):
+    """Where there is room for the addresses of a call's arrays."""
+    return at(context, plan[RANKS] + plan[SHARDS] * plan[TEAM] * NUMBERS)
+
+
 def crew() -> tuple[bytes, str]:
     """Return an object file, and the name of its function.
 
     (plan, arrays, control, 0): runs a plan on arrays at some addresses; (plan, objects, control, place): on arrays of
-    which the objects hold the addresses, at a place in each. (0, worker, 0, 0): what a new thread runs.
+    which the objects, of Python, hold the addresses, at a place in each. (0, worker, 0, 0): what a new thread runs.
     (0, 0, control, 0): with no thread yet.
     """
 
@@ -270,9 +276,13 @@ def crew() -> tuple[bytes, str]:
                 work(words(second))
             return 0
         plan, arrays = words(plan_address), words(second)
-        if held_at != 0:
-            for i in range(plan[ARRAYS]):
-                arrays[i] = words(arrays[i] + held_at)[0]
-        return execute(plan, arrays, context_of(plan, arrays[plan[ARRAYS] - 1]), words(control))
+        last = arrays[plan[ARRAYS] - 1]
+        if held_at == 0:
+            return execute(plan, arrays, context_of(plan, last), words(control))
+        context = context_of(plan, words(last + held_at)[0])
+        found = addresses_of(plan, context)
+        for i in range(plan[ARRAYS]):
+            found[i] = words(arrays[i] + held_at)[0]
+        return execute(plan, found, context, words(control))
 
     return object_of(plain(run), SIGNATURE)

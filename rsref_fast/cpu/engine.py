@@ -12,12 +12,12 @@ import numpy as np
 from rsref.engine import Gradients
 from rsref.handed import check_arrays, checked_gradients
 from rsref.recurrence import Recurrence
-from rsref.tensor import Tensor
 from rsref_fast.compiling import Compiling, shapes_of
 from rsref_fast.cpu import memory
+from rsref_fast.cpu.call import Call
 from rsref_fast.cpu.explain import machinery
 from rsref_fast.cpu.frozen import Frozen
-from rsref_fast.cpu.gradients import new_gradients
+from rsref_fast.cpu.gradients import Maker, Makers, makers_of, new_gradients
 from rsref_fast.cpu.kernels import Kernels
 from rsref_fast.cpu.memory import Arena
 from rsref_fast.cpu.parted import PartedEngine, PartedTape
@@ -44,6 +44,8 @@ class Known:
     """What the shapes and dtypes of a call's arrays say.
 
     outputs: the shape and kind of each, for one step. special: the step compiled for them, once it was needed.
+    answers, split: of a call without a mask, what makes arrays for the outputs; and how it is split, beside what was
+    asked for.
     """
 
     length: int
@@ -51,6 +53,8 @@ class Known:
     dtype: np.dtype[Any]
     outputs: Sequence[tuple[tuple[int, ...], str]]
     special: Specialised | None = None
+    answers: list[Maker] | None = None
+    split: tuple[Any, Split] | None = None
 
 
 class FastEngine(Compiling[PartedEngine]):
@@ -59,7 +63,7 @@ class FastEngine(Compiling[PartedEngine]):
     kernels: what makes functions of generated source. threads: how many compute; None for
     `rsref_fast.get_num_threads()` at each call, fewer where there is too little to do for several.
     split: among how many shards and threads for each, if that is not to be chosen by the sizes of each call.
-    kinds: the kinds of numbers of sequences, constants, states and parameters.
+    kinds: the kinds of numbers of sequences, constants, states and parameters. bools: which outputs and states are so.
     Errors: NotImplementedError for a step that cannot be compiled; TypeError for arrays of numbers that kernels do not
     compute with; all others as those of the reference engine.
     """
@@ -71,6 +75,9 @@ class FastEngine(Compiling[PartedEngine]):
         self.split: Split | None = None
         self._checked: dict[Any, Known] = {}
         self.kinds = [[leaf.dtype for leaf in leaves] for leaves in self.reference.leaves]
+        self.bools = [
+            [t.dtype == "bool" for t in group] for group in (recurrence.graph.outputs, recurrence.graph.states)
+        ]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.recurrence, self.kernels, self.threads)  # machine code stays where it is
@@ -159,15 +166,17 @@ class FastEngine(Compiling[PartedEngine]):
             self.parted.first.split = self.parted.step.split = self.split
             return self.parted.forward(sequences, constants, states, parameters, mask, steps, dtype)
         special = self.specialised_for(groups, known)
-        arguments = [[*map(special.plain, *pair)] for pair in zip(groups, self.kinds)]
+        arguments = special.plain_groups(groups, self.kinds)
         turned = special.whole and mask is None
-        shapes = [((length, batch, *s[1:]) if turned else (batch, length, *s[1:]), kind) for s, kind in known.outputs]
-        make = memory.empty if mask is None else memory.zeros
-        outputs = [make(shape, special.dtype_of(kind)) for shape, kind in shapes]
         if turned:
             arguments[0] = [time_first(a) for a in arguments[0]]
-        rows = int(mask.sum()) if mask is not None else batch * length
-        split = split_of(self.split, self.threads, special, batch, rows)
+        if mask is not None:
+            makers = _answers(known, special, turned, np.zeros)
+            split = split_of(self.split, self.threads, special, batch, int(mask.sum()))
+        else:
+            makers = known.answers = known.answers or _answers(known, special, turned)
+            split = self._split_of(known, special)
+        outputs = [make() for make in makers]
         tape = Tape(special, arguments, mask, outputs, split, batch, length, turned, run=run)
         finals = self._walk(tape, taped)
         if turned:
@@ -175,8 +184,8 @@ class FastEngine(Compiling[PartedEngine]):
         if mask is not None and not self.recurrence.zero_output_for_mask:
             for y in outputs:
                 hold(y, mask)
-        graph = self.recurrence.graph
-        return _as_bools(tape.outputs, graph.outputs), _as_bools(finals, graph.states), tape if taped else None
+        outputs, finals = map(_as_bools, (tape.outputs, finals), self.bools)
+        return outputs, finals, tape if taped else None
 
     def specialised_for(self, groups: Sequence[Sequence[Array]], known: Known) -> Specialised:
         """Return the step compiled for the arrays of a call."""
@@ -184,13 +193,21 @@ class FastEngine(Compiling[PartedEngine]):
             known.special = self.specialised(shapes_of(*groups[:3]), known.dtype)
         return known.special
 
+    def _split_of(self, known: Known, special: Specialised) -> Split:
+        """Return how a call without a mask is split."""
+        asked = self.split, self.threads, get_num_threads()
+        if known.split is None or known.split[0] != asked:
+            rows = known.batch * known.length
+            known.split = asked, split_of(self.split, self.threads, special, known.batch, rows)
+        return known.split[1]
+
     def known_of(self, groups: Sequence[Sequence[Array]], mask: Array | None, steps: int | None) -> Known:
         """Return what the arrays of a call say, checked once for each set of shapes. Errors: those of `Engine`."""
         try:
             every = [a for group in groups for a in group]
             key = (
                 steps, None if mask is None else mask.shape, *map(len, groups),
-                *[a.shape for a in every], *[a.dtype.num for a in every],
+                *[a.shape for a in every], *[a.dtype for a in every],
             )  # fmt: skip
         except (AttributeError, TypeError):
             check_arrays(groups, mask)
@@ -219,23 +236,26 @@ class FastEngine(Compiling[PartedEngine]):
 
     def _run_forward(self, tape: Tape, taped: bool) -> list[Array]:
         """Run the tape's steps and return the states after them."""
-        special, split, truncate = tape.special, tape.split, self.recurrence.truncate
-        if special.compiled.mixes and tape.mask is not None:
+        if tape.special.compiled.mixes and tape.mask is not None:
             return step_by_step(self, tape, taped)
-        key = None
-        if tape.mask is None:
-            key = self._sizes(tape)
-            tape.shards = whole_batch(*key)
-        else:
-            tape.shards, tape.order = masked_batch(tape.mask, split.shards, truncate, tape.stretch)
+        call = tape.call = self._laid_out(tape)
+        plan = call.forward if taped else call.inference
         sequences, constants, states, parameters = tape.ordered()
-        plan = special.plan("forward" if taped else "inference", tape.shards, tape.length, split.team, key)
         finals = [np.empty_like(s) for s in states]
         kept = Arena(plan.tape)
-        tape.run(plan, [*sequences, *constants, *states, *parameters, *tape.outputs, *finals, kept.bytes])
+        tape.run(plan, (*sequences, *constants, *states, *parameters, *tape.outputs, *finals, kept.bytes))
         if taped:
             tape.kept = kept
-        return finals if tape.order is None else [restored(s, tape.order) for s in finals]
+        return finals if call.order is None else [restored(s, call.order) for s in finals]
+
+    def _laid_out(self, tape: Tape) -> Call:
+        """Return how the steps of a tape are run."""
+        special, split, truncate = tape.special, tape.split, self.recurrence.truncate
+        if tape.mask is None:
+            samples = 1 if tape.turned else tape.batch
+            return special.call(whole_batch, (samples, tape.length, split.shards, truncate, tape.stretch), split.team)
+        shards, order = masked_batch(tape.mask, split.shards, truncate, tape.stretch)
+        return Call(special, shards, tape.length, split.team, order)
 
     # --- backward -------------------------------------------------------------------------------------------------
 
@@ -263,11 +283,6 @@ class FastEngine(Compiling[PartedEngine]):
             found.sequences = [None if d is None else time_first(d) for d in found.sequences]
         return found
 
-    def _sizes(self, tape: Tape) -> tuple[Any, ...]:
-        """Return what the shards and plans of a call without a mask depend on: the arguments of `whole_batch`."""
-        batch = 1 if tape.turned else tape.batch
-        return batch, tape.length, tape.split.shards, self.recurrence.truncate, tape.stretch
-
     def _walk_back(self, tape: Tape, d_outputs: list[Array], d_states: list[Array]) -> Gradients:
         """Return the gradients of all steps."""
         return self._run_backward(tape, d_outputs, d_states)
@@ -280,32 +295,43 @@ class FastEngine(Compiling[PartedEngine]):
         d_sequences: list[Array | None] | None = None,
     ) -> Gradients:
         """Return the gradients of the tape's steps; those of sequences are written to arrays of all steps."""
-        special, split = tape.special, tape.split
-        make = memory.empty if tape.mask is None else memory.zeros
-        found = new_gradients(special, tape.arguments, make, d_sequences)
-        if tape.pieces is not None:
+        found = new_gradients(self._makers(tape), d_sequences)
+        call = tape.call
+        if call is None:
             return steps_back(self, tape, d_outputs, d_states, found)
-        key = self._sizes(tape) if tape.mask is None else None
-        plan = special.plan("backward", tape.shards, tape.length, split.team, key)
-        if tape.order is not None:
-            cut = np.concatenate([shard.cut_end for shard in tape.shards])
-            d_states = [d[tape.order] for d in d_states]
+        if call.order is not None:
+            cut = np.concatenate([shard.cut_end for shard in call.shards])
+            d_states = [d[call.order] for d in d_states]
             for d in d_states:
                 d[cut] = 0
         assert tape.kept is not None
         own = [*found.sequences, *found.constants, *found.states, *found.parameters]
         given = [a for group in tape.ordered() for a in group]
         gradients = [NOTHING if d is None else d for d in own]
-        run_once(plan, [*given, tape.kept.bytes, *d_outputs, *d_states, *gradients, NOTHING])
-        if tape.order is not None:
+        run_once(call.backward, (*given, tape.kept.bytes, *d_outputs, *d_states, *gradients, NOTHING))
+        if call.order is not None:
             for group in (found.constants, found.states):
-                group[:] = [None if d is None else restored(d, tape.order) for d in group]
+                group[:] = [None if d is None else restored(d, call.order) for d in group]
         return found
 
+    def _makers(self, tape: Tape) -> Makers:
+        """Return what makes arrays for the gradients of a tape's arguments; of zeros, where a mask leaves steps out."""
+        if tape.call is None or tape.mask is not None:
+            return makers_of(tape.special, tape.arguments, np.zeros)
+        if tape.call.gradients is None:
+            tape.call.gradients = makers_of(tape.special, tape.arguments)
+        return tape.call.gradients
 
-def _as_bools(arrays: list[Array], tensors: Sequence[Tensor]) -> list[Array]:
+
+def _answers(known: Known, special: Specialised, turned: bool, make: Callable[..., Array] = np.empty) -> list[Maker]:
+    """Return what makes arrays for the outputs of a call. turned: as in `Tape`. make: of a shape and dtype."""
+    sizes = (known.length, known.batch) if turned else (known.batch, known.length)
+    return [memory.maker((*sizes, *shape[1:]), special.dtype_of(kind), make) for shape, kind in known.outputs]
+
+
+def _as_bools(arrays: list[Array], bools: list[bool]) -> list[Array]:
     """Return arrays as callers know them: kernels have bytes for bools."""
-    return [a.astype(bool) if t.dtype == "bool" else a for a, t in zip(arrays, tensors)]
+    return [a.astype(bool) if b else a for a, b in zip(arrays, bools)] if True in bools else [*arrays]
 
 
 def time_first(values: Array) -> Array:

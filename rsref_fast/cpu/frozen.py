@@ -10,7 +10,8 @@ import numpy as np
 
 from rsref.handed import check_arrays
 from rsref.tensor import array_of
-from rsref_fast.cpu.memory import Arena, empty
+from rsref_fast.cpu.gradients import Maker
+from rsref_fast.cpu.memory import Arena, maker
 from rsref_fast.threads import get_num_threads
 
 if TYPE_CHECKING:
@@ -26,12 +27,12 @@ REMEMBERED = 64
 
 @dataclass
 class _Known:
-    """How calls of some sizes are run: by a plan, on their arrays, the parameters, and outputs of a shape and dtype."""
+    """How calls of some sizes are run: by a plan, on their arrays and the parameters, with what makes their outputs."""
 
     special: Specialised
     plan: Plan
     parameters: list[Array]
-    outputs: list[tuple[tuple[int, ...], np.dtype[Any]]]
+    outputs: list[Maker]
 
 
 class Frozen:
@@ -74,7 +75,7 @@ class Frozen:
         if mask is None:
             try:
                 given = (*sequences, *constants, *states)
-                sizes = (*[a.shape for a in given], *[a.dtype.num for a in given])
+                sizes = (*[a.shape for a in given], *[a.dtype for a in given])
             except (AttributeError, TypeError):
                 check_arrays(groups, mask)
                 raise
@@ -93,16 +94,16 @@ class Frozen:
         as_they_are = not special.whole and all(a.dtype.kind != "b" for a in (*outputs, *finals))
         if key is not None and as_they_are and len(self._known) < REMEMBERED:
             own = self._plain.setdefault(special.dtype, [special.plain(p) for p in self.parameters])
-            self._known[key] = _Known(special, plans[0], own, [(y.shape, y.dtype) for y in outputs])
+            self._known[key] = _Known(special, plans[0], own, [maker(y.shape, y.dtype) for y in outputs])
         return outputs, finals
 
     def _again(self, known: _Known, given: Sequence[Array], states: Sequence[Array]) -> tuple[list[Array], list[Array]]:
         """Run a call as an earlier one of the same sizes: a small one takes less time than finding out how."""
-        outputs = [empty(shape, dtype) for shape, dtype in known.outputs]
-        arrays = [*map(known.special.plain, given, self._kinds)]
+        outputs = [make() for make in known.outputs]
+        (arrays,) = known.special.plain_groups([given], [self._kinds])
         finals = [np.empty_like(a) for a in arrays[len(arrays) - len(states) :]]
         kept = Arena(known.plan.tape)
-        self._run(known.plan, [*arrays, *known.parameters, *outputs, *finals, kept.bytes])
+        self._run(known.plan, (*arrays, *known.parameters, *outputs, *finals, kept.bytes))
         return outputs, finals
 
     def _run(self, plan: Plan, arrays: Sequence[Array]) -> None:
@@ -116,5 +117,5 @@ class Frozen:
             memory = Arena(plan.scratch_bytes)
         else:
             plan = plan.prepared_before
-        plan.kernels.execute(plan, [*arrays, memory.bytes])
+        plan.kernels.execute(plan, (*arrays, memory.bytes))
         waiting.append(memory)

@@ -6,6 +6,7 @@ import ctypes
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -32,21 +33,17 @@ SMALL = 4096
 """Bytes of an answer for which alignment gains less than it costs."""
 
 
-def empty(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
-    """Return a new array, not filled, that begins on a cache line: no vector that is stored there crosses one."""
-    return _aligned(np.empty, shape, dtype)
+def maker(shape: Sequence[int], dtype: np.dtype[Any], make: Callable[..., Array] = np.empty) -> Callable[[], Array]:
+    """Return a function of new arrays that begin on a cache line: no vector that is stored there crosses one.
 
-
-def zeros(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
-    """Return a new array of zeros that begins on a cache line."""
-    return _aligned(np.zeros, shape, dtype)
-
-
-def _aligned(make: Callable[..., Array], shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
+    make: of a shape and dtype; `np.empty` or `np.zeros`.
+    """
     size = math.prod(shape) * dtype.itemsize
-    if size < SMALL:
-        return make(shape, dtype)
-    whole = make(size + ALIGNMENT, BYTE)
+    return partial(make, shape, dtype) if size < SMALL else partial(_aligned, shape, dtype, size + ALIGNMENT, make)
+
+
+def _aligned(shape: Sequence[int], dtype: np.dtype[Any], size: int, make: Callable[..., Array]) -> Array:
+    whole = make(size, BYTE)
     return np.ndarray(shape, dtype, whole, -address_of(whole) % ALIGNMENT)
 
 
@@ -113,9 +110,18 @@ def _place_of_address() -> int:
     raise RuntimeError("this NumPy does not keep an array's address in its object")
 
 
+def _place_of_items() -> int:
+    """Return where in a tuple Python keeps the addresses of its items: as above, compiled code reads them there."""
+    probes = (object(), object()), (object(),)
+    place = tuple.__basicsize__
+    if all(_word_at(id(t) + place + 8 * i).value == id(item) for t in probes for i, item in enumerate(t)):
+        return place
+    raise RuntimeError("this Python does not keep a tuple's items in its object")
+
+
 _word_at = ctypes.c_int64.from_address
-ADDRESS = _place_of_address()
-"""Bytes from an array's object to the address of its data."""
+ADDRESS, ITEMS = _place_of_address(), _place_of_items()
+"""Bytes from an array's object to the address of its data, and from a tuple's to those of its items."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ callers that hold no Python.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -225,13 +225,6 @@ def backward_plan(special: Specialised, shards: Sequence[Shard], steps: int, tea
             if unwritten and leaf.dtype == "float":
                 clears.append(call.whole(start + i, leaf, rows))
     return call.plan(found, team, True, [], clears, 0)
-
-
-PLANS: dict[str, Callable[[Specialised, Sequence[Shard], int, int, bool], Plan]] = {
-    "inference": lambda special, shards, steps, team, tabled: forward_plan(special, shards, steps, team, False, tabled),
-    "forward": lambda special, shards, steps, team, tabled: forward_plan(special, shards, steps, team, True, tabled),
-    "backward": backward_plan,
-}
 
 
 class Tables:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from rsref.ops.base import NoGradientError
+from rsref_fast.cpu.call import Call
 from rsref_fast.cpu.kernels import Kernels
 from rsref_fast.cpu.memory import Frame, frame
-from rsref_fast.cpu.plan import PLANS, Plan
 from rsref_fast.cpu.programs import backward_source, forward_source
 from rsref_fast.cpu.source import Memory, Source
 from rsref_fast.explain import flops_a_row
@@ -32,7 +32,7 @@ LARGE, MORE_ROWS = 1 << 20, 384
 """Bytes of gradients that do not stay in the cache, and for how many rows at once they are then added up."""
 
 REMEMBERED = 256
-"""Plans and frames that are kept for calls of the same sizes."""
+"""Calls and frames that are kept for the same sizes."""
 
 
 @dataclass
@@ -48,7 +48,7 @@ class Specialised:
     width: int
     batch: int | None = None
     framed: dict[Any, tuple[Frame, Frame]] = field(default_factory=dict)
-    plans: dict[Any, Plan] = field(default_factory=dict)
+    calls: dict[Any, Call] = field(default_factory=dict)
 
     @property
     def whole(self) -> bool:
@@ -110,15 +110,15 @@ class Specialised:
         wanted = set(source.prepared)
         return frame((m.name, sized(m.size, 0), self.dtype_of(m.kind)) for m in source.memory if m.name in wanted)
 
-    def plan(
-        self, kind: str, shards: Sequence[Shard], steps: int, team: int, key: Any = None, tabled: bool = False
-    ) -> Plan:
-        """Return the plan of a call; remembered under the key, if there is one."""
-        if key is None:
-            return PLANS[kind](self, shards, steps, team, tabled)
-        return remembered(
-            self.plans, (kind, key, team, tabled), lambda: PLANS[kind](self, shards, steps, team, tabled), REMEMBERED
-        )
+    def call(
+        self, deal: Callable[..., Sequence[Shard]], sizes: tuple[Any, ...], team: int = 1, tabled: bool = False
+    ) -> Call:
+        """Return how calls of some sizes are run; remembered, so not for those that a mask tells.
+
+        deal: a function of the sizes (samples, steps and more) that answers shards. team, tabled: as in `Call`.
+        """
+        key = (deal, sizes, team, tabled)
+        return remembered(self.calls, key, lambda: Call(self, deal(*sizes), sizes[1], team, tabled=tabled), REMEMBERED)
 
     def frames(
         self, source: Source, shard: Shard, taped: bool, limit: int, elsewhere: frozenset[str] = frozenset()
@@ -147,6 +147,14 @@ class Specialised:
     def dtype_of(self, kind: str) -> np.dtype[Any]:
         """Return what kernels use for floats, integers and bools."""
         return DTYPES.get(kind, self.dtype)
+
+    def plain_groups(self, groups: Sequence[Sequence[Array]], kinds: Sequence[Sequence[str]]) -> list[list[Array]]:
+        """Return groups of arrays as kernels read them; most calls have them so already, which is seen at once."""
+        dtype, own = self.dtype, np.ndarray
+        plain = [type(a) is own and a.dtype is dtype and a.flags.c_contiguous for group in groups for a in group]
+        if False not in plain:
+            return [[*group] for group in groups]
+        return [[*map(self.plain, *pair)] for pair in zip(groups, kinds)]
 
     def plain(self, array: Array, kind: str = "float") -> Array:
         """Return an array as kernels read it: NumPy's own, contiguous, of their dtype for a kind of number."""

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from rsref_fast.cpu.call import Call
 from rsref_fast.cpu.memory import Arena
 from rsref_fast.cpu.plan import Plan
 from rsref_fast.cpu.specialised import Specialised
 from rsref_fast.cpu.splitting import Split
-from rsref_fast.packing import Shard
 
 Array = np.ndarray
 
@@ -20,7 +20,7 @@ Array = np.ndarray
 def run_once(plan: Plan, arrays: Sequence[Array]) -> None:
     """Run a plan on all arrays of a call but its scratch memory, which is given back afterwards."""
     scratch = Arena(plan.scratch_bytes)
-    plan.kernels.execute(plan, [*arrays, scratch.bytes])
+    plan.kernels.execute(plan, (*arrays, scratch.bytes))
 
 
 @dataclass
@@ -28,9 +28,8 @@ class Tape:
     """What backward needs of a forward run: its arguments, as kernels read them, and the memory that it filled.
 
     turned: whether sequences and outputs are (time, batch, ...), as kernels have them to which a batch is one sample.
-    order: with a mask, the samples as the shards have them. pieces: tapes of single steps, if the step mixes samples
-    and a mask leaves some out. stretch: the steps that were run, if not all. parts: tapes of stretches, if there are.
-    run: what runs a plan.
+    call: how it was run. pieces: tapes of single steps, if the step mixes samples and a mask leaves some out.
+    stretch: the steps that were run, if not all. parts: tapes of stretches, if there are. run: what runs a plan.
     """
 
     special: Specialised
@@ -41,8 +40,7 @@ class Tape:
     batch: int
     length: int
     turned: bool
-    shards: Sequence[Shard] = ()
-    order: Array | None = None
+    call: Call | None = None
     kept: Arena | None = None
     pieces: list[Any] | None = None
     stretch: tuple[int, int] | None = None
@@ -56,8 +54,8 @@ class Tape:
 
     def ordered(self) -> list[list[Array]]:
         """Return the arguments with samples in the shards' order."""
-        if self.order is None:
+        if self.call is None or self.call.order is None:
             return self.arguments
         sequences, constants, states, parameters = self.arguments
-        mixed = ([a[self.order] for a in group] for group in (constants, states))
+        mixed = ([a[self.call.order] for a in group] for group in (constants, states))
         return [sequences, *mixed, parameters]

@@ -10,12 +10,11 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from rsref_fast.cpu.build import object_of
-from rsref_fast.cpu.crew_native import ARRAYS, RANKS, SHARDS, TEAM, context_of
+from rsref_fast.cpu.crew_native import ARRAYS, addresses_of, context_of
 from rsref_fast.cpu.indices import INDEX, LENGTH, SENTENCE
 from rsref_fast.cpu.jit import plain
 from rsref_fast.cpu.meeting import address_of, c_function, words
-from rsref_fast.cpu.plan import NUMBERS
-from rsref_fast.cpu.pointers import ADDRESSES, at, memory_on_stack
+from rsref_fast.cpu.pointers import ADDRESSES, memory_on_stack
 
 I64 = types.int64
 OUT_OF_RANGE, RESOURCE_EXHAUSTED = 11, 8
@@ -113,7 +112,7 @@ def xla_handler(api_minor: int) -> tuple[bytes, str]:
         count, given = plan[ARRAYS], frame[7]
         scratch = words(results[count - given - 1])[3]
         context = context_of(plan, scratch)
-        arrays = at(context, plan[RANKS] + plan[SHARDS] * plan[TEAM] * NUMBERS)
+        arrays = addresses_of(plan, context)
         for i in range(given):
             arrays[i] = words(arguments[i])[3]
         for i in range(count - given):

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from rsref_fast.cpu.source import Source
 from rsref_fast.cpu.specialised import Specialised
 from rsref_fast.cuda.choice import Choice, choose
 from rsref_fast.cuda.holding import blocks_for
 from rsref_fast.lengths import sized
-from rsref_fast.packing import Shard, masked_batch
 
 if TYPE_CHECKING:
     from rsref_fast.cuda.engine import CudaEngine
@@ -41,12 +37,6 @@ def _holding(engine: CudaEngine, special: Specialised, batch: int) -> tuple[int,
     own = engine.of_team(special, Choice("persistent", "units", 1, 0))
     programs = [own.forward.held, own.backward.held]
     return blocks_for(programs, batch, engine.device.limits, engine.tile, special.dtype.itemsize)
-
-
-@lru_cache(maxsize=64)
-def most_rows(batch: int, time: int, shards: int, truncate: int | None) -> tuple[Shard, ...]:
-    """Return shards as a mask deals them, for the most rows that it may leave: what memory must be there."""
-    return masked_batch(np.ones((batch, time), bool), shards, truncate)[0]
 
 
 def check_sizes(source: Source, rows: int) -> bool:

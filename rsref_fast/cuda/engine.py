@@ -22,7 +22,7 @@ from rsref_fast.cpu.plan import Plan
 from rsref_fast.cpu.specialised import Specialised
 from rsref_fast.cuda.arrays import DeviceArray, device_array, gradients_of
 from rsref_fast.cuda.choice import Choice
-from rsref_fast.cuda.deciding import check_sizes, decided, most_rows
+from rsref_fast.cuda.deciding import check_sizes, decided
 from rsref_fast.cuda.driver import Device
 from rsref_fast.cuda.graphs import Graphs
 from rsref_fast.cuda.inspection import BATCHES
@@ -39,7 +39,7 @@ from rsref_fast.cuda.target import CUDA, OWNED
 from rsref_fast.cuda.tile import Tile, tile_for
 from rsref_fast.cuda.unchecked import Unchecked
 from rsref_fast.explain import explain
-from rsref_fast.packing import whole_batch
+from rsref_fast.packing import most_rows, whole_batch
 from rsref_fast.program import Compiled
 from rsref_fast.prologue import parted
 from rsref_fast.remembered import remembered
@@ -145,7 +145,7 @@ class CudaEngine(Compiling[PartedEngine]):
         if choice.team != "units":
             return special
         if id(special) not in self._owned:
-            self._owned[id(special)] = special, replace(special, kernels=self.holding, framed={}, plans={})
+            self._owned[id(special)] = special, replace(special, kernels=self.holding, framed={}, calls={})
         return self._owned[id(special)][1]
 
     def special_of(self, compiled: Compiled, dtype: np.dtype[Any], batch: int | None = None) -> Specialised:
@@ -348,7 +348,7 @@ class CudaEngine(Compiling[PartedEngine]):
         """Return the plan of a program for a call's sizes."""
         deal = whole_batch if tape.packed is None else most_rows
         key = (tape.special.samples(batch), length, tape.choice.shards, self.recurrence.truncate)
-        plan = tape.special.plan(kind, deal(*key), length, 1, (deal.__name__, *key))
+        plan: Plan = getattr(tape.special.call(deal, key), kind)
         most = max(plan.limit, *(shard.count for shard, _ in plan.shards))
         self._once((id(plan.kernels), most), lambda: check_sizes(plan.kernels.source, most))
         return plan

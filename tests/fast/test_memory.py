@@ -44,8 +44,12 @@ def test_memory_begins_on_cache_lines():
         assert cut.offsets[:1] == (0,) * bool(parts)
         assert all(offset % memory.ALIGNMENT == 0 for offset in (*cut.offsets, cut.total))
         assert all(end - start >= n * d.itemsize for start, end, (d, n) in zip(cut.offsets, ends, parts))
-    for make in (memory.empty, memory.zeros):
-        assert memory.address_of(make((1000, 3), np.dtype(np.float32))) % memory.ALIGNMENT == 0
+    for make in (np.empty, np.zeros):
+        for shape in ((1000, 3), (7,), (0, 5), ()):
+            made = memory.maker(shape, np.dtype(np.float32), make)()
+            assert (made.shape, made.dtype) == (shape, np.float32)
+            assert not made.any() or make is np.empty
+            assert made.nbytes < memory.SMALL or memory.address_of(made) % memory.ALIGNMENT == 0
 
 
 def test_checks_of_many_sizes_are_not_all_remembered(monkeypatch):

@@ -68,7 +68,7 @@ def test_no_memory_of_their_own():
     (special,) = engine._special.values()
     assert sorted(special.backward.results.values()) == [0, 1, 2]
     source = special.backward
-    plan = special.plan("backward", whole_batch(4, 3, 3, None), 3, 1)
+    plan = special.call(whole_batch, (4, 3, 3, None)).backward
     sums = [FIRST_SLOT + i for i, memory in enumerate(source.memory) if memory.name in source.results]
     arrays = [{places[slot].array for slot in sums} for _, places in plan.shards]
     scratch = plan.arrays - 1

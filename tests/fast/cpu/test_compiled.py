@@ -147,8 +147,8 @@ def test_a_layer_runs_on_the_engine():
     expected = fast(values)
     np.testing.assert_allclose(expected, slow(values), rtol=0, atol=1e-12)
     special = fast.forward(values)[1].tape.special
-    for plan in copy.deepcopy(special).plans.values():  # a copy outlives what it is copied from
-        assert plan.address == plan.words.__array_interface__["data"][0]
+    for call in copy.deepcopy(special).calls.values():  # a copy outlives what it is copied from
+        assert call.forward.address == call.forward.words.__array_interface__["data"][0]
     for copied in (copy.deepcopy(fast), pickle.loads(pickle.dumps(fast))):
         np.testing.assert_array_equal(copied(values), expected)
     engine, states, weights = rsref_fast.compile(slow), [np.zeros((5, 4))], slow.get_weights()

@@ -37,7 +37,7 @@ def test_the_number_of_threads(engine, monkeypatch):
             rsref_fast.set_num_threads(number)
             assert rsref_fast.get_num_threads() == number
             found[number] = answers(engine, arguments)
-            assert len(arguments.forward(engine)[2].shards) == number
+            assert len(arguments.forward(engine)[2].call.shards) == number
         for number in (2, 3):
             for a, b in zip(found[number], found[1], strict=True):
                 np.testing.assert_allclose(a, b, rtol=0, atol=1e-12 * max(1, np.abs(b).max()))
@@ -62,7 +62,7 @@ def test_what_is_remembered_of_a_source_is_of_no_other_one(engine):
 
 def test_small_calls_stay_in_the_callers_thread(engine):
     arguments = random_arguments(engine.recurrence, batch=2, steps=1)
-    assert len(arguments.forward(engine)[2].shards) == 1
+    assert len(arguments.forward(engine)[2].call.shards) == 1
 
 
 def child_agrees(engine, arguments, expected, first=lambda: None):

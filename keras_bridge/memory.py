@@ -148,6 +148,8 @@ class Memory(keras.layers.Layer):
 
         like: a tensor of the call, which tells whether code is being compiled.
         """
+        if not self.shapes:  # a step without states has none to keep
+            return
         if self.carried:
             held = self.carried[0].shape[0]
             if batch in (None, held):
@@ -188,7 +190,8 @@ class Memory(keras.layers.Layer):
         """Keep the states for the next call."""
         for variable, state in zip(self.carried, states):
             variable.assign(ops.cast(state, variable.dtype))
-        self.fresh.assign(False)
+        if self.fresh is not None:
+            self.fresh.assign(False)
 
     def reset(self, values: list[Any], owner: str) -> None:
         """Forget the states, or set them: one array (batch, ...) a state; readouts start from zeros."""

@@ -78,7 +78,7 @@ def differentiate(graph: StepGraph, keep: Callable[[Tensor, bool], bool] = lambd
         alone = [tuple(d if i == k else None for k, d in enumerate(d_outputs)) for i in range(len(d_outputs))]
         blocked = {i: why for i, one in enumerate(alone) if (why := _flowing(graph, one, ())[1])}
         rest = tuple(None if i in blocked else d for i, d in enumerate(d_outputs))
-        if any(d is not None for d in rest):
+        if any(d is not None for d in (*rest, *d_new_states)):
             d_outputs = rest
             gradients, missing = _flowing(graph, d_outputs, d_new_states)
     groups = (graph.sequences, graph.constants, graph.states, tuple(p.tensor for p in graph.parameters))

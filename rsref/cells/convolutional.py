@@ -32,6 +32,8 @@ class ConvLSTMCell(LSTMCell):
         dilation_rate: int | Sequence[int] = 1,
         **options: Any,
     ):
+        if "units" in options:
+            raise TypeError(f"{type(self).__name__} has filters; got units={options['units']!r}")
         super().__init__(filters, **options)
         self.kernel_size = window_size(kernel_size)
         self.convolution = (strides, padding, dilation_rate)

@@ -35,11 +35,19 @@ class _Known:
     outputs: list[Maker]
 
 
+@dataclass
+class _Memory:
+    """What kernels use during a call: scratch memory that begins with the packed weights, and what a tape would be."""
+
+    scratch: Arena
+    tape: Arena
+
+
 class Frozen:
     """Runs an engine's recurrence forward, again and again with the same parameters; threads may call it at once.
 
     parameters: arrays in the graph's order; they are copied, so later changes of them are not seen.
-    Between calls it holds the packed weights, and the scratch memory of the largest call.
+    Between calls it holds the packed weights, and the memory of the largest call.
     Errors: ValueError if the number or a shape of the parameters does not fit, TypeError for numbers with which kernels
         do not compute; at calls as `Engine.forward`.
     """
@@ -55,7 +63,7 @@ class Frozen:
         engine.precision_of([[], [], [], self.parameters])
         self._engine = engine
         self._kinds = [kind for kinds in engine.kinds[:3] for kind in kinds]
-        self._prepared: dict[Kernels, list[Arena]] = {}
+        self._prepared: dict[Kernels, list[_Memory]] = {}
         self._known: dict[Any, _Known] = {}
         self._plain: dict[np.dtype[Any], list[Array]] = {}
 
@@ -87,7 +95,7 @@ class Frozen:
 
         def run(plan: Plan, arrays: Sequence[Array]) -> None:
             plans.append(plan)
-            self._run(plan, arrays)
+            self._run(plan, arrays[:-1])
 
         outputs, finals, _ = self._engine.run(groups, mask, steps, taped=False, run=run)
         special = self._engine.specialised_for(groups, self._engine.known_of(groups, mask, steps))
@@ -102,8 +110,7 @@ class Frozen:
         outputs = [make() for make in known.outputs]
         (arrays,) = known.special.plain_groups([given], [self._kinds])
         finals = [np.empty_like(a) for a in arrays[len(arrays) - len(states) :]]
-        kept = Arena(known.plan.tape)
-        self._run(known.plan, (*arrays, *known.parameters, *outputs, *finals, kept.bytes))
+        self._run(known.plan, (*arrays, *known.parameters, *outputs, *finals))
         return outputs, finals
 
     def _run(self, plan: Plan, arrays: Sequence[Array]) -> None:
@@ -113,9 +120,9 @@ class Frozen:
             memory = waiting.pop()
         except IndexError:
             memory = None
-        if memory is None or memory.bytes.size < plan.scratch_bytes:
-            memory = Arena(plan.scratch_bytes)
+        if memory is None or memory.scratch.bytes.size < plan.scratch_bytes or memory.tape.bytes.size < plan.tape:
+            memory = _Memory(Arena(plan.scratch_bytes), Arena(plan.tape))
         else:
             plan = plan.prepared_before
-        plan.kernels.execute(plan, (*arrays, memory.bytes))
+        plan.kernels.execute(plan, (*arrays, memory.tape.bytes, memory.scratch.bytes))
         waiting.append(memory)

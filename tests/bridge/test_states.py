@@ -95,6 +95,19 @@ def test_stateful_models_carry_over_between_batches(engine):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+def test_a_stateful_layer_without_states_needs_no_batch_size(engine):
+    """There is nothing to keep, in compiled code either."""
+    x = keras.Input((3,))
+    layer = kb.RecurrentModel(x, 2.0 * x, stateful=True, return_sequences=True, engine=engine)
+    inputs = keras.Input((None, 3))
+    model = keras.Model(inputs, layer(inputs))
+    for batch in (4, 2):
+        assert_close(model.predict(X[:batch], verbose=0), 2 * X[:batch], "float32")
+    layer.reset_states()
+    assert_close(numpy(layer(X[:3])), 2 * X[:3], "float32")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 def test_a_learned_state_of_a_stateful_layer_is_trained(engine):
     """The last state is the learned one plus 6 in the first call, and what was carried over plus 6 in the second."""
     inputs = keras.Input((None, 3), batch_size=4)

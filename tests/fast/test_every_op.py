@@ -180,7 +180,7 @@ def test_an_op_without_gradient_is_for_inference():
         del ops.REGISTRY["half"]
     engine, oracle = rsref_fast.compile(layer, target="interpreter"), ReferenceEngine(layer.recurrence)
     engine.check()
-    assert "backward: none, since op 'half' has no gradient" in engine.explain()
+    assert "backward: not of output 0, since op 'half' has no gradient" in engine.explain()
     arguments = random_arguments(layer.recurrence, batch=2, steps=4)
     x, h, weights = arguments.sequences, arguments.states, arguments.parameters
     (expected,), (last,), _ = oracle.forward(x, [], h, weights)
@@ -195,6 +195,22 @@ def test_an_op_without_gradient_is_for_inference():
         outputs, states, tape = one.forward(x, [], h, weights)
         with pytest.raises(TypeError, match="op 'half' has no gradient with respect to operand 0"):
             one.backward(tape, outputs, states)
+        found = one.backward(tape, [None], states)  # that of the final state does not flow through it
+        assert_close(found.states[0], oracle.backward(oracle.forward(x, [], h, weights)[2], [None], states).states[0])
+
+
+def test_a_state_without_gradient_leaves_no_backward():
+    half = Pointwise("half", lambda x: x / 2, (None,), "float")
+    x, h = Input((3,)), Input((3,))
+    layer = RecurrentModel(x, x + h, h, half(h + x))
+    engine = rsref_fast.compile(layer, target="interpreter")
+    engine.check()
+    assert "backward: none, since op 'half' has no gradient" in engine.explain()
+    arguments = random_arguments(layer.recurrence, batch=2, steps=4)
+    for one in (engine, ReferenceEngine(layer.recurrence)):
+        outputs, _, tape = arguments.forward(one)
+        with pytest.raises(TypeError, match="op 'half' has no gradient with respect to operand 0"):
+            one.backward(tape, outputs, [None])
 
 
 def test_an_op_without_gradient_may_read_what_needs_none():

@@ -88,6 +88,7 @@ MISUSES = {
     "an input of unknown width": (lambda: Dense(4)(Input((None,))), ValueError, ["'kernel' needs a known shape"]),
     "a window of another rank": (lambda: Conv(3, (3, 3))(images), ValueError, [r"kernel_size \(3, 3\)", "4, 6"]),
     "a real window": (lambda: Conv(3, 1.5), TypeError, ["kernel_size must be a positive integer; got 1.5"]),
+    "units of filters": (lambda: ConvLSTMCell(units=3), TypeError, ["ConvLSTMCell has filters; got units=3"]),
     "no window": (lambda: ConvLSTMCell(3, (0, 3)), ValueError, ["kernel_size must be a positive integer; got 0"]),
     "real strides": (lambda: Conv(3, 3, strides=1.5)(images), TypeError, ["strides must be an integer; got 1.5"]),
     "groups that do not fit": (lambda: Conv(3, 3, groups=4)(images), ValueError, ["6 channels and 3 filters in 4"]),

@@ -99,10 +99,14 @@ def with_limits(rows: list[Any], works: dict[tuple[str, str], Work], ceilings: l
 
 
 def commit() -> str:
-    """Return which code was measured."""
-    command = ["git", "describe", "--always", "--dirty"]
-    found = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)
-    return found.stdout.strip() or "unknown"
+    """Return which code was measured, "-dirty" if it differs from the commit; results of other suites are no code."""
+
+    def git(*words: str) -> str:
+        found = subprocess.run(["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True)
+        return found.stdout.strip()
+
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(top,exclude)benchmarks/results")
+    return (git("rev-parse", "--short", "HEAD") or "unknown") + ("-dirty" if changed else "")
 
 
 def machine() -> str:

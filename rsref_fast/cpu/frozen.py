@@ -120,8 +120,9 @@ class Frozen:
             memory = waiting.pop()
         except IndexError:
             memory = None
-        if memory is None or memory.scratch.bytes.size < plan.scratch_bytes or memory.tape.bytes.size < plan.tape:
-            memory = _Memory(Arena(plan.scratch_bytes), Arena(plan.tape))
+        scratch, tape = (0, 0) if memory is None else (memory.scratch.bytes.size, memory.tape.bytes.size)
+        if memory is None or scratch < plan.scratch_bytes or tape < plan.tape:  # neither shrinks: sizes take turns
+            memory = _Memory(Arena(max(scratch, plan.scratch_bytes)), Arena(max(tape, plan.tape)))
         else:
             plan = plan.prepared_before
         plan.kernels.execute(plan, (*arrays, memory.tape.bytes, memory.scratch.bytes))

@@ -74,10 +74,15 @@ def test_weights_are_packed_once(target, monkeypatch):
         execute(kernels, plan, arrays)
 
     monkeypatch.setattr(engine.kernels, "execute", counted)
+    monkeypatch.setattr("rsref_fast.cpu.memory._taken", lambda size: np.zeros(size, np.uint8))  # no byte more
     frozen = engine.freeze(arguments_of(own, 1, 1).parameters)
     for size in ((5, 8), (5, 8), (2, 3), (5, 8, "mask"), (5, 8)):
         agree(frozen, own, arguments_of(own, *size))
     assert prepares == [True, False, False, False, False]
+    prepares.clear()
+    for size in ((1, 96), (90, 1), (1, 96), (90, 1)):  # the one needs more scratch memory, the other more of a tape's
+        agree(frozen, own, arguments_of(own, *size))
+    assert prepares == [True, True, False, False]
 
 
 def test_later_changes_are_not_seen():

@@ -232,6 +232,13 @@ def _call_of(
     return _calls[key]
 
 
+def _read_by_kernels(value: Any, dtype: Any) -> Any:
+    """Return an array of numbers that kernels read. dtype: of all floats."""
+    if jnp.issubdtype(value.dtype, jnp.floating):
+        return value.astype(dtype)
+    return value.astype(jnp.int64) if value.dtype == jnp.uint64 else value
+
+
 def call(
     engine: CudaEngine, groups: Groups, dtypes: Sequence[Any], batch: int, steps: int, mask: Any = None
 ) -> list[Any]:  # fmt: skip
@@ -245,10 +252,7 @@ def call(
         found = in_parts(call, engine.parted, groups, dtypes, batch, steps, mask, dtype)
         assert found is not None
         return found
-    full = [
-        [v.astype(dtype) if jnp.issubdtype(v.dtype, jnp.floating) else v for v in map(jnp.asarray, group)]
-        for group in groups
-    ]  # fmt: skip
+    full = [[_read_by_kernels(jnp.asarray(v), dtype) for v in group] for group in groups]
     special = engine.specialised(shapes_of(*full[:3]), dtype)
     own = _call_of(engine, special, full, batch, steps, mask is not None)
     values = [v for group in full for v in group] + ([] if mask is None else [jnp.asarray(mask, bool)])

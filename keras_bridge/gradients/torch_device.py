@@ -19,10 +19,13 @@ from rsref_fast.cuda.engine import CudaEngine
 DTYPES: dict[Any, np.dtype[Any]] = {
     torch.float32: np.dtype("f4"), torch.float64: np.dtype("f8"), torch.int8: np.dtype("i1"),
     torch.int16: np.dtype("i2"), torch.int32: np.dtype("i4"), torch.int64: np.dtype("i8"),
-    torch.uint8: np.dtype("u1"), torch.bool: np.dtype("?"),
+    torch.uint8: np.dtype("u1"), torch.uint16: np.dtype("u2"), torch.uint32: np.dtype("u4"),
+    torch.bool: np.dtype("?"),
 }  # fmt: skip
 KINDS = {dtype: kind for kind, dtype in DTYPES.items()}
 HALVES = (torch.float16, torch.bfloat16)
+OTHERS = {**dict.fromkeys(HALVES, torch.float32), torch.uint64: torch.int64}
+"""As what numbers are computed with that kernels do not read."""
 
 
 class _Memory:
@@ -64,7 +67,7 @@ def run(engine: CudaEngine, groups: Sequence[Sequence[Any]], steps: int, mask: A
     """
     tensors = [t for group in groups for t in group]
     half = next((t.dtype for t in tensors if t.dtype in HALVES), None)
-    full = [t.float() if t.dtype in HALVES else t for t in tensors]
+    full = [t.to(OTHERS.get(t.dtype, t.dtype)) for t in tensors]
     call = engine, [len(group) for group in groups], steps
     if torch.is_grad_enabled() and any(t.requires_grad for t in full):
         rows = [t.contiguous() for t in full]  # as hooks on saved tensors leave them

@@ -64,6 +64,18 @@ def test_integers_that_come_in(device):
     compare(engine, random_arguments(own, batch=3, steps=4), 3, 4)
 
 
+@pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"])
+def test_integers_of_all_sizes(device, dtype):
+    i, h = rsref.Input((), dtype="int"), rsref.Input((2,))
+    new = h + rsref.ops.expand_dims(rsref.ops.cast(i, "float"), 1)
+    engine = CudaEngine(rsref.RecurrentModel(i, new, h, new).recurrence, device, tile=TILE, rows=8)
+    with jax.enable_x64(True):
+        numbers = jax.numpy.asarray([[1, 2, 127], [0, 5, 3]], dtype)
+        groups = [[numbers], [], [jax.numpy.zeros((2, 2), "float32")], []]
+        y, *_ = jax_device.call(engine, groups, ["float32"] * 2, 2, 3)
+    np.testing.assert_array_equal(y[:, -1], [[130, 130], [8, 8]])
+
+
 @pytest.mark.parametrize("mask", [None, MASK], ids=["whole", "masked"])
 @pytest.mark.parametrize("wide", [False, True], ids=["32 bits", "64 bits"])
 def test_integers_and_bools_that_go_out(device, wide, mask):

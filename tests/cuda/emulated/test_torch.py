@@ -11,6 +11,7 @@ os.environ.setdefault("KERAS_BACKEND", "torch")
 
 import torch
 
+import rsref
 from benchmarks import cuda_host
 from keras_bridge.gradients import torch as torch_gradients
 from keras_bridge.gradients import torch_device
@@ -192,6 +193,16 @@ def test_half_precision_is_answered_as_it_came(engine):
     y, *_ = torch_device.run(engine, groups_of(arguments, torch.bfloat16), 5, None)
     assert y.dtype == torch.bfloat16
     np.testing.assert_allclose(y.detach().float(), expected, rtol=0, atol=5e-2)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"])
+def test_integers_of_all_sizes(engine, dtype):
+    i, h = rsref.Input((), dtype="int"), rsref.Input((2,))
+    new = h + rsref.ops.expand_dims(rsref.ops.cast(i, "float"), 1)
+    engine = CudaEngine(rsref.RecurrentModel(i, new, h, new).recurrence, engine.device, tile=TILE, rows=8)
+    numbers = torch.tensor([[1, 2, 127], [0, 5, 3]]).to(getattr(torch, dtype))
+    y, *_ = torch_device.run(engine, [[numbers], [], [torch.zeros(2, 2)], []], 3, None)
+    np.testing.assert_array_equal(y[:, -1], [[130, 130], [8, 8]])
 
 
 def test_other_engines_are_left_alone():

@@ -100,5 +100,6 @@ def _section(program: Program, section: Section, phase: int) -> Iterable[str]:
         if unit.adds_up:
             note = ": added up as it is computed"
         if unit.tensors[-1] in program.layout.sums:
-            note = ": the product is added to what is there"
+            row = program.layout.begins_with_row(unit.tensors[-1])
+            note = f": the product {'begins with a row' if row else 'is added to what is there'}"
         yield f"    {what} ({shape}{', summed over all samples and steps' if total else ''}){note}"

@@ -23,7 +23,8 @@ class Unit:
     """What is computed by one loop nest, or by one op.
 
     tensors: pointwise tensors of one shape, each after its operands, or a single tensor of any op, or a product and
-        the sum that it makes of what is there, or pointwise tensors and the sum of the last one over some axes.
+        the sum that it makes of what is there or of a row, or pointwise tensors and the sum of the last one over some
+        axes.
     stored: those among them that something else reads.
     """
 

@@ -46,7 +46,8 @@ class Layout:
     order: all tensors. section: of each computed one. views: where each one lies. moved: computed tensors that are
     views of others, or parts' joint memory: nothing is done for them. parts: tensors computed in place inside a
     concatenation. constants: the parameter or fixed array that a buffer holds.
-    sums: of sums of a tensor and a product in the time loop, both: the product adds to the tensor's memory.
+    sums: of sums of a tensor and a product, both: in the time loop the product adds to the tensor's memory; or it
+    begins with the tensor, a row (`begins_with_row`).
     later: gradients of constants that are computed where they are added up, for all steps of a block (`later`).
     phase: which loop a tensor or a carried leaf belongs to, where there are several (`phases`).
     """
@@ -78,6 +79,10 @@ class Layout:
     @property
     def products_in_sums(self) -> set[Tensor]:
         return {product for _, product in self.sums.values()}
+
+    def begins_with_row(self, total: Tensor) -> bool:
+        """Whether a tensor is a product of which each row begins with the same numbers, such as a bias."""
+        return total in self.sums and self.rows[self.sums[total][0]] is Rows.NONE
 
     def width(self, tensor: Tensor) -> int:
         """Return how many values a sample has in a tensor; 0 if it has no samples."""
@@ -113,6 +118,7 @@ def lay_out(
     packed: Iterable[Tensor] = (),
     blockwise: Iterable[Tensor] = (),
     later: Set[Tensor] = frozenset(),
+    biases: bool = False,
     prefix: str = "b",
 ) -> Layout:
     """Return where every tensor behind the results lies.
@@ -120,6 +126,7 @@ def lay_out(
     leaves: the views of sequences, constants, states and other inputs; parameters and fixed arrays get their own.
     places: the memory into which some computed tensors are to be written.
     packed: tensors that backward reads. blockwise: tensors that are read for all rows of a block. later: see `Layout`.
+    biases: whether products may begin with a row.
     """
     order = topological_order(results)
     shapes = shapes_of(results, {leaf: view.shape for leaf, view in leaves.items()})
@@ -134,19 +141,22 @@ def lay_out(
         t: b for t, b in places.items() if b.space is not Space.FLOW_OUT or wanted[t] is Space.STEP
     }  # fmt: skip
     _find_parts(layout, placed)
-    _find_sums(layout, placed, {*results, *packed, *blockwise})
+    _find_sums(layout, placed, {*results, *packed, *blockwise}, biases)
     for part, (joint, _) in layout.parts.items():  # in topological order: a part's need reaches the outermost
         wanted[joint] = max(wanted[joint], wanted[part], key=_RANK.index)
-    for total, (start, _) in reversed(layout.sums.items()):  # from the outermost sum to the first term
+    standing = {total: sum_ for total, sum_ in layout.sums.items() if not layout.begins_with_row(total)}
+    for total, (start, _) in reversed(standing.items()):  # from the outermost sum to the first term
         wanted[start] = max(wanted[start], wanted[total], key=_RANK.index)
         if total in placed:
             placed[start] = placed[total]
-    joined = set(layout.sums) | layout.products_in_sums
+    joined = set(standing) | layout.products_in_sums
     for tensor in reversed(order):
         if tensor.op is not None and tensor not in layout.moved and tensor not in joined:
             layout.views[tensor] = _own(layout, tensor, wanted, placed, prefix)
     for total, (start, product) in layout.sums.items():
-        layout.views[total] = layout.views[product] = layout.views[start]
+        if total in standing:
+            layout.views[total] = layout.views[start]
+        layout.views[product] = layout.views[total]
     for tensor in order:
         if tensor in layout.moved:
             view = view_of_op(tensor, layout.views[tensor.inputs[0]], shapes[tensor])
@@ -249,10 +259,11 @@ def _find_parts(layout: Layout, places: Mapping[Tensor, Buffer]) -> None:
             start += length
 
 
-def _find_sums(layout: Layout, places: Mapping[Tensor, Buffer], read: set[Tensor]) -> None:
+def _find_sums(layout: Layout, places: Mapping[Tensor, Buffer], read: set[Tensor], biases: bool) -> None:
     """Find the products of the loop that can add to memory which nothing else reads: filled before it, or in it.
 
-    read: tensors that are read by something other than the tensors of the layout.
+    read: tensors that are read by something other than the tensors of the layout. biases: whether those are found, too,
+    that can begin with a row, in the loop or not.
     """
     readers: dict[Tensor, int] = {}
     for tensor in layout.order:
@@ -263,19 +274,32 @@ def _find_sums(layout: Layout, places: Mapping[Tensor, Buffer], read: set[Tensor
         used = readers.get(tensor, 0) == 1 and tensor not in read and tensor not in layout.moved
         return tensor.op is not None and used and tensor not in layout.parts and tensor not in places
 
+    def begins(total: Tensor, start: Tensor, product: Tensor) -> bool:
+        """Whether a product with weights can begin with a row."""
+        *outer, columns = (1, *layout.shapes[start])
+        row = columns == layout.shapes[total][-1] != 1 and all(length == 1 for length in outer)
+        once = start not in layout.moved and layout.rows[start] is Rows.NONE
+        weights = layout.rows[product.inputs[1]] is Rows.NONE and len(layout.shapes[product.inputs[1]]) == 2
+        return row and once and weights
+
+    def stands(total: Tensor, start: Tensor) -> bool:
+        """Whether a product of the time loop can add to a tensor's memory."""
+        section = layout.section.get(start)
+        before = section is Section.BEFORE and total not in places
+        here = section is Section.LOOP and layout.phase_of(start) == layout.phase_of(total)
+        same = layout.shapes[start] == layout.shapes[total] and layout.rows[start] is Rows.FIRST
+        return same and alone(start) and (before or here) and layout.section[total] is Section.LOOP
+
     for total in layout.order:
-        ours = total not in layout.moved and total not in layout.parts
-        sections = (Section.LOOP,) if total in places else (Section.LOOP, Section.BEFORE)
-        if not is_sum_with_product(total) or not ours or layout.section[total] is not Section.LOOP:
+        if not is_sum_with_product(total) or total in layout.moved or total in layout.parts:
             continue
         for start, product in (total.inputs, total.inputs[::-1]):
-            same = layout.shapes[start] == layout.shapes[product] == layout.shapes[total]
             if (
-                same and alone(start) and alone(product) and product.op.name == "matmul"  # type: ignore[union-attr]
-                and layout.section[start] in sections and layout.section[product] is Section.LOOP
+                alone(product) and product.op.name == "matmul"  # type: ignore[union-attr]
+                and layout.shapes[product] == layout.shapes[total] and layout.rows[total] is Rows.FIRST
+                and layout.section[product] is layout.section[total]
                 and layout.phase_of(product) == layout.phase_of(total)
-                and (layout.section[start] is Section.BEFORE or layout.phase_of(start) == layout.phase_of(total))
-                and layout.rows[start] is layout.rows[total] is Rows.FIRST
+                and (stands(total, start) or (biases and begins(total, start, product)))
             ):  # fmt: skip
                 layout.sums[total] = start, product
                 break

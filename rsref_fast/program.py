@@ -76,12 +76,16 @@ class Compiled:
 
 
 def build(
-    graph: StepGraph, shapes: Mapping[Tensor, Sequence[int]], blocks: bool = True, phases: bool = True
+    graph: StepGraph,
+    shapes: Mapping[Tensor, Sequence[int]],
+    blocks: bool = True,
+    phases: bool = True,
+    biases: bool = True,
 ) -> Compiled:
     """Return the programs of a step for inputs of the given shapes (for one step, the batch first).
 
     blocks: whether gradients of constants had better be added up for all steps of a block (`later`).
-    phases: whether the time loop may be several (`phases`).
+    phases: whether the time loop may be several (`phases`). biases: whether products may begin with a row.
     Errors: NotImplementedError, naming it, for what cannot be compiled.
     """
     step = reorder(slice_first(reorder(merge(concrete(graph, shapes)))))
@@ -96,8 +100,8 @@ def build(
     )
     leaves.update({leaf: whole(before) for leaf, (before, _) in zip(step.states, states)})
 
-    forward, mixes, saved = _forward(step, derivative.saved, leaves, gathered, states, phases)
-    inference, _, _ = _forward(step, (), leaves, gathered, states, phases)
+    forward, mixes, saved = _forward(step, derivative.saved, leaves, gathered, states, phases, biases)
+    inference, _, _ = _forward(step, (), leaves, gathered, states, phases, biases)
     tape = {leaf: forward.layout.views[tensor] for leaf, tensor in zip(derivative.saved_leaves, saved)}
     lengths = shapes_of([*step.outputs, *step.new_states])
     for leaf, tensor in zip(derivative.shape_leaves, derivative.shaped):
@@ -201,6 +205,7 @@ def _forward(
     gathered: Mapping[str, Buffer],
     states: Sequence[tuple[Buffer, Buffer]],
     phases: bool,
+    biases: bool,
 ) -> tuple[Program, bool, Sequence[Tensor]]:
     """Return a forward program that keeps some tensors, whether it mixes samples, and what it keeps, simplified."""
     results = simplify([*step.outputs, *step.new_states, *keep])
@@ -220,7 +225,9 @@ def _forward(
         moved = tensor.op is not None and tensor.op.name in MOVING_OPS
         if tensor in inside and not moved and tensor not in places:
             places[tensor] = after
-    layout = lay_out(results, rows, plan, leaves, places=places, packed=saved, blockwise=outputs, prefix="f")
+    layout = lay_out(
+        results, rows, plan, leaves, places=places, packed=saved, blockwise=outputs, biases=biases, prefix="f"
+    )
     units = {section: fuse(layout, section, results) for section in Section}
     return Program(layout, units, gathered, outputs, new_states), mixes, saved
 

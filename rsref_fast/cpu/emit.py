@@ -176,7 +176,9 @@ class Writer:
         elif unit.fused and tensor.op is not None and tensor.op.name not in loops.RULES:
             nests.fused(self, function, unit)
         elif tensor.op is not None and tensor.op.name == "matmul":
-            self._product(function, tensor, section, add)
+            total = unit.tensors[-1]
+            begin = views[self.layout.sums[total][0]] if self.layout.begins_with_row(total) else None
+            self._product(function, tensor, section, add, begin)
         elif unit.adds_up:
             *_, element, total = unit.tensors
             source = self._computed(element, unit.tensors)
@@ -190,7 +192,9 @@ class Writer:
         operands = [self._computed(i, members) if i in members else self.layout.views[i] for i in tensor.inputs]
         return Computed(tensor, self.layout.shapes[tensor], operands)
 
-    def _product(self, function: Function, tensor: Tensor, section: Section, add: bool) -> None:
+    def _product(
+        self, function: Function, tensor: Tensor, section: Section, add: bool, begin: View | None = None
+    ) -> None:
         left, right = (self.layout.views[i] for i in tensor.inputs)
         panels = None
         if products.has_panels(right, section) and function.inside:
@@ -207,7 +211,7 @@ class Writer:
         if self._begins(tensor, section):
             self.anew.add(target.buffer)
             function.extra.append("add")
-        self.target.product(function, target, left, right, panels, add, self._parts(tensor, section))
+        self.target.product(function, target, left, right, panels, add, self._parts(tensor, section), begin)
 
     def _begins(self, tensor: Tensor, section: Section) -> bool:
         """Whether a product is a sum over blocks that begins with that of the first one: else it begins with zeros."""

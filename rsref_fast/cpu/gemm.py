@@ -48,37 +48,37 @@ def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
     called = declared(element, shape)
     block, partial, pack_panels = called["multiply_panel"], called["multiply_partial"], called["pack"]
 
-    def multiply_panel(rows, depth, a, row_step, depth_step, b, b_step, c, c_step, accumulate):
+    def multiply_panel(rows, depth, a, row_step, depth_step, b, b_step, c, c_step, o, o_step, accumulate):
         """Columns of one panel, for all rows."""
         i = 0
         while i + n1 <= rows and rows - i != halves:
-            first(depth, at(a, i * row_step), row_step, depth_step, b, b_step, 0, at(c, i * c_step), c_step, accumulate)
+            left, to, begin = at(a, i * row_step), at(c, i * c_step), at(o, i * o_step)
+            first(depth, left, row_step, depth_step, b, b_step, 0, to, c_step, begin, o_step, accumulate)
             i += n1
         while i + n2 <= rows:
-            second(
-                depth, at(a, i * row_step), row_step, depth_step, b, b_step, 0, at(c, i * c_step), c_step, accumulate
-            )
+            left, to, begin = at(a, i * row_step), at(c, i * c_step), at(o, i * o_step)
+            second(depth, left, row_step, depth_step, b, b_step, 0, to, c_step, begin, o_step, accumulate)
             i += n2
         while i + n3 <= rows:
-            third(depth, at(a, i * row_step), row_step, depth_step, b, b_step, 0, at(c, i * c_step), c_step, accumulate)
+            left, to, begin = at(a, i * row_step), at(c, i * c_step), at(o, i * o_step)
+            third(depth, left, row_step, depth_step, b, b_step, 0, to, c_step, begin, o_step, accumulate)
             i += n3
         while i < rows:
-            fourth(
-                depth, at(a, i * row_step), row_step, depth_step, b, b_step, 0, at(c, i * c_step), c_step, accumulate
-            )
+            left, to, begin = at(a, i * row_step), at(c, i * c_step), at(o, i * o_step)
+            fourth(depth, left, row_step, depth_step, b, b_step, 0, to, c_step, begin, o_step, accumulate)
             i += 1
 
-    def multiply_partial(rows, columns, depth, a, row_step, depth_step, b, b_step, c, c_step, accumulate):
+    def multiply_partial(rows, columns, depth, a, row_step, depth_step, b, b_step, c, c_step, o, o_step, accumulate):
         """Fewer columns than a panel has: computed aside, and as many as there are copied."""
         tile = tile_of()
         i = 0
         while i < rows:
             now = min(n1, rows - i)
-            block(now, depth, at(a, i * row_step), row_step, depth_step, b, b_step, tile, width, 0)
+            block(now, depth, at(a, i * row_step), row_step, depth_step, b, b_step, tile, width, tile, width, 0)
             for r in range(now):
                 for j in range(columns):
-                    place = (i + r) * c_step + j
-                    c[place] = tile[r * width + j] + (c[place] if accumulate != 0 else element(0))
+                    begin = o[(i + r) * o_step + j] if accumulate != 0 else element(0)
+                    c[(i + r) * c_step + j] = tile[r * width + j] + begin
             i += now
 
     @plain
@@ -89,11 +89,11 @@ def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
         return start, min(columns, count * (rank + 1) // size * width) - start
 
     @plain
-    def clear(rows, columns, c, c_step, accumulate):
-        if accumulate == 0:
-            for i in range(rows):
-                for j in range(columns):
-                    c[i * c_step + j] = element(0)
+    def begun(rows, columns, c, c_step, o, o_step, accumulate):
+        """What a product of no depth is."""
+        for i in range(rows):
+            for j in range(columns):
+                c[i * c_step + j] = o[i * o_step + j] if accumulate != 0 else element(0)
 
     def multiply_packed(
         rows,
@@ -105,6 +105,8 @@ def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
         all_panels,
         all_c,
         c_step,
+        all_o,
+        o_step,
         accumulate,
         rank,
         size,
@@ -112,9 +114,9 @@ def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
         whole,
     ):
         first, columns = share(all_columns, rank, size)
-        panels, c = at(all_panels, first * depth), at(all_c, first)
+        panels, c, o = at(all_panels, first * depth), at(all_c, first), at(all_o, first)
         if depth == 0:
-            clear(rows, columns, c, c_step, accumulate)
+            begun(rows, columns, c, c_step, o, o_step, accumulate)
             return
         back = turn % 2 == 1
         full, done, deep = columns // width * width, 0, near < whole * depth <= far
@@ -123,24 +125,25 @@ def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
             for i in range(0, done, wide_panels * width):
                 j = done - wide_panels * width - i if back else i
                 b = at(panels, j * depth)
-                wide(depth, a, row_step, depth_step, b, width, depth * width, at(c, j), c_step, accumulate)
+                wide(depth, a, 0, depth_step, b, width, depth * width, at(c, j), 0, at(o, j), 0, accumulate)
         if rows == 1 and deep and depth >= DEEP:
             most = depth // DEEP * DEEP
             for i in range(0, full, width):
                 j = full - width - i if back else i
                 b = at(panels, j * depth)
-                long(most, a, row_step, depth_step, b, width, 0, at(c, j), c_step, accumulate)
+                long(most, a, 0, depth_step, b, width, 0, at(c, j), 0, at(o, j), 0, accumulate)
                 if most < depth:
                     rest, left = at(b, most * width), at(a, most * depth_step)
-                    fourth(depth - most, left, row_step, depth_step, rest, width, 0, at(c, j), c_step, 1)
+                    fourth(depth - most, left, 0, depth_step, rest, width, 0, at(c, j), 0, at(c, j), 0, 1)
             done = full
         for i in range(done, full, width):
             j = full - width - (i - done) if back else i
-            block(rows, depth, a, row_step, depth_step, at(panels, j * depth), width, at(c, j), c_step, accumulate)
+            b = at(panels, j * depth)
+            block(rows, depth, a, row_step, depth_step, b, width, at(c, j), c_step, at(o, j), o_step, accumulate)
         if full < columns:
             partial(
                 rows, columns - full, depth, a, row_step, depth_step, at(panels, full * depth), width, at(c, full),
-                c_step, accumulate,
+                c_step, at(o, full), o_step, accumulate,
             )  # fmt: skip
 
     def multiply(
@@ -149,7 +152,7 @@ def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
         first, columns = share(all_columns, rank, size)
         b, c = at(all_b, first * b_column), at(all_c, first)
         if depth == 0:
-            clear(rows, columns, c, c_step, accumulate)
+            begun(rows, columns, c, c_step, c, c_step, accumulate)
             return
         panel = panel_of()
         for j in range(0, columns, width):
@@ -158,11 +161,11 @@ def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
                 deep = min(CHUNK, depth - k)
                 pack_panels(deep, now, at(b, k * b_row + j * b_column), b_row, b_column, panel, 0, 1)
                 add = 1 if k > 0 else accumulate
-                left = at(a, k * depth_step)
+                left, to = at(a, k * depth_step), at(c, j)
                 if now == width:
-                    block(rows, deep, left, row_step, depth_step, panel, width, at(c, j), c_step, add)
+                    block(rows, deep, left, row_step, depth_step, panel, width, to, c_step, to, c_step, add)
                 else:
-                    partial(rows, now, deep, left, row_step, depth_step, panel, width, at(c, j), c_step, add)
+                    partial(rows, now, deep, left, row_step, depth_step, panel, width, to, c_step, to, c_step, add)
 
     def pack(depth, all_columns, all_b, row_step, column_step, all_panels, rank, size):
         first, columns = share(all_columns, rank, size)
@@ -192,11 +195,11 @@ def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
 def signatures(element: Any) -> dict[str, Any]:
     """Return the types of the functions' arguments, by name."""
     pointer = types.CPointer(element)
-    left = (I64, I64, I64, pointer, I64, I64)
+    left, result = (I64, I64, I64, pointer, I64, I64), (pointer, I64, pointer, I64)
     return {
-        "multiply_panel": types.void(*left[1:], pointer, I64, pointer, I64, I64),
-        "multiply_partial": types.void(*left, pointer, I64, pointer, I64, I64),
-        "multiply_packed": types.void(*left, pointer, pointer, *[I64] * 6),
+        "multiply_panel": types.void(*left[1:], pointer, I64, *result, I64),
+        "multiply_partial": types.void(*left, pointer, I64, *result, I64),
+        "multiply_packed": types.void(*left, pointer, *result, *[I64] * 5),
         "multiply": types.void(*left, pointer, I64, I64, pointer, *[I64] * 4),
         "pack": types.void(I64, I64, pointer, I64, I64, pointer, I64, I64),
     }

@@ -162,12 +162,13 @@ def pack(
 
 def multiply_packed(
     rows: int, columns: int, depth: int, a: Any, row_step: int, depth_step: int, panels: Any, c: Any, c_step: int,
-    accumulate: int, rank: int, size: int, turn: int, whole: int,
+    start: Any, start_step: int, accumulate: int, rank: int, size: int, turn: int, whole: int,
 ) -> None:  # fmt: skip
     count = -(-columns // WIDTH)
     b = panels[: count * depth * WIDTH].reshape(count, depth, WIDTH).transpose(1, 0, 2).reshape(depth, count * WIDTH)
     own = slice(*_columns(columns, rank, size))
-    _multiply(rows, columns, depth, a, row_step, depth_step, b[:, :columns], c, c_step, accumulate, own)
+    begin = _matrix(start, rows, columns, start_step, 1)[:, own].copy() if accumulate else 0
+    _multiply(rows, columns, depth, a, row_step, depth_step, b[:, :columns], c, c_step, begin, own)
 
 
 def multiply(
@@ -176,16 +177,13 @@ def multiply(
 ) -> None:  # fmt: skip
     own = slice(*_columns(columns, rank, size))
     right = _matrix(b, depth, columns, b_row, b_column)
-    _multiply(rows, columns, depth, a, row_step, depth_step, right, c, c_step, accumulate, own)
+    begin = _matrix(c, rows, columns, c_step, 1)[:, own].copy() if accumulate else 0
+    _multiply(rows, columns, depth, a, row_step, depth_step, right, c, c_step, begin, own)
 
 
 def _multiply(
     rows: int, columns: int, depth: int, a: Any, row_step: int, depth_step: int, right: Any, c: Any, c_step: int,
-    accumulate: int, own: slice,
+    begin: Any, own: slice,
 ) -> None:  # fmt: skip
     result = _matrix(a, rows, depth, row_step, depth_step) @ right[:, own]
-    target = _matrix(c, rows, columns, c_step, 1)[:, own]
-    if accumulate:
-        target += result
-    else:
-        target[...] = result
+    _matrix(c, rows, columns, c_step, 1)[:, own] = begin + result

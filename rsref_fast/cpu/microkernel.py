@@ -21,19 +21,19 @@ I64 = types.int64
 
 
 def microkernel(element: Any, shape: Shape, rows: int, panels: int = 1, deep: int = 1) -> Any:
-    """Return an intrinsic `(depth, a, row_step, depth_step, b, b_step, panel_step, c, c_step, accumulate)`.
+    """Return an intrinsic `(depth, a, row_step, depth_step, b, b_step, panel_step, c, c_step, o, o_step, accumulate)`.
 
-    It computes rows x (panels * width) elements of c = a @ b, or c += a @ b. Steps are in elements: between rows and
-    along the depth of a, between rows of a panel, between panels, between rows of c.
+    It computes rows x (panels * width) elements of c = a @ b, or c = o + a @ b. Steps are in elements: between rows and
+    along the depth of a, between rows of a panel, between panels, between rows of c and of o.
     deep: rows of the panels that are taken at once, each with a sum of its own; the depth is a multiple of it.
     """
     pointer = types.CPointer(element)
     vectors = shape.vectors * panels
 
     @intrinsic
-    def kernel(typing_context, depth, a, row_step, depth_step, b, b_step, panel_step, c, c_step, accumulate):
+    def kernel(typing_context, depth, a, row_step, depth_step, b, b_step, panel_step, c, c_step, o, o_step, accumulate):
         def generate(context, builder, signature, arguments):
-            depth, a, row_step, depth_step, b, b_step, panel_step, c, c_step, accumulate = arguments
+            depth, a, row_step, depth_step, b, b_step, panel_step, c, c_step, o, o_step, accumulate = arguments
             scalar = context.get_value_type(element)
             vector = ir.VectorType(scalar, shape.lanes)
             kind = "f32" if element is types.float32 else "f64"
@@ -106,13 +106,13 @@ def microkernel(element: Any, shape: Shape, rows: int, panels: int = 1, deep: in
             for i in range(rows):
                 for v in range(vectors):
                     target = place(c, builder.add(builder.mul(c_step, const(i)), const(v * shape.lanes)))
-                    old = builder.load(target)
+                    old = builder.load(place(o, builder.add(builder.mul(o_step, const(i)), const(v * shape.lanes))))
                     old.align = size
                     zero = ir.Constant(vector, [0.0] * shape.lanes)
                     store = builder.store(builder.fadd(new[i][v], builder.select(adds, old, zero)), target)
                     store.align = size
             return context.get_dummy_value()
 
-        return types.void(I64, pointer, I64, I64, pointer, I64, I64, pointer, I64, I64), generate
+        return types.void(I64, pointer, I64, I64, pointer, I64, I64, pointer, I64, pointer, I64, I64), generate
 
     return kernel

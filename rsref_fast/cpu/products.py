@@ -35,11 +35,13 @@ def product(
     accumulate: bool = False,
     turning: bool = False,
     units: int | None = None,
+    begin: View | None = None,
 ) -> None:
     """Write the product of the last two axes; leading axes are looped over, with the operands broadcast.
 
     turning: whether threads share the columns by panels, and go through them the other way at every other step.
     units: a length, if a thread had better compute its part of each so many columns than of all.
+    begin: a row that is added to each of the product's, whose right operand has panels.
     """
     left, right, target = flattened(left, right, target)
     leading = target.shape[:-2]
@@ -56,16 +58,19 @@ def product(
         first = f"{places[0]}, {text_of(_stride(left, -2))}, {text_of(_stride(left, -1))}"
         last = f"{text_of(_stride(target, -2))}, {add}, rank, size"
         pointer, count = "" if panels is None else function.pointer(panels), text_of(columns)
-        if panels is not None and turning:
-            function.extra.append("turn")
-            last += f", turn, {text_of(columns)}"
+        start = places[2] if begin is None else at(function, begin, ["0"] * len(begin.shape))
         if parts > 1:
             function.add(f"parts = {parts} if size > 1 else 1")
             function.add("for j in range(parts):")
             function.depth += 1
             function.add("k = parts - 1 - j if turn % 2 == 1 else j")
-            pointer, places[2] = f"at({pointer}, k * {units} * {text_of(depth)})", f"at({places[2]}, k * {units})"
+            pointer = f"at({pointer}, k * {units} * {text_of(depth)})"
+            places[2], start = (f"at({place}, k * {units})" for place in (places[2], start))
             count += " // parts"
+        if panels is not None and turning:
+            function.extra.append("turn")
+            step = text_of(_stride(target, -2))
+            last = f"{step}, {start}, {step if begin is None else 0}, {add}, rank, size, turn, {text_of(columns)}"
         sizes = f"{text_of(rows)}, {count}, {text_of(depth)}"
         if panels is None:
             second = f"{places[1]}, {text_of(_stride(right, -2))}, {text_of(_stride(right, -1))}"
@@ -93,10 +98,11 @@ def product_or_sums(
     panels: Buffer | None,
     accumulate: bool = False,
     units: int | None = None,
+    begin: View | None = None,
 ) -> None:
     """Write a product as `product` does, but with a single column as loops: most of a panel would be for nothing."""
     if target.shape[-1] != 1:
-        product(function, target, left, right, panels, accumulate, turning=True, units=units)
+        product(function, target, left, right, panels, accumulate, turning=True, units=units, begin=begin)
         return
     left, right, target = flattened(left, right, target)
     left, right = (_leading(view, target.shape[:-2]) for view in (left, right))

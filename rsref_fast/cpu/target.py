@@ -20,14 +20,14 @@ class Target:
     pointwise. product: writes matrix products. ordered: an entry's lines as each thread of a team runs them, from those
     lines, what each call of a function touches, and the names of the memory that changes meanwhile. addressed: lines in
     which the names of pointers stand for what computes them. pieces: whether wide tensors are computed for a few
-    samples of a step at a time (see `pieces`), and sums where their elements are (see `joining`), and the time loop may
-    be several (see `phases`).
+    samples of a step at a time (see `pieces`), and sums where their elements are (see `joining`), the time loop may be
+    several (see `phases`), and products may begin with a bias.
     """
 
     runtime: str
     function: type[Function]
     rules: Mapping[str, loops.Emitter]
-    product: Callable[[Function, View, View, View, Buffer | None, bool, int | None], None]
+    product: Callable[[Function, View, View, View, Buffer | None, bool, int | None, View | None], None]
     ordered: Callable[[Sequence[str], Mapping[str, Touched], Collection[str]], list[str]]
     addressed: Callable[[Sequence[str], Mapping[str, str]], list[str]]
     pieces: bool

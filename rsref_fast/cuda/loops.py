@@ -236,6 +236,7 @@ def product(
     panels: Buffer | None,
     accumulate: bool = False,
     units: int | None = None,
+    begin: View | None = None,
 ) -> None:
     """Write a matrix product: of two matrices by tiles, of many small ones each element by one thread."""
     left, right, target = products.flattened(left, right, target)

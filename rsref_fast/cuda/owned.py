@@ -134,7 +134,7 @@ def adds_rows_up(program: Program) -> bool:
 
 def product(
     function: Function, target: View, left: View, right: View, panels: Buffer | None, accumulate: bool = False,
-    units: int | None = None,
+    units: int | None = None, begin: View | None = None,
 ) -> None:  # fmt: skip
     """Write a matrix product: in the time loop of weights that blocks hold, by their parts of `units` columns each."""
     flat = products.flattened(left, right, target)

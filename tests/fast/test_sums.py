@@ -38,7 +38,12 @@ def test_the_product_of_a_step_adds_to_what_was_computed_before_the_loop(cell):
     check_the_same(layer.recurrence, random_arguments(layer.recurrence))
     compiled = programs_of(layer)
     assert ["matmul", "add"] in units(compiled.forward, Section.LOOP)
-    assert units(compiled.forward, Section.BEFORE)[-1] == ["add"]
+    assert units(compiled.forward, Section.BEFORE) == [["matmul", "add"]]  # of which each row begins with the bias
+    assert all(
+        program.layout.begins_with_row(unit.tensors[-1])
+        for program in (compiled.forward, compiled.inference)
+        for unit in program.units[Section.BEFORE]
+    )
 
 
 def drawn(total):
@@ -65,6 +70,37 @@ def test_a_product_that_is_drawn_first_adds_to_what_follows():
     weights = Parameter("w", np.random.default_rng(0).normal(size=(4, 4))).tensor
     layer = drawn(lambda x, h: ops.tanh(ops.matmul(h, weights) + ops.sin(x)))
     assert ["matmul", "add"] in units(programs_of(layer).forward, Section.LOOP)
+    check(layer.recurrence, random_arguments(layer.recurrence))
+
+
+@pytest.mark.parametrize("shape", [(4,), (1, 4)])
+@pytest.mark.parametrize("section", [Section.BEFORE, Section.LOOP, Section.AFTER])
+def test_a_product_begins_with_a_row(section, shape):
+    rng = np.random.default_rng(0)
+    sizes = {"w": (4, 4), "u": (4, 4), "b": shape}
+    weights, own, bias = (Parameter(name, rng.normal(size=size)).tensor for name, size in sizes.items())
+    x, h = Input((4,)), Input((4,))
+    dense = bias + ops.matmul(x if section is Section.BEFORE else h, weights)
+    total = {Section.BEFORE: ops.tanh(dense + h @ own), Section.LOOP: ops.tanh(dense) * x, Section.AFTER: dense}[
+        section
+    ]
+    layer = RecurrentModel(x, total, h, ops.tanh(x + h) if section is Section.AFTER else total)
+    layer.build((None, None, 4))
+    assert ["matmul", "add"] in units(programs_of(layer).forward, section)
+    check(layer.recurrence, random_arguments(layer.recurrence))
+
+
+@pytest.mark.parametrize("row", [False, True])
+def test_what_is_no_row_or_a_product_that_is_read_twice_is_added_afterwards(row):
+    weights = Parameter("w", np.random.default_rng(0).normal(size=(4, 4))).tensor
+    start = Parameter("b", np.random.default_rng(1).normal(size=(4,) if row else (1,))).tensor
+
+    def total(x, h):
+        product = ops.matmul(x, weights)
+        return ops.tanh(start + product) * (product if row else h)
+
+    layer = drawn(total)
+    assert not programs_of(layer).forward.layout.sums
     check(layer.recurrence, random_arguments(layer.recurrence))
 
 

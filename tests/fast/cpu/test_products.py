@@ -39,7 +39,7 @@ def test_the_innermost_loop_is_vector_code(name):
 
 
 def runner(dtype, features):
-    """Return functions (c, a, b, accumulate): the product through packed panels, and that of any strides."""
+    """Return a function: the product through packed panels, or that of any strides."""
     element = build.element_of(dtype)
     shape = shape_for(features, dtype.itemsize * 8)
     functions = gemm.products(element, shape)
@@ -51,24 +51,25 @@ def runner(dtype, features):
     floats = pointer_to(element)
 
     def run(P, N, Q):
-        a, b, c, panels = floats(P, 0), floats(P, 1), floats(P, 2), floats(P, 3)
+        a, b, c, panels, o = floats(P, 0), floats(P, 1), floats(P, 2), floats(P, 3), floats(P, 4)
         if N[9] == 0:
             multiply(N[0], N[1], N[2], a, N[3], N[4], b, N[5], N[6], c, N[7], N[8], N[10], N[11])
         else:
             pack(N[2], N[1], b, N[5], N[6], panels, N[10], N[11])
-            packed(N[0], N[1], N[2], a, N[3], N[4], panels, c, N[7], N[8], N[10], N[11], N[12], N[1])
+            packed(N[0], N[1], N[2], a, N[3], N[4], panels, c, N[7], o, N[13], N[8], N[10], N[11], N[12], N[1])
         return 0
 
     call = function_at(objects.load(*build.object_of(plain(run), build.ENTRY)))
 
-    def product(c, a, b, accumulate, through_panels, turn, team):
+    def product(c, a, b, accumulate, through_panels, turn, team, row=None):
+        """row: what is added to each row of the product, in place of what is there."""
         (rows, depth), columns = a.shape, b.shape[1]
         panels = np.full((columns // shape.width + 1) * shape.width * depth, np.nan, dtype)
         steps = [s // dtype.itemsize for array in (a, b) for s in array.strides]
-        table = np.array([m.__array_interface__["data"][0] for m in (a, b, c, panels)])
+        table = np.array([m.__array_interface__["data"][0] for m in (a, b, c, panels, c if row is None else row)])
         for rank in range(team):
             whole = [rows, columns, depth, *steps, c.strides[0] // dtype.itemsize, accumulate, through_panels]
-            numbers = np.array([*whole, rank, team, turn])
+            numbers = np.array([*whole, rank, team, turn, c.strides[0] // dtype.itemsize if row is None else 0])
             call(table.ctypes.data, numbers.ctypes.data)
 
     return product
@@ -99,6 +100,11 @@ def test_products(dtype, kind):
                     unit, many = 2e-6 if dtype == np.float32 else 5e-15, max(1, depth)
                     assert np.abs(c - expected).max() <= unit * min(many, 2 * many**0.5)
                     np.testing.assert_array_equal(whole[:, columns:], before[:, columns:])
+            row, same = rng.standard_normal(columns).astype(dtype), np.tile(np.full(columns, np.nan, dtype), (rows, 1))
+            expected = np.tile(row, (rows, 1))
+            product(same, a, b, 1, 1, 1, team=2, row=row)
+            product(expected, a, b, 1, 1, 1, team=2)
+            np.testing.assert_array_equal(same, expected)
     for columns, depth in ((96, 30), (200, 131), (330, 202), (1100, 500), (2080, 270)):
         a, b = rng.standard_normal((1, depth)).astype(dtype), rng.standard_normal((depth, columns)).astype(dtype)
         answers = [np.zeros((1, columns), dtype) for _ in range(4)]

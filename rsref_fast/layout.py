@@ -13,7 +13,7 @@ from enum import IntEnum
 from rsref.graph import topological_order
 from rsref.tensor import ConstantSource, Parameter, Tensor
 from rsref_fast.concrete import Shape, shapes_of
-from rsref_fast.lengths import Varying, number, per_row, times
+from rsref_fast.lengths import Varying, per_row, plus, times
 from rsref_fast.rows import Rows
 from rsref_fast.schedule import Schedule, is_sum_with_product
 from rsref_fast.views import RULES, Buffer, Space, View, row_major, rows_first, view_of_op, whole
@@ -313,8 +313,8 @@ def _own(
     if tensor in layout.parts:
         joint, start = layout.parts[tensor]
         axis, outer = joint.attrs["axis"], layout.views[joint]
-        shift = start * number(outer.strides[axis])
-        return replace(outer, shape=layout.shapes[tensor], offset=number(outer.offset) + shift)
+        shift = times(start, outer.strides[axis])
+        return replace(outer, shape=layout.shapes[tensor], offset=plus(outer.offset, shift))
     if wanted[tensor] in (Space.BLOCK, Space.PACKED):
         _check_rows(layout, tensor)
     name = f"{prefix}{layout.order.index(tensor)}_{tensor.op.name}"  # type: ignore[union-attr]

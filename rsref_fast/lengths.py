@@ -67,6 +67,16 @@ def times(*lengths: Length) -> Length:
     return Varying(tuple(values), "*".join([*([str(number)] if number != 1 else []), *texts]))
 
 
+def plus(first: Length, second: Length) -> Length:
+    """Return the sum of two lengths."""
+    if isinstance(first, int) and isinstance(second, int):
+        return first + second
+    if first == 0 or second == 0:
+        return second if first == 0 else first
+    values = ((n.values if isinstance(n, Varying) else [n] * len(ROWS)) for n in (first, second))
+    return Varying(tuple(map(sum, zip(*values))), f"({text_of(first)} + {text_of(second)})")
+
+
 def text_of(length: Length) -> str:
     return length.text if isinstance(length, Varying) else str(length)
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from rsref.tensor import Tensor
-from rsref_fast.lengths import ROWS, Length, N, Varying, per_row, times
+from rsref_fast.lengths import ROWS, Length, N, Varying, number, per_row, plus, times
 
 Shape = tuple[Length, ...]
 
@@ -148,27 +148,17 @@ def _broadcast(tensor: Tensor, source: View, shape: Shape) -> View:
     return replace(source, shape=shape, strides=(0,) * extra + strides)
 
 
-def _slice(tensor: Tensor, source: View, shape: Shape) -> View | None:
+def _slice(tensor: Tensor, source: View, shape: Shape) -> View:
     return sliced(source, tensor.attrs["bounds"], shape)
 
 
-def sliced(source: View, bounds: Sequence[Any], shape: Shape) -> View | None:
-    """Return the part of a view that slices (start, stop, step) of its axes name; None for parts of the batch."""
+def sliced(source: View, bounds: Sequence[Any], shape: Shape) -> View:
+    """Return the part of a view that slices (start, stop, step) of its axes name; none cuts the batch (`numbered`)."""
     offset, strides = source.offset, []
     for (start, stop, step), length, stride in zip(bounds, source.shape, source.strides):
-        if (start, stop, step) == (None, None, 1):
-            strides.append(stride)
-            continue
-        if isinstance(length, Varying):
-            if stop is not None or step < 1 or (start or 0) < 0:
-                return None
-            first = start or 0
-        else:
-            first, _, step = slice(start, stop, step).indices(length)
-        shift, stride = times(first, stride), times(step, stride)
-        if isinstance(stride, Varying) or isinstance(shift, Varying) or isinstance(offset, Varying):
-            return None
-        offset += shift
+        if (start, stop, step) != (None, None, 1):
+            first, _, step = slice(start, stop, step).indices(number(length))
+            offset, stride = plus(offset, times(first, stride)), times(step, stride)
         strides.append(stride)
     return replace(source, shape=shape, strides=tuple(strides), offset=offset)
 

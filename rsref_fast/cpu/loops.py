@@ -11,7 +11,7 @@ from rsref.tensor import Tensor
 from rsref_fast.cpu.indices import INDEX, LENGTH, REFUSED, SAID
 from rsref_fast.cpu.text import Function
 from rsref_fast.expressions import cast, literal
-from rsref_fast.lengths import Length, number, text_of
+from rsref_fast.lengths import Length, number, plus, text_of, times
 from rsref_fast.views import View, row_major, sliced, view_of_op
 
 Emitter = Callable[[Function, Tensor, View, Sequence[View], bool], None]
@@ -92,18 +92,12 @@ def _concatenate(function: Function, tensor: Tensor, target: View, sources: Sequ
 
 def _in_place(source: View, target: View, axis: int, start: int) -> bool:
     """Whether a part of a concatenation was computed where it stands in it."""
-    return source.buffer is target.buffer and source.offset == target.offset + start * target.strides[axis]  # type: ignore[operator]
-
-
-def _part(target: View, bounds: Sequence[tuple[int | None, int | None, int]], shape: Sequence[Length]) -> View:
-    part = sliced(target, bounds, tuple(shape))
-    assert part is not None, "cuts along the batch are refused before"
-    return part
+    return source.buffer is target.buffer and source.offset == plus(target.offset, times(start, target.strides[axis]))
 
 
 def _put_slice(function: Function, tensor: Tensor, target: View, sources: Sequence[View], accumulate: bool) -> None:
     fill(function, target, "F(0)" if tensor.dtype == "float" else "0")
-    part = _part(target, tensor.attrs["bounds"], target.shape)
+    part = sliced(target, tensor.attrs["bounds"], target.shape)
     lengths = [
         len(range(*slice(*b).indices(n))) if isinstance(n, int) else n
         for n, b in zip(target.shape, tensor.attrs["bounds"])
@@ -115,7 +109,7 @@ def _pad(function: Function, tensor: Tensor, target: View, sources: Sequence[Vie
     fill(function, target, literal(tensor.attrs["value"], tensor.dtype).text)
     pads = tensor.attrs["pads"]
     bounds = [(None, None, 1) if p == (0, 0) else (p[0], number(n) - p[1], 1) for p, n in zip(pads, target.shape)]
-    copy(function, _part(target, bounds, sources[0].shape), sources[0])
+    copy(function, sliced(target, bounds, sources[0].shape), sources[0])
 
 
 def folded_over(source: View, target: View, axes: Sequence[int], keepdims: bool) -> View:

@@ -12,7 +12,7 @@ from rsref.tensor import Parameter
 from rsref.testing import random_arguments
 from rsref_fast.explain import explain, flops_a_row
 from rsref_fast.layout import Section
-from rsref_fast.lengths import ROWS, N, length_of, per_row, sized, times
+from rsref_fast.lengths import ROWS, N, length_of, per_row, plus, sized, times
 from rsref_fast.packing import gathered_back, hold, masked_batch, whole_batch
 from rsref_fast.program import build
 from rsref_fast.simplify import simplify
@@ -262,11 +262,35 @@ def test_a_view_holds_for_every_batch_not_for_one_as_long_as_another_axis():
         check(own, random_arguments(own, batch=2))
 
 
+def cut(x):
+    return ops.transpose(x)[1:]
+
+
+def cut_of_what_is_computed(x):
+    return ops.cumsum(ops.transpose(x), 0)[::-2]
+
+
+def joined(x):
+    """The parts are computed where they stand."""
+    columns = ops.expand_dims(ops.transpose(x), 0)
+    return ops.cumsum(ops.concatenate([ops.sin(columns), ops.cumsum(columns, 1), columns], 1), 1)[0]
+
+
+@pytest.mark.parametrize("draw", [cut, cut_of_what_is_computed, joined])
+def test_axes_in_front_of_the_batch_are_cut_and_joined(draw):
+    """There each place has one element of every sample, so a stride grows with the batch, and where a part begins."""
+    x, h = Input((3,)), Input((3,))
+    new = ops.tanh(h * 0.5 + ops.transpose(ops.sum(ops.sin(draw(ops.sin(x + h))), 0, keepdims=True)))
+    own = RecurrentModel(x, new, h, new).recurrence
+    check(own, random_arguments(own, batch=2))
+
+
 def test_lengths():
     assert length_of([3, 3, 3, 3]) == 3
     assert per_row(times(2, N, 3)) == 6
     assert sized(times(N, N), 4) == 16
     assert per_row(times(N, N)) is None
+    assert sized(times(2, plus(plus(3, 0), plus(N, 4))), 5) == 24
     assert sized(length_of([2 * n + 1 for n in ROWS]), 4) == 9
     with pytest.raises(NotImplementedError, match="neither fixed nor a multiple"):
         length_of([3, 4, 6, 7])

@@ -165,9 +165,11 @@ class _Fusion:
         return not all(r in self.inside and (self._in_its_loop(r, tensor) or _is_sum(r)) for r in self.readers[tensor])
 
     def _in_its_loop(self, reader: Tensor, tensor: Tensor) -> bool:
-        """Whether what reads a tensor can be computed by the loop that computes it."""
-        loop = pointwise(reader) and reader.op.name not in MOVING and reader not in self.layout.sums  # type: ignore[union-attr]
-        return loop and tensor in reader.inputs and self.layout.shapes[reader] == self.layout.shapes[tensor]
+        """Whether what reads a tensor can be computed by the loop that computes it: it reads no view of it."""
+        layout = self.layout
+        loop = pointwise(reader) and reader.op.name not in MOVING and reader not in layout.sums  # type: ignore[union-attr]
+        same = layout.shapes[reader] == layout.shapes[tensor]
+        return loop and same and all(i is tensor for i in reader.inputs if layout.root(i) is tensor)
 
     def _with_again(self, group: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Return a group and what it computes again, in order."""

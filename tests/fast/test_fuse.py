@@ -56,3 +56,22 @@ def test_a_sum_of_what_a_product_adds_to():
     new = ops.tanh(x + h * ops.sum(ops.sin(h) + product(h), -1, keepdims=True))
     own = Recurrence(StepGraph(sequences=[x], states=[h], outputs=[new], new_states=[new]))
     check(own, random_arguments(own, batch=3, steps=4))
+
+
+def turned(h):
+    """What costs nothing to compute again is read beside a view of it."""
+    a = ops.reshape(h, (-1, 2, 2)) * weights(2, 2)
+    return ops.reshape(a + ops.transpose(a, (0, 2, 1)), (-1, 4))
+
+
+def turned_alone(h):
+    """A view has the shape of what it shows."""
+    return ops.reshape(ops.transpose(ops.reshape(h, (-1, 2, 2)) * weights(2, 2), (0, 2, 1)), (-1, 4))
+
+
+@pytest.mark.parametrize("draw", [turned, turned_alone])
+def test_what_is_cheap_is_in_memory_if_not_only_its_own_elements_are_read(draw):
+    x, h = Input((4,)), Input((4,))
+    new = ops.tanh(x + draw(h))
+    own = Recurrence(StepGraph(sequences=[x], states=[h], outputs=[new], new_states=[new]))
+    check(own, random_arguments(own, batch=3, steps=4))

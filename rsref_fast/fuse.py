@@ -144,7 +144,8 @@ class _Fusion:
         width = layout.width(tensor)
         large = {i for i in tensor.inputs if FEW * layout.width(i) > width and not self._fixed(i)}
         return len(large) == 1 and bool(readers) and all(map(self._in_memory, tensor.inputs)) and all(
-            r in self.inside and (self._in_its_loop(r, tensor) or (_is_sum(r) and tensor in r.inputs)) for r in readers
+            r in self.inside and (self._in_its_loop(r, tensor) or (_is_sum(r) and r.inputs[0] is tensor))
+            for r in readers
         )  # fmt: skip
 
     def _fixed(self, tensor: Tensor) -> bool:

@@ -69,7 +69,19 @@ def turned_alone(h):
     return ops.reshape(ops.transpose(ops.reshape(h, (-1, 2, 2)) * weights(2, 2), (0, 2, 1)), (-1, 4))
 
 
-@pytest.mark.parametrize("draw", [turned, turned_alone])
+def like_a_sum(h):
+    """It says to which shape something else is summed."""
+    a, y = ops.expand_dims(h, 1) * weights(4), ops.sin(ops.reshape(h, (-1, 4, 1)))
+    return (a + ops.sum_to_like(ops.broadcast_to(y, (None, 4, 4)), a))[:, 0]
+
+
+def like_a_shape(h):
+    """It says in which shape something else is read."""
+    a = h * weights(4)
+    return a * ops.reshape_like(ops.transpose(ops.reshape(ops.sin(h), (-1, 2, 2)), (0, 2, 1)), a)
+
+
+@pytest.mark.parametrize("draw", [turned, turned_alone, like_a_sum, like_a_shape])
 def test_what_is_cheap_is_in_memory_if_not_only_its_own_elements_are_read(draw):
     x, h = Input((4,)), Input((4,))
     new = ops.tanh(x + draw(h))

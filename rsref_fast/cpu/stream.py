@@ -57,6 +57,7 @@ class Stream:
         self._wanted = wanted(graph.sequences)
         self._inputs = [a[:, 0] for a in given]
         self._shapes = [a.shape for a in self._inputs]
+        self._bools = [leaf.dtype == "bool" for leaf in graph.sequences]
         outputs = [np.empty((batch, 1, *shape[1:]), special.dtype_of(kind)) for shape, kind in specs]
         self._outputs = [(y[:, 0], t.dtype == "bool") for y, t in zip(outputs, graph.outputs)]
         self._flags = [t.dtype == "bool" for t in graph.states]
@@ -90,12 +91,12 @@ class Stream:
         """
         if len(inputs) != len(self._inputs):
             raise ValueError(f"this stream takes {len(self._inputs)} inputs a step; got {len(inputs)}{self._wanted}")
-        for i, (memory, shape, value) in enumerate(zip(self._inputs, self._shapes, inputs)):
+        for i, (memory, shape, flag, value) in enumerate(zip(self._inputs, self._shapes, self._bools, inputs)):
             if not hasattr(value, "shape"):
                 raise TypeError(f"input {i} must be an array; got {type(value).__name__}")
             if value.shape != shape:
                 raise ValueError(f"input {i} has shape {value.shape}; expected {shape}")
-            np.copyto(memory, value, "same_kind")
+            np.copyto(memory, _as_bools(value) if flag else value, "same_kind")
         before = [s.copy() for s in self._states] if self._refuses else []
         try:
             (self._close if perf_counter() - self._last < CLOSE else self._alone)()
@@ -117,11 +118,17 @@ class Stream:
             raise ValueError(
                 f"states must have shapes {[s.shape for s in self._states]}; got {[s.shape for s in states]}"
             )
-        for i, (memory, value) in enumerate(zip(self._states, states)):
+        states = [_as_bools(s) if flag else s for s, flag in zip(states, self._flags)]
+        for i, (memory, value, flag) in enumerate(zip(self._states, states, self._flags)):
             if not np.can_cast(value.dtype, memory.dtype, "same_kind"):
-                raise TypeError(f"state {i} holds {memory.dtype}; got dtype {value.dtype}")
+                raise TypeError(f"state {i} holds {'bool' if flag else memory.dtype}; got dtype {value.dtype}")
         self._go_on_from(states)
 
     def _go_on_from(self, states: Sequence[Array]) -> None:
         for memory, value in zip(self._states, states):
             np.copyto(memory, value, "same_kind")
+
+
+def _as_bools(values: Array) -> Array:
+    """Return integers as bools, as `Engine.forward` takes them: every one but zero is true."""
+    return values.astype(bool) if values.dtype.kind in "iu" else values

@@ -105,6 +105,21 @@ def test_a_state_of_bools_goes_on(target):
     assert step.states[0].tolist() == [[False, True]]
 
 
+def test_integers_are_bools_where_the_step_reads_bools():
+    """Every number but zero is true, as the oracle takes them; a stream counted 2 for 2, cut 256 off, or refused."""
+    x, on = Input((2,), dtype="bool"), Input((2,), dtype="bool")
+    own = RecurrentModel(x, 1.0 * x + 10.0 * on, on, on).recurrence
+    stream = rsref_fast.compile(own, target="interpreter").stream([], [np.zeros((1, 2), bool)], [])
+    for dtype in (np.uint8, np.int8, np.uint16, np.int64):
+        numbers = np.array([[0, 2 if dtype in (np.uint8, np.int8) else 256]], dtype)
+        (expected,), _, _ = ReferenceEngine(own).forward([numbers[:, None]], [], [numbers], [])
+        stream.reset([numbers])
+        np.testing.assert_array_equal(stream(numbers)[0], expected[:, 0])
+        np.testing.assert_array_equal(stream.states[0], [[False, True]])
+    with pytest.raises(TypeError, match="state 0 holds bool; got dtype float64"):
+        stream.reset([np.zeros((1, 2))])
+
+
 def test_faults_have_names():
     own = recurrence("LSTMCell")
     arguments = random_arguments(own, batch=1, steps=1)

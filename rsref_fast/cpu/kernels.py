@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex
 
 import numpy as np
 
@@ -33,6 +33,15 @@ class Kernels:
         self.source = source
         self.dtype = dtype
         self.slots = {m.name: i + FIRST_SLOT for i, m in enumerate(source.memory)}
+
+    def __deepcopy__(self, _memo: Any) -> Kernels:
+        return self  # nothing of it changes
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        raise TypeError(
+            "a tape of a compiled engine cannot be pickled, since its code lies elsewhere in another process: "
+            "pickle the layer or the engine, and call forward there"
+        )
 
     @staticmethod
     def panel_width(dtype: np.dtype[Any]) -> int:

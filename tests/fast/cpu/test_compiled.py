@@ -146,7 +146,8 @@ def test_a_layer_runs_on_the_engine():
     values = np.random.default_rng(0).normal(size=(5, 6, 3))
     expected = fast(values)
     np.testing.assert_allclose(expected, slow(values), rtol=0, atol=1e-12)
-    special = fast.forward(values)[1].tape.special
+    y, tape = fast.forward(values)
+    special = tape.tape.special
     for call in copy.deepcopy(special).calls.values():  # a copy outlives what it is copied from
         assert call.forward.address == call.forward.words.__array_interface__["data"][0]
     for copied in (copy.deepcopy(fast), pickle.loads(pickle.dumps(fast))):
@@ -157,6 +158,11 @@ def test_a_layer_runs_on_the_engine():
         np.testing.assert_array_equal(
             pickle.loads(pickle.dumps(made.freeze(weights)))([values], [], states)[0][0], expected
         )
+    copied, held = copy.deepcopy((fast, tape))
+    for a, b in zip(copied.backward(held, y).weights, fast.backward(tape, y).weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+    with pytest.raises(TypeError, match="a tape of a compiled engine cannot be pickled"):
+        pickle.dumps(tape)  # backward ran in another process what was no code there
 
 
 @pytest.mark.parametrize(("entries", "index"), [(3, 3), (3, -4), (3, 2**62), (0, 0)])

@@ -69,6 +69,17 @@ def freeze_drawn(layer: Any) -> None:
             inner.trainable = False
 
 
+def name_drawn(layer: Any) -> None:
+    """Put a layer's path before those of weights that were drawn outside of it.
+
+    On PyTorch Keras knows a model's weights by their paths: where both ways of a Bidirectional have the same ones, the
+    gradients of one way are never set to zero again, and torch's optimizers do not find it.
+    """
+    for weight in layer.weights:
+        if not weight.path.startswith(f"{layer.path}/"):
+            weight._path = f"{layer.path}/{weight.path}"
+
+
 def answered_for_ever(compute: Callable[[], Any]) -> tuple[Any, bool]:
     """Return the tensor that a function answers while code is compiled, and whether that code would keep its value.
 

@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from keras_bridge import direct, engines, forcing
-from keras_bridge.backend import freeze_drawn
+from keras_bridge.backend import freeze_drawn, name_drawn
 from keras_bridge.checks import (
     as_list,
     cast,
@@ -175,7 +175,7 @@ class RecurrentLayer(keras.layers.Layer):
         if self.stateful and shapes[0][0] is not None and not self.memory.carried:
             self.memory.allocate(shapes[0][0])
         engines.module_of(engines.chosen(self.engine, self.recurrence)).prepare(self.recurrence)
-        self.built = True
+        name_drawn(self)
 
     @staticmethod
     def _shapes(sequences_shape: Any) -> list[tuple[int | None, ...]]:

@@ -307,6 +307,32 @@ def test_wrappers(engine):
     assert_close(found, np.concatenate([forward, backward], -1), "float32")
 
 
+def test_both_ways_of_a_drawn_step_are_trained():
+    """As two layers of steps drawn apart; of two weights with one path PyTorch added up the first one's gradients."""
+
+    def drawn(**options):
+        x, h = keras.Input((4,)), keras.Input((3,))
+        new = ops.tanh(layers.Dense(3)(x) + layers.Dense(3, use_bias=False)(h))
+        return kb.RecurrentModel(x, new, h, new, engine="reference", **options)
+
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((None, 4))
+    models = [
+        keras.Model(inputs, layers.Dense(1)(y))
+        for y in (
+            layers.Bidirectional(drawn())(inputs),
+            layers.concatenate([drawn()(inputs), drawn(go_backwards=True)(inputs)]),
+        )
+    ]
+    models[1].set_weights(models[0].get_weights())
+    x = np.random.default_rng(0).standard_normal((6, 3, 4)).astype("float32")
+    for model in models:
+        model.compile(keras.optimizers.SGD(0.1), "mse")
+        model.fit(x, x[:, 0, :1], batch_size=2, epochs=1, shuffle=False, verbose=0)
+    for found, expected in zip(*(model.get_weights() for model in models), strict=True):
+        assert_close(found, expected, "float32")
+
+
 class Subclassed(keras.Model):
     def __init__(self, engine):
         super().__init__()

@@ -84,6 +84,11 @@ class Parameter:
         self.serial = next(_serial)
         self.tensor = Tensor(Spec(self.value.shape, "float"), source=self, name=name)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        global _serial
+        self.__dict__.update(state)
+        _serial = itertools.count(max(next(_serial), self.serial + 1))  # those made from now on come after it
+
     def __deepcopy__(self, _memo: Any) -> Parameter:
         return self  # a copy of a layer shares the weights that are drawn into its step
 

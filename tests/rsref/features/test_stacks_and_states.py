@@ -1,5 +1,6 @@
 """Stacks, nesting, synchronised states, initial states, carried states and dropout, judged by plain loops."""
 
+import itertools
 import pickle
 import threading
 import time
@@ -346,3 +347,19 @@ def test_a_layer_is_pickled_with_its_weights_and_states(start):
     other.set_weights([0 * w for w in other.get_weights()])
     for weight, value in zip(layer.get_weights(), expected, strict=True):
         np.testing.assert_array_equal(weight, value)
+
+
+def test_weights_made_after_reading_a_pickle_come_after_its_own(monkeypatch):
+    """In a new process, which has counted none yet: the order of weights is that of the process that wrote it."""
+    x = np.random.default_rng(0).standard_normal((2, 5, 4))
+    inner = SimpleRNNCell(4).get_layer()
+    inner(x)
+    layer = RecurrentSequential([inner.get_cell(), SimpleRNNCell(4)])
+    text = pickle.dumps(layer)
+    monkeypatch.setattr("rsref.tensor._serial", itertools.count())
+    other = pickle.loads(text)
+    other(x)
+    monkeypatch.undo()
+    expected = layer(x)
+    other.set_weights(layer.get_weights())
+    assert_close(other(x), expected)

@@ -51,8 +51,7 @@ def pointwise(tensor: Tensor) -> bool:
 def added_as_computed(layout: Layout, tensor: Tensor) -> bool:
     """Whether the nest that computes a tensor can also add it to a sum over the steps."""
     stepped = layout.section.get(tensor) is Section.LOOP or tensor in layout.later
-    own = tensor not in layout.moved and tensor not in layout.sums and stepped
-    return own and pointwise(tensor) and tensor.op.name not in MOVING and tensor not in layout.parts  # type: ignore[union-attr]
+    return stepped and pointwise(tensor) and tensor.op.name not in MOVING and tensor not in layout.sums  # type: ignore[union-attr]
 
 
 MOVING = ("reshape", "reshape_like")
@@ -102,8 +101,7 @@ class _Fusion:
             if tensor not in layout.moved:
                 for operand in tensor.inputs:
                     self.readers.setdefault(layout.root(operand), []).append(tensor)
-        self.kept = {layout.root(t) for t in read_outside} | set(layout.parts) | set(layout.sums)
-        self.kept |= {start for start, _ in layout.sums.values()}
+        self.kept = {layout.root(t) for t in read_outside} | set(layout.sums)
         fixed = self.kept | set(added)
         self.again: set[Tensor] = set()
         for tensor in self.waiting:
@@ -136,7 +134,7 @@ class _Fusion:
     def _cheaply_again(self, tensor: Tensor) -> bool:
         """Whether a tensor had better be computed wherever it is read: at the cost of reading one like it, from memory.
 
-        All that read it are loops over its own shape, or sums of it.
+        All that read it are loops over its own shape, or sums of it. None of its operands is computed so itself.
         """
         if not pointwise(tensor) or tensor.op.name not in CHEAP or tensor.dtype != "float":  # type: ignore[union-attr]
             return False
@@ -174,10 +172,7 @@ class _Fusion:
 
     def _with_again(self, group: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Return a group and what it computes again, in order."""
-        needed = set(group)
-        for tensor in reversed(self.layout.order):
-            if tensor in needed:
-                needed.update(i for i in tensor.inputs if i in self.again)
+        needed = {*group, *(i for t in group for i in t.inputs if i in self.again)}
         return tuple(t for t in self.layout.order if t in needed)
 
     # --- order ----------------------------------------------------------------------------------------------------
@@ -188,7 +183,7 @@ class _Fusion:
         if tensor in self.layout.sums:
             start, product = self.layout.sums[tensor]
             inputs = (start, *product.inputs)
-        return [j for i in inputs for j in (self._operands(i) if i in self.again else [i])]
+        return [j for i in inputs for j in (i.inputs if i in self.again else [i])]
 
     def _needs(self, tensor: Tensor) -> set[Tensor]:
         """Return what must be there before a tensor is computed."""

@@ -85,7 +85,9 @@ class Interpreted(Kernels):
             if place.fixed is not None:
                 return place.fixed
             whole = arrays[place.array].reshape(-1).view(np.uint8)
-            return whole[place.offset : place.offset + place.bytes].view(place.dtype)
+            part = whole[place.offset : place.offset + place.bytes]
+            assert part.size == place.bytes, f"{place} is not in its array of {whole.size} bytes"
+            return part.view(place.dtype)
 
         for target, source in plan.copies:
             seen(target)[...] = seen(source)

@@ -33,14 +33,14 @@ def added_later(
     readers = Counter(operand for tensor in topological_order(results) for operand in tensor.inputs)
 
     def width(tensor: Tensor) -> int:
-        """Return how many values a sample has in a tensor."""
+        """Return how many values a sample has in a tensor; none if it has no samples."""
         return per_row(times(1, *shapes[tensor])) or 0
 
     def of_few(tensor: Tensor, most: int) -> bool:
-        if rows[tensor] is Rows.NONE or (rows[tensor] is Rows.FIRST and width(tensor) <= most):
+        if width(tensor) <= most:
             return True
         moved = tensor.op is not None and tensor.op.name in MOVING
-        if not (moved or (isinstance(tensor.op, Pointwise) and rows[tensor] is Rows.FIRST)):
+        if not (moved or isinstance(tensor.op, Pointwise)):
             return False
         return readers[tensor] <= 1 and all(of_few(i, most) for i in tensor.inputs[: 1 if moved else None])
 

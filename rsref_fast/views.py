@@ -118,8 +118,8 @@ def view_of_op(tensor: Tensor, source: View, shape: Shape) -> View | None:
     return None if rule is None else rule(tensor, source, shape)
 
 
-def _same(tensor: Tensor, source: View, shape: Shape) -> View | None:
-    return replace(source, shape=shape) if len(shape) == len(source.shape) else None
+def _same(tensor: Tensor, source: View, shape: Shape) -> View:
+    return source
 
 
 def _summed(tensor: Tensor, source: View, shape: Shape) -> View | None:
@@ -166,7 +166,7 @@ def sliced(source: View, bounds: Sequence[Any], shape: Shape) -> View:
 def _reshape(tensor: Tensor, source: View, shape: Shape) -> View | None:
     if any(isinstance(s, Varying) for s in source.strides):
         return None
-    if source.contiguous or (source.offset and replace(source, offset=0).contiguous):
+    if replace(source, offset=0).contiguous:
         return replace(source, shape=shape, strides=row_major(shape)) if _static(row_major(shape)) else None
     found = {_moved(source, shape, place) for place in range(len(ROWS))}
     strides = found.pop()

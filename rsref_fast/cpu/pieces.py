@@ -62,7 +62,7 @@ def _run(layout: Layout, units: Sequence[Unit], elsewhere: Collection[Buffer]) -
 
 
 def memory_of(layout: Layout, unit: Unit) -> set[Buffer]:
-    return {layout.views[t].buffer for tensor in unit.tensors for t in (tensor, *tensor.inputs) if t in layout.views}
+    return {layout.views[t].buffer for tensor in unit.tensors for t in (tensor, *tensor.inputs)}
 
 
 def _touches_wide(layout: Layout, unit: Unit) -> bool:

@@ -164,10 +164,8 @@ def forward_plan(
             own[f"output{i}"] = call.whole(starts[4] + i, leaf, batch * steps)
         for i, leaf in enumerate(graph.states):
             own[f"final{i}"] = call.rows(starts[5] + i, leaf, first, shard.count)
-            if f"state{i}" in own:
-                start = call.rows(starts[2] + i, leaf, first, shard.count)
-                target = own[f"state{i}"]
-                copies.append((Place(target.array, target.offset, start.size, start.dtype), start))
+            start, target = call.rows(starts[2] + i, leaf, first, shard.count), own[f"state{i}"]
+            copies.append((Place(target.array, target.offset, start.size, start.dtype), start))
         found.append((shard, call.places(own, shard, taped)))
         first += shard.count
     clears = [call.whole(starts[4] + i, leaf, batch * steps) for i, leaf in enumerate(graph.outputs) if tabled]
@@ -278,7 +276,6 @@ class _Layout:
     ):
         self.special, self.source, self.kernels, self.tables = special, source, kernels, tables
         self.limit = special.block_rows(source, max(len(shard.pos) for shard in shards))
-        self.kept: list[Any] = []
         self.scratch = Cutter(scratch)
         self.arrays = scratch + 1
         place = {p.tensor: i for i, p in enumerate(special.compiled.graph.parameters)}
@@ -292,7 +289,6 @@ class _Layout:
         self.prepared = self.scratch.total
 
     def fixed(self, array: Array) -> Place:
-        self.kept.append(array)
         return Place(FIXED, 0, array.size, array.dtype, array)
 
     def whole(self, array: int, leaf: Any, rows: int | None) -> Place:
@@ -316,7 +312,7 @@ class _Layout:
     def plan(self, shards: Any, team: int, taped: bool, copies: Any, clears: Any, tape: int) -> Plan:
         return Plan(
             self.kernels, shards, team, taped, self.limit, bool(self.source.prepared), self.prepared, copies, clears,
-            self.arrays, tape, self.scratch.total, self.kept,
+            self.arrays, tape, self.scratch.total,
         )  # fmt: skip
 
 

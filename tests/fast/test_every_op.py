@@ -61,6 +61,15 @@ def test_products_of_parameters():
             check(own, arguments, engine=engine, split=Split(shards, team))
 
 
+def test_gradients_of_parameters_that_are_joined():
+    """Each is a part of what is summed, the first one at its beginning, and is not summed in its own memory."""
+    x, h = Input((4,)), Input((4,))
+    parts = [Parameter(name, np.arange(1.0, 3.0)).tensor for name in "ab"]
+    new = ops.tanh(x + h * ops.concatenate(parts, 0))
+    own = RecurrentModel(x, new, h, new).recurrence
+    check(own, random_arguments(own, batch=3, steps=4), threads=2)
+
+
 def test_what_integers_and_bools_read_gets_no_gradient():
     """A counter and a switch, by which a float state is weighed, and a parameter that turns the switch."""
     x, h, n, on = Input((3,)), Input((3,)), Input((3,), dtype="int"), Input((3,), dtype="bool")

@@ -113,13 +113,19 @@ def scaled(x, h, flat, a, b):
     return ops.sum(ops.tanh(x * ops.expand_dims(flat[:, :UNITS] + h, 1) + a + 3.0 * b), 1)
 
 
+def scaled_in_another_shape(x, h, flat, a, b):
+    """A sum is read through a view of it."""
+    shown = ops.reshape(3.0 * ops.reshape(b, (2, UNITS // 2)), (UNITS,))
+    return ops.sum(ops.tanh(x * ops.expand_dims(flat[:, :UNITS] + h, 1) + a + shown), 1)
+
+
 def beside(x, h, flat, a, b):
     """A sum over samples that is read, and one of the same elements that is not."""
     return ops.sum(ops.tanh(x * ops.expand_dims(flat[:, :UNITS] + h, 1) + 3.0 * a + b * x), 1)
 
 
 @pytest.mark.parametrize("piece", [1, pieces.PIECE])
-@pytest.mark.parametrize("draw", [twice, once, scaled, beside])
+@pytest.mark.parametrize("draw", [twice, once, scaled, scaled_in_another_shape, beside])
 def test_sums_of_a_step_that_are_added_to_those_of_others(draw, piece, monkeypatch):
     """Nothing of what is called wide here is kept for a block of steps; for one sample at a time, or all."""
     monkeypatch.setattr(wide, "WIDE", UNITS + 1)

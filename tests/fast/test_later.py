@@ -5,10 +5,12 @@ import pytest
 
 import rsref_fast
 from rsref import Input, RecurrentModel, ops
+from rsref.graph import StepGraph
+from rsref.recurrence import Recurrence
 from rsref.tensor import Parameter
 from rsref.testing.arguments import random_arguments
 from rsref_fast import wide
-from rsref_fast.cpu import checkpoint
+from rsref_fast.cpu import checkpoint, pieces
 from rsref_fast.cpu.kernels import Interpreted
 from rsref_fast.cpu.splitting import Split
 from rsref_fast.layout import Section
@@ -24,10 +26,17 @@ def nearly_everything_is_wide(monkeypatch):
     monkeypatch.setattr(wide, "WIDE", PLACES * UNITS)
 
 
+def scores(h):
+    return ops.softmax(h @ Parameter("weights", np.random.default_rng(1).normal(size=(UNITS, PLACES))).tensor, -1)
+
+
+def average(weights, memory):
+    return ops.einsum("bt,btf->bf", weights, memory)
+
+
 def read_once(h, memory):
     """An average by weights that do not depend on the memory: its gradient is one outer product a step."""
-    weights = Parameter("weights", np.random.default_rng(1).normal(size=(UNITS, PLACES))).tensor
-    return ops.einsum("bt,btf->bf", ops.softmax(h @ weights, -1), memory)
+    return average(scores(h), memory)
 
 
 def read_twice(h, memory):
@@ -105,3 +114,29 @@ def test_what_somebody_else_reads_stays_in_the_step():
     layer.build((None, None, UNITS))
     own = layer.recurrence
     assert added_later(check(own, arguments_of(own, MASK))) == 0
+
+
+def test_what_a_step_sums_stays_in_the_step():
+    """Of the gradient of a constant, the sum is part of that of a state."""
+    x, memory, h = Input((UNITS,)), Input((PLACES, UNITS)), Input((UNITS,))
+    new = ops.tanh(x + average(scores(x), memory + ops.expand_dims(h, 1)))
+    own = Recurrence(StepGraph(sequences=[x], constants=[memory], states=[h], outputs=[new], new_states=[new]))
+    assert added_later(check(own, arguments_of(own, MASK))) == 0
+
+
+def test_what_is_the_gradient_of_a_state_too_stays_in_the_step():
+    x, memory, h, s = Input((UNITS,)), Input((PLACES, UNITS)), Input((UNITS,)), Input((PLACES, UNITS))
+    weights = scores(h)
+    new = ops.tanh(x + average(weights, memory + s)), ops.expand_dims(x, 1) * ops.expand_dims(weights, 2)
+    own = Recurrence(StepGraph(sequences=[x], constants=[memory], states=[h, s], outputs=new[:1], new_states=new))
+    assert added_later(check(own, arguments_of(own, MASK))) == 0
+
+
+def test_what_is_added_later_is_not_added_in_pieces(monkeypatch):
+    """Keys and values of different lengths: two loops after a block, each over all of its steps."""
+    monkeypatch.setattr(pieces, "PIECE", 1)
+    x, keys, values, h = Input((UNITS,)), Input((PLACES, UNITS)), Input((PLACES, UNITS + 1)), Input((UNITS,))
+    weights = ops.softmax(ops.einsum("bf,btf->bt", h, keys), -1)
+    new = ops.tanh(x + average(weights, values)[:, 1:])
+    own = Recurrence(StepGraph(sequences=[x], constants=[keys, values], states=[h], outputs=[new], new_states=[new]))
+    assert added_later(check(own, arguments_of(own, MASK))) == 2

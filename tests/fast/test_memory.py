@@ -3,8 +3,11 @@
 import numpy as np
 
 import rsref_fast
+from rsref import Input, ops
+from rsref.graph import StepGraph
+from rsref.recurrence import Recurrence
 from rsref.testing.arguments import random_arguments
-from rsref_fast.cpu import memory
+from rsref_fast.cpu import gradients, memory
 from tests.fast.agreement import check
 from tests.fast.made import MASK, recurrence_of
 
@@ -59,3 +62,12 @@ def test_checks_of_many_sizes_are_not_all_remembered(monkeypatch):
         ys, _, _ = random_arguments(engine.recurrence, batch=1, steps=steps).forward(engine)
         assert np.isfinite(ys[0]).all()
         assert len(engine._checked) <= 3
+
+
+def test_gradients_are_written_whole(monkeypatch):
+    """Also those that nothing flows into, of each shard's samples; fresh memory is often zero by chance."""
+    monkeypatch.setattr(gradients, "maker", lambda shape, dtype, make: lambda: np.full(shape, np.nan, dtype))
+    x, z, c, n, h = Input((2,)), Input((2,)), Input((2,)), Input((2,), dtype="int"), Input((2,))
+    new = ops.tanh(h + ops.cast(ops.less(c, z), "float") * ops.cast(n, "float"))
+    own = Recurrence(StepGraph(sequences=[x, z], constants=[c, n], states=[h], outputs=[new], new_states=[new]))
+    check(own, random_arguments(own, batch=3, steps=4), threads=2)

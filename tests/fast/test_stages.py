@@ -226,6 +226,7 @@ MOVES = [
     lambda x: ops.reshape(x[:, :, 2:4], (-1, 2, 2, 2)),
     lambda x: ops.reshape(x[:, :, 2:4], (1, -1, 4, 2)),
     lambda x: ops.windows(x, 2, 2),
+    lambda x: ops.windows(ops.reshape(x, (-1, 4, 3, 2)), 2, (2, 1), dilation=(1, 2)),
     lambda x: ops.stop_gradient(x),
 ]
 
@@ -255,7 +256,7 @@ def test_what_no_view_shows_is_moved():
 
 
 def test_a_view_holds_for_every_batch_not_for_one_as_long_as_another_axis():
-    for length in (3, ROWS[0]):
+    for length in (3, *ROWS):
         x, h = Input((length,)), Input((length,))
         new = ops.reshape(ops.transpose(x), (-1, length)) + h
         own = RecurrentModel(x, new, h, new).recurrence
@@ -276,7 +277,11 @@ def joined(x):
     return ops.cumsum(ops.concatenate([ops.sin(columns), ops.cumsum(columns, 1), columns], 1), 1)[0]
 
 
-@pytest.mark.parametrize("draw", [cut, cut_of_what_is_computed, joined])
+def cut_and_put_in_another_shape(x):
+    return ops.reshape(ops.cumsum(ops.transpose(x), 0)[::-1], (3, 1, -1))[:, 0]
+
+
+@pytest.mark.parametrize("draw", [cut, cut_of_what_is_computed, joined, cut_and_put_in_another_shape])
 def test_axes_in_front_of_the_batch_are_cut_and_joined(draw):
     """There each place has one element of every sample, so a stride grows with the batch, and where a part begins."""
     x, h = Input((3,)), Input((3,))

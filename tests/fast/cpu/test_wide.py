@@ -53,6 +53,17 @@ def test_what_each_step_adds_to_a_sum_is_there_for_all_samples(monkeypatch, samp
     check(own, random_arguments(own, batch=5))
 
 
+def test_narrow_parts_of_what_is_wide_are_there_for_all_samples(monkeypatch):
+    """They are computed where they stand in it, before the first piece."""
+    monkeypatch.setattr(wide, "WIDE", 4)
+    monkeypatch.setattr(pieces, "PIECE", 4)
+    x, h = Input((4,)), Input((2,))
+    joint = ops.concatenate([ops.sin(h), ops.cos(h)], -1)
+    new = ops.tanh(ops.cumsum(ops.cumsum(joint, 1) * x, 1)[:, :2] + h)
+    own = RecurrentModel(x, new, h, new).recurrence
+    check(own, random_arguments(own, batch=5))
+
+
 @pytest.mark.parametrize("samples", [1, 3])
 def test_pieces_of_any_size_give_the_same(monkeypatch, samples):
     """One sample, or a few of them so that the last piece is smaller."""

@@ -230,7 +230,7 @@ class RecurrentLayer(keras.layers.Layer):
         )
         shapes = self.compute_output_shape([tuple(x.shape) for x in given], output_length=output_length)
         several = not self.one_output or self.return_state
-        tensors = [*self.drawn.outputs, *(self.drawn.new_states if self.return_state else [])]
+        tensors = [*self.drawn.outputs, *(self.drawn.states if self.return_state else [])]
         specs = [
             keras.KerasTensor(shape, self.compute_dtype if is_float(y) else y.dtype)
             for shape, y in zip(shapes if several else [shapes], tensors)

@@ -68,11 +68,13 @@ def serialized(value: Any) -> Any:
 class Kept:
     """The variables in which a stateful layer keeps its states, and one that says whether there are none yet.
 
+    made: the variables of each batch size that there was; code that was compiled for it knows no others.
     Keras does not track what a plain object holds: these are no weights, and a model is saved without them.
     """
 
     states: list[Any] = field(default_factory=list)
     fresh: Any = None
+    made: dict[int, list[Any]] = field(default_factory=dict)
 
 
 class Memory(keras.layers.Layer):
@@ -167,15 +169,15 @@ class Memory(keras.layers.Layer):
         self.allocate(batch)
 
     def allocate(self, batch: int) -> None:
-        """Make the variables for a batch size, instead of those there are."""
-        options = {"trainable": False, "autocast": False}
+        """Take the variables for a batch size, made if there were none yet, instead of those there are."""
+        options, made = {"trainable": False, "autocast": False}, self.between_calls.made
         with keras.name_scope(self.name):
-            states = [
+            made[batch] = made.get(batch) or [
                 keras.Variable(ops.zeros((batch, *self._known(i)), kind), name=f"state_{i}", dtype=kind, **options)
                 for i, kind in enumerate(self.kinds)
             ]
             fresh = keras.Variable(True, name="fresh", dtype="bool", **options) if self.fresh is None else self.fresh
-        self.between_calls = Kept(states, fresh)
+        self.between_calls = Kept(made[batch], fresh, made)
 
     def kept(self, batch: Any) -> list[Any]:
         """Return the states of the last call, or where they start if there was none since the last reset."""

@@ -67,6 +67,28 @@ def _torch(layer, answers_of, arrays, weigh, mask):
     return answers, [v.grad for v in inputs] + [v.value.grad for v in layer.trainable_variables]
 
 
+def gradients_of_calls(layer, *arrays):
+    """Return the gradients of some calls' summed first answers, asked for after all calls, the first call's first."""
+    if BACKEND == "jax":
+        import jax
+
+        calls = [jax.vjp(lambda x: layer(x)[0].sum(), jax.numpy.asarray(x)) for x in arrays]
+        return [np.asarray(back(jax.numpy.ones_like(y))[0]) for y, back in calls]
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        inputs, calls = [tf.Variable(x) for x in arrays], []
+        for x in inputs:
+            with tf.GradientTape() as tape:
+                calls.append((tape, tf.reduce_sum(layer(tf.convert_to_tensor(x), training=True)[0])))
+        return [tape.gradient(y, x).numpy() for (tape, y), x in zip(calls, inputs)]
+    import torch
+
+    inputs = [torch.tensor(x, requires_grad=True) for x in arrays]
+    calls = [layer(x)[0].sum() for x in inputs]
+    return [torch.autograd.grad(y, x)[0].numpy() for y, x in zip(calls, inputs)]
+
+
 def function_and_gradients(function, loss, arrays):
     """Return a function's answers as arrays, and the gradients of loss(answers) by its arguments (zeros if none)."""
     answers, gradients = {"jax": _jax_function, "tensorflow": _tensorflow_function, "torch": _torch_function}[BACKEND](

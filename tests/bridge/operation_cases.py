@@ -250,13 +250,13 @@ CASES = {
     ],
     "OneHot": [
         lambda x, y: x * ops.one_hot(ops.argmax(y, axis=-1), 6, dtype="float64"),
-        lambda x, y: ops.one_hot(ops.argmax(y, axis=-1), 6, dtype="int32"),
+        lambda x, y: ops.one_hot(ops.argmax(table(y), axis=-1), 3, axis=1, dtype="int32"),
     ],
-    "ZerosLike": [lambda x, y: x + ops.zeros_like(y)],
+    "ZerosLike": [lambda x, y: x + ops.zeros_like(y), lambda x, y: ops.zeros_like(x, dtype="int32")],
     "OnesLike": [lambda x, y: x * ops.ones_like(y)],
-    "FullLike": [lambda x, y: x * ops.full_like(y, 3.0)],
+    "FullLike": [lambda x, y: x * ops.full_like(y, 3.0), lambda x, y: ops.full_like(x, 3, dtype="int32")],
     "Cast": [lambda x, y: x * ops.cast(y > 0, "float64"), lambda x, y: ops.cast(3 * x, "int32")],
-    "ConvertToTensor": [lambda x, y: ops.convert_to_tensor(x, dtype="float64") * y],
+    "ConvertToTensor": [lambda x, y: ops.convert_to_tensor(x > 0, dtype="float64") * y],
     "StopGradient": [lambda x, y: x * ops.stop_gradient(x)],
     "Copy": unary(ops.copy),
 }

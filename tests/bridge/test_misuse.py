@@ -379,6 +379,9 @@ def test_a_layer_of_a_step_that_adds_to_the_loss():
     else:
         with pytest.raises(ValueError, match=r"layer 'adds' adds to the loss \(add_loss\).*compiled loop"):
             model.fit(X, X[:, 0], verbose=0)
+    if keras.backend.backend() == "jax":  # whose loop is compiled in a plain call too
+        with pytest.raises(ValueError, match="layer 'adds' adds to the loss"):
+            layer(X)
 
 
 def test_a_keras_layer_has_no_arrays_engine():

@@ -8,7 +8,7 @@ from keras.layers import Activation, BatchNormalization, Dense, add
 
 from keras_bridge import RecurrentModel
 from keras_bridge.trace_error import TraceError
-from tests.bridge.autodiff import KIND, PLACE, values_and_gradients
+from tests.bridge.autodiff import KIND, PLACE, gradients_of_calls, values_and_gradients
 from tests.covering import examples
 from tests.tolerances import assert_close
 
@@ -84,7 +84,9 @@ def sample():
 
 
 def check(layer, mask, options):
+    """Of a masked step nothing is read: there an input may be no number."""
     x, states = sample()
+    x = x if mask is None else np.where(mask[..., None], x, np.nan)
     found = values_and_gradients(layer, x, states, mask, weigh)
     weights = [np.asarray(w) for w in layer.get_weights()]
     for one, other in zip(found, expected_results(weights, x, states, mask, options), strict=True):
@@ -136,6 +138,7 @@ def test_states_keep_their_kind(engine):
     x, count, total = keras.Input((1,)), keras.Input((1,), dtype="int32"), keras.Input((1,), dtype="int32")
     new_count, new_total = ops.mod(count + 2, 3), 1.6 * ops.cast(total, "float64") + x
     layer = RecurrentModel(x, new_total, [count, total], [new_count, new_total], return_state=True, engine=engine)
+    assert [y.dtype for y in layer(keras.Input((None, 1)))] == ["float64", "int32", "int32"]
     given = np.random.default_rng(0).uniform(1, 9, (3, 5, 1))
     found = [ops.convert_to_numpy(y) for y in layer(given)]
     held = np.zeros((3, 1), int)
@@ -205,22 +208,26 @@ def test_a_layer_of_the_step_that_is_trained_later():
         layer(given, training=True)
 
 
-def test_a_dropout_rate_that_is_changed_later():
-    x, dropout = keras.Input((3,)), keras.layers.Dropout(0.5)
-    layer = RecurrentModel(x, dropout(x), engine="reference", return_sequences=True)
+@pytest.mark.parametrize("forced", [False, True])
+def test_a_dropout_rate_that_is_changed_later(forced):
+    x, r, dropout = keras.Input((3,)), keras.Input((3,)), keras.layers.Dropout(0.5)
+    options = {"teacher_force": forced, "engine": "reference", "return_sequences": True}
+    layer = RecurrentModel(x, dropout(x), readout_input=r, **options)
     ones = np.ones((2, 3, 3))
-    assert np.ptp(ops.convert_to_numpy(layer(ones, training=True))) > 0
+    call = {"training": True, "ground_truth": ones if forced else None}
+    assert np.ptp(ops.convert_to_numpy(layer(ones, **call))) > 0
     dropout.rate = 0.0
-    assert_close(ops.convert_to_numpy(layer(ones, training=True)), ones)
+    assert_close(ops.convert_to_numpy(layer(ones, **call)), ones)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_no_steps_answer_zeros(engine):
-    layer = drawn_layer(engine, return_sequences=True)
     x, states = sample()
-    y, h, _ = layer(x[:, :0], initial_state=states)
-    assert tuple(y.shape) == (3, 0, 2)
-    assert_close(keras.ops.convert_to_numpy(h), states[0])
+    for sequences, shape in ((True, (3, 0, 2)), (False, (3, 2))):
+        layer = drawn_layer(engine, return_sequences=sequences)
+        y, h, _ = layer(x[:, :0], initial_state=states)
+        assert_close(keras.ops.convert_to_numpy(y), np.zeros(shape))
+        assert_close(keras.ops.convert_to_numpy(h), states[0])
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -237,6 +244,48 @@ def test_an_output_whose_length_the_call_tells(engine):
         state = np.einsum("bt,btf->bf", e / e.sum(-1, keepdims=True), x)
         assert_close(found[:, t], e / e.sum(-1, keepdims=True), KIND["keras"])
         assert_close(y[:, t], state, KIND["keras"])
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_constant_of_a_decoder_keeps_its_kind(engine):
+    """Whole numbers, beside an input of floats."""
+    x, token, h = keras.Input((3,)), keras.Input((), dtype="int32"), keras.Input((3,))
+    embedding = keras.layers.Embedding(9, 3)
+    new = h + x + embedding(token)
+    layer = RecurrentModel(x, new, h, new, constants=token, decode=True, output_length=2, engine=engine)
+    given, tokens = sample()[0][:, 0], np.array([0, 8, 3])
+    y = ops.convert_to_numpy(layer(given, constants=tokens))
+    read = given + ops.convert_to_numpy(embedding.embeddings)[tokens]
+    assert_close(y, np.stack([read, 2 * read], 1))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_step_of_whole_numbers(engine):
+    """Of a masked step nothing is read: there an index may be anything."""
+    token, total = keras.Input((), dtype="int32"), keras.Input((), dtype="int32")
+    new = total + ops.take(np.array([1, 10, 100], "int32"), token)
+    layer = RecurrentModel(token, new, total, new, engine=engine)
+    tokens = np.array([[0, 1, 1000], [2, 2, 2]], "int32")
+    y = ops.convert_to_numpy(layer(tokens, mask=tokens < 3))
+    assert y.tolist() == [11, 300]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_saved_decoder_with_a_mask_and_a_readout(engine):
+    whole, valid, r = keras.Input((5, 3)), keras.Input((5,), dtype="bool"), keras.Input((3,))
+    y = ops.einsum("btf,bt->bf", whole, ops.cast(valid, "float64")) + 2 * r
+    layer = RecurrentModel(whole, y, readout_input=r, mask_input=valid, decode=True, output_length=2, engine=engine)
+    again, x = RecurrentModel.from_config(layer.get_config()), sample()[0]
+    for mask in (None, MASKS["right"]):
+        total = (x if mask is None else x * mask[..., None]).sum(axis=1)
+        assert_close(ops.convert_to_numpy(again(x, mask=mask)), np.stack([total, 3 * total], 1))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_gradient_of_the_first_of_two_calls(engine):
+    layer, (x, _) = drawn_layer(engine), sample()
+    (alone,), (first, _) = gradients_of_calls(layer, x), gradients_of_calls(layer, x, -x)
+    assert_close(first, alone)
 
 
 def two_inputs():

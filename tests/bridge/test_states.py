@@ -81,6 +81,8 @@ def test_stateful_layers_take_another_batch_size_after_a_reset(engine):
         layer(X[:2])
     layer.reset_states()
     assert_close(numpy(layer(X[:2])), np.full((2, 1), 6.0), "float32")
+    layer.reset_states(np.full((3, 1), 10.0, "float32"))
+    assert_close(numpy(layer(X[:3])), np.full((3, 1), 16.0), "float32")
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -91,7 +93,13 @@ def test_stateful_models_carry_over_between_batches(engine):
     twice = np.concatenate([X, X])
     assert_close(model.predict(twice, batch_size=4, verbose=0)[:, 0], [7.0] * 4 + [13.0] * 4, "float32")
     layer.reset_states()
+    for batch in (2, 4):  # other variables, which code that is compiled does not know, and the old ones again
+        layer(X[:batch])
+        layer.reset_states()
     assert_close(model.predict(X, batch_size=4, verbose=0)[:, 0], [7.0] * 4, "float32")
+    layer.reset_states(np.full((4, 1), 10.0, "float32"))
+    assert_close(model.predict(X, batch_size=4, verbose=0)[:, 0], [16.0] * 4, "float32")
+    assert_close(numpy(layer(X))[:, 0], [22.0] * 4, "float32")
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -118,6 +126,35 @@ def test_a_learned_state_of_a_stateful_layer_is_trained(engine):
     assert_close(numpy(layer.trainable_variables[0]), [3.0], "float32")
     assert_close(model.train_on_batch(X, np.full((4, 1), 12.0)), 0.0, "float32")
     assert_close(numpy(layer.trainable_variables[0]), [3.0], "float32")
+
+
+def test_states_that_share_learn_one_start():
+    layer = kb.RecurrentSequential(
+        [kb.GRUCell(3), kb.GRUCell(3)], state_sync=True, state_initializer="learned", stateful=True
+    )
+    layer(X)
+    layer.reset_states(np.ones((4, 3)))
+    assert [numpy(state).tolist() for state in layer.states] == [np.ones((4, 3)).tolist()]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_given_state_of_unknown_length(engine):
+    x, h = keras.Input((3,)), keras.Input((None, 3))
+    new = h + ops.expand_dims(x, 1)
+    layer = kb.RecurrentModel(x, new, h, new, engine=engine)
+    start = np.ones((4, 2, 3), "float32")
+    assert_close(numpy(layer(X, initial_state=start)), start + X.sum(axis=1, keepdims=True), "float32")
+
+
+def test_carried_states_of_a_mixed_policy_are_not_rounded():
+    """Which are kept as the step has them: 4097 is no number of half precision."""
+    x, h = keras.Input((3,), dtype="float32"), keras.Input((1,), dtype="float32")
+    new = h + 0.0 * x[:, :1]
+    layer = kb.RecurrentModel(x, new, h, new, stateful=True, dtype="mixed_float16", engine="reference")
+    layer.reset_states(np.full((4, 1), 4097.0, "float32"))
+    for _ in range(2):
+        layer(X)
+    assert numpy(layer.states[0]).tolist() == [[4097.0]] * 4
 
 
 def test_carried_states_are_neither_weights_nor_saved(tmp_path):
@@ -177,6 +214,24 @@ def test_scheduled_sampling_reads_the_truth_by_chance(engine):
     variable.assign(1.0)
     assert numpy(layer(ZEROS, ground_truth=TRUTH, training=True))[:, 1:].min() == 1
     assert numpy(layer(ZEROS)).max() == 0
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_seed_of_a_layer_is_that_of_scheduled_sampling(engine):
+    layer = fed_back(teacher_force=0.5, engine=engine, seed=3)
+    again = kb.RecurrentModel.from_config(layer.get_config())
+    first, second = (numpy(one(ZEROS, ground_truth=TRUTH, training=True)) for one in (layer, again))
+    assert (first == second).all()
+    assert set(np.unique(first)) == {0.0, 1.0}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_truth_of_whole_numbers_is_read_as_it_is(engine):
+    """2**24 + 1 is no number of single precision."""
+    x, r = keras.Input((1,)), keras.Input((), dtype="int32")
+    layer = kb.RecurrentModel(x, r + 1, readout_input=r, teacher_force=True, return_sequences=True, engine=engine)
+    truth = np.array([[2**24 + 1, 7, 1]], "int32")
+    assert numpy(layer(ZEROS[:1, :3], ground_truth=truth, training=True)).tolist() == [[1, 2**24 + 2, 8]]
 
 
 def test_a_variable_probability_is_no_weight_and_is_saved_with_its_value(tmp_path):

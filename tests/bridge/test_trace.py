@@ -160,6 +160,13 @@ def test_quantized_weights_are_named():
         trace(model)
 
 
+def test_a_dropout_mask_shared_by_the_samples_is_named():
+    inputs = keras.Input((6,))
+    model = keras.Model(inputs, keras.layers.Dropout(0.5, noise_shape=(1, None), name="shared")(inputs))
+    with pytest.raises(TraceError, match="shared: a dropout mask shared by the samples is not traced"):
+        trace(model, training=True)
+
+
 def test_a_recurrent_layer_of_unknown_length_is_named():
     inputs = keras.Input((None, 3))
     with pytest.raises(TraceError, match="number of steps is known"):

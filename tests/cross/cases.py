@@ -7,6 +7,7 @@ import numpy as np
 
 BATCH, STEPS, FEATURES, UNITS = 3, 5, 3, 4
 RIGHT = np.array([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [0, 0, 0, 0, 0]], bool)
+CUT = np.array([[1, 1, 0, 1, 0], [1, 1, 0, 0, 0], [0, 0, 0, 1, 1]], bool)
 MIXED = np.array([[0, 0, 1, 1, 1], [1, 0, 1, 0, 1], [1, 1, 1, 1, 1]], bool)
 
 
@@ -156,7 +157,11 @@ FEATURE_CASES = {
     "zero output for mask": Case(
         drawn_step, call={"mask": MIXED}, options={**SEQUENCES, "zero_output_for_mask": True, "unroll": True}
     ),
-    "truncated": Case(drawn_step, call={"mask": MIXED}, options={**SEQUENCES, "truncate": 2}),
+    "truncated": Case(
+        drawn_step,
+        call={"mask": CUT, "initial_state": [normal(BATCH, UNITS), normal(BATCH, UNITS, seed=1)]},
+        options={**SEQUENCES, "return_state": True, "truncate": 2},
+    ),
     "initial state": Case(
         drawn_step, call={"initial_state": [normal(BATCH, UNITS), normal(BATCH, UNITS, seed=1)]}, options=SEQUENCES
     ),
@@ -183,7 +188,8 @@ FEATURE_CASES = {
     "readout, maximum": stack(gru("a"), dense("b", FEATURES), readout="max", **SEQUENCES),
     "readout only": stack(gru("a"), dense("b", 2), readout="readout_only", **SEQUENCES),
     "forced stack": Case(
-        stack(gru("a"), dense("b", FEATURES), readout="add", teacher_force=True, **SEQUENCES).draw, call=TRUTH
+        stack(gru("a"), dense("b", FEATURES), readout="add", teacher_force=True, truncate=2, **SEQUENCES).draw,
+        call=TRUTH,
     ),
     "decoder": Case(stack(lstm("a"), dense("b", 2), decode=True, output_length=4).draw, x=normal(BATCH, FEATURES)),
     "decoder with readout": Case(

@@ -279,8 +279,9 @@ def _find_sums(layout: Layout, places: Mapping[Tensor, Buffer], read: set[Tensor
         *outer, columns = (1, *layout.shapes[start])
         row = columns == layout.shapes[total][-1] != 1 and all(length == 1 for length in outer)
         once = start not in layout.moved and layout.rows[start] is Rows.NONE
-        weights = layout.rows[product.inputs[1]] is Rows.NONE and len(layout.shapes[product.inputs[1]]) == 2
-        return row and once and weights
+        right = product.inputs[1]
+        panels = len(layout.shapes[right]) == 2 and all(isinstance(n, int) for n in layout.shapes[right])
+        return row and once and panels and layout.rows[right] is Rows.NONE
 
     def stands(total: Tensor, start: Tensor) -> bool:
         """Whether a product of the time loop can add to a tensor's memory."""

@@ -43,6 +43,7 @@ def product(
     units: a length, if a thread had better compute its part of each so many columns than of all.
     begin: a row that is added to each of the product's, whose right operand has panels.
     """
+    assert begin is None or panels is not None, "a product without panels begins with what is there"
     left, right, target = flattened(left, right, target)
     leading = target.shape[:-2]
     a, b = _leading(left, leading), _leading(right, leading)

@@ -49,6 +49,17 @@ def is_compiling(tensor: Any) -> bool:
     return False
 
 
+def check_rows(tensor: Any, count: int, words: str) -> None:
+    """Let compiled code say these words, as an error, for a tensor of another number of rows, unknown until it runs.
+
+    On TensorFlow, on whose graphs alone it can be unknown.
+    """
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.debugging.assert_equal(tf.shape(tensor)[0], count, message=words)
+
+
 def array_now(tensor: Any) -> Any:
     """Return the value of a tensor or variable; None if it comes later, or nothing but shapes is asked for."""
     value = tensor.value if isinstance(tensor, keras.Variable) else tensor

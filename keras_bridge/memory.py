@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_bridge.backend import is_compiling
+from keras_bridge.backend import check_rows, is_compiling
 from keras_bridge.checks import plain
 
 
@@ -154,6 +154,11 @@ class Memory(keras.layers.Layer):
             return
         if self.carried:
             held = self.carried[0].shape[0]
+            if batch is None:
+                words = (
+                    f"{owner} is stateful and holds the states of {held} samples: call reset_states() before a batch"
+                )
+                check_rows(like, held, f"{words} of another size, outside of compiled code")
             if batch in (None, held):
                 return
             if is_compiling(like) or not bool(ops.convert_to_numpy(self.fresh.value)):

@@ -16,6 +16,16 @@ def test_stateful_models_of_unknown_batch_are_refused_in_compiled_code():
         model.predict(X, verbose=0)
 
 
+def test_a_batch_of_another_size_is_refused_in_compiled_code():
+    """A single sample too, which fits the states of many; TensorFlow knows how many there are when it runs."""
+    layer, inputs = counting(stateful=True, engine="keras"), keras.Input((None, 3))
+    layer(X)
+    model = keras.Model(inputs, layer(inputs))
+    assert_close(model.predict(X, verbose=0)[:, 0], [12.0] * 4, "float32")
+    with pytest.raises(Exception, match=r"holds the states of 4 samples.*\n?.*call reset_states\(\)"):
+        model.predict(X[:1], verbose=0)
+
+
 @pytest.mark.parametrize("chance", [lambda: 0.5, lambda: 0.5 * ops.ones(())])
 def test_a_callable_probability_that_would_be_kept_is_refused(chance):
     with pytest.raises(ValueError, match=r"would keep what it answers.*give a keras\.Variable"):

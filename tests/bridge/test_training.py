@@ -39,6 +39,15 @@ def test_fit_in_every_mode(engine, mode):
     assert found[-1] < 0.7 * found[0]
 
 
+def test_a_layer_of_a_step_that_makes_a_constant_is_traced_while_a_model_compiles():
+    x = keras.Input((3,))
+    scaled = layers.Lambda(lambda v: v * ops.convert_to_tensor([1.0, 2.0, 4.0]))(x)
+    layer = kb.RecurrentModel(x, scaled * layers.Dense(1, kernel_initializer="zeros")(x), engine="reference")
+    model = keras.Sequential([keras.Input((None, 3)), layer])
+    model.compile("sgd", "mse")
+    assert_close(model.train_on_batch(X, X[:, -1]), (X[:, -1] ** 2).mean(), "float32")
+
+
 def test_engines_train_alike():
     histories = []
     for engine in ENGINES:

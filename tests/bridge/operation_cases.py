@@ -225,7 +225,7 @@ CASES = {
     "Ravel": [lambda x, y: ops.reshape(ops.ravel(x), (-1, 6))],
     "Transpose": [lambda x, y: ops.transpose(table(x), (0, 2, 1))],
     "Swapaxes": [lambda x, y: ops.swapaxes(table(x), 1, -1)],
-    "Moveaxis": [lambda x, y: ops.moveaxis(image(x), (1, 2), (-1, 1))],
+    "Moveaxis": [lambda x, y: ops.moveaxis(image(x), (1, -2), (-2, 1))],
     "ExpandDims": [lambda x, y: ops.expand_dims(x, 1), lambda x, y: ops.expand_dims(x, (1, -1))],
     "Squeeze": [lambda x, y: ops.squeeze(ops.reshape(x, (-1, 1, 6)), axis=1)],
     "BroadcastTo": [lambda x, y: x + ops.broadcast_to(ops.sum(y), (4, 6))],

@@ -291,12 +291,13 @@ def test_a_layer_runs_another_one_in_a_mode_of_its_choice(engine, mode, training
     half = keras.layers.Dropout(0.5)
     parts = [half, DropsHalf(), keras.Sequential([keras.Input((20,)), half]), DropsHalf(training=mode)]
     within = [InModeOf(part, mode)(x) for part in parts[:3]]
+    after = DropsHalf()(0.0 * within[0] + 1.0)
     layer = keras_bridge.RecurrentModel(
-        x, [*within, parts[3](x), DropsHalf()(x), half(x, training=mode)], engine=engine
+        x, [*within, parts[3](x), DropsHalf()(x), half(x, training=mode), after], engine=engine
     )
     answers = layer(np.ones((2, 3, 20), "float32"), training=training)
     dropped = [bool((ops.convert_to_numpy(y) == 0).any()) for y in answers]
-    assert dropped == [mode] * 4 + [bool(training)] * 2
+    assert dropped == [mode] * 4 + [bool(training)] * 3
 
 
 MUTATIONS = {

@@ -313,6 +313,7 @@ RULES: dict[str, Rule] = {
     "Threshold": _with(activations.threshold, "threshold", "default_value"),
     "Softmax": _with(ops.softmax, *_axis),
     "LogSoftmax": _with(ops.log_softmax, *_axis),
+    # none for Sparsemax: what Keras computes is not sparsemax where more than one value is left
     # comparisons, logic, selection
     "Equal": _plain(ops.equal),
     "NotEqual": _plain(ops.not_equal),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any
 
 import keras
@@ -178,7 +179,7 @@ class _Tracer:
         options = {name: value for name, value in options.items() if name != "training"}
         if layer._call_has_training_arg:
             options["training"] = self.training
-        with symbolic_variables(layer) as variables:
+        with symbolic_attributes(layer) as variables:
             try:
                 with _NoValues(), _call_context():
                     outputs = tree.flatten(layer.call(*positions, **options))
@@ -210,10 +211,11 @@ def _call_context() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def symbolic_variables(layer: Any) -> Iterator[list[tuple[Any, Any]]]:
+def symbolic_attributes(layer: Any) -> Iterator[list[tuple[Any, Any]]]:
     """Let a layer hold symbolic tensors in place of its own variables, so that what it computes of them is recorded.
 
     Without this an op on a variable alone would be computed at once, and its value kept in the graph for ever.
+    Activations of Keras that take no symbolic tensor stand as operations that do.
     """
     pairs: list[tuple[Any, Any]] = []
     known: dict[int, Any] = {}
@@ -228,9 +230,9 @@ def symbolic_variables(layer: Any) -> Iterator[list[tuple[Any, Any]]]:
             return [symbol(one) for one in value]
         if isinstance(value, dict):
             return {name: symbol(one) for name, one in value.items()}
-        return value
+        return ACTIVATIONS.get(value, value) if isinstance(value, FunctionType) else value
 
-    kept = {name: value for name, value in vars(layer).items() if _holds_variables(value) and name not in BOOKKEEPING}
+    kept = {name: value for name, value in vars(layer).items() if _is_replaced(value) and name not in BOOKKEEPING}
     vars(layer).update({name: symbol(value) for name, value in kept.items()})
     try:
         yield pairs
@@ -238,14 +240,22 @@ def symbolic_variables(layer: Any) -> Iterator[list[tuple[Any, Any]]]:
         vars(layer).update(kept)
 
 
+ACTIVATIONS = {
+    keras.activations.mish: lambda x: x * keras.ops.tanh(keras.ops.softplus(x)),
+    keras.activations.hard_silu: keras.ops.hard_silu,
+    keras.activations.sparsemax: keras.ops.sparsemax,
+}
+
 BOOKKEEPING = ("_trainable_variables", "_non_trainable_variables", "_tracker", "_parameters", "_modules")
 
 
-def _holds_variables(value: Any) -> bool:
+def _is_replaced(value: Any) -> bool:
     if isinstance(value, keras.Variable):
         return "float" in str(value.dtype)
+    if isinstance(value, FunctionType):
+        return value in ACTIVATIONS
     parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
-    return any(_holds_variables(part) for part in parts)
+    return any(_is_replaced(part) for part in parts)
 
 
 class _NoValues(keras.StatelessScope):

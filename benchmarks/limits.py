@@ -42,7 +42,10 @@ def evaluating(function, n=2**14, repeat=64):
         for _ in range(repeat): function(xs[i], out=ys[i])
     return 2 * n * repeat / best(lambda: both(work), 12)
 rate = 2 * 1536**3 / best(lambda: np.dot(a, b, out=c), 12)
-print(json.dumps([rate, speeds(multiplying, 2**26), max(evaluating(f) for f in (np.tanh, np.exp))]))
+def calling(x, often=1000):
+    for _ in range(often): np.negative(x)
+functions, call = max(evaluating(f) for f in (np.tanh, np.exp)), best(lambda: calling(a[0, :64]), 100) / 1000
+print(json.dumps({"rate": rate, "speeds": speeds(multiplying, 2**26), "functions": functions, "call": call}))
 """
 TORCH = """
 import torch
@@ -50,7 +53,8 @@ torch.set_num_threads(2)
 a, b = torch.randn(1536, 1536), torch.randn(1536, 1536)
 c, x, y = torch.empty_like(a), torch.linspace(-2, 2, 2**17), torch.empty(2**17)
 functions = [2**17 / best(lambda: f(x, out=y), 100) for f in (torch.tanh, torch.sigmoid, torch.exp)]
-print(json.dumps([2 * 1536**3 / best(lambda: torch.mm(a, b, out=c), 12), {}, max(functions)]))
+rate = 2 * 1536**3 / best(lambda: torch.mm(a, b, out=c), 12)
+print(json.dumps({"rate": rate, "functions": max(functions)}))
 """
 OWN = """
 import numba, numpy as np, rsref_fast
@@ -84,15 +88,15 @@ def handing(turns):
     return best(lambda: (board.fill(0), both(lambda i: play(address, i, turns))), 12)
 handing(1)
 handover = (handing(100_000) - handing(1_000)) / 198_000
-print(json.dumps([0, reading, max(evaluating(f) for f in (ops.tanh, ops.sigmoid, ops.exp)), handover]))
+functions = max(evaluating(f) for f in (ops.tanh, ops.sigmoid, ops.exp))
+print(json.dumps({"speeds": reading, "functions": functions, "handover": handover}))
 """
 """NumPy's calls are too short to tell how fast small matrices are read: that takes a loop without the interpreter."""
 
 
 def ceilings(threads: dict[str, str]) -> Ceilings:
     """Return what NumPy, PyTorch or our own kernels reach, whichever is fastest."""
-    rate, functions, handover = 1.0, 1.0, 0.0
-    speeds: dict[int, float] = {}
+    found = Ceilings(1.0, {}, 1.0)
     for program in (NUMPY, TORCH, OWN):
         answer = subprocess.run(
             [sys.executable, "-c", COMMON + program], capture_output=True, text=True, env={**os.environ, **threads}
@@ -100,11 +104,12 @@ def ceilings(threads: dict[str, str]) -> Ceilings:
         if answer.returncode:
             print(f"a limit is not measured: {(answer.stderr.strip().splitlines() or ['failed'])[-1]}", file=sys.stderr)
         else:
-            products, found, evaluated, *handovers = json.loads(answer.stdout)
-            handover = max([handover, *handovers])
-            rate, functions = max(rate, products), max(functions, evaluated)
-            speeds |= {int(size): max(speed, speeds.get(int(size), 0.0)) for size, speed in found.items()}
-    return Ceilings(rate, speeds, functions, handover)
+            own = json.loads(answer.stdout)
+            found.rate, found.functions = max(found.rate, own.get("rate", 0.0)), max(found.functions, own["functions"])
+            for size, speed in own.get("speeds", {}).items():
+                found.speeds[int(size)] = max(speed, found.speeds.get(int(size), 0.0))
+            found.handover, found.call = own.get("handover", found.handover), own.get("call", found.call)
+    return found
 
 
 @dataclass
@@ -112,34 +117,40 @@ class Ceilings:
     """What can be had in a second.
 
     rate: multiplications and additions. speeds: bytes, by the bytes of what is read again. functions: values of the
-    cheapest of exp, sigmoid and tanh. handover: seconds until one core sees what another one has written.
+    cheapest of exp, sigmoid and tanh. handover: seconds until one core sees what another one has written. call: seconds
+    of a call from Python that takes 64 numbers and answers as many.
     """
 
     rate: float
     speeds: dict[int, float]
     functions: float
     handover: float = 0.0
+    call: float = 0.0
 
     def note(self, work: Work, seconds: float) -> None:
         """Raise the ceilings to what an engine reached."""
         self.rate = max(self.rate, work.flops / seconds)
         self.functions = max(self.functions, work.functions / seconds)
-        size = self._nearest(work)
+        size = self._nearest(work.weights)
         self.speeds[size] = max(self.speeds.get(size, 0.0), work.passes * work.weights / seconds)
 
     def parts(self, work: Work) -> dict[str, float]:
         """Return the least times of what a case consists of.
 
-        That is all products, those among them that are computed step by step, the functions, reading the recurrent
-        weights at each step, and what two cores tell each other, if they can only share the steps of one sample.
+        That is all products, those among them that are computed step by step, the functions, these once more for the
+        gradients (or writing and reading their values, where that takes less), reading the recurrent weights at each
+        step, what two cores tell each other, if they can only share the steps of one sample, and a call from Python.
         """
+        again = [min(n / self.functions, 8 * n / self.speeds[self._nearest(4 * n)]) for n in work.again]
         return {
             "products_seconds": work.flops / self.rate,
             "stepped_seconds": work.stepped / self.rate,
             "functions_seconds": work.functions / self.functions,
-            "reading_seconds": work.passes * work.weights / self.speeds[self._nearest(work)],
+            "again_seconds": sum(again),
+            "reading_seconds": work.passes * work.weights / self.speeds[self._nearest(work.weights)],
             "handover_seconds": work.passes * self.handover if work.shared else 0.0,
+            "call_seconds": self.call,
         }
 
-    def _nearest(self, work: Work) -> int:
-        return min(self.speeds, key=lambda size: abs(size - work.weights), default=work.weights)
+    def _nearest(self, count: int) -> int:
+        return min(self.speeds, key=lambda size: abs(size - count), default=count)

@@ -25,7 +25,13 @@ def summary(rows: Sequence[Any]) -> tuple[Any, float | None]:
 
 def limit_of(row: Any) -> float:
     """Return the least time of a row's case: that of its longest part, as if all others could be done beside it."""
-    return max(row["products_seconds"], row["functions_seconds"], row["reading_seconds"])
+    return max(row["products_seconds"], functions_of(row), row["reading_seconds"])
+
+
+def functions_of(row: Any) -> float:
+    """Return the least time of a row's functions and of what their gradients need, if the row tells that."""
+    least: float = row["functions_seconds"] + row.get("again_seconds", 0.0)
+    return least
 
 
 def in_series(row: Any) -> float:
@@ -33,12 +39,13 @@ def in_series(row: Any) -> float:
 
     A step's products need the functions of the step before, its functions need its products, and the same parts of a
     core compute both. Of one sample two cores share each step, and tell each other once a step, or one core does it.
+    What earlier rows do not tell is left out.
     """
-    step = max(row["stepped_seconds"], row["reading_seconds"]) + row["functions_seconds"]
+    step = max(row["stepped_seconds"], row["reading_seconds"]) + functions_of(row)
     handover = row["handover_seconds"]
     if handover:
         step = min(step + handover, 2 * step)
-    once: float = row["products_seconds"] - row["stepped_seconds"]
+    once: float = row["products_seconds"] - row["stepped_seconds"] + row.get("call_seconds", 0.0)
     return once + step
 
 

@@ -22,11 +22,15 @@ POINTWISE = {
 OVER_AXES = ("softmax", "log_softmax", "logsumexp")
 """Ops that take one exponential for each element of their operand; the logarithm of a sum is left out."""
 
+KEPT = ("exp", "sigmoid", "tanh", "softmax")
+"""Functions whose gradient is computed from their own value."""
+
 
 @dataclass(frozen=True)
 class Work:
     """flops: multiplications and additions of all products; functions: values of exp, tanh and the like.
 
+    again: of those whose gradients need their values, how many, tensor by tensor: they are kept, or computed once more.
     weights, passes: bytes of the weights that cannot be read once for all steps, and how often they are read.
     stepped: of flops, those of the products that cannot be computed for several steps at once.
     shared: whether two cores can only share a step of one sample, not the samples.
@@ -34,6 +38,7 @@ class Work:
 
     flops: int
     functions: int
+    again: tuple[int, ...]
     weights: int
     passes: int
     stepped: int = 0
@@ -41,7 +46,7 @@ class Work:
 
 
 def work_of(problem: Problem) -> Work:
-    """Return what a case takes: products three times with gradients, functions once; masked steps do not count.
+    """Return what a case takes: products three times with gradients; masked steps do not count.
 
     What depends on no step counts once a call. Only another formula than the drawn one can take less.
     """
@@ -50,19 +55,21 @@ def work_of(problem: Problem) -> Work:
     stepped = reached(graph.order, (*graph.sequences, *graph.states))
     rows = case.batch * case.steps if problem.lengths is None else int(problem.lengths.sum())
 
-    def total(count: Any, among: Iterable[Tensor] = graph.order) -> int:
+    def totals(count: Any, among: Iterable[Tensor] = graph.order) -> list[int]:
         counts = [(count(t, specs), t in stepped) for t in among if t.op is not None]
-        return sum(n * rows // case.batch if every else n for n, every in counts)
+        return [n * rows // case.batch if every else n for n, every in counts]
 
     again = graph.order if case.steps == 1 else recurrent(graph)
     samples = reached(graph.order, (*graph.sequences, *graph.constants, *graph.states))
     weights = {i for t in again if _product(t) for i in t.inputs if i not in samples}
+    kept = totals(functions_in, [t for t in graph.order if t.op is not None and t.op.name in KEPT])
     return Work(
-        case.batches * (3 if case.training else 1) * total(products_in),
-        case.batches * total(functions_in),
+        case.batches * (3 if case.training else 1) * sum(totals(products_in)),
+        case.batches * sum(totals(functions_in)),
+        case.batches * tuple(kept) if case.training else (),
         4 * sum(math.prod(_known(specs[w])) for w in weights),
         case.batches * case.steps * (1 + case.training),
-        case.batches * (1 + case.training) * total(products_in, again),
+        case.batches * (1 + case.training) * sum(totals(products_in, again)),
         case.batch == 1,
     )
 

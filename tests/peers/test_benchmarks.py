@@ -15,6 +15,7 @@ from benchmarks.__main__ import commit, decisive, main, row_of
 from benchmarks.cases import Case
 from benchmarks.engines import Engine, EngineError, in_turn
 from benchmarks.goals import Verdict, explained
+from benchmarks.limits import Ceilings
 from benchmarks.measure import error_of
 from benchmarks.problems import problem_of
 from benchmarks.rows import in_series, limit_of, replaced
@@ -30,6 +31,8 @@ def test_an_lstm():
     found = work_of("LSTM")
     assert found.flops == 3 * 2 * 64 * 29 * 4 * 16 * (12 + 16)
     assert found.functions == 64 * 29 * 5 * 16
+    assert sorted(found.again) == [64 * 29 * 16] * 5
+    assert work_of("LSTM", "forward").again == ()
     assert (found.weights, found.passes) == (4 * 16 * 4 * 16, 2 * 29)
     assert (found.stepped, found.shared) == (2 * 2 * 64 * 29 * 4 * 16 * 16, False)
 
@@ -77,7 +80,7 @@ def test_words_of_a_goal(seen, best, series, at_most, word):
 
 
 def limits_of(**parts):
-    nothing = dict.fromkeys(("products", "stepped", "functions", "reading", "handover"), 0.0)
+    nothing = dict.fromkeys(("products", "stepped", "functions", "again", "reading", "handover", "call"), 0.0)
     return {"engine": "rsref_fast", **{f"{name}_seconds": value for name, value in (nothing | parts).items()}}
 
 
@@ -85,11 +88,23 @@ def limits_of(**parts):
     ("parts", "limit", "series"),
     [({"products": 9, "stepped": 3, "functions": 2}, 9, 11),
      ({"products": 9, "stepped": 3, "functions": 2, "reading": 5}, 9, 13),
+     ({"products": 9, "stepped": 3, "functions": 6, "again": 4}, 10, 19),
      ({"products": 4, "stepped": 3, "functions": 2, "reading": 5, "handover": 1}, 5, 9),
-     ({"products": 4, "stepped": 3, "functions": 2, "handover": 7}, 4, 11)],
+     ({"products": 4, "stepped": 3, "functions": 2, "handover": 7, "call": 1}, 4, 12)],
 )  # fmt: skip
 def test_parts_at_once_and_in_series(parts, limit, series):
     assert (limit_of(limits_of(**parts)), in_series(limits_of(**parts))) == (limit, series)
+
+
+def test_functions_for_the_gradients_are_kept_or_computed_again():
+    """Kept in a cache, written and read, or once more where memory is slower than the function."""
+    ceilings = Ceilings(1e9, {1_000: 8e9, 100_000: 4e9}, 1e9)
+    parts = ceilings.parts(work.Work(0, 1_250, (250, 1_000), 1_000, 0))
+    assert parts["functions_seconds"] == pytest.approx(1_250e-9)
+    assert parts["again_seconds"] == pytest.approx(250e-9 + 1_000e-9)
+    assert ceilings.parts(work.Work(0, 0, (50_000,), 1_000, 0))["again_seconds"] == pytest.approx(50_000e-9)
+    slow = Ceilings(1e9, {1_000: 8e9, 100_000: 4e9}, 0.5e9)
+    assert slow.parts(work.Work(0, 0, (250,), 1_000, 0))["again_seconds"] == pytest.approx(250e-9)
 
 
 def test_an_engine_that_took_less_than_the_parts_in_series():

@@ -63,7 +63,7 @@ class Parameter:
     """A trainable array, with the leaf tensor that stands for it in any number of steps.
 
     name: a path such as "dense/kernel".
-    value: array, kept in float64; engines cast it to their working precision.
+    value: array, kept in float64, row after row (C order); engines cast it to their working precision.
     trainable: gradients of a parameter that is not trainable are still computed; optimisers should skip it.
     regularizer, constraint: see `rsref.regularizers` and `rsref.constraints`; None for none.
     """
@@ -368,11 +368,14 @@ def array_of(name: str, value: Any) -> np.ndarray:
 
 
 def real_array(name: str, value: Any) -> np.ndarray:
-    """Return a new float64 array of an array-like; TypeError, naming it, for complex numbers, strings or objects."""
+    """Return a new float64 array of an array-like, row after row.
+
+    Errors: TypeError, naming it, for complex numbers, strings or objects.
+    """
     array = array_of(name, value)
     if array.dtype.kind in "cSUO":
         raise TypeError(f"{name} holds real numbers; got dtype {array.dtype}")
-    return array.astype(np.float64)
+    return array.astype(np.float64, order="C")  # row after row, as engines take it: they copy others in every call
 
 
 def kind_of_dtype(dtype: Any) -> str:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rsref import Input, layers, set_random_seed
+from rsref import Input, cells, layers, set_random_seed
 from rsref.graph import noise_leaves
 from tests.rsref.ops.drawn import evaluate
 from tests.tolerances import assert_close
@@ -162,3 +162,13 @@ def test_weights_are_read_as_copies_and_set():
     np.testing.assert_array_equal(layer.kernel.value, kernel)
     with pytest.raises(ValueError, match=f"{layer.name}"):
         layer.set_weights([kernel])
+
+
+def test_weights_lie_row_after_row():
+    """Other ones an engine would copy in every call; half of the orthogonal ones come as columns."""
+    layer = cells.LSTMCell(5).get_layer()
+    layer.build((None, None, 3))
+    for parameter in layer.weights:
+        assert parameter.value.flags.c_contiguous
+        parameter.assign(np.asfortranarray(parameter.value))
+        assert parameter.value.flags.c_contiguous

@@ -13,7 +13,7 @@ from typing import Any
 from numba import types
 
 from rsref_fast.cpu.jit import plain
-from rsref_fast.cpu.microkernel import microkernel
+from rsref_fast.cpu.microkernel import microkernel, microkernels
 from rsref_fast.cpu.microkernel_shapes import Shape
 from rsref_fast.cpu.pointers import at, caller, copied, memory_on_stack
 from rsref_fast.cpu.transpose import transposed_block
@@ -30,6 +30,10 @@ there are so many: a sum must not wait for the one before. Bytes are those of th
 up in the same order however threads share it."""
 
 
+FEW = 3
+"""Rows after a whole block, fewer than which make no block of their own: it would wait for its sums."""
+
+
 @cache
 def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
     """Return the functions for a precision by name, each with its signature."""
@@ -39,10 +43,9 @@ def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
     wide = microkernel(element, shape, 1, wide_panels)
     long = microkernel(element, shape, 1, 1, DEEP)
     near, far = (size // (element.bitwidth // 8) for size in DEEP_FOR)
-    first, second, third, fourth = (microkernel(element, shape, n) for n in shape.rows)
-    n1, n2, n3, _ = shape.rows
-    halves = 2 * n2 if n1 + n3 == 2 * n2 else 0  # rows that two equal blocks take, since a small one waits for its sums
-    tile_of = memory_on_stack(element, n1 * width)
+    kernel, single = microkernels(element, shape), microkernel(element, shape, 1)
+    most = shape.rows
+    tile_of = memory_on_stack(element, most * width)
     panel_of = memory_on_stack(element, CHUNK * width)
 
     called = declared(element, shape)
@@ -51,29 +54,20 @@ def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
     def multiply_panel(rows, depth, a, row_step, depth_step, b, b_step, c, c_step, o, o_step, accumulate):
         """Columns of one panel, for all rows."""
         i = 0
-        while i + n1 <= rows and rows - i != halves:
-            left, to, begin = at(a, i * row_step), at(c, i * c_step), at(o, i * o_step)
-            first(depth, left, row_step, depth_step, b, b_step, 0, to, c_step, begin, o_step, accumulate)
-            i += n1
-        while i + n2 <= rows:
-            left, to, begin = at(a, i * row_step), at(c, i * c_step), at(o, i * o_step)
-            second(depth, left, row_step, depth_step, b, b_step, 0, to, c_step, begin, o_step, accumulate)
-            i += n2
-        while i + n3 <= rows:
-            left, to, begin = at(a, i * row_step), at(c, i * c_step), at(o, i * o_step)
-            third(depth, left, row_step, depth_step, b, b_step, 0, to, c_step, begin, o_step, accumulate)
-            i += n3
         while i < rows:
+            now = min(most, rows - i)
+            if now < rows - i < most + FEW:
+                now = (rows - i + 1) // 2
             left, to, begin = at(a, i * row_step), at(c, i * c_step), at(o, i * o_step)
-            fourth(depth, left, row_step, depth_step, b, b_step, 0, to, c_step, begin, o_step, accumulate)
-            i += 1
+            kernel(now, depth, left, row_step, depth_step, b, b_step, 0, to, c_step, begin, o_step, accumulate)
+            i += now
 
     def multiply_partial(rows, columns, depth, a, row_step, depth_step, b, b_step, c, c_step, o, o_step, accumulate):
         """Fewer columns than a panel has: computed aside, and as many as there are copied."""
         tile = tile_of()
         i = 0
         while i < rows:
-            now = min(n1, rows - i)
+            now = min(most, rows - i)
             block(now, depth, at(a, i * row_step), row_step, depth_step, b, b_step, tile, width, tile, width, 0)
             for r in range(now):
                 for j in range(columns):
@@ -127,14 +121,14 @@ def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
                 b = at(panels, j * depth)
                 wide(depth, a, 0, depth_step, b, width, depth * width, at(c, j), 0, at(o, j), 0, accumulate)
         if rows == 1 and deep and depth >= DEEP:
-            most = depth // DEEP * DEEP
+            whole_depth = depth // DEEP * DEEP
             for i in range(0, full, width):
                 j = full - width - i if back else i
                 b = at(panels, j * depth)
-                long(most, a, 0, depth_step, b, width, 0, at(c, j), 0, at(o, j), 0, accumulate)
-                if most < depth:
-                    rest, left = at(b, most * width), at(a, most * depth_step)
-                    fourth(depth - most, left, 0, depth_step, rest, width, 0, at(c, j), 0, at(c, j), 0, 1)
+                long(whole_depth, a, 0, depth_step, b, width, 0, at(c, j), 0, at(o, j), 0, accumulate)
+                if whole_depth < depth:
+                    rest, left = at(b, whole_depth * width), at(a, whole_depth * depth_step)
+                    single(depth - whole_depth, left, 0, depth_step, rest, width, 0, at(c, j), 0, at(c, j), 0, 1)
             done = full
         for i in range(done, full, width):
             j = full - width - (i - done) if back else i

@@ -27,92 +27,126 @@ def microkernel(element: Any, shape: Shape, rows: int, panels: int = 1, deep: in
     along the depth of a, between rows of a panel, between panels, between rows of c and of o.
     deep: rows of the panels that are taken at once, each with a sum of its own; the depth is a multiple of it.
     """
-    pointer = types.CPointer(element)
-    vectors = shape.vectors * panels
 
     @intrinsic
     def kernel(typing_context, depth, a, row_step, depth_step, b, b_step, panel_step, c, c_step, o, o_step, accumulate):
         def generate(context, builder, signature, arguments):
-            depth, a, row_step, depth_step, b, b_step, panel_step, c, c_step, o, o_step, accumulate = arguments
-            scalar = context.get_value_type(element)
-            vector = ir.VectorType(scalar, shape.lanes)
-            kind = "f32" if element is types.float32 else "f64"
-            fma = cgutils.get_or_insert_function(
-                builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{shape.lanes}{kind}"
-            )
-            size = context.get_abi_sizeof(scalar)
-
-            def const(n: int) -> Any:
-                return ir.Constant(ir.IntType(64), n)
-
-            def place(base: Any, index: Any) -> Any:
-                return builder.bitcast(builder.gep(base, [index]), vector.as_pointer())
-
-            def spread(value: Any) -> Any:
-                empty = ir.Constant(vector, ir.Undefined)
-                one = builder.insert_element(empty, value, ir.Constant(ir.IntType(32), 0))
-                zeros = ir.Constant(ir.VectorType(ir.IntType(32), shape.lanes), [0] * shape.lanes)
-                return builder.shuffle_vector(one, empty, zeros)
-
-            starts = [builder.gep(a, [builder.mul(row_step, const(i))]) for i in range(rows)]
-            bases = [builder.gep(b, [builder.mul(panel_step, const(p))]) for p in range(panels)]
-            if rows > 1:  # fetch where the block will be added to: each of its rows may be far from the one before
-                empty = ir.IntType(8).as_pointer()
-                fetch = cgutils.get_or_insert_function(
-                    builder.module, ir.FunctionType(ir.VoidType(), [empty, *[ir.IntType(32)] * 3]), "llvm.prefetch.p0"
-                )
-                to_write_and_keep = [ir.Constant(ir.IntType(32), n) for n in (1, 3, 1)]
-                for i in range(rows):
-                    for byte in range(0, shape.width * panels * size, 64):
-                        line = builder.gep(c, [builder.add(builder.mul(c_step, const(i)), const(byte // size))])
-                        builder.call(fetch, [builder.bitcast(line, empty), *to_write_and_keep])
-            entry = builder.block
-            loop = builder.append_basic_block("depth")
-            done = builder.append_basic_block("done")
-            builder.branch(loop)
-
-            builder.position_at_end(loop)
-            step = builder.phi(ir.IntType(64))
-            step.add_incoming(const(0), entry)
-            sums = [[builder.phi(vector) for _ in range(vectors)] for _ in range(rows * deep)]
-            for phi in (phi for row in sums for phi in row):
-                phi.add_incoming(ir.Constant(vector, [0.0] * shape.lanes), entry)
-            new = []
-            for d in range(deep):
-                now = builder.add(step, const(d))
-                along = builder.mul(now, b_step)
-                loaded = []
-                for v in range(vectors):
-                    base = bases[v // shape.vectors]
-                    load = builder.load(place(base, builder.add(along, const(v % shape.vectors * shape.lanes))))
-                    load.align = size
-                    loaded.append(load)
-                across = builder.mul(now, depth_step)
-                for i in range(rows):
-                    value, own = spread(builder.load(builder.gep(starts[i], [across]))), sums[d * rows + i]
-                    new.append([builder.call(fma, [value, loaded[v], own[v]]) for v in range(vectors)])
-            following = builder.add(step, const(deep))
-            step.add_incoming(following, loop)
-            for row, values in zip(sums, new):
-                for phi, value in zip(row, values):
-                    phi.add_incoming(value, loop)
-            builder.cbranch(builder.icmp_signed("<", following, depth), loop, done)
-
-            builder.position_at_end(done)
-            for d in range(1, deep):
-                for i in range(rows):
-                    new[i] = [builder.fadd(one, more) for one, more in zip(new[i], new[d * rows + i])]
-            adds = builder.icmp_signed("!=", accumulate, const(0))
-            for i in range(rows):
-                for v in range(vectors):
-                    target = place(c, builder.add(builder.mul(c_step, const(i)), const(v * shape.lanes)))
-                    old = builder.load(place(o, builder.add(builder.mul(o_step, const(i)), const(v * shape.lanes))))
-                    old.align = size
-                    zero = ir.Constant(vector, [0.0] * shape.lanes)
-                    store = builder.store(builder.fadd(new[i][v], builder.select(adds, old, zero)), target)
-                    store.align = size
+            _emit(context, builder, arguments, element, shape, rows, panels, deep)
             return context.get_dummy_value()
 
-        return types.void(I64, pointer, I64, I64, pointer, I64, I64, pointer, I64, pointer, I64, I64), generate
+        return types.void(*_arguments(element)), generate
 
     return kernel
+
+
+def microkernels(element: Any, shape: Shape) -> Any:
+    """Return an intrinsic of a number of rows, 1 to shape.rows, and then `microkernel`'s arguments for one panel."""
+
+    @intrinsic
+    def kernel(
+        typing_context, rows, depth, a, row_step, depth_step, b, b_step, panel_step, c, c_step, o, o_step, accumulate
+    ):
+        def generate(context, builder, signature, arguments):
+            done = builder.append_basic_block("rows_done")
+            choice = builder.switch(arguments[0], done)
+            for n in range(1, shape.rows + 1):
+                block = builder.append_basic_block(f"rows_{n}")
+                choice.add_case(ir.Constant(ir.IntType(64), n), block)
+                builder.position_at_end(block)
+                _emit(context, builder, arguments[1:], element, shape, n)
+                builder.branch(done)
+            builder.position_at_end(done)
+            return context.get_dummy_value()
+
+        return types.void(I64, *_arguments(element)), generate
+
+    return kernel
+
+
+def _arguments(element: Any) -> tuple[Any, ...]:
+    pointer = types.CPointer(element)
+    return I64, pointer, I64, I64, pointer, I64, I64, pointer, I64, pointer, I64, I64
+
+
+def _emit(
+    context: Any, builder: Any, arguments: Any, element: Any, shape: Shape, rows: int, panels: int = 1, deep: int = 1
+) -> None:
+    vectors = shape.vectors * panels
+    depth, a, row_step, depth_step, b, b_step, panel_step, c, c_step, o, o_step, accumulate = arguments
+    scalar = context.get_value_type(element)
+    vector = ir.VectorType(scalar, shape.lanes)
+    kind = "f32" if element is types.float32 else "f64"
+    fma = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{shape.lanes}{kind}"
+    )
+    size = context.get_abi_sizeof(scalar)
+
+    def const(n: int) -> Any:
+        return ir.Constant(ir.IntType(64), n)
+
+    def place(base: Any, index: Any) -> Any:
+        return builder.bitcast(builder.gep(base, [index]), vector.as_pointer())
+
+    def spread(value: Any) -> Any:
+        empty = ir.Constant(vector, ir.Undefined)
+        one = builder.insert_element(empty, value, ir.Constant(ir.IntType(32), 0))
+        zeros = ir.Constant(ir.VectorType(ir.IntType(32), shape.lanes), [0] * shape.lanes)
+        return builder.shuffle_vector(one, empty, zeros)
+
+    starts = [builder.gep(a, [builder.mul(row_step, const(i))]) for i in range(rows)]
+    bases = [builder.gep(b, [builder.mul(panel_step, const(p))]) for p in range(panels)]
+    if rows > 1:  # fetch where the block will be added to: each of its rows may be far from the one before
+        empty = ir.IntType(8).as_pointer()
+        fetch = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(ir.VoidType(), [empty, *[ir.IntType(32)] * 3]), "llvm.prefetch.p0"
+        )
+        to_write_and_keep = [ir.Constant(ir.IntType(32), n) for n in (1, 3, 1)]
+        for i in range(rows):
+            for byte in range(0, shape.width * panels * size, 64):
+                line = builder.gep(c, [builder.add(builder.mul(c_step, const(i)), const(byte // size))])
+                builder.call(fetch, [builder.bitcast(line, empty), *to_write_and_keep])
+    entry = builder.block
+    loop = builder.append_basic_block("depth")
+    done = builder.append_basic_block("done")
+    builder.branch(loop)
+
+    builder.position_at_end(loop)
+    step = builder.phi(ir.IntType(64))
+    step.add_incoming(const(0), entry)
+    sums = [[builder.phi(vector) for _ in range(vectors)] for _ in range(rows * deep)]
+    for phi in (phi for row in sums for phi in row):
+        phi.add_incoming(ir.Constant(vector, [0.0] * shape.lanes), entry)
+    new = []
+    for d in range(deep):
+        now = builder.add(step, const(d))
+        along = builder.mul(now, b_step)
+        loaded = []
+        for v in range(vectors):
+            base = bases[v // shape.vectors]
+            load = builder.load(place(base, builder.add(along, const(v % shape.vectors * shape.lanes))))
+            load.align = size
+            loaded.append(load)
+        across = builder.mul(now, depth_step)
+        for i in range(rows):
+            value, own = spread(builder.load(builder.gep(starts[i], [across]))), sums[d * rows + i]
+            new.append([builder.call(fma, [value, loaded[v], own[v]]) for v in range(vectors)])
+    following = builder.add(step, const(deep))
+    step.add_incoming(following, loop)
+    for row, values in zip(sums, new):
+        for phi, value in zip(row, values):
+            phi.add_incoming(value, loop)
+    builder.cbranch(builder.icmp_signed("<", following, depth), loop, done)
+
+    builder.position_at_end(done)
+    for d in range(1, deep):
+        for i in range(rows):
+            new[i] = [builder.fadd(one, more) for one, more in zip(new[i], new[d * rows + i])]
+    adds = builder.icmp_signed("!=", accumulate, const(0))
+    for i in range(rows):
+        for v in range(vectors):
+            target = place(c, builder.add(builder.mul(c_step, const(i)), const(v * shape.lanes)))
+            old = builder.load(place(o, builder.add(builder.mul(o_step, const(i)), const(v * shape.lanes))))
+            old.align = size
+            zero = ir.Constant(vector, [0.0] * shape.lanes)
+            store = builder.store(builder.fadd(new[i][v], builder.select(adds, old, zero)), target)
+            store.align = size

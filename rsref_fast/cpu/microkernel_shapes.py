@@ -12,12 +12,12 @@ PRODUCTS = ("multiply_panel", "multiply_partial", "pack", "multiply_packed", "mu
 class Shape:
     """Widths for an instruction set and a precision.
 
-    lanes: elements of a vector. vectors: of a panel. rows: numbers of rows of a block, the largest first; 1 is last.
+    lanes: elements of a vector. vectors: of a panel. rows: of a block, at most.
     """
 
     lanes: int
     vectors: int
-    rows: tuple[int, ...]
+    rows: int
 
     def symbol(self, name: str, precision: str) -> str:
         """Return the name under which one of the products' functions is published."""
@@ -32,7 +32,7 @@ class Shape:
 def shape_for(features: str, bits: int) -> Shape:
     """Return the widths for a CPU's features (as LLVM lists them) and elements of 32 or 64 bits."""
     if "+avx512f" in features:
-        return Shape(512 // bits, 2, (8, 4, 2, 1))
+        return Shape(512 // bits, 2, 8)
     if "+avx" in features:
-        return Shape(256 // bits, 2, (6, 4, 2, 1))
-    return Shape(128 // bits, 2, (8, 4, 2, 1))
+        return Shape(256 // bits, 2, 6)
+    return Shape(128 // bits, 2, 8)

@@ -65,6 +65,8 @@ def run(engine: CudaEngine, groups: Sequence[Sequence[Any]], steps: int, mask: A
 
     Half precision is computed in float32, and answered as it came.
     """
+    if torch._C._are_functorch_transforms_active():
+        raise NotImplementedError('torch.func on a GPU needs engine="keras": kernels read the tensors as they are')
     tensors = [t for group in groups for t in group]
     half = next((t.dtype for t in tensors if t.dtype in HALVES), None)
     full = [t.to(OTHERS.get(t.dtype, t.dtype)) for t in tensors]

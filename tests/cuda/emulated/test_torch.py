@@ -205,6 +205,11 @@ def test_integers_of_all_sizes(engine, dtype):
     np.testing.assert_array_equal(y[:, -1], [[130, 130], [8, 8]])
 
 
+def test_torch_func_is_refused(engine):
+    with pytest.raises(NotImplementedError, match=r'torch.func on a GPU needs engine="keras"'):
+        torch.func.vmap(lambda x: torch_device.run(engine, [[x]], 1, None)[0])(torch.ones(2, 1, 1, 3))
+
+
 def test_other_engines_are_left_alone():
     assert torch_gradients.native(ReferenceEngine(recurrence_of("LSTMCell")), [], 3, 5, None) is None
 

@@ -154,18 +154,14 @@ class Memory(keras.layers.Layer):
             return
         if self.carried:
             held = self.carried[0].shape[0]
+            holds = f"{owner} is stateful and holds the states of {held} samples"
+            way = "call reset_states() before a batch of another size, outside of compiled code"
             if batch is None:
-                words = (
-                    f"{owner} is stateful and holds the states of {held} samples: call reset_states() before a batch"
-                )
-                check_rows(like, held, f"{words} of another size, outside of compiled code")
+                check_rows(like, held, f"{holds}: {way}")
             if batch in (None, held):
                 return
             if is_compiling(like) or not bool(ops.convert_to_numpy(self.fresh.value)):
-                raise ValueError(
-                    f"{owner} is stateful and holds the states of {held} samples; it got {batch}: call "
-                    f"reset_states() before a batch of another size, outside of compiled code"
-                )
+                raise ValueError(f"{holds}; it got {batch}: {way}")
         if batch is None or is_compiling(like):
             raise ValueError(
                 f"{owner}: stateful=True needs the batch size before compiled code runs: give keras.Input a "

@@ -7,6 +7,7 @@ Compiled once for a machine, apart from the graphs' own code, which calls it by 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -44,6 +45,7 @@ def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
     long = microkernel(element, shape, 1, 1, DEEP)
     near, far = (size // (element.bitwidth // 8) for size in DEEP_FOR)
     kernel, single = microkernels(element, shape), microkernel(element, shape, 1)
+    narrow = microkernels(element, replace(shape, vectors=1))
     most = shape.rows
     tile_of = memory_on_stack(element, most * width)
     panel_of = memory_on_stack(element, CHUNK * width)
@@ -67,8 +69,11 @@ def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
         tile = tile_of()
         i = 0
         while i < rows:
-            now = min(most, rows - i)
-            block(now, depth, at(a, i * row_step), row_step, depth_step, b, b_step, tile, width, tile, width, 0)
+            now, left = min(most, rows - i), at(a, i * row_step)
+            if columns <= lanes:
+                narrow(now, depth, left, row_step, depth_step, b, b_step, 0, tile, width, tile, width, 0)
+            else:
+                block(now, depth, left, row_step, depth_step, b, b_step, tile, width, tile, width, 0)
             for r in range(now):
                 for j in range(columns):
                     begin = o[(i + r) * o_step + j] if accumulate != 0 else element(0)

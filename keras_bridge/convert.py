@@ -242,13 +242,6 @@ def export(model: Any, path: Any, **options: Any) -> None:
     """Export a model as `model.export`, its recurrent layers computed by Keras's own ops.
 
     Other engines call code that an exported graph cannot carry. Options as `keras.Model.export`.
-    Errors: ValueError on PyTorch for an input of unknown length, or whatever its exporters find.
     """
-    inputs = getattr(model, "inputs", None) or []
-    if keras.backend.backend() == "torch" and any(None in tensor.shape[1:] for tensor in inputs):
-        raise ValueError(
-            "on PyTorch an exported graph has as many steps as the loop was traced with: give keras.Input the number "
-            f"of steps; the model's inputs have the shapes {', '.join(str(tensor.shape) for tensor in inputs)}"
-        )
     with use_engine("keras"):
         model.export(path, **options)

@@ -5,16 +5,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from keras_bridge import (
-    ConvLSTMCell,
-    LSTMCell,
-    RecurrentSequential,
-    SimpleRNNCell,
-    accelerate,
-    export,
-    from_keras,
-    to_keras,
-)
+from keras_bridge import ConvLSTMCell, LSTMCell, RecurrentSequential, SimpleRNNCell, accelerate, from_keras, to_keras
 from tests.tolerances import assert_close
 
 ENGINES = ("keras", "reference", "fast")
@@ -315,11 +306,3 @@ def test_misuse_is_answered(name):
     misuse, kind, words = MISUSES[name]
     with pytest.raises(kind, match=words):
         misuse()
-
-
-@pytest.mark.skipif(keras.backend.backend() != "torch", reason="other backends' graphs have loops")
-def test_pytorch_exports_no_unknown_length(tmp_path):
-    """Keras's own layers answer what they would after one step."""
-    model = keras.Sequential([keras.Input((None, 4)), RecurrentSequential([LSTMCell(3)])])
-    with pytest.raises(ValueError, match=r"give keras.Input the number of steps.*\(None, None, 4\)"):
-        export(model, tmp_path / "model.onnx", format="onnx")

@@ -17,10 +17,12 @@ from keras.layers import (
     SimpleRNN,
     TimeDistributed,
 )
+from keras.src.export.export_utils import get_input_signature
 
 from keras_bridge import cells
 from keras_bridge.cells.base import KerasCell
 from keras_bridge.engines import use_engine
+from keras_bridge.loop import RecurrentLayer
 from keras_bridge.recurrent import RecurrentSequential
 
 LOOP_OPTIONS = ("return_sequences", "return_state", "go_backwards", "stateful", "unroll", "zero_output_for_mask")
@@ -242,6 +244,22 @@ def export(model: Any, path: Any, **options: Any) -> None:
     """Export a model as `model.export`, its recurrent layers computed by Keras's own ops.
 
     Other engines call code that an exported graph cannot carry. Options as `keras.Model.export`.
+    Errors: ValueError, naming the layer, for a graph that would answer other numbers than the model.
     """
+    _check_exported(model, options)
     with use_engine("keras"):
         model.export(path, **options)
+
+
+def _check_exported(model: Any, options: dict[str, Any]) -> None:
+    """Refuse what a graph would silently do in another way: on PyTorch loops are unrolled."""
+    unrolled = keras.backend.backend() == "torch"
+    layers = [layer for layer in model._flatten_layers() if isinstance(layer, RecurrentLayer)]
+    looping = [layer for layer in layers if not layer.decode]
+    if unrolled and looping:
+        for spec in keras.tree.flatten(options.get("input_signature") or get_input_signature(model)):
+            if None in spec.shape[1:]:
+                raise ValueError(
+                    f"{looping[0].name}: a graph exported from PyTorch runs a fixed number of steps: give it in "
+                    f"input_signature or in keras.Input; an input has shape {tuple(spec.shape)}"
+                )

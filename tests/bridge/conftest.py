@@ -11,6 +11,7 @@ COLLECTED = {
     "test_data_parallel.py": BACKEND in ("jax", "torch"),  # keras.distribution is for JAX, PyTorch has its own
     "test_compiled.py": BACKEND != "torch",  # which does not compile
     "test_export.py": BACKEND != "torch" and find_spec("tensorflow") is not None,  # Keras exports with TensorFlow
+    "test_export_onnx.py": BACKEND == "torch" and find_spec("onnx") is not None,  # elsewhere with packages of its own
     "test_jax_native.py": BACKEND == "jax" and find_spec("numba") is not None,
     "test_jax_integers.py": BACKEND == "jax" and find_spec("numba") is not None,
     "test_fast_engine.py": find_spec("numba") is not None,  # compiles

@@ -1,0 +1,40 @@
+"""ONNX graphs exported on PyTorch answer as the oracle does, run by onnx's own reference evaluator."""
+
+import keras
+import numpy as np
+import pytest
+from keras import InputSpec, ops
+from onnx.reference import ReferenceEvaluator
+
+from keras_bridge import LSTMCell, RecurrentSequential, export
+from tests.tolerances import assert_close
+
+STEPS = 3
+
+
+def answers_agree(model, path, **options):
+    """Export a model of one sequence of 4 features, and compare for batches of another size than it was drawn with."""
+    samples = np.random.default_rng(0).standard_normal((2, STEPS, 4)).astype("float32")
+    samples[0, 1:] = 0
+    expected = ops.convert_to_numpy(model(samples))
+    export(model, path, format="onnx", verbose=False, **options)
+    graph = ReferenceEvaluator(str(path))
+    for batch in (samples, samples[1:]):
+        assert_close(graph.run(None, {graph.input_names[0]: batch})[0], expected[-len(batch) :], "float32")
+
+
+def sequence_model(steps=STEPS, **options):
+    layer = RecurrentSequential([LSTMCell(3)], engine="reference", **options)
+    return keras.Sequential([keras.Input((steps, 4)), keras.layers.Masking(), layer])
+
+
+def test_a_masked_layer(tmp_path):
+    answers_agree(sequence_model(go_backwards=True, return_sequences=True), tmp_path / "model.onnx")
+
+
+def test_open_steps_are_refused(tmp_path):
+    """The loop is unrolled: the graph would take any number of steps and run one."""
+    model = sequence_model(steps=None)
+    with pytest.raises(ValueError, match=r"fixed number of steps.*input_signature.*\(None, None, 4\)"):
+        answers_agree(model, tmp_path / "model.onnx")
+    answers_agree(model, tmp_path / "model.onnx", input_signature=[InputSpec("float32", (None, STEPS, 4))])

@@ -252,9 +252,18 @@ def export(model: Any, path: Any, **options: Any) -> None:
 
 
 def _check_exported(model: Any, options: dict[str, Any]) -> None:
-    """Refuse what a graph would silently do in another way: on PyTorch loops are unrolled."""
+    """Refuse what a graph would silently do in another way: on PyTorch loops are unrolled, and states become constants.
+
+    No state changes in an ONNX graph, whoever writes it.
+    """
     unrolled = keras.backend.backend() == "torch"
     layers = [layer for layer in model._flatten_layers() if isinstance(layer, RecurrentLayer)]
+    for layer in layers:
+        if layer.stateful and (unrolled or options.get("format") == "onnx"):
+            raise ValueError(
+                f"{layer.name} is stateful, and the exported graph would carry no states over: let initial_state be an "
+                "input of the model, and return_state=True give its outputs"
+            )
     looping = [layer for layer in layers if not layer.decode]
     if unrolled and looping:
         for spec in keras.tree.flatten(options.get("input_signature") or get_input_signature(model)):

@@ -38,3 +38,11 @@ def test_open_steps_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"fixed number of steps.*input_signature.*\(None, None, 4\)"):
         answers_agree(model, tmp_path / "model.onnx")
     answers_agree(model, tmp_path / "model.onnx", input_signature=[InputSpec("float32", (None, STEPS, 4))])
+
+
+def test_a_stateful_layer_is_refused(tmp_path):
+    """The graph would start every call from the states of now."""
+    model = keras.Sequential([keras.Input((STEPS, 4), batch_size=1), LSTMCell(3).get_layer(stateful=True)])
+    model(np.ones((1, STEPS, 4)))
+    with pytest.raises(ValueError, match=r"stateful.*initial_state"):
+        export(model, tmp_path / "model.onnx", format="onnx", verbose=False)

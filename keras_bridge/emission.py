@@ -103,10 +103,8 @@ def _slice(x: Any, bounds: Sequence[tuple[int | None, int | None, int]]) -> Any:
 
 
 def _matmul(a: Any, b: Any) -> Any:
-    """On PyTorch by einsum, since Keras's matmul of float64 tensors computes in float32 there."""
-    if keras.backend.backend() == "torch":
-        return ops.einsum("...ij,...jk->...ik", a, b)
-    return ops.matmul(a, b)
+    """On PyTorch not by Keras's matmul, which computes that of float64 tensors in float32."""
+    return a @ b if keras.backend.backend() == "torch" else ops.matmul(a, b)
 
 
 def _add(a: Any, b: Any) -> Any:

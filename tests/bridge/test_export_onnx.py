@@ -2,11 +2,12 @@
 
 import keras
 import numpy as np
+import onnx
 import pytest
 from keras import InputSpec, ops
 from onnx.reference import ReferenceEvaluator
 
-from keras_bridge import LSTMCell, RecurrentSequential, export
+from keras_bridge import AttentionDecoderCell, LSTMCell, RecurrentSequential, export
 from tests.tolerances import assert_close
 
 STEPS = 3
@@ -18,6 +19,7 @@ def answers_agree(model, path, **options):
     samples[0, 1:] = 0
     expected = ops.convert_to_numpy(model(samples))
     export(model, path, format="onnx", verbose=False, **options)
+    onnx.checker.check_model(str(path), full_check=True)
     graph = ReferenceEvaluator(str(path))
     for batch in (samples, samples[1:]):
         assert_close(graph.run(None, {graph.input_names[0]: batch})[0], expected[-len(batch) :], "float32")
@@ -30,6 +32,13 @@ def sequence_model(steps=STEPS, **options):
 
 def test_a_masked_layer(tmp_path):
     answers_agree(sequence_model(go_backwards=True, return_sequences=True), tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize("steps", [STEPS, None])
+def test_a_decoder(steps, tmp_path):
+    """Its keys are products of tensors of unlike ranks; what it decodes may be of any length."""
+    layer = AttentionDecoderCell(3).get_layer(decode=True, output_length=2, engine="reference")
+    answers_agree(keras.Sequential([keras.Input((steps, 4)), layer]), tmp_path / "model.onnx")
 
 
 def test_open_steps_are_refused(tmp_path):

@@ -13,7 +13,15 @@ Backward = Callable[[Arrays, Arrays, int], Arrays]
 
 
 def call(forward: Forward, backward: Backward, tensors: list[Any], specs: Any, training: bool) -> tuple[Any, ...]:
-    """Return forward(tensors), with backward as its gradient; see `keras_bridge.gradients`."""
+    """Return forward(tensors), with backward as its gradient; see `keras_bridge.gradients`.
+
+    Errors: NotImplementedError if a length is not known, which no callback can answer.
+    """
+    if any(None in shape for shape, _ in specs):
+        raise NotImplementedError(
+            'JAX traces with an open batch or number of steps, as an export does: that needs engine="keras", which '
+            "keras_bridge.export takes by itself, or known lengths"
+        )
     # without x64 JAX has no numbers of 64 bits
     shapes = tuple(jax.ShapeDtypeStruct(shape, jax.dtypes.canonicalize_dtype(dtype)) for shape, dtype in specs)
 

@@ -69,6 +69,15 @@ def test_steps_may_be_symbolic():
     assert_close(np.asarray(exported.call(X)), np.asarray(layer(X)), "float32")
 
 
+@pytest.mark.parametrize("engine", ["fast", "reference"])
+@pytest.mark.parametrize("lengths", ["batch, 5, 4", "3, steps, 4"])
+def test_symbolic_lengths_are_refused_by_a_sentence(engine, lengths):
+    layer = kb.LSTMCell(6).get_layer(engine=engine)
+    shape = jax.export.symbolic_shape(lengths)
+    with pytest.raises(NotImplementedError, match=r"engine=\"keras\", which keras_bridge.export takes by itself"):
+        jax.export.export(jax.jit(layer))(jax.ShapeDtypeStruct(shape, "float32"))
+
+
 def both(cell, make, **options):
     """Return what a transformed function answers with the kernels, and with the reference engine."""
     found = []

@@ -6,6 +6,7 @@ from rsref.engine import Engine, Gradients, ReferenceEngine
 from rsref.graph import Model, StepGraph
 from rsref.initializers import Learned, set_random_seed
 from rsref.layers import *
+from rsref.loop import RecurrentLayer
 from rsref.recurrence import Recurrence
 from rsref.recurrent import RecurrentModel, RecurrentSequential
 from rsref.tensor import Input, Parameter, Tensor, constant
@@ -18,6 +19,7 @@ __all__ = [
     "Model",
     "Parameter",
     "Recurrence",
+    "RecurrentLayer",
     "RecurrentModel",
     "RecurrentSequential",
     "ReferenceEngine",

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+import rsref
 from rsref import set_random_seed
 from rsref.ops import REGISTRY
 
@@ -28,3 +29,10 @@ def test_the_page_runs(page, monkeypatch):
     names = {"__name__": "page"}
     for block in code:
         exec(compile(block, str(ROOT / page), "exec"), names)
+
+
+@pytest.mark.parametrize("name", rsref.__all__)
+def test_docstrings_refer_to_what_is_there(name):
+    documented = getattr(rsref, name)
+    for other in re.findall(r"[Ss]ee `(\w+)`", documented.__doc__ or ""):
+        assert hasattr(rsref, other) or hasattr(documented, other), other

@@ -79,7 +79,8 @@ class Pointwise(Op):
 
     def __call__(self, *operands: Any) -> Any:
         if len(operands) != len(self.operand_names):
-            raise TypeError(f"{self.name} takes {len(self.operand_names)} operands; got {len(operands)}")
+            names = ", ".join(self.operand_names)
+            raise TypeError(f"{self.name} takes {len(self.operand_names)} operands ({names}); got {len(operands)}")
         if any(isinstance(operand, Tensor) for operand in operands):
             tensors = [as_tensor(operand) for operand in operands]
             wanted = self.operand_dtypes([tensor.dtype for tensor in tensors])

@@ -14,12 +14,13 @@ from rsref.tensor import Input, Shape, Tensor
 class ConvLSTMCell(LSTMCell):
     """LSTM with convolutions over 1, 2 or more spatial axes (Shi 2015); weights as `keras.layers.ConvLSTM2D`.
 
-    Input (batch, *spatial, channels); states h and c, (*positions, filters) each. filters: the same as units.
+    Input (batch, *spatial, channels); states h and c, (*positions, filters) each.
     kernel_size, strides, padding, dilation_rate: of the input's convolution, see `rsref.ops.conv`; the state's has
     stride 1 and padding "same".
     Weights: kernel (*window, channels, 4 * filters), recurrent_kernel (*window, filters, 4 * filters),
     bias (4 * filters,); order i, f, g, o.
-    Errors: ValueError if a spatial axis is unknown or does not fit kernel_size.
+    Errors: ValueError if a spatial axis is unknown or does not fit kernel_size; TypeError for units instead
+        of filters.
     """
 
     def __init__(

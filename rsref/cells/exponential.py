@@ -42,6 +42,8 @@ class SLSTMCell(ExponentialCell):
     States h, c, n and m, (units,) each; they start from zeros, and a zero n marks the empty memory.
     Weights: kernel (features, 4 * units), recurrent_kernel (units / heads, 4 * units): a block (units / heads,
     units / heads) a head and gate; bias (4 * units,). Order i, f, g, o.
+    heads: units are cut into so many equal parts, 1 by default, that do not see each other's state. forget_gate:
+    "sigmoid", the default, or "exp".
     """
 
     gates = 4
@@ -79,6 +81,8 @@ class MLSTMCell(ExponentialCell):
     States C (heads, size, size), n (heads, size) and m (heads,), from zeros.
     Weights: kernel (features, 4 * units) and bias (4 * units,) in the order q, k, v, o; gate_kernel
     (features, 2 * heads) and gate_bias (2 * heads,) in the order i, f. No recurrent product.
+    heads: units are cut into so many equal parts, 1 by default, that do not see each other's state. forget_gate:
+    "sigmoid", the default, or "exp".
     """
 
     gates = 4

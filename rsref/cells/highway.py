@@ -14,12 +14,11 @@ from rsref.tensor import Shape, noise
 class RHNCell(FullCell):
     """Recurrent Highway Network (Zilly 2016, arXiv 1607.03474). One state (units,).
 
-    s_0 = h; for l = 1 ... depth: candidate = activation(s R_h + b_h), t = gate(s R_t + b_t), with x W_h and x W_t
-    added in the first layer; s = candidate t + s (1 - t). h' = s_depth. The carry gate is 1 - t, as in
+    s_0 = h; for l = 1 ... recurrence_depth: candidate = activation(s R_h + b_h), t = gate(s R_t + b_t), with x W_h
+    and x W_t added in the first layer; s = candidate t + s (1 - t). h' is the last s. The carry gate is 1 - t, as in
     the paper's experiments, or has weights of its own with coupled=False.
-    Weights: kernel (features, gates * units), then recurrent_kernel_l (units, gates * units) and bias_l a
-    layer; order h,
-    t (and c). transform_bias: where the bias of t starts; negative values keep the state at first.
+    Weights: kernel (features, gates * units), then recurrent_kernel_l (units, gates * units) and bias_l a layer, l from
+    0; order h, t (and c). transform_bias: where the bias of t starts; negative values keep the state at first.
     """
 
     gates = 2

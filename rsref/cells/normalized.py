@@ -16,7 +16,7 @@ class LayerNormLSTMCell(LSTMCell):
 
     z = LN(x kernel) + LN(h recurrent_kernel) + bias; c' = f c + i g; h' = o activation(LN(c')).
     States h and c, (units,) each. Weights: the LSTM's, then gamma_x and gamma_h (4 * units,), gamma_c and
-    beta_c (units,).
+    beta_c (units,). epsilon: added to the variances, 0.001 by default as in Keras's layer normalisation.
     """
 
     def __init__(self, units: int | None = None, *, epsilon: float = 1e-3, **options: Any):
@@ -45,6 +45,8 @@ class LayerNormGRUCell(GRUCell):
     z, r = gates(LN(x W) + LN(h U) + b); candidate = activation(LN(x W_h) + b_h + r LN(h U_h));
     h' = z h + (1 - z) candidate.
     One state (units,). Weights: kernel, recurrent_kernel, bias (3 * units,), gains gamma_x and gamma_h (3 * units,).
+    epsilon: added to the variances, 0.001 by default as in Keras's layer normalisation.
+    Errors: ValueError for reset_after=False.
     """
 
     def __init__(self, units: int | None = None, *, epsilon: float = 1e-3, **options: Any):

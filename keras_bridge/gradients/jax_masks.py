@@ -54,7 +54,7 @@ def _shard(rows: Any, lengths: Any, times: Any, truncate: int | None) -> tuple[A
         before = jnp.concatenate([jnp.zeros((1, count), stretch.dtype), stretch[:-1]])
         cuts = (stretch != before).reshape(-1)[chosen].astype(jnp.uint8)
         last = jnp.take_along_axis(stretch, jnp.maximum(own - 1, 0)[None], axis=0)[0]
-        ends = jnp.where(own > 0, last, 0) != (time - 1) // truncate
+        ends = last != (time - 1) // truncate
     return rows, jnp.concatenate([off, pos, rid]), cuts, ends
 
 

@@ -10,7 +10,10 @@ import pytest
 import keras_bridge as kb
 from keras_bridge import fast_engine, traced_engine
 from keras_bridge.gradients import jax_native
+from keras_bridge.gradients.jax_masks import packed
+from keras_bridge.gradients.jax_words import read
 from rsref_fast.cpu.splitting import Split
+from rsref_fast.packing import masked_batch
 from tests.sparing import kernel_folder
 from tests.tolerances import assert_close
 
@@ -207,6 +210,27 @@ def test_masks_need_no_python(request, options, shards):
     for i in range(len(MASKS)):
         for a, b in zip(found[len(MASKS) + i], found[i], strict=True):
             assert_close(a, b, "float32")
+
+
+@pytest.mark.parametrize(("shards", "truncate"), [(1, 2), (3, 3), (2, None)])
+def test_tables_are_those_that_numpy_makes_of_a_mask(shards, truncate):
+    chance = np.random.default_rng(3)
+    tables = jax.jit(lambda mask: tuple(vars(packed(mask, shards, truncate)).values()))
+    for samples in (0, 4):
+        mask = chance.random((5, 6)) < chance.random((5, 1))
+        mask[samples:] = False
+        expected, order = masked_batch(mask, shards, truncate)
+        found, words, cuts, cut_end = tables(mask)
+        assert np.asarray(found).tolist() == order.tolist()
+        words, cuts = np.asarray(read(words, "int", "int32")).tolist(), np.asarray(cuts).tolist()
+        for shard in expected:
+            room, rows = 6 * shard.count, shard.off[-1]
+            off, pos, rid = words[:7], words[7:][:rows], words[7 + room :][:rows]
+            assert off == [*shard.off, *[rows] * (6 - shard.steps)]
+            assert (pos, rid, cuts[:rows]) == (shard.pos.tolist(), shard.rid.tolist(), shard.cut.tolist())
+            words, cuts = words[7 + 2 * room :], cuts[room:]
+        assert words == cuts == []
+        assert np.asarray(cut_end).tolist() == np.concatenate([shard.cut_end for shard in expected]).tolist()
 
 
 def test_steps_that_mix_samples_are_left_to_the_callback_if_masked():

@@ -151,13 +151,14 @@ def _log_softmax(x: Any, axes: Sequence[int]) -> Any:
 
 def _sparsemax(x: Any, axes: Sequence[int]) -> Any:
     """Martins 2016, along one axis; the threshold's gradient is that of the mean over the support."""
-    z = ops.moveaxis(x - ops.stop_gradient(ops.max(x, axis=axes[0], keepdims=True)), axes[0], -1)
+    last = len(x.shape) - 1  # PyTorch writes moveaxis to -1 into an ONNX graph as it stands, where it is no axis
+    z = ops.moveaxis(x - ops.stop_gradient(ops.max(x, axis=axes[0], keepdims=True)), axes[0], last)
     falling = ops.flip(ops.sort(z, axis=-1), -1)
     counts = ops.cast(ops.arange(1, z.shape[-1] + 1), z.dtype)
     inside = falling * counts > ops.cumsum(falling, axis=-1) - 1
     total = ops.sum(ops.where(inside, falling, 0), axis=-1, keepdims=True)  # one outside may be -inf
     threshold = (total - 1) / ops.sum(ops.cast(inside, z.dtype), axis=-1, keepdims=True)
-    return ops.moveaxis(ops.relu(z - threshold), -1, axes[0])
+    return ops.moveaxis(ops.relu(z - threshold), last, axes[0])
 
 
 def _windows(x: Any, size: Sequence[int], strides: Sequence[int], dilation: Sequence[int]) -> Any:

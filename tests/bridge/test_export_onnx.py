@@ -7,7 +7,7 @@ import pytest
 from keras import InputSpec, ops
 from onnx.reference import ReferenceEvaluator
 
-from keras_bridge import AttentionDecoderCell, LSTMCell, RecurrentSequential, export
+from keras_bridge import AttentionDecoderCell, LSTMCell, RecurrentSequential, SimpleRNNCell, export
 from tests.tolerances import assert_close
 
 STEPS = 3
@@ -32,6 +32,11 @@ def sequence_model(steps=STEPS, **options):
 
 def test_a_masked_layer(tmp_path):
     answers_agree(sequence_model(go_backwards=True, return_sequences=True), tmp_path / "model.onnx")
+
+
+def test_sparsemax(tmp_path):
+    layer = SimpleRNNCell(3, activation="sparsemax").get_layer(engine="reference")
+    answers_agree(keras.Sequential([keras.Input((STEPS, 4)), layer]), tmp_path / "model.onnx")
 
 
 @pytest.mark.parametrize("steps", [STEPS, None])

@@ -184,15 +184,12 @@ class Memory(keras.layers.Layer):
         """Return the states of the last call, or where they start if there was none since the last reset."""
         starts = self.start(batch)
         fresh = ops.copy(self.fresh.value)  # PyTorch reads it again going backward, when `keep` has changed it
-        return [
-            ops.where(fresh, ops.cast(start, variable.dtype), variable.value)
-            for start, variable in zip(starts, self.carried)
-        ]
+        return [ops.where(fresh, start, variable.value) for start, variable in zip(starts, self.carried)]
 
     def keep(self, states: list[Any]) -> None:
         """Keep the states for the next call."""
         for variable, state in zip(self.carried, states):
-            variable.assign(ops.cast(state, variable.dtype))
+            variable.assign(state)
         if self.fresh is not None:
             self.fresh.assign(False)
 

@@ -156,7 +156,7 @@ def run(
     arrays += [] if mask is None else [mask]
     rows, known = (n if isinstance(n, int) else None for n in (batch, length))
     shapes = [(rows, known, *shape[1:]) for shape, _ in specs] + [(rows, *state.shape[1:]) for state in states]
-    forward, backward = on_arrays(traced, dtypes, known if not sequences else None)
+    forward, backward = on_arrays(traced, dtypes, known)
     backend = backend_module("keras_bridge.gradients")
     answer = None
     if hasattr(backend, "native") and rows is not None and known is not None:

@@ -198,7 +198,10 @@ class Tensor:
         raise TypeError(f"{self!r} is symbolic and cannot be iterated over; use rsref.ops.split or indexing")
 
     def __array__(self, *_: Any, **__: Any) -> Any:
-        raise TypeError(f"{self!r} is symbolic and has no value; a step is drawn first, and run by a recurrent layer")
+        raise TypeError(
+            f"{self!r} is symbolic and has no value: a step is drawn with layers and functions of rsref or NumPy, not "
+            "of Keras, and run by a recurrent layer"
+        )
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *operands: Any, **options: Any) -> Tensor:
         if method != "__call__" or options:

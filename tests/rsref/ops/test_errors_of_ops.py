@@ -91,7 +91,11 @@ MISUSES = {
     # what a Tensor is not
     "a length of a tensor": (lambda: len(x), TypeError, ["use .shape instead"]),
     "a loop over a tensor": (lambda: list(x), TypeError, ["cannot be iterated over"]),
-    "a tensor as array": (lambda: np.asarray(x), TypeError, ["symbolic and has no value"]),
+    "a tensor as array": (
+        lambda: np.asarray(x),
+        TypeError,
+        ["symbolic and has no value", "of rsref or NumPy, not of Keras"],
+    ),
     "a tensor that is changed": (lambda: setattr(x, "shape", ()), AttributeError, ["immutable", "'shape'"]),
     "a method of a ufunc": (lambda: np.add.reduce(x), TypeError, ["numpy.add.reduce", "cannot be drawn"]),
     "a shape of two kinds": (lambda: Input((3,), batch_shape=(2, 3)), ValueError, ["either shape or batch_shape"]),

@@ -20,12 +20,18 @@ class RNNCell(keras.layers.Layer):
     `input_shape` is the shape of one timestep's input, batch axis (None) first.
     Called inside a drawn step: `y, h, c = cell([x, h_tm1, c_tm1])`. Weights are shared between calls.
     output_dim, input_dim of old: give `units` and let the input say its length; full cells accept both.
-    Errors: ValueError if the model's states do not match pairwise, or a call gives too few tensors.
+    Errors: ValueError if the model's states do not match pairwise, or a call gives too few tensors; TypeError if it
+        gives the states apart, as Keras's own cells take them.
     """
 
     def __init__(self, **options: Any):
         super().__init__(**options)
         self.model: Any = None
+
+    def __call__(self, inputs: Any, *others: Any, **options: Any) -> Any:
+        if others:
+            raise TypeError(f"{self.name} is called on one list, [x, state, ...]; got {1 + len(others)} arguments")
+        return super().__call__(inputs, **options)
 
     def build_model(self, input_shape: tuple[int | None, ...]) -> Any:
         """Draw one timestep for inputs of this shape."""

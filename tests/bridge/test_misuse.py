@@ -262,6 +262,11 @@ MISUSES = {
         ValueError,
         "takes 1 input and 2 states",
     ),
+    "a cell called as Keras's": (
+        lambda: kb.LSTMCell(4)(keras.Input((3,)), [keras.Input((4,)), keras.Input((4,))]),
+        TypeError,
+        r"is called on one list, \[x, state, \.\.\.\]",
+    ),
     "unlike states of a cell": (
         lambda: kb.RNNCellFromModel((lambda x, h: keras.Model([x, h], [h, x]))(*leaves())),
         ValueError,

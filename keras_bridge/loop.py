@@ -43,8 +43,8 @@ class RecurrentLayer(keras.layers.Layer):
         Not for decoders, which run through none.
     stateful: states, the readout among them, carry over to the next call; see `reset_states`.
     unroll: accepted for Keras's sake; it never changes a result.
-    state_initializer: one for all states, or a list (the rest zeros): a name, an initializer of Keras, a number, or
-        "learned" (`Learned`) for a trainable vector. None: zeros, or what a Keras cell's get_initial_state answers.
+    state_initializer: one for all states, or a list (the rest zeros): a name, an initializer of Keras, a number, an
+        array, "learned" (`Learned`) for a trainable vector; None: zeros, or a Keras cell's get_initial_state.
     zero_output_for_mask: outputs of masked steps are zero, instead of the last valid one.
     truncate: gradients are cut every so many steps.
     engine: "keras" runs the step with Keras's own ops, "reference" with rsref's hand-written gradients, "fast" with

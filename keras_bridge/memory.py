@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_bridge.backend import check_rows, is_compiling
@@ -17,7 +18,7 @@ class Learned:
     """A trainable initial state, one vector for all samples, that starts from an initializer."""
 
     def __init__(self, initializer: Any = "zeros"):
-        self.initializer = keras.initializers.get(initializer)
+        self.initializer = _initializer(initializer)
 
     def get_config(self) -> dict[str, Any]:
         return {"initializer": keras.saving.serialize_keras_object(self.initializer)}
@@ -41,17 +42,21 @@ def state_initializers(given: Any, starts: list[Any]) -> list[Any]:
 
 
 def state_initializer(value: Any) -> Any:
-    """Return what starts a state: a Learned, or an initializer of Keras; a number is a constant."""
+    """Return what starts a state: a Learned, or an initializer of Keras; a number or an array is a constant."""
     value = plain(value)
-    if isinstance(value, dict) and value.get("class_name") == "Learned":
+    if isinstance(value, dict) and value.get("class_name") in ("Learned", "__numpy__"):
         value = keras.saving.deserialize_keras_object(value)
     if value is Learned or (isinstance(value, str) and value == "learned"):
         return Learned()
     if isinstance(value, Learned):
         return value
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return keras.initializers.Constant(value)
-    return keras.initializers.get("zeros" if value is None else value)
+    return _initializer("zeros" if value is None else value)
+
+
+def _initializer(value: Any) -> Any:
+    if isinstance(value, int | float | np.ndarray) and not isinstance(value, bool):
+        return keras.initializers.Constant(value)  # Keras takes an array for one of all samples, and does not load it
+    return keras.initializers.get(value)
 
 
 def serialized(value: Any) -> Any:

@@ -33,6 +33,7 @@ def counting(**options):
         ("ones", 1),
         (keras.initializers.Constant(3), 3),
         (2.5, 2.5),
+        (np.array([2.5]), 2.5),
         (["learned"], 0),
         (kb.Learned("ones"), 1),
     ],
@@ -42,6 +43,14 @@ def test_states_start_where_they_are_told_with_an_unknown_batch(initializer, sta
     model = keras.Model(inputs, counting(state_initializer=initializer, engine=engine)(inputs))
     for batch, steps in ((4, 6), (2, 3)):
         assert_close(model.predict(X[:batch, :steps], verbose=0), np.full((batch, 1), start + steps), "float32")
+
+
+@pytest.mark.parametrize("initializer", [2.5, np.array([2.5]), kb.Learned(2.5), kb.Learned(np.array([2.5]))])
+def test_numbers_and_arrays_that_start_states_are_saved(initializer, tmp_path):
+    model = keras.Sequential([keras.Input((None, 3)), counting(state_initializer=[initializer], engine="keras")])
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    assert_close(numpy(again(X)), np.full((len(X), 1), 2.5 + X.shape[1]), "float32")
 
 
 @pytest.mark.parametrize(("initializer", "start"), [(kb.Learned, 0), ([keras.initializers.Ones], 1)])

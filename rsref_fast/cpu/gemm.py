@@ -31,10 +31,6 @@ there are so many: a sum must not wait for the one before. Bytes are those of th
 up in the same order however threads share it."""
 
 
-FEW = 3
-"""Rows after a whole block, fewer than which make no block of their own: it would wait for its sums."""
-
-
 @cache
 def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
     """Return the functions for a precision by name, each with its signature."""
@@ -44,9 +40,10 @@ def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
     wide = microkernel(element, shape, 1, wide_panels)
     long = microkernel(element, shape, 1, 1, DEEP)
     near, far = (size // (element.bitwidth // 8) for size in DEEP_FOR)
-    kernel, single = microkernels(element, shape), microkernel(element, shape, 1)
+    whole, single = (microkernel(element, shape, n) for n in (shape.rows, 1))
+    fewer = microkernels(element, shape)
     narrow = microkernels(element, replace(shape, vectors=1))
-    most = shape.rows
+    most, enough = shape.rows, shape.rows + shape.few
     tile_of = memory_on_stack(element, most * width)
     panel_of = memory_on_stack(element, CHUNK * width)
 
@@ -56,12 +53,14 @@ def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
     def multiply_panel(rows, depth, a, row_step, depth_step, b, b_step, c, c_step, o, o_step, accumulate):
         """Columns of one panel, for all rows."""
         i = 0
-        while i < rows:
-            now = min(most, rows - i)
-            if now < rows - i < most + FEW:
-                now = (rows - i + 1) // 2
+        while rows - i == most or rows - i >= enough:
             left, to, begin = at(a, i * row_step), at(c, i * c_step), at(o, i * o_step)
-            kernel(now, depth, left, row_step, depth_step, b, b_step, 0, to, c_step, begin, o_step, accumulate)
+            whole(depth, left, row_step, depth_step, b, b_step, 0, to, c_step, begin, o_step, accumulate)
+            i += most
+        while i < rows:
+            now = rows - i if rows - i < most else (rows - i + 1) // 2
+            left, to, begin = at(a, i * row_step), at(c, i * c_step), at(o, i * o_step)
+            fewer(now, depth, left, row_step, depth_step, b, b_step, 0, to, c_step, begin, o_step, accumulate)
             i += now
 
     def multiply_partial(rows, columns, depth, a, row_step, depth_step, b, b_step, c, c_step, o, o_step, accumulate):

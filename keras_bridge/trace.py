@@ -181,7 +181,7 @@ class _Tracer:
             options["training"] = self.training
         with symbolic_attributes(layer) as variables:
             try:
-                with _NoValues(), _call_context():
+                with _NoValues(), _call_context(), _lone_slices():
                     outputs = tree.flatten(layer.call(*positions, **options))
             except TraceError:
                 raise
@@ -208,6 +208,23 @@ def _call_context() -> Iterator[None]:
         yield
     finally:
         global_state.set_global_attribute("current_call_ctx", kept)
+
+
+@contextlib.contextmanager
+def _lone_slices() -> Iterator[None]:
+    """Let symbolic tensors have x[:n] and x[...], as all others have; Keras's own take these within a tuple alone."""
+    keras.KerasTensor.__getitem__ = lambda x, key: GET_ITEM(x, (key,) if _is_lone(key) else key)
+    try:
+        yield
+    finally:
+        keras.KerasTensor.__getitem__ = GET_ITEM
+
+
+GET_ITEM = keras.KerasTensor.__getitem__
+
+
+def _is_lone(key: Any) -> bool:
+    return key is None or key is Ellipsis or isinstance(key, slice)
 
 
 @contextlib.contextmanager

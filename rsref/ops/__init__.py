@@ -101,7 +101,7 @@ from rsref.ops.structure import (
     tile,
     transpose,
 )
-from rsref.ops.windows import average_pool, conv, max_pool, windows
+from rsref.ops.windows import average_pool, conv, depthwise_conv, max_pool, windows
 
 abs = absolute
 rint = round
@@ -129,6 +129,7 @@ __all__ = [
     "cos",
     "cosh",
     "cumsum",
+    "depthwise_conv",
     "divide",
     "dot",
     "einsum",

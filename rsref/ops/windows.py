@@ -16,7 +16,7 @@ from rsref.ops.linear import einsum, matmul
 from rsref.ops.pointwise import broadcast_like
 from rsref.ops.reduction import max as reduce_max
 from rsref.ops.reduction import sum as reduce_sum
-from rsref.ops.structure import concatenate, pad, reshape
+from rsref.ops.structure import concatenate, expand_dims, pad, reshape
 from rsref.tensor import Spec, Tensor
 
 Lengths = tuple[int, ...]
@@ -131,6 +131,33 @@ def conv(
             rows = reshape(cut, (-1, flat.shape[0]))
             parts.append(reshape(matmul(rows, flat), (-1, *cut.shape[1 : 1 + n], filters // groups)))
     return concatenate(parts, -1) if groups > 1 else parts[0]
+
+
+def depthwise_conv(
+    inputs: Any,
+    kernel: Any,
+    strides: int | Sequence[int] = 1,
+    padding: str = "valid",
+    dilation_rate: int | Sequence[int] = 1,
+) -> Any:
+    """Return the convolution of every channel by windows of its own, as keras.ops.depthwise_conv.
+
+    Shapes: inputs (batch, *spatial, channels), kernel (*window, channels, multiplier) give
+    (batch, *positions, channels * multiplier).
+    padding: as for conv.
+    Errors: ValueError if ranks or channels do not fit.
+    """
+    n = rank(inputs) - 2
+    if n < 1 or rank(kernel) != n + 2 or inputs.shape[-1] != kernel.shape[n]:
+        raise ValueError(
+            f"depthwise_conv: shapes {inputs.shape} and {kernel.shape} do not fit: "
+            "kernel (*window, channels, multiplier)"
+        )
+    size, channels = tuple(kernel.shape[:n]), kernel.shape[n] * kernel.shape[n + 1]
+    steps, spread = _per_axis("strides", strides, n), _per_axis("dilation_rate", dilation_rate, n)
+    cut = windows(_padded(inputs, padding, size, steps, spread), size, steps, spread)
+    y = reduce_sum(expand_dims(cut, -1) * kernel, tuple(range(1 + n, 1 + 2 * n)))
+    return reshape(y, (*y.shape[:-2], channels))
 
 
 def max_pool(

@@ -312,6 +312,7 @@ def window(d: Drawing) -> None:
         d.choose(
             lambda: bounded(ops.conv(x, d.parameter(2, 2, 3), padding=padding)),
             lambda: bounded(ops.conv(x, d.parameter(2, 1, 2), strides=2, padding=padding)),
+            lambda: bounded(ops.depthwise_conv(x, d.parameter(2, 2, 2), padding=padding)),
             lambda: ops.max_pool(x, 2),
             lambda: ops.average_pool(x, 3, 1, "same"),
         )()

@@ -15,6 +15,23 @@ def image(x):
     return ops.stack([ops.einsum("bi,bj->bij", x, x), ops.expand_dims(x, 1) - 2 * ops.expand_dims(x, 2)], axis=-1)
 
 
+def attention(x, y, heads, shared, **options):
+    """Attention of 2 targets on 3 sources, heads of 4 numbers: the root of 4 is exact in TensorFlow's float32, too."""
+    numbers = np.cos(np.arange(6 * 24 * heads)).reshape(6, -1)
+    query = ops.reshape(x @ numbers[:, : 8 * heads], (-1, 2, heads, 4))
+    key, value = (ops.reshape(z @ numbers[:, -12 * shared :], (-1, 3, shared, 4)) for z in (y, x * y))
+    return ops.dot_product_attention(query, key, value, **options)
+
+
+FIRST = np.array([True, False, False])
+"""A mask that leaves the first source: where none is left PyTorch has another gradient than JAX and TensorFlow."""
+
+
+def within(function):
+    """The function within a layer: in a model alone Keras's Norm cannot run on JAX."""
+    return lambda x, y: layers.Lambda(function)(x)
+
+
 def nothing(x):
     """The logarithm of zero, of x's shape."""
     return ops.log(0 * x)
@@ -71,6 +88,7 @@ CASES = {
     "Floor": unary(ops.floor),
     "Ceil": unary(ops.ceil),
     "Round": unary(ops.round),
+    "Trunc": [lambda x, y: ops.trunc(2 * x), lambda x, y: ops.trunc(ops.cast(5 * x, "int32"))],
     # exponentials, trigonometric and hyperbolic functions
     "Exp": unary(ops.exp),
     "Exp2": unary(ops.exp2),
@@ -86,10 +104,17 @@ CASES = {
     "Sin": unary(ops.sin),
     "Cos": unary(ops.cos),
     "Tan": unary(ops.tan),
+    "Arcsin": [lambda x, y: ops.arcsin(0.5 * x)],
+    "Arccos": [lambda x, y: ops.arccos(0.5 * x)],
     "Arctan": unary(ops.arctan),
     "Sinh": unary(ops.sinh),
     "Cosh": unary(ops.cosh),
     "Tanh": unary(ops.tanh),
+    "Arcsinh": unary(ops.arcsinh, lambda x: ops.arcsinh(0 * x), lambda x: ops.arcsinh(1e4 * x)),
+    "Arccosh": [lambda x, y: ops.arccosh(1.01 + ops.abs(x))],
+    "Arctanh": [lambda x, y: ops.arctanh(0.5 * x)],
+    "Deg2rad": unary(ops.deg2rad),
+    "Rad2deg": unary(ops.rad2deg),
     "Erf": unary(ops.erf),
     "Erfc": [*unary(ops.erfc), lambda x, y: ops.log(ops.erfc(4 * x))],
     # activations
@@ -137,6 +162,7 @@ CASES = {
     "LogicalNot": [lambda x, y: ops.logical_not(x > 0)],
     "Isnan": [lambda x, y: ops.isnan(ops.log(x))],
     "Isfinite": [lambda x, y: ops.isfinite(ops.log(x))],
+    "Isinf": [lambda x, y: ops.isinf(ops.where(x > 0, x, nothing(x))), lambda x, y: ops.isinf(-nothing(x))],
     "Where": [lambda x, y: ops.where(x > y, x, 2 * y), lambda x, y: ops.where(x > 0, x, 0.5)],
     "Any": [
         lambda x, y: ops.any(table(x) > 0.5, axis=1),
@@ -173,6 +199,35 @@ CASES = {
         lambda x, y: ops.reshape(ops.cumsum(x), (-1, 6)),
         lambda x, y: ops.cumsum(ops.stop_gradient(3 * x), axis=1, dtype="int32"),
     ],
+    "Prod": [
+        *folds(ops.prod)[:3],
+        lambda x, y: ops.prod(ops.relu(x), axis=-1),
+        lambda x, y: ops.prod(ops.cast(3 * x, "int32"), axis=-1),
+    ],
+    "Average": [
+        lambda x, y: ops.average(x, axis=-1),
+        lambda x, y: ops.average(table(x), axis=1, weights=ops.square(table(y))),
+        lambda x, y: ops.average(table(x), axis=-1, weights=np.array([0.5, 1.0, 2.0])),
+    ],
+    "Norm": [
+        within(lambda x: ops.norm(x, axis=-1)),
+        within(lambda x: ops.norm(table(x), axis=(1, 2), keepdims=True)),
+        within(lambda x: x * ops.norm(x)),
+        within(lambda x: ops.norm(x, ord=2, axis=-1)),
+        within(lambda x: ops.norm(x, ord=1, axis=-1, keepdims=True)),
+        within(lambda x: ops.norm(table(x), ord=3, axis=1)),
+        within(lambda x: ops.norm(x, ord=np.inf, axis=-1)),
+        within(lambda x: ops.norm(x, ord=-np.inf, axis=-1)),
+        within(lambda x: ops.norm(table(x), ord="fro", axis=(1, 2))),
+        within(lambda x: ops.cast(ops.norm(ops.cast(5 * x, "int32"), ord=1, axis=-1), "float64")),
+    ],
+    "Normalize": [
+        lambda x, y: ops.normalize(x),
+        lambda x, y: ops.normalize(1e-9 * x),
+        lambda x, y: ops.normalize(table(x), axis=1, order=1),
+        lambda x, y: ops.normalize(table(x), axis=(1, 2), epsilon=10.0),
+        lambda x, y: layers.UnitNormalization()(x),
+    ],
     "Moments": [lambda x, y: ops.moments(x, axes=[1]), lambda x, y: ops.moments(table(x), axes=[1], keepdims=True)],
     "LayerNorm": [
         lambda x, y: layers.LayerNormalization()(x),
@@ -206,6 +261,18 @@ CASES = {
         lambda x, y: ops.einsum("bij,bkj->bik", table(x), table(y)),
         lambda x, y: ops.einsum("bij->bji", table(x)),
     ],
+    "Outer": [lambda x, y: x @ ops.outer(ops.sum(y, axis=0), np.linspace(0.0, 1.0, 3))],
+    "DotProductAttention": [
+        lambda x, y: attention(x, y, 2, 2),
+        lambda x, y: attention(x, y, 2, 2, is_causal=True),
+        lambda x, y: attention(x, y, 4, 2, scale=0.25, bias=ops.reshape(x, (-1, 1, 2, 3))),
+        lambda x, y: attention(x, y, 2, 2, mask=ops.expand_dims(ops.logical_or(table(x > 0.5), FIRST), 1)),
+        lambda x, y: attention(
+            x, y, 2, 2, mask=ops.logical_or(ops.reshape(x > 0, (-1, 1, 2, 3)), FIRST), is_causal=True
+        ),
+        lambda x, y: layers.MultiHeadAttention(2, 4, value_dim=3)(table(x), table(y)),
+        lambda x, y: layers.MultiHeadAttention(2, 4)(table(x), table(x), use_causal_mask=True),
+    ],
     "Conv": [
         lambda x, y: layers.Conv2D(3, 2, padding="same")(image(x)),
         lambda x, y: layers.Conv2D(3, (3, 2), strides=2)(image(x)),
@@ -214,6 +281,15 @@ CASES = {
     "MaxPool": [
         lambda x, y: ops.max_pool(image(x), 2, 2),
         lambda x, y: ops.max_pool(image(x), (3, 2), (2, 1), padding="same"),
+    ],
+    "DepthwiseConv": [
+        lambda x, y: layers.DepthwiseConv1D(2, depth_multiplier=3)(table(x)),
+        lambda x, y: layers.DepthwiseConv2D((3, 2), strides=2, padding="same", depth_multiplier=2)(image(x)),
+        lambda x, y: layers.DepthwiseConv1D(2, dilation_rate=2)(ops.reshape(x, (-1, 6, 1))),
+    ],
+    "SeparableConv": [
+        lambda x, y: layers.SeparableConv1D(4, 2, depth_multiplier=2)(table(x)),
+        lambda x, y: layers.SeparableConv2D(4, 2, padding="same")(image(x)),
     ],
     "AveragePool": [
         lambda x, y: ops.average_pool(image(x), 2, 2),
@@ -230,6 +306,15 @@ CASES = {
     "Squeeze": [lambda x, y: ops.squeeze(ops.reshape(x, (-1, 1, 6)), axis=1)],
     "BroadcastTo": [lambda x, y: x + ops.broadcast_to(ops.sum(y), (4, 6))],
     "Concatenate": [lambda x, y: ops.concatenate([x, y], axis=-1), lambda x, y: layers.Concatenate()([x, y, x])],
+    "Hstack": [
+        lambda x, y: ops.hstack([x, y]),
+        lambda x, y: ops.hstack([table(x), table(y)]),
+    ],
+    "Append": [
+        lambda x, y: ops.append(x, y, axis=-1),
+        lambda x, y: x @ ops.diag(ops.append(ops.sum(y, axis=0)[..., :4], np.ones(2))),
+        lambda x, y: x * ops.sum(ops.append(ops.sum(y, axis=0), np.ones((2, 2)))),
+    ],
     "Stack": [lambda x, y: ops.stack([x, y], axis=1), lambda x, y: ops.stack([x, y], axis=-1)],
     "Unstack": [lambda x, y: ops.unstack(table(x), axis=1)[1], lambda x, y: ops.unstack(table(x), 3, axis=-1)],
     "Split": [lambda x, y: ops.split(x, 3, axis=-1), lambda x, y: ops.split(x, [1, 4], axis=1)[::-1]],
@@ -237,6 +322,23 @@ CASES = {
     "Tile": [lambda x, y: ops.tile(x, (1, 2)), lambda x, y: ops.tile(table(x), 2)],
     "Pad": [lambda x, y: ops.pad(x, ((0, 0), (1, 2))), lambda x, y: ops.pad(x, ((0, 0), (1, 2)), constant_values=3.0)],
     "Flip": [lambda x, y: ops.flip(x, axis=1), lambda x, y: ops.flip(table(x), axis=(1, 2)), lambda x, y: ops.flip(x)],
+    "Roll": [
+        lambda x, y: ops.roll(x, 2, axis=-1),
+        lambda x, y: ops.roll(x, -7, axis=1),
+        lambda x, y: ops.roll(table(x), (1, 2), axis=(1, 2)),
+        lambda x, y: x @ ops.roll(ops.sum(y) * np.linspace(0.0, 1.0, 18).reshape(6, 3), 4),
+    ],
+    "Tril": [lambda x, y: ops.tril(table(x)), lambda x, y: ops.tril(table(x), 1), lambda x, y: ops.tril(table(x), -1)],
+    "Triu": [lambda x, y: ops.triu(table(x)), lambda x, y: ops.triu(table(x), 1), lambda x, y: ops.triu(table(x), -1)],
+    "Diag": [
+        lambda x, y: x @ ops.diag(ops.sum(y, axis=0)),
+        lambda x, y: x @ ops.diag(ops.sum(y, axis=0)[..., :4], k=2),
+        lambda x, y: x @ ops.diag(ops.sum(y, axis=0)[..., :4], k=-2),
+        lambda x, y: x * ops.sum(ops.diag(ops.sum(image(y), axis=0)[..., 0], k=2)),
+        lambda x, y: x[:, :5] * ops.diag(ops.sum(image(y), axis=0)[..., 0], k=-1),
+        lambda x, y: x[:, :4] * ops.diag(ops.sum(image(y), axis=0)[:4, :, 1]),
+    ],
+    "Diff": [lambda x, y: ops.diff(x), lambda x, y: ops.diff(table(x), n=2, axis=2)],
     "GetItem": [
         lambda x, y: x[:, 1],
         lambda x, y: x[:, 1:-1:2],
@@ -266,4 +368,7 @@ POSITIVE = {"Sqrt", "Rsqrt", "Log", "Log1p", "Log2", "Log10", "Power"}
 SINGLE = {"Mod", "LeakyRelu", "Gelu"}
 # Cases that a backend gets wrong: on PyTorch, Keras's average pooling counts the padding of one side, and its layer
 # normalization of an inner axis normalises the last one; TensorFlow does not add or multiply bools.
-FAULTS = {"torch": {("AveragePool", 2), ("LayerNorm", 2)}, "tensorflow": {("Add", 4), ("Multiply", 4)}}
+FAULTS = {
+    "torch": {("AveragePool", 2), ("LayerNorm", 2), ("RMSNorm", 1), ("Average", 1)},
+    "tensorflow": {("Add", 4), ("Multiply", 4)},
+}

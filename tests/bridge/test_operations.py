@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+from keras.src.ops.nn import DotProductAttention
 
 from keras_bridge.emission import evaluate
 from keras_bridge.reference_engine import prepare
@@ -130,6 +131,12 @@ UNKNOWN = {
     "Repeat": lambda x: ops.repeat(x, 2),
     "Conv.*channels_first": lambda x: ops.conv(image(x), np.ones((2, 2, 6, 3)), data_format="channels_first"),
     "MaxPool.*channels_first": lambda x: ops.max_pool(image(x), 2, data_format="channels_first"),
+    "Norm.*order 2": lambda x: ops.norm(ops.reshape(x, (-1, 2, 3)), ord=2, axis=(1, 2)),
+    "Roll.*length": lambda x: ops.roll(x, 1, axis=0),
+    "Diag.*lengths": lambda x: ops.diag(x[:, 0]),
+    "Attention.*soft_cap": lambda x: DotProductAttention(attn_logits_soft_cap=1.0)(
+        *[ops.reshape(x, (-1, 3, 1, 2))] * 3
+    ),
     "LayerNorm.*rms_scaling": lambda x: ops.layer_normalization(x, rms_scaling=True),
 }
 

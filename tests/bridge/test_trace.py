@@ -33,7 +33,18 @@ class Twice(keras.layers.Layer):
         return 2 * ops.tanh(self.dense(x))
 
 
+class Sliced(keras.layers.Layer):
+    """A layer that slices its weights and inputs by a slice alone, and by three dots."""
+
+    def build(self, shape):
+        self.scale = self.add_weight(shape=(2 * shape[-1],))
+
+    def call(self, x):
+        return x * self.scale[: x.shape[-1]] + self.scale[...][None][:, -x.shape[-1] :] * x[...]
+
+
 STEPS = {
+    "lone slices": lambda x: Sliced()(x),
     "dense silu": lambda x: keras.layers.Dense(3, activation="silu")(x),
     "layer norm": lambda x: keras.layers.LayerNormalization()(x * x),
     "batch norm": lambda x: keras.layers.BatchNormalization()(x),
@@ -42,6 +53,7 @@ STEPS = {
     "subclassed": lambda x: Twice()(x),
     "nested": lambda x: keras.Sequential([keras.layers.Dense(4), keras.layers.Activation("swish")])(x),
     "cell": lambda x: keras.layers.GRUCell(6)(x, [x])[0],
+    "cell gate by gate": lambda x: keras.layers.GRUCell(6, recurrent_dropout=0.5)(x, [x])[0],
     "embedding": lambda x: keras.layers.Embedding(5, 3)(ops.argmax(x[:, :5], axis=-1)),
     "einsum": lambda x: ops.einsum("bi,bj->bij", x, x[:, :2]),
     "where": lambda x: ops.where(x > 0.1, x, ops.softmax(x, axis=-1)),

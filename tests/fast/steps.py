@@ -69,7 +69,7 @@ STRUCTURE = {
     ],
     "windows": lambda x, m, i, b: [
         ops.conv(ops.swapaxes(m, 1, 2), weights(2, 2, 3)), ops.max_pool(m, 2),
-        ops.average_pool(ops.swapaxes(m, 1, 2), 2, 1),
+        ops.average_pool(ops.swapaxes(m, 1, 2), 2, 1), ops.depthwise_conv(ops.swapaxes(m, 1, 2), weights(2, 2, 2)),
     ],
     "across samples": lambda x, m, i, b: [
         x - ops.mean(x, 0, keepdims=True), ops.softmax(x, 0), ops.matmul(ops.matmul(x, ops.transpose(x)), x),

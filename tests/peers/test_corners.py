@@ -121,6 +121,11 @@ JAX = {
         lambda x, k: ops.conv(x, k, (1, 2)),
         same("VALID", (1, 2), groups=2),
     ),
+    "depthwise convolution": (
+        [IMAGE, RNG.normal(size=(2, 3, IMAGE.shape[-1], 2))],
+        lambda x, k: ops.depthwise_conv(x, k, (1, 2)),
+        lambda x, k: same("VALID", (1, 2), groups=x.shape[-1])(x, k.reshape(2, 3, 1, -1)),
+    ),
     "causal convolution": (
         [A, RNG.normal(size=(2, 4, 3))],
         lambda x, k: ops.conv(x, k, padding="causal", dilation_rate=2),

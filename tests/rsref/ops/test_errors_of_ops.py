@@ -81,6 +81,11 @@ MISUSES = {
     # the rest
     "too few operands": (lambda: ops.add(x), TypeError, [r"add takes 2 operands \(a, b\); got 1"]),
     "images without channels": (lambda: ops.max_pool(x, 2), ValueError, [r"\(batch, \*spatial, channels\)", "rank 2"]),
+    "windows of other channels": (
+        lambda: ops.depthwise_conv(Input((5, 3)), np.ones((2, 2, 1))),
+        ValueError,
+        ["depthwise_conv", r"\(2, 2, 1\) do not fit", r"\(\*window, channels, multiplier\)"],
+    ),
     "strides over an open axis": (
         lambda: ops.average_pool(anything, 2, padding="same"),
         ValueError,

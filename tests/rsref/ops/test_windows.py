@@ -113,6 +113,20 @@ def test_conv(where, groups, channels, filters):
     check(lambda a, b: ops.conv(a, b, strides, padding, dilation), expected, x, kernel, needs_lengths=uneven(where))
 
 
+@FEW
+@given(where=windows_over(), channels=st.integers(1, 3), multiplier=st.integers(1, 2))
+def test_depthwise_conv(where, channels, multiplier):
+    spatial, size, strides, dilation, padding = where
+    rng = np.random.default_rng(sum(spatial))
+    x, kernel = rng.normal(size=(2, *spatial, channels)), rng.normal(size=(*size, channels, multiplier))
+    expected = naive_conv(x, kernel.reshape(*size, 1, -1), strides, padding, dilation)  # a group for every channel
+    check(
+        lambda a, b: ops.depthwise_conv(a, b, strides, padding, dilation),
+        *(expected, x, kernel),
+        needs_lengths=uneven(where),
+    )
+
+
 @pytest.mark.parametrize(("pool", "function"), [(ops.max_pool, np.max), (ops.average_pool, np.mean)])
 @FEW
 @given(where=windows_over().filter(lambda where: where[4] != "causal"))

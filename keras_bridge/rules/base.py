@@ -1,0 +1,32 @@
+"""What rules of all kinds share: arguments and attributes of an operation, kinds of dtypes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+Rule = Callable[..., Any]
+"""Called as `rule(operation, *arguments, **keywords)`, see `keras_bridge.rules`."""
+
+
+def plain(function: Rule) -> Rule:
+    """The operation has no attributes: its arguments are the function's."""
+    return lambda operation, *arguments: function(*arguments)
+
+
+def with_attributes(function: Rule, *attributes: str) -> Rule:
+    """Some attributes of the operation follow the arguments."""
+    return lambda operation, *arguments: function(*arguments, *(getattr(operation, name) for name in attributes))
+
+
+def kind_of(dtype: Any) -> str:
+    """Return rsref's "float", "int" or "bool" for a Keras dtype."""
+    name = keras.backend.standardize_dtype(dtype)
+    return "bool" if name == "bool" else "float" if "float" in name else "int"
+
+
+def whole(operation: Any) -> bool:
+    """Whether Keras answers integers, as it does for some operations of nothing but integers."""
+    return kind_of(operation.output.dtype) == "int"

@@ -1,0 +1,161 @@
+"""Rules for operations that move numbers: shapes, parts and places."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from keras_bridge.rules.base import Rule, kind_of, plain, with_attributes
+from rsref import ops
+
+
+def _reshape(operation: Any, x: Any) -> Any:
+    return ops.reshape(x, operation.newshape)
+
+
+def _split(operation: Any, x: Any) -> Any:
+    return ops.split(x, operation.indices_or_sections, operation.axis)
+
+
+def _pad(operation: Any, x: Any, constant_values: Any = None) -> Any:
+    if operation.mode != "constant":
+        raise ValueError(f'pad mode {operation.mode!r} has no counterpart; "constant" has')
+    return ops.pad(x, operation.pad_width, 0 if constant_values is None else constant_values)
+
+
+def _repeat(operation: Any, x: Any) -> Any:
+    if operation.axis is None or not isinstance(operation.repeats, int):
+        raise ValueError(f"repeat with repeats={operation.repeats!r}, axis={operation.axis!r} has no counterpart")
+    return ops.repeat(x, operation.repeats, operation.axis)
+
+
+def _tile(operation: Any, x: Any) -> Any:
+    repeats = operation.repeats if isinstance(operation.repeats, list | tuple) else [operation.repeats]
+    return ops.tile(x, [*[1] * (x.ndim - len(repeats)), *repeats])
+
+
+def _stack(operation: Any, xs: Any) -> Any:
+    return ops.stack(xs, operation.axis)
+
+
+def _concatenate(operation: Any, xs: Any) -> Any:
+    return ops.concatenate(xs, operation.axis)
+
+
+def _one_hot(operation: Any, x: Any) -> Any:
+    kind = "float" if operation.dtype is None else kind_of(operation.dtype)
+    return ops.cast(ops.one_hot(x, operation.num_classes, operation.axis), kind)
+
+
+def _flip(operation: Any, x: Any) -> Any:
+    axes = range(x.ndim) if operation.axis is None else np.atleast_1d(operation.axis)
+    for axis in axes:
+        x = ops.flip(x, int(axis))
+    return x
+
+
+def _moveaxis(operation: Any, x: Any) -> Any:
+    """Take the moved axes out of the order and put them in again at their destinations."""
+    sources = [int(axis) % x.ndim for axis in np.atleast_1d(operation.source)]
+    order = [axis for axis in range(x.ndim) if axis not in sources]
+    for destination, source in sorted(zip((int(a) % x.ndim for a in np.atleast_1d(operation.destination)), sources)):
+        order.insert(destination, source)
+    return ops.transpose(x, order)
+
+
+def _get_item(operation: Any, x: Any, key: Any) -> Any:
+    return ops.get_item(x, tuple(key) if isinstance(key, list) else key)  # as a saved model has it, and Keras reads it
+
+
+def _roll(operation: Any, x: Any) -> Any:
+    if operation.axis is None:
+        return ops.reshape_like(_rolled(ops.reshape(x, (-1,)), operation.shift, 0), x)
+    axes, shifts = np.atleast_1d(operation.axis), np.atleast_1d(operation.shift)
+    for axis, shift in np.broadcast(axes, shifts):
+        x = _rolled(x, int(shift), int(axis) % x.ndim)
+    return x
+
+
+def _rolled(x: Any, shift: int, axis: int) -> Any:
+    length = x.shape[axis]
+    if length is None:
+        raise ValueError("an axis of unknown length cannot be rolled")
+    before, after = ops.split(x, [length - shift % length], axis)
+    return ops.concatenate([after, before], axis)
+
+
+def _triangle(lower: bool) -> Rule:
+    def rule(operation: Any, x: Any) -> Any:
+        rows, columns = _lengths(x.shape[-2:])
+        within = np.tri(rows, columns, operation.k if lower else operation.k - 1, dtype=bool)
+        return ops.cast(ops.where(within if lower else ~within, x, 0), x.dtype)
+
+    return rule
+
+
+def _lengths(shape: Any) -> list[int]:
+    if None in shape:
+        raise ValueError(f"lengths must be known here; got {tuple(shape)}")
+    return [int(n) for n in shape]
+
+
+def _diag(operation: Any, x: Any) -> Any:
+    """A vector as a diagonal, or the diagonal of a matrix."""
+    k, lengths = operation.k, _lengths(x.shape)
+    if x.ndim == 1:
+        n = lengths[0] + abs(k)
+        wide = ops.pad(x, ((max(k, 0), max(-k, 0)),))  # a column for each of its places
+        return ops.cast(ops.where(np.eye(n, k=k, dtype=bool), wide, 0), x.dtype)
+    rows, columns = lengths
+    n = max(0, min(rows + min(k, 0), columns - max(k, 0)))
+    own = x[max(-k, 0) : max(-k, 0) + n, max(k, 0) : max(k, 0) + n]
+    return ops.sum(ops.where(np.eye(n, dtype=bool), own, 0), 0)
+
+
+def _diff(operation: Any, x: Any) -> Any:
+    for _ in range(operation.n):
+        first = [slice(None)] * x.ndim
+        last = list(first)
+        first[operation.axis], last[operation.axis] = slice(None, -1), slice(1, None)
+        x = x[tuple(last)] - x[tuple(first)]
+    return x
+
+
+def _append(operation: Any, x: Any, y: Any) -> Any:
+    if operation.axis is None:
+        return ops.concatenate([ops.reshape(x, (-1,)), ops.reshape(y, (-1,))], 0)
+    return ops.concatenate([x, y], operation.axis)
+
+
+_axis = ("axis",)
+
+RULES: dict[str, Rule] = {
+    # structure and places
+    "Reshape": _reshape,
+    "Ravel": plain(lambda x: ops.reshape(x, (-1,))),
+    "Transpose": with_attributes(ops.transpose, "axes"),
+    "Swapaxes": with_attributes(ops.swapaxes, "axis1", "axis2"),
+    "Moveaxis": _moveaxis,
+    "ExpandDims": with_attributes(ops.expand_dims, *_axis),
+    "Squeeze": with_attributes(ops.squeeze, *_axis),
+    "BroadcastTo": with_attributes(ops.broadcast_to, "shape"),
+    "Concatenate": _concatenate,
+    "Hstack": plain(lambda xs: ops.concatenate(xs, 1)),  # vectors make Keras itself fail
+    "Append": _append,
+    "Stack": _stack,
+    "Unstack": with_attributes(ops.unstack, "num", "axis"),
+    "Split": _split,
+    "Repeat": _repeat,
+    "Tile": _tile,
+    "Pad": _pad,
+    "Flip": _flip,
+    "Roll": _roll,
+    "Tril": _triangle(lower=True),
+    "Triu": _triangle(lower=False),
+    "Diag": _diag,
+    "Diff": _diff,
+    "GetItem": _get_item,
+    "Take": with_attributes(ops.take, *_axis),
+    "OneHot": _one_hot,
+}

@@ -94,6 +94,8 @@ class Memory(keras.layers.Layer):
         self.kinds = [keras.backend.standardize_dtype(leaf.dtype) for leaf in leaves]
         self.num_states = len(initializers)
         self.initializers = [*initializers, *[None] * (len(leaves) - len(initializers))]
+        for i, one in enumerate(self.initializers):
+            self._check_array(i, one)
         self.learned = [self._learned_state(i, one) for i, one in enumerate(self.initializers)]
         self.between_calls = Kept()
         self.built = True
@@ -123,6 +125,18 @@ class Memory(keras.layers.Layer):
             )
         shape = self._known(i)
         return self.add_weight(shape=shape, initializer=initializer.initializer, name=f"initial_state_{i}")
+
+    def _check_array(self, i: int, initializer: Any) -> None:
+        """Refuse an array that is neither the state of a sample nor, not learned, those of a batch."""
+        learned = isinstance(initializer, Learned)
+        value = getattr(initializer.initializer if learned else initializer, "value", 0.0)
+        given, needed = np.shape(value), self.shapes[i]
+        if given in ((), needed) or None in needed:
+            return
+        if learned or given[1:] != needed:
+            raise ValueError(
+                f"state_initializer: state {i} has the shape {needed} in each sample; got an array of shape {given}"
+            )
 
     def _known(self, i: int) -> tuple[int, ...]:
         if None in self.shapes[i]:

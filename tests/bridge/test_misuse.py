@@ -219,6 +219,16 @@ MISUSES = {
     ),
     "constants": (lambda: drawn()(X, constants=np.ones((2, 4))), ValueError, "constants must hold 0 tensors; got 1"),
     "state initializers": (lambda: drawn(state_initializer=["ones"] * 3), ValueError, "3 are given for 1 states"),
+    "an array of another length": (
+        lambda: kb.LSTMCell(4).get_layer(state_initializer=[None, np.ones(5)])(X),
+        ValueError,
+        r"state 1 has the shape \(4,\) in each sample; got an array of shape \(5,\)",
+    ),
+    "a learned array of many samples": (
+        lambda: kb.LSTMCell(4).get_layer(state_initializer=[kb.Learned(np.ones((2, 4)))])(X),
+        ValueError,
+        r"state 0 has the shape \(4,\) in each sample; got an array of shape \(2, 4\)",
+    ),
     "an unknown initializer": (lambda: drawn(state_initializer="magic"), ValueError, "magic"),
     "a variable in a bare operation": (raw_variable, ValueError, "loose.*neither trained nor saved"),
     "a readout of another shape": (wrong_readout, ValueError, r"readout_input.*\(None, 3\).*\(None, 4\)"),

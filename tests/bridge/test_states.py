@@ -53,6 +53,12 @@ def test_numbers_and_arrays_that_start_states_are_saved(initializer, tmp_path):
     assert_close(numpy(again(X)), np.full((len(X), 1), 2.5 + X.shape[1]), "float32")
 
 
+def test_an_array_may_start_every_sample_by_itself():
+    starts = np.arange(float(len(X)))[:, None]
+    layer = counting(state_initializer=[starts], engine="keras")
+    assert_close(numpy(layer(X)), starts + X.shape[1], "float32")
+
+
 @pytest.mark.parametrize(("initializer", "start"), [(kb.Learned, 0), ([keras.initializers.Ones], 1)])
 def test_an_initializer_may_be_named_by_its_class(initializer, start):
     layer = counting(state_initializer=initializer, engine="keras")

@@ -22,7 +22,7 @@ from keras.src.ops.function import Function
 
 from keras_bridge.dropped_masks import check_masks
 from keras_bridge.graph_layer import GraphLayer
-from keras_bridge.rules import apply_rule, kind_of
+from keras_bridge.rules import LAYERS, apply_rule, kind_of
 from keras_bridge.trace_error import TraceError
 from keras_bridge.unrolling import unrolled
 from rsref.tensor import Input, Parameter, Tensor, constant, noise
@@ -163,6 +163,9 @@ class _Tracer:
             raise TraceError(f'{path}: quantized weights are not traced; engine="keras" runs it')
         if type(layer).__name__ in RANDOM_LAYERS:
             return self.random(layer, tree.flatten(arguments), path)
+        options = {name: value for name, value in keywords.items() if name != "training"}
+        if type(layer) in LAYERS:
+            return [LAYERS[type(layer)](layer, *arguments, **options)]
         if self.training and _draws_masks(layer):
             raise TraceError(f'{path}: the dropout of {type(layer).__name__} is not traced; engine="keras" runs it')
         given: list[Tensor] = []
@@ -175,8 +178,7 @@ class _Tracer:
             fresh.append(keras.Input(batch_shape=value.shape, dtype=_keras_dtype(value, layer)))
             return fresh[-1]
 
-        positions, options = tree.map_structure(symbol, (arguments, keywords))
-        options = {name: value for name, value in options.items() if name != "training"}
+        positions, options = tree.map_structure(symbol, (arguments, options))
         if layer._call_has_training_arg:
             options["training"] = self.training
         with symbolic_attributes(layer) as variables:

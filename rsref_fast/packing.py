@@ -103,7 +103,7 @@ def _shard(rows: Array, lengths: Array, times: Array, first: Array, truncate: in
         stretch = when // truncate
         before = np.vstack([np.zeros((1, len(rows)), stretch.dtype), stretch[:-1]]) if steps else stretch
         cut = stretch != before
-        last = np.where(own > 0, stretch[np.maximum(own - 1, 0), np.arange(len(rows))] if steps else 0, 0)
+        last = stretch[np.maximum(own - 1, 0), np.arange(len(rows))] if steps else np.zeros_like(own)
         cut_end = last != (time - 1) // truncate
     return Shard(
         count=len(rows),

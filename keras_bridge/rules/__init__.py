@@ -12,9 +12,10 @@ import keras
 
 from keras_bridge.rules import pointwise, products, reductions, structure
 from keras_bridge.rules.base import Rule, kind_of
+from keras_bridge.rules.layers import LAYERS
 from rsref.tensor import Tensor
 
-__all__ = ["RULES", "apply_rule", "kind_of"]
+__all__ = ["LAYERS", "RULES", "apply_rule", "kind_of"]
 
 RULES: dict[str, Rule] = {**pointwise.RULES, **reductions.RULES, **products.RULES, **structure.RULES}
 

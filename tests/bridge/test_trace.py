@@ -58,6 +58,12 @@ STEPS = {
     "einsum": lambda x: ops.einsum("bi,bj->bij", x, x[:, :2]),
     "where": lambda x: ops.where(x > 0.1, x, ops.softmax(x, axis=-1)),
     "reshape and mean": lambda x: ops.mean(ops.reshape(x, (-1, 2, 3)), axis=1),
+    "softmax of two axes": lambda x: keras.layers.Softmax(axis=(1, 2))(ops.reshape(x, (-1, 2, 3))),
+    "masked softmax": lambda x: keras.layers.Softmax()(x, mask=x > 0),
+    "softmax masked by numbers, nothing left": lambda x: keras.layers.Softmax()(x, mask=ops.relu(x) * 0.4),
+    "attention with a mask": lambda x: keras.layers.MultiHeadAttention(2, 3, dropout=0.2)(
+        *[ops.reshape(x, (-1, 2, 3))] * 2, attention_mask=np.array([[[True, False], [True, True]]])
+    ),
     "split and stack": lambda x: ops.stack(ops.split(x, 2, axis=-1), axis=1),
     "conv": lambda x: keras.layers.Conv1D(2, 2, padding="same")(ops.reshape(x, (-1, 3, 2))),
     "max pool": lambda x: keras.layers.MaxPooling1D(2)(ops.reshape(x, (-1, 3, 2))),

@@ -20,6 +20,7 @@ from rsref_fast.cpu.jit import kernel, plain, summing
 from rsref_fast.cpu.meeting import meet, rank_of, size_of
 from rsref_fast.cpu.microkernel_shapes import Shape
 from rsref_fast.cpu.pointers import ADDRESSES, at, fetch, pointer_to
+from rsref_fast.cpu.remainders import hint, rest_masked
 from rsref_fast.frames import roomy
 
 AHEAD = 8
@@ -115,6 +116,10 @@ class Part(AOTCodeLibrary):  # type: ignore[misc]
     before, by which Numba finds references that it can spare: there are none.
     """
 
+    def add_ir_module(self, module: Any) -> None:
+        hint(module)
+        super().add_ir_module(module)
+
     def _optimize_final_module(self) -> None:
         if self.name not in ENTRIES:
             passes, builder = self._codegen._module_pass_manager()
@@ -159,6 +164,7 @@ def namespace(dtype: np.dtype[Any], shape: Shape) -> dict[str, Any]:
     return {
         **vector_math.functions(element), **gemm.declared(element, shape),
         "kernel": once(kernel), "summing": once(summing), "entry": plain, "at": at,
+        "rest_masked": rest_masked,
         **sharing(shape.width), "meet": meet, "rank_of": rank_of, "size_of": size_of, "cutting_of": cutting_of,
         "floats": pointer_to(element), "ints": pointer_to(types.int64), "bytes_": pointer_to(types.uint8),
         "F": dtype.type, "I": np.int64, "U": np.uint8, "NAN": dtype.type("nan"), "INFINITY": dtype.type("inf"),

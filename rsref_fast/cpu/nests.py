@@ -26,6 +26,8 @@ def fused(writer: Writer, function: Function, unit: Unit) -> None:
         values = _elements(writer, function, unit.tensors, unit.stored, place, index)
         for element, view in totals:
             function.store(view, index, values[element].text, accumulate=True)
+        if not totals:
+            function.rest_masked(next((length for length in reversed(shape) if length != 1), 1))
 
 
 def joined(writer: Writer, function: Function, unit: Joined, section: Section) -> None:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 INDENT = "    "
 
+LANES = 16
+"""Numbers of the widest vectors."""
+
 
 @dataclass(frozen=True)
 class Computed:
@@ -186,6 +189,11 @@ class Function:
         if known is None or known[1] != length:
             self.add(f"first = part({text_of(length)}, rank, size)")
             self.add(f"last = part({text_of(length)}, rank + 1, size)")
+
+    def rest_masked(self, length: Length) -> None:
+        """End an innermost loop so that what fills no vector is computed as one (see `remainders`)."""
+        if isinstance(length, int) and length % LANES not in (0, 4):  # four are a smaller vector, which costs less
+            self.add("rest_masked()")
 
     def independent(self, shape: Shape, axes: Sequence[int] | None = None) -> AbstractContextManager[list[str]]:
         """Open loops as `nest` does, whose turns may be taken in any order, and at the same time."""

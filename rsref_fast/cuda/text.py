@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from rsref_fast.cpu.text import Function
 from rsref_fast.cuda.words import EVEN
 from rsref_fast.layout import Section
-from rsref_fast.lengths import text_of, times
+from rsref_fast.lengths import Length, text_of, times
 from rsref_fast.views import Shape
 
 if TYPE_CHECKING:
@@ -81,6 +81,9 @@ class TeamFunction(Function):
 
     def shared_nest(self, shape: Shape) -> AbstractContextManager[list[str]]:
         return self.independent(shape)
+
+    def rest_masked(self, length: Length) -> None:
+        """Do nothing: each thread computes one number."""
 
     @contextmanager
     def per_row(self, shape: Shape, line: Callable[[str], str]) -> Iterator[list[str]]:

@@ -6,12 +6,16 @@ import numpy as np
 import pytest
 from numba import types
 
+from rsref.testing.arguments import random_arguments
 from rsref_fast.cpu import build, objects, remainders
+from rsref_fast.cpu.engine import FastEngine
 from rsref_fast.cpu.jit import kernel, plain
+from rsref_fast.cpu.kernels import Interpreted
 from rsref_fast.cpu.pointers import at, pointer_to
 from rsref_fast.cpu.remainders import rest_masked
 from rsref_fast.cpu.vector_math import functions
 from tests.fast.cpu.calling import function_at
+from tests.fast.made import recurrence_of
 
 MARGIN = 20
 ALONE = r"\b(?:v?divss|fdiv\s+s\d)"
@@ -78,3 +82,18 @@ def test_a_processor_that_cannot_mask_gets_no_hint(monkeypatch):
     assert re.search(ALONE, assembly)
     x = np.random.default_rng(0).normal(size=(3, 5)).astype("float32")
     np.testing.assert_allclose(applied(code, x), np.tanh(x) + 1 / (1 + np.exp(-x)), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(("units", "marked"), [(10, True), (16, False), (20, False), (27, True)])
+def test_loops_whose_rest_costs_more_than_a_vector_are_marked(units, marked):
+    texts = []
+
+    class Watched(Interpreted):
+        def __init__(self, source, dtype):
+            texts.append(source.text)
+            super().__init__(source, dtype)
+
+    own = recurrence_of("LSTMCell", units)
+    random_arguments(own, batch=2, steps=2).forward(FastEngine(own, Watched))
+    (text,) = texts
+    assert ("rest_masked()" in text) is marked

@@ -20,7 +20,7 @@ from rsref_fast.cpu.jit import kernel, plain, summing
 from rsref_fast.cpu.meeting import meet, rank_of, size_of
 from rsref_fast.cpu.microkernel_shapes import Shape
 from rsref_fast.cpu.pointers import ADDRESSES, at, fetch, pointer_to
-from rsref_fast.cpu.remainders import hint, rest_as_it_is, rest_masked
+from rsref_fast.cpu.remainders import hint, rest_masked
 from rsref_fast.frames import roomy
 
 AHEAD = 8
@@ -163,8 +163,7 @@ def namespace(dtype: np.dtype[Any], shape: Shape) -> dict[str, Any]:
     element = element_of(dtype)
     return {
         **vector_math.functions(element), **gemm.declared(element, shape),
-        "kernel": once(kernel), "summing": once(summing), "entry": plain, "at": at,
-        "rest_masked": rest_masked if element is types.float32 else rest_as_it_is,
+        "kernel": once(kernel), "summing": once(summing), "entry": plain, "at": at, "rest_masked": rest_masked,
         **sharing(shape.width), "meet": meet, "rank_of": rank_of, "size_of": size_of, "cutting_of": cutting_of,
         "floats": pointer_to(element), "ints": pointer_to(types.int64), "bytes_": pointer_to(types.uint8),
         "F": dtype.type, "I": np.int64, "U": np.uint8, "NAN": dtype.type("nan"), "INFINITY": dtype.type("inf"),

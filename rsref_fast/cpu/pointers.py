@@ -106,21 +106,21 @@ def copied(element: Any, count: int) -> Any:
     return copy
 
 
-def on_bits(compute: Any, to_float: bool = True) -> Any:
-    """Return an intrinsic on the 32 bits of a float32: `compute(builder, bits, constant)` answers 32 bits.
+def on_bits(compute: Any, to_float: bool = True, element: Any = types.float32) -> Any:
+    """Return an intrinsic on the bits of a float: `compute(builder, bits, constant)` answers as many bits.
 
-    Written in LLVM since Numba computes with integers of 64 bits, which would need vectors twice as wide.
-    to_float: whether the answer's bits are those of a float32; else it is an integer to be converted to one.
+    Written in LLVM since Numba computes with integers of 64 bits, for which float32 would need vectors twice as wide.
+    to_float: whether the answer's bits are those of a float; else it is an integer to be converted to one.
     """
 
     @intrinsic
     def function(typing_context, value):
         def generate(context, builder, signature, arguments):
-            word = ir.IntType(32)
+            word, real = ir.IntType(element.bitwidth), context.get_value_type(element)
             bits = compute(builder, builder.bitcast(arguments[0], word), lambda n: ir.Constant(word, n))
-            return builder.bitcast(bits, ir.FloatType()) if to_float else builder.sitofp(bits, ir.FloatType())
+            return builder.bitcast(bits, real) if to_float else builder.sitofp(bits, real)
 
-        return types.float32(types.float32), generate
+        return element(element), generate
 
     return function
 

@@ -35,12 +35,6 @@ def rest_masked(typing_context):
     return types.none(), generate
 
 
-@intrinsic
-def rest_as_it_is(typing_context):
-    """Mark nothing: where functions are computed of one number at a time, there are no vectors to be filled."""
-    return types.none(), lambda context, builder, signature, arguments: context.get_dummy_value()
-
-
 def hint(module: Any) -> None:
     """Put, for each marked loop of a module that Numba made, a hint for LLVM in the mark's place."""
     if MARK not in module.globals:

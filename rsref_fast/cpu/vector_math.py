@@ -2,7 +2,7 @@
 
 float32: range reduction and log after Cephes (S. Moshier, netlib), N. Juffa's erf, and exp(r) - 1 by the polynomial of
 least relative error for r up to log(2) / 2; each within 4 units in the last place over the whole range, NaN and
-infinities included. float64: the C library's.
+infinities included. float64: see `vector_math64`, and the C library's.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numba import types
 
+from rsref_fast.cpu import vector_math64
 from rsref_fast.cpu.jit import exactly
 from rsref_fast.cpu.pointers import on_bits, one_like
 
@@ -198,14 +199,6 @@ def _plain(function: Callable[[float], float]) -> Any:
     return same
 
 
-def _sigmoid64() -> Any:
-    @exactly
-    def sigmoid(x):
-        return 1.0 / (1.0 + math.exp(-x))
-
-    return sigmoid
-
-
 def _softplus64() -> Any:
     @exactly
     def softplus(x):
@@ -230,7 +223,7 @@ def functions(element: Any) -> dict[str, Any]:
     single = element is types.float32
     real = np.float32 if single else np.float64
     found = {name: (_through_double(f) if single else _plain(f)) for name, f in NAMES.items()}
-    found.update(VECTORISED if single else {"sigmoid": _sigmoid64(), "softplus": _softplus64()})
+    found.update(VECTORISED if single else {**vector_math64.VECTORISED, "softplus": _softplus64()})
     return {**found, **_arithmetic(real)}
 
 

@@ -369,6 +369,7 @@ SINGLE = {"Mod", "LeakyRelu", "Gelu"}
 # Cases that a backend gets wrong: on PyTorch, Keras's average pooling counts the padding of one side, and its layer
 # normalization of an inner axis normalises the last one; TensorFlow does not add or multiply bools.
 FAULTS = {
+    "jax": {("DotProductAttention", 5)},
     "torch": {("AveragePool", 2), ("LayerNorm", 2), ("RMSNorm", 1), ("Average", 1)},
     "tensorflow": {("Add", 4), ("Multiply", 4)},
 }

@@ -17,6 +17,7 @@ from numba import types
 from rsref_fast.cpu import vector_math64
 from rsref_fast.cpu.jit import exactly
 from rsref_fast.cpu.pointers import on_bits, one_like
+from rsref_fast.cpu.vector_math64 import clipped
 
 f32 = np.float32
 ROUNDER = 12582912.0
@@ -63,15 +64,8 @@ def _grown(r):
 
 
 @exactly
-def _clipped(x, least, most):
-    """x between two bounds; NaN stays what it is."""
-    x = most if x > most else x
-    return least if x < least else x
-
-
-@exactly
 def _exp(x):
-    x = _clipped(x, f32(-104), f32(89))
+    x = clipped(x, f32(-104), f32(89))
     shifted = _shifted(x, TWICE)
     half = two_to_half(shifted)
     return (_grown(_rest(x, shifted - TWICE)) * half + half) * two_to_rest(shifted)
@@ -106,7 +100,7 @@ def _log(x):
 @exactly
 def _expm1(x):
     """One formula for small and large x, all of it halved: so it reaches infinity as late as exp does."""
-    x = _clipped(x, f32(-20), f32(89))
+    x = clipped(x, f32(-20), f32(89))
     shifted = _shifted(x, HALVED)
     power = two_to(shifted)
     half = _grown(_rest(x, shifted - HALVED)) * power + (power - f32(0.5))
@@ -119,7 +113,7 @@ def _tanh(x):
 
     What is left is r = x - whole * log(2) / 2, and the polynomial that of (exp(2 r) - 1) / 2.
     """
-    x = _clipped(x, f32(-10), f32(10))
+    x = clipped(x, f32(-10), f32(10))
     shifted = x * f32(2.88539008177792681) + ONCE
     r = x - (shifted - ONCE) * f32(0.34657359027997264)
     p = f32(32 * 1.38825075828e-3)
@@ -135,7 +129,7 @@ def _tanh(x):
 @exactly
 def _sigmoid(x):
     """exp(x) / (exp(x) + 1), both times 2**24: so exp(x) is no denormal where the answer is one."""
-    x = _clipped(x, f32(-104), f32(30))
+    x = clipped(x, f32(-104), f32(30))
     shifted = _shifted(x, RAISED)
     power = two_to(shifted)
     raised = _grown(_rest(x, shifted - RAISED)) * power + power

@@ -52,7 +52,7 @@ def _grown(r):
 
 
 @exactly
-def _clipped(x, least, most):
+def clipped(x, least, most):
     """x between two bounds; NaN stays what it is."""
     x = most if x > most else x
     return least if x < least else x
@@ -60,7 +60,7 @@ def _clipped(x, least, most):
 
 @exactly
 def _exp(x):
-    x = _clipped(x, -746.0, 710.0)
+    x = clipped(x, -746.0, 710.0)
     shifted = x * 1.44269504088896340736 + TWICE
     half = two_to_half(shifted)
     return (_grown(_rest(x, shifted - TWICE)) * half + half) * two_to_rest(shifted)
@@ -69,7 +69,7 @@ def _exp(x):
 @exactly
 def _expm1(x):
     """One formula for small and large x, all of it halved: so it reaches infinity as late as exp does."""
-    x = _clipped(x, -40.0, 710.0)
+    x = clipped(x, -40.0, 710.0)
     shifted = x * 1.44269504088896340736 + HALVED
     power = two_to(shifted)
     half = _grown(_rest(x, shifted - HALVED)) * power + (power - 0.5)
@@ -79,7 +79,7 @@ def _expm1(x):
 @exactly
 def _tanh(x):
     """(exp(2 x) - 1) / (exp(2 x) + 1), both halved."""
-    x = _clipped(x, -20.0, 20.0)
+    x = clipped(x, -20.0, 20.0)
     y = x + x
     shifted = y * 1.44269504088896340736 + HALVED
     power = two_to(shifted)
@@ -90,7 +90,7 @@ def _tanh(x):
 @exactly
 def _sigmoid(x):
     """exp(x) / (exp(x) + 1), both times 2**53: so exp(x) is no denormal where the answer is one."""
-    x = _clipped(x, -746.0, 40.0)
+    x = clipped(x, -746.0, 40.0)
     shifted = x * 1.44269504088896340736 + RAISED
     power = two_to(shifted)
     raised = _grown(_rest(x, shifted - RAISED)) * power + power

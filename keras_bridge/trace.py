@@ -110,7 +110,7 @@ class _Tracer:
             return self.layer(operation, arguments, keywords, path)
         try:
             results = apply_rule(operation, arguments, keywords)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, ArithmeticError, LookupError) as error:  # the latter of axes without a length
             raise TraceError(
                 f"{path}: {type(operation).__name__} has no counterpart in rsref for these arguments: {error}"
             ) from error

@@ -14,13 +14,13 @@ from rsref_fast.cpu.pointers import on_bits
 ROUNDER = 6755399441055744.0
 """1.5 * 2**52: a float64 that is added to it is rounded to an integer, which its low bits then hold."""
 
-HALVED, ONCE, RAISED, TWICE = (ROUNDER + n for n in (1022, 1023, 1023 + 53, 2 * 1023))
-"""Rounders for half a power of two, for all of it, for 2**53 of it, and for two powers that make one together."""
+HALVED, RAISED, TWICE = (ROUNDER + n for n in (1022, 1023 + 53, 2 * 1023))
+"""Rounders for half a power of two, for 2**53 of it, and for two powers that make one together."""
 
 RAISE = 2.0**53
 
 two_to = on_bits(lambda b, x, c: b.shl(x, c(52)), element=types.float64)
-"""2**n, where n is the number that its argument holds, rounded by `ONCE`; half of that or more by others."""
+"""2**n, halved or raised, where n is the number that its argument holds, rounded by `HALVED` or `RAISED`."""
 
 two_to_half = on_bits(lambda b, x, c: b.shl(b.lshr(x, c(1)), c(52)), element=types.float64)
 two_to_rest = on_bits(lambda b, x, c: b.shl(b.sub(x, b.lshr(x, c(1))), c(52)), element=types.float64)

@@ -325,6 +325,7 @@ CASES = {
     "Roll": [
         lambda x, y: ops.roll(x, 2, axis=-1),
         lambda x, y: ops.roll(x, -7, axis=1),
+        lambda x, y: ops.roll(x, 6, axis=1),
         lambda x, y: ops.roll(table(x), (1, 2), axis=(1, 2)),
         lambda x, y: x @ ops.roll(ops.sum(y) * np.linspace(0.0, 1.0, 18).reshape(6, 3), 4),
     ],

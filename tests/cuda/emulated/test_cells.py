@@ -13,7 +13,6 @@ from tests.fast.made import CELLS
 WAYS = {"all": (Emulated, np.float64), "own": (EmulatedOwned, np.float32)}
 
 
-@pytest.mark.covering("values")
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", CELLS)
 def test_values_and_gradients(name, way):

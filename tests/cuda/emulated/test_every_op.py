@@ -19,7 +19,6 @@ MASK = np.array([[1, 1, 0, 1], [0, 1, 1, 0], [0, 0, 0, 0]], bool)
 WAYS = [(Emulated, np.float32), (EmulatedOwned, np.float64)]
 
 
-@pytest.mark.covering("values")
 @pytest.mark.parametrize(("kind", "dtype"), WAYS, ids=lambda value: value.__name__)
 @pytest.mark.parametrize("name", STEPS)
 def test_values_and_gradients(name, kind, dtype):

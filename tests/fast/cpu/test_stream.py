@@ -93,6 +93,27 @@ def test_later_changes_are_not_seen(target):
         np.testing.assert_allclose(step(arguments.sequences[0][:, t])[0], expected[:, t], rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        lambda x: x,
+        lambda x: np.asfortranarray(x),
+        lambda x: np.stack([x, x], -1)[..., 1],
+        lambda x: x.astype(np.float16),
+        lambda x: x.astype(np.int8),
+        lambda x: x.astype(x.dtype.newbyteorder()),
+        lambda x: x.view(np.recarray),
+    ],
+)
+def test_an_input_may_lie_anyhow(given):
+    own = recurrence("LSTMCell")
+    arguments = random_arguments(own, batch=2, steps=1)
+    x = np.arange(8.0).reshape(2, 4)
+    (expected,), _, _ = ReferenceEngine(own).forward([x[:, None]], [], arguments.states, arguments.parameters)
+    step = rsref_fast.compile(own, target="interpreter").stream([], arguments.states, arguments.parameters, batch=2)
+    np.testing.assert_allclose(step(given(x))[0], expected[:, 0], rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("target", ["interpreter", "cpu"])
 def test_a_state_of_bools_goes_on(target):
     """On at each step but every other one."""
@@ -102,6 +123,7 @@ def test_a_state_of_bools_goes_on(target):
     ).stream([], [np.array([[True, False]])], [])
     ones = np.ones((1, 2))
     assert [step(ones)[0].tolist() for _ in range(3)] == [[[1, -1]], [[-1, 1]], [[1, -1]]]
+    assert step.states[0].dtype == bool
     assert step.states[0].tolist() == [[False, True]]
 
 

@@ -207,6 +207,7 @@ class Model:
 
     def __call__(self, inputs: Tensor | Sequence[Tensor], mask: Tensor | None = None) -> Any:
         given = as_list(inputs)
+        check_mask(self.name, mask)
         if len(given) != len(self.inputs):
             raise ValueError(f"{self.name} takes {len(self.inputs)} tensors; got {len(given)}")
         for own, tensor in zip(self.inputs, given):
@@ -231,6 +232,15 @@ def _every_place(x: Tensor) -> Tensor:
     places = x[(slice(None), slice(None), *[0] * (x.ndim - 2))]
     mask: Tensor = broadcast_like(constant(True), places)
     return mask
+
+
+def check_mask(name: str, mask: Any) -> None:
+    """Say that tensors are handed in one list to whom hands more of them, as Keras's cells take their states."""
+    if not (mask is None or isinstance(mask, Tensor)):
+        raise TypeError(
+            f"{name} takes its tensors in one list, [x, state, ...]; what follows it is a mask, a Tensor; "
+            f"got {type(mask).__name__}"
+        )
 
 
 def as_list(value: Any) -> list[Any]:

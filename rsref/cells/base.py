@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rsref.graph import Model, as_list
+from rsref.graph import Model, as_list, check_mask
 from rsref.layers.base import Layer, tell_of_build
 from rsref.tensor import Parameter, Shape, Tensor
 
@@ -57,6 +57,7 @@ class RNNCell(Layer):
 
     def __call__(self, inputs: Any, mask: Tensor | None = None) -> list[Tensor]:
         tensors = as_list(inputs)
+        check_mask(self.name, mask)
         if not tensors:
             raise ValueError(f"{self.name} takes an input and its states; got no tensors")
         for tensor in tensors:

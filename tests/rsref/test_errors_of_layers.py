@@ -16,6 +16,7 @@ from rsref import (
     Input,
     LayerCell,
     LayerNormalization,
+    LSTMCell,
     Model,
     Recurrence,
     RecurrentModel,
@@ -25,6 +26,7 @@ from rsref import (
     Subtract,
     add,
     constraints,
+    ops,
     regularizers,
 )
 from rsref.layers.base import Layer
@@ -113,6 +115,16 @@ MISUSES = {
         lambda: drawing(lambda x, h: Model([x, h], [x, h[:, :2]])),
         ValueError,
         ["the state .* and its new value .* differ in shape"],
+    ),
+    "a cell called as Keras's": (
+        lambda: LSTMCell(4)(Input((3,)), [Input((4,)), Input((4,))]),
+        TypeError,
+        ["in one list", "a mask, a Tensor; got list"],
+    ),
+    "a model called on two": (
+        lambda: (lambda x: Model(x, ops.tanh(x))(x, [x]))(Input((3,))),
+        TypeError,
+        ["in one list", "got list"],
     ),
     "an array for a cell": (lambda: GRUCell(4)([np.zeros((2, 3))] * 2), TypeError, ["draws on Tensors", "ndarray"]),
     "an array for a model": (lambda: Model(x_t, x_t * 2)(np.zeros(3)), TypeError, ["takes Tensors; got ndarray"]),

@@ -14,6 +14,8 @@ from itertools import pairwise
 import numpy as np
 
 Array = np.ndarray
+EIGHT = 8
+"""Into how many sizes masks are sorted, by the steps and the rows that they leave."""
 
 
 @dataclass(frozen=True)
@@ -85,10 +87,64 @@ def masked_batch(
     return found, np.concatenate([order[i::shards] for i in range(shards)])
 
 
+@dataclass(frozen=True)
+class Packed:
+    """A mask as kernels read it, in tables that are a little longer than need be: one plan serves many masks.
+
+    order: the samples as the shards have them. cut_end: of each of these, as in `Shard`. words: off, pos and rid of
+    each shard. cuts: cut of each. steps, rows: for how many of these a shard has room at most.
+    """
+
+    order: Array
+    cut_end: Array
+    words: Array
+    cuts: Array
+    steps: int
+    rows: int
+
+
+def packed(mask: Array, shards: int, truncate: int | None, stretch: tuple[int, int] | None = None) -> Packed:
+    """Return what a mask (batch, time) says, for some shards. stretch: as in `whole_batch`."""
+    begin, end = stretch or (0, mask.shape[1])
+    found, order = masked_batch(mask, shards, truncate, stretch)
+    steps = _some_more(max(shard.steps for shard in found), end - begin)
+    rows = _some_more(max(len(shard.pos) for shard in found), found[0].count * (end - begin))
+    spaces = with_room(len(mask), mask.shape[1], shards, steps, rows)
+    words = np.zeros(sum(len(space.off) + 2 * len(space.pos) for space in spaces), np.int64)
+    cuts = np.zeros(sum(len(space.cut) for space in spaces), np.uint8)
+    place = row = 0
+    for shard, space in zip(found, spaces):
+        count, off = len(shard.pos), words[place : place + len(space.off)]
+        off[: len(shard.off)], off[len(shard.off) :] = shard.off, count  # steps without rows come last
+        place += len(off)
+        for rows_of in (shard.pos, shard.rid):
+            words[place : place + count] = rows_of
+            place += len(space.pos)
+        cuts[row : row + count] = shard.cut
+        row += len(space.cut)
+    return Packed(order, np.concatenate([shard.cut_end for shard in found]), words, cuts, steps, rows)
+
+
 @lru_cache(maxsize=64)
+def with_room(batch: int, time: int, shards: int, steps: int, rows: int) -> tuple[Shard, ...]:
+    """Return shards as a mask deals them that is not known, with room for some steps and rows: only sizes are right."""
+    found = []
+    for first in range(shards):
+        count = len(range(first, batch, shards))
+        own, cut = np.zeros(min(rows, count * steps), np.int64), np.zeros(min(rows, count * steps), np.uint8)
+        found.append(Shard(count, np.zeros(steps + 1, np.int64), own, own, cut, np.zeros(count, bool)))
+    return tuple(found)
+
+
 def most_rows(batch: int, time: int, shards: int, truncate: int | None) -> tuple[Shard, ...]:
-    """Return shards as a mask deals them that is not known yet, with room for the most rows that it may leave."""
-    return masked_batch(np.ones((batch, time), bool), shards, truncate)[0]
+    """Return shards with room for the most rows that a mask may leave."""
+    return with_room(batch, time, shards, time, batch * time)
+
+
+def _some_more(number: int, most: int) -> int:
+    """Return a number or the next of those that part the most into eight."""
+    part = max(1, -(-most // EIGHT))
+    return min(most, -(-number // part) * part)
 
 
 def _shard(rows: Array, lengths: Array, times: Array, first: Array, truncate: int | None) -> Shard:

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from rsref_fast.cpu.gradients import Makers
 from rsref_fast.cpu.plan import Plan, backward_plan, forward_plan
 from rsref_fast.packing import Shard
@@ -16,16 +14,14 @@ from rsref_fast.packing import Shard
 if TYPE_CHECKING:
     from rsref_fast.cpu.specialised import Specialised
 
-Array = np.ndarray
-
 
 @dataclass
 class Call:
-    """How calls of some sizes are run, or one with a mask; each plan is made when it is first needed.
+    """How calls of some sizes are run; each plan is made when it is first needed.
 
     shards: samples that are computed apart. steps: those of the arrays. team: how many threads share a shard.
-    order: with a mask, the samples as the shards have them. tabled: whether more arguments say what the rows are (see
-    `rsref_fast.cpu.plan.Tables`).
+    tabled: whether more arguments say what the rows are (see `rsref_fast.cpu.plan.Tables`). zeroed: whether the arrays
+    of answers are zero before, where then no row may be.
     gradients: what makes the arrays that backward answers, once it is known.
     """
 
@@ -33,18 +29,18 @@ class Call:
     shards: Sequence[Shard]
     steps: int
     team: int
-    order: Array | None = None
     tabled: bool = False
+    zeroed: bool = False
     gradients: Makers | None = None
 
     @cached_property
     def inference(self) -> Plan:
-        return forward_plan(self.special, self.shards, self.steps, self.team, False, self.tabled)
+        return forward_plan(self.special, self.shards, self.steps, self.team, False, self.tabled, self.zeroed)
 
     @cached_property
     def forward(self) -> Plan:
-        return forward_plan(self.special, self.shards, self.steps, self.team, True, self.tabled)
+        return forward_plan(self.special, self.shards, self.steps, self.team, True, self.tabled, self.zeroed)
 
     @cached_property
     def backward(self) -> Plan:
-        return backward_plan(self.special, self.shards, self.steps, self.team, self.tabled)
+        return backward_plan(self.special, self.shards, self.steps, self.team, self.tabled, self.zeroed)

@@ -28,7 +28,7 @@ from rsref_fast.cpu.stepwise import step_by_step, steps_back
 from rsref_fast.cpu.stream import Stream
 from rsref_fast.cpu.tape import Tape, run_once
 from rsref_fast.explain import explain
-from rsref_fast.packing import gathered_back, hold, masked_batch, whole_batch
+from rsref_fast.packing import gathered_back, hold, packed, whole_batch, with_room
 from rsref_fast.program import Compiled
 from rsref_fast.prologue import parted
 from rsref_fast.remembered import remembered
@@ -240,13 +240,12 @@ class FastEngine(Compiling[PartedEngine]):
             return step_by_step(self, tape, taped)
         call = tape.call = self._laid_out(tape)
         plan = call.forward if taped else call.inference
-        sequences, constants, states, parameters = tape.ordered()
-        finals = [np.empty_like(s) for s in states]
+        finals = [np.empty_like(s) for s in tape.arguments[2]]
         kept = Arena(plan.tape)
-        tape.run(plan, (*sequences, *constants, *states, *parameters, *tape.outputs, *finals, kept.bytes))
+        tape.run(plan, (*tape.given(), *tape.outputs, *finals, kept.bytes))
         if taped:
             tape.kept = kept
-        return finals if call.order is None else [restored(s, call.order) for s in finals]
+        return finals if tape.packed is None else [restored(s, tape.packed.order) for s in finals]
 
     def _laid_out(self, tape: Tape) -> Call:
         """Return how the steps of a tape are run."""
@@ -254,8 +253,9 @@ class FastEngine(Compiling[PartedEngine]):
         if tape.mask is None:
             samples = 1 if tape.turned else tape.batch
             return special.call(whole_batch, (samples, tape.length, split.shards, truncate, tape.stretch), split.team)
-        shards, order = masked_batch(tape.mask, split.shards, truncate, tape.stretch)
-        return Call(special, shards, tape.length, split.team, order)
+        rows = tape.packed = packed(tape.mask, split.shards, truncate, tape.stretch)
+        sizes = (tape.batch, tape.length, split.shards, rows.steps, rows.rows)
+        return special.call(with_room, sizes, split.team, tabled=True, zeroed=True)
 
     # --- backward -------------------------------------------------------------------------------------------------
 
@@ -299,19 +299,18 @@ class FastEngine(Compiling[PartedEngine]):
         call = tape.call
         if call is None:
             return steps_back(self, tape, d_outputs, d_states, found)
-        if call.order is not None:
-            cut = np.concatenate([shard.cut_end for shard in call.shards])
-            d_states = [d[call.order] for d in d_states]
+        rows = tape.packed
+        if rows is not None:
+            d_states = [d[rows.order] for d in d_states]
             for d in d_states:
-                d[cut] = 0
+                d[rows.cut_end] = 0
         assert tape.kept is not None
         own = [*found.sequences, *found.constants, *found.states, *found.parameters]
-        given = [a for group in tape.ordered() for a in group]
         gradients = [NOTHING if d is None else d for d in own]
-        run_once(call.backward, (*given, tape.kept.bytes, *d_outputs, *d_states, *gradients, NOTHING))
-        if call.order is not None:
+        run_once(call.backward, (*tape.given(), tape.kept.bytes, *d_outputs, *d_states, *gradients, NOTHING))
+        if rows is not None:
             for group in (found.constants, found.states):
-                group[:] = [None if d is None else restored(d, call.order) for d in group]
+                group[:] = [None if d is None else restored(d, rows.order) for d in group]
         return found
 
     def _makers(self, tape: Tape) -> Makers:

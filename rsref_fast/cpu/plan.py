@@ -136,12 +136,19 @@ class Plan:
 
 
 def forward_plan(
-    special: Specialised, shards: Sequence[Shard], steps: int, team: int, taped: bool, tabled: bool = False
+    special: Specialised,
+    shards: Sequence[Shard],
+    steps: int,
+    team: int,
+    taped: bool,
+    tabled: bool = False,
+    zeroed: bool = False,
 ) -> Plan:
     """Return the plan of a forward run. Shards follow each other in the batch.
 
     Arrays: sequences, constants, states, parameters; outputs, final states, what is kept, scratch.
     tabled: two more arguments say what the shards' rows are (see `Tables`); the shards say how many at most.
+    zeroed: what is computed for some rows only needs no clearing.
     """
     source, kernels = (special.forward, special.run_forward) if taped else (special.inference, special.run_inference)
     graph = special.compiled.graph
@@ -168,16 +175,19 @@ def forward_plan(
             copies.append((Place(target.array, target.offset, start.size, start.dtype), start))
         found.append((shard, call.places(own, shard, taped)))
         first += shard.count
-    clears = [call.whole(starts[4] + i, leaf, batch * steps) for i, leaf in enumerate(graph.outputs) if tabled]
+    cleared = graph.outputs if tabled and not zeroed else ()
+    clears = [call.whole(starts[4] + i, leaf, batch * steps) for i, leaf in enumerate(cleared)]
     return call.plan(found, team, taped, copies, clears, tape.total)
 
 
-def backward_plan(special: Specialised, shards: Sequence[Shard], steps: int, team: int, tabled: bool = False) -> Plan:
+def backward_plan(
+    special: Specialised, shards: Sequence[Shard], steps: int, team: int, tabled: bool = False, zeroed: bool = False
+) -> Plan:
     """Return the plan of a backward run.
 
     Arrays: sequences, constants, states, parameters, what forward kept, gradients of outputs and of final states;
     gradients of sequences, constants, states and parameters, nothing (one byte), scratch.
-    tabled: as in `forward_plan`; the two arguments follow the parameters.
+    tabled, zeroed: as in `forward_plan`; the two arguments follow the parameters.
     """
     compiled, source, kernels = special.compiled, special.backward, special.run_backward
     graph = compiled.graph
@@ -219,7 +229,7 @@ def backward_plan(special: Specialised, shards: Sequence[Shard], steps: int, tea
     )
     for tensors, leaves, start, rows in groups:
         for i, (tensor, leaf) in enumerate(zip(tensors, leaves)):
-            unwritten = tensor is None or (tabled and leaves is graph.sequences)
+            unwritten = tensor is None or (tabled and not zeroed and leaves is graph.sequences)
             if unwritten and leaf.dtype == "float":
                 clears.append(call.whole(start + i, leaf, rows))
     return call.plan(found, team, True, [], clears, 0)

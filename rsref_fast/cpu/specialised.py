@@ -111,14 +111,22 @@ class Specialised:
         return frame((m.name, sized(m.size, 0), self.dtype_of(m.kind)) for m in source.memory if m.name in wanted)
 
     def call(
-        self, deal: Callable[..., Sequence[Shard]], sizes: tuple[Any, ...], team: int = 1, tabled: bool = False
+        self,
+        deal: Callable[..., Sequence[Shard]],
+        sizes: tuple[Any, ...],
+        team: int = 1,
+        tabled: bool = False,
+        zeroed: bool = False,
     ) -> Call:
-        """Return how calls of some sizes are run; remembered, so not for those that a mask tells.
+        """Return how calls of some sizes are run; it is remembered.
 
-        deal: a function of the sizes (samples, steps and more) that answers shards. team, tabled: as in `Call`.
+        deal: a function of the sizes (samples, steps and more) that answers shards. team, tabled, zeroed: as in `Call`.
         """
-        key = (deal, sizes, team, tabled)
-        return remembered(self.calls, key, lambda: Call(self, deal(*sizes), sizes[1], team, tabled=tabled), REMEMBERED)
+
+        def make() -> Call:
+            return Call(self, deal(*sizes), sizes[1], team, tabled, zeroed)
+
+        return remembered(self.calls, (deal, sizes, team, tabled, zeroed), make, REMEMBERED)
 
     def frames(
         self, source: Source, shard: Shard, taped: bool, limit: int, elsewhere: frozenset[str] = frozenset()

@@ -13,6 +13,7 @@ from rsref_fast.cpu.memory import Arena
 from rsref_fast.cpu.plan import Plan
 from rsref_fast.cpu.specialised import Specialised
 from rsref_fast.cpu.splitting import Split
+from rsref_fast.packing import Packed
 
 Array = np.ndarray
 
@@ -28,8 +29,9 @@ class Tape:
     """What backward needs of a forward run: its arguments, as kernels read them, and the memory that it filled.
 
     turned: whether sequences and outputs are (time, batch, ...), as kernels have them to which a batch is one sample.
-    call: how it was run. pieces: tapes of single steps, if the step mixes samples and a mask leaves some out.
-    stretch: the steps that were run, if not all. parts: tapes of stretches, if there are. run: what runs a plan.
+    call: how it was run. packed: with a mask, which rows it left. pieces: tapes of single steps, if the step mixes
+    samples and a mask leaves some out. stretch: the steps that were run, if not all. parts: tapes of stretches, if
+    there are. run: what runs a plan.
     """
 
     special: Specialised
@@ -41,6 +43,7 @@ class Tape:
     length: int
     turned: bool
     call: Call | None = None
+    packed: Packed | None = None
     kept: Arena | None = None
     pieces: list[Any] | None = None
     stretch: tuple[int, int] | None = None
@@ -52,10 +55,10 @@ class Tape:
         """The steps that were run: from one, up to another."""
         return self.stretch or (0, self.length)
 
-    def ordered(self) -> list[list[Array]]:
-        """Return the arguments with samples in the shards' order."""
-        if self.call is None or self.call.order is None:
-            return self.arguments
+    def given(self) -> list[Array]:
+        """Return the arguments with samples in the shards' order, and the tables of their rows, if there are any."""
         sequences, constants, states, parameters = self.arguments
-        mixed = ([a[self.call.order] for a in group] for group in (constants, states))
-        return [sequences, *mixed, parameters]
+        if self.packed is None:
+            return [*sequences, *constants, *states, *parameters]
+        mixed = [a[self.packed.order] for a in (*constants, *states)]
+        return [*sequences, *mixed, *parameters, self.packed.words, self.packed.cuts]

@@ -171,17 +171,20 @@ def _shard(rows: Array, lengths: Array, times: Array, first: Array, truncate: in
     )
 
 
-def hold(values: Array, mask: Array) -> None:
-    """Repeat in outputs (batch, time, ...), zero at masked steps, the last valid one there, if there was one."""
-    masked, last = _repeated(mask)
-    rows = values.reshape(mask.size, *values.shape[2:])
+def hold(values: Array, held: tuple[Array, Array]) -> None:
+    """Repeat in outputs (batch, time, ...), zero at masked steps, the last valid one there, if there was one.
+
+    held: what `held_by` says of the mask.
+    """
+    masked, last = held
+    rows = _places(values)
     rows[masked] = rows[last]
 
 
-def gathered_back(d: Array, mask: Array) -> Array:
+def gathered_back(d: Array, held: tuple[Array, Array]) -> Array:
     """Return the gradient of `hold` at valid steps: their own and that of the masked ones that repeat them."""
-    masked, last = _repeated(mask)
-    rows = d.reshape(mask.size, *d.shape[2:])
+    masked, last = held
+    rows = _places(d)
     own = rows[masked]
     if not own.any():  # as a loss leaves it that has the same mask
         return d
@@ -191,7 +194,12 @@ def gathered_back(d: Array, mask: Array) -> Array:
     return total.reshape(d.shape)
 
 
-def _repeated(mask: Array) -> tuple[Array, Array]:
+def _places(values: Array) -> Array:
+    """Return what is (batch, time, ...) as (batch * time, ...)."""
+    return values.reshape(values.shape[0] * values.shape[1], *values.shape[2:])
+
+
+def held_by(mask: Array) -> tuple[Array, Array]:
     """Return the places of masked steps that repeat a valid one, and of that, among all steps of all samples."""
     batch, time = mask.shape
     last = np.maximum.accumulate(np.where(mask, np.arange(time), -1), axis=1)

@@ -28,7 +28,7 @@ from rsref_fast.cpu.stepwise import step_by_step, steps_back
 from rsref_fast.cpu.stream import Stream
 from rsref_fast.cpu.tape import Tape, run_once
 from rsref_fast.explain import explain
-from rsref_fast.packing import gathered_back, hold, packed, whole_batch, with_room
+from rsref_fast.packing import gathered_back, held_by, hold, packed, whole_batch, with_room
 from rsref_fast.program import Compiled
 from rsref_fast.prologue import parted
 from rsref_fast.remembered import remembered
@@ -182,8 +182,9 @@ class FastEngine(Compiling[PartedEngine]):
         if turned:
             tape.outputs = [time_first(y) for y in outputs]
         if mask is not None and not self.recurrence.zero_output_for_mask:
+            tape.held = held_by(mask)
             for y in outputs:
-                hold(y, mask)
+                hold(y, tape.held)
         outputs, finals = map(_as_bools, (tape.outputs, finals), self.bools)
         return outputs, finals, tape if taped else None
 
@@ -270,8 +271,8 @@ class FastEngine(Compiling[PartedEngine]):
         d_outputs = checked_gradients("output", d_outputs, tape.outputs, special.dtype)
         special.compiled.derivative.check(d_outputs)
         d_states = checked_gradients("final state", d_states, tape.arguments[2], special.dtype)
-        if tape.mask is not None and not self.recurrence.zero_output_for_mask:
-            d_outputs = [None if d is None else gathered_back(d, tape.mask) for d in d_outputs]
+        if tape.held is not None:
+            d_outputs = [None if d is None else gathered_back(d, tape.held) for d in d_outputs]
         given, ends = (
             [np.zeros(a.shape, a.dtype) if d is None else special.plain(d) for a, d in zip(arrays, group)]
             for arrays, group in ((tape.outputs, d_outputs), (tape.arguments[2], d_states))

@@ -29,9 +29,9 @@ class Tape:
     """What backward needs of a forward run: its arguments, as kernels read them, and the memory that it filled.
 
     turned: whether sequences and outputs are (time, batch, ...), as kernels have them to which a batch is one sample.
-    call: how it was run. packed: with a mask, which rows it left. pieces: tapes of single steps, if the step mixes
-    samples and a mask leaves some out. stretch: the steps that were run, if not all. parts: tapes of stretches, if
-    there are. run: what runs a plan.
+    call: how it was run. packed: with a mask, which rows it left. held: which places of outputs repeat earlier ones, if
+    a mask makes them. pieces: tapes of single steps, if the step mixes samples and a mask leaves some out. stretch: the
+    steps that were run, if not all. parts: tapes of stretches, if there are. run: what runs a plan.
     """
 
     special: Specialised
@@ -44,6 +44,7 @@ class Tape:
     turned: bool
     call: Call | None = None
     packed: Packed | None = None
+    held: tuple[Array, Array] | None = None
     kept: Arena | None = None
     pieces: list[Any] | None = None
     stretch: tuple[int, int] | None = None

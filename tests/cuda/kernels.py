@@ -34,11 +34,20 @@ def places(plan, arrays):
 
     table = np.array([[address(place) for place in own] for _, own in plan.shards], np.int64)
     numbers = np.zeros((len(plan.shards), NUMBERS), np.int64)  # without words of lines, whose gate is the emulator's
-    for row, (shard, _) in zip(numbers, plan.shards):
+    for row, (shard, own) in zip(numbers, plan.shards):
+        off, _, _, cut = (seen(place, arrays) for place in own[:4])
         row[:5] = shard.count, shard.steps, max(plan.limit, shard.count), 0, plan.taped
-        row[CUTTING] = shard.cut.any()
-        row[EVEN] = (np.diff(shard.off) == shard.count).all()
+        row[CUTTING] = cut.any()
+        row[EVEN] = (np.diff(off) == shard.count).all()
     return table, numbers, kept
+
+
+def seen(place, arrays):
+    """Return the elements of a place."""
+    if place.fixed is not None:
+        return place.fixed
+    whole = arrays[place.array].reshape(-1).view(np.uint8)
+    return whole[place.offset : place.offset + place.bytes].view(place.dtype)
 
 
 @lru_cache(maxsize=64)
@@ -77,9 +86,9 @@ class Emulated(Kernels):
         if not self.source.backward:
             arrays[plan.arrays - 2][...] = POISON
         for target, source in plan.copies:
-            self._seen(target, arrays)[...] = self._seen(source, arrays)
+            seen(target, arrays)[...] = seen(source, arrays)
         for target in plan.clears:
-            self._seen(target, arrays)[...] = 0
+            seen(target, arrays)[...] = 0
         table, numbers, kept = places(plan, arrays)
 
         def run(entry, blocks, other=0):
@@ -100,11 +109,6 @@ class Emulated(Kernels):
         del kept
         if numbers[:, 3].any():
             raise IndexError("take: an index is out of range")
-
-    @staticmethod
-    def _seen(place, arrays):
-        whole = arrays[place.array].reshape(-1).view(np.uint8)
-        return whole[place.offset : place.offset + place.bytes].view(place.dtype)
 
 
 class EmulatedOwned(Emulated):

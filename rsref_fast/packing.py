@@ -128,11 +128,16 @@ def packed(mask: Array, shards: int, truncate: int | None, stretch: tuple[int, i
 @lru_cache(maxsize=64)
 def with_room(batch: int, time: int, shards: int, steps: int, rows: int) -> tuple[Shard, ...]:
     """Return shards as a mask deals them that is not known, with room for some steps and rows: only sizes are right."""
+
+    def nothing(size: int, dtype: type) -> Array:
+        return np.broadcast_to(np.zeros((), dtype), (size,))
+
     found = []
     for first in range(shards):
         count = len(range(first, batch, shards))
-        own, cut = np.zeros(min(rows, count * steps), np.int64), np.zeros(min(rows, count * steps), np.uint8)
-        found.append(Shard(count, np.zeros(steps + 1, np.int64), own, own, cut, np.zeros(count, bool)))
+        most = min(rows, count * steps)
+        own, cut = nothing(most, np.int64), nothing(most, np.uint8)
+        found.append(Shard(count, nothing(steps + 1, np.int64), own, own, cut, nothing(count, np.bool_)))
     return tuple(found)
 
 

@@ -109,3 +109,15 @@ def test_a_stretch_has_the_places_of_the_whole():
     stretch, _ = masked_batch(mask, 2, None, (3, 9))
     every = np.concatenate([shard.pos for shard in stretch])
     assert sorted(every) == sorted(p for shard in whole for p in shard.pos if p % 9 >= 3)
+
+
+@pytest.mark.parametrize(("checkpoint", "truncate"), [(False, None), (False, 3), (True, None), (True, 2)])
+def test_one_engine_after_many_masks(checkpoint, truncate):
+    """What a call before has laid out, or left in memory, is not seen in the next one."""
+    layer = cells.GRUCell(3).get_layer(truncate=truncate, return_sequences=True)
+    layer.build((None, None, 2))
+    engine = rsref_fast.compile(layer, target="interpreter", threads=2, checkpoint=checkpoint)
+    rng = np.random.default_rng(0)
+    for density in (0.9, 0.5, 0.6, 0.1, 0.0, 0.55, 0.95):
+        mask = rng.random((5, 17)) < density
+        check(layer.recurrence, random_arguments(layer.recurrence, batch=5, steps=17, mask=mask), engine=engine)

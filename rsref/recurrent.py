@@ -12,6 +12,7 @@ from rsref.graph import Model, as_list
 from rsref.layers import Embedding
 from rsref.layers.base import forget, watched
 from rsref.loop import RecurrentLayer
+from rsref.ops.base import compatible
 from rsref.recurrence import Step, with_readout
 from rsref.tensor import Input, Shape, Tensor
 
@@ -56,6 +57,12 @@ class RecurrentModel(RecurrentLayer):
         )
         super().__init__(**options)
         self.build_step([])
+
+    def build_step(self, shapes: Sequence[Shape]) -> None:
+        drawn = [x.shape for x in self._step.sequences]
+        if shapes and not (len(shapes) == len(drawn) and all(map(compatible, drawn, shapes))):
+            raise ValueError(f"{self.name}: its step was drawn for inputs {drawn}; it cannot be built for {[*shapes]}")
+        super().build_step(shapes)
 
     def draw(self, shapes: Sequence[Shape]) -> Step:
         return self._step

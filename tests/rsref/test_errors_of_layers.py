@@ -121,6 +121,16 @@ MISUSES = {
         TypeError,
         ["in one list", "a mask, a Tensor; got list"],
     ),
+    "a drawn step built for other features": (
+        lambda: RecurrentModel(x_t, h_tm1, h_tm1, h_tm1).build((None, None, 5)),
+        ValueError,
+        [r"drawn for inputs \[\(None, 3\)\]", r"built for \[\(None, 5\)\]"],
+    ),
+    "a drawn step built for two inputs": (
+        lambda: RecurrentModel(x_t, h_tm1, h_tm1, h_tm1).build((None, None, 3), (None, None, 3)),
+        ValueError,
+        [r"built for \[\(None, 3\), \(None, 3\)\]"],
+    ),
     "a model called on two": (
         lambda: (lambda x: Model(x, ops.tanh(x))(x, [x]))(Input((3,))),
         TypeError,

@@ -34,11 +34,9 @@ def test_values_and_gradients(part, dtype, kind):
     @given(example=step_graphs(max_ops=6))
     def run(example):
         engine = FastEngine(example.recurrence, kind)
-        # without any float the working precision is float32
-        floats = any(array.dtype.kind == "f" for array in example.arguments.arrays())
         check(
-            example.recurrence, example.arguments, dtype=dtype if floats else np.float32, engine=engine,
-            split=Split(1, 1), inference=part < examples(2, 1),
+            example.recurrence, example.arguments, dtype=dtype, engine=engine, split=Split(1, 1),
+            inference=part < examples(2, 1),
         )  # fmt: skip
 
     run()

@@ -65,10 +65,7 @@ def test_random_steps(part):
     )  # fmt: skip
     @given(example=step_graphs(max_ops=6))
     def run(example):
-        floats = any(array.dtype.kind == "f" for array in example.arguments.arrays())
-        check(
-            example.recurrence, example.arguments, dtype=dtype if floats else np.float32,
-            engine=engine_of(example.recurrence, strategy),
-        )  # fmt: skip
+        engine = engine_of(example.recurrence, strategy)
+        check(example.recurrence, example.arguments, dtype=dtype, engine=engine)
 
     run()

@@ -14,8 +14,8 @@ from itertools import pairwise
 import numpy as np
 
 Array = np.ndarray
-EIGHT = 8
-"""Into how many sizes masks are sorted, by the steps and the rows that they leave."""
+SIZES = 8
+"""Into how many sizes masks are sorted, by the steps and by the rows that they leave."""
 
 
 @dataclass(frozen=True)
@@ -147,8 +147,8 @@ def most_rows(batch: int, time: int, shards: int, truncate: int | None) -> tuple
 
 
 def _some_more(number: int, most: int) -> int:
-    """Return a number or the next of those that part the most into eight."""
-    part = max(1, -(-most // EIGHT))
+    """Return the size that a number has room in: so many eighths of the most."""
+    part = max(1, -(-most // SIZES))
     return min(most, -(-number // part) * part)
 
 

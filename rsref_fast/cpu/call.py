@@ -21,7 +21,7 @@ class Call:
 
     shards: samples that are computed apart. steps: those of the arrays. team: how many threads share a shard.
     tabled: whether more arguments say what the rows are (see `rsref_fast.cpu.plan.Tables`). zeroed: whether the arrays
-    of answers are zero before, where then no row may be.
+    of answers are zero before a call, so that what a mask leaves out of them need not be cleared.
     gradients: what makes the arrays that backward answers, once it is known.
     """
 

@@ -148,7 +148,7 @@ def forward_plan(
 
     Arrays: sequences, constants, states, parameters; outputs, final states, what is kept, scratch.
     tabled: two more arguments say what the shards' rows are (see `Tables`); the shards say how many at most.
-    zeroed: what is computed for some rows only needs no clearing.
+    zeroed: what is computed for some rows only is zero before.
     """
     source, kernels = (special.forward, special.run_forward) if taped else (special.inference, special.run_inference)
     graph = special.compiled.graph

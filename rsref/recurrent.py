@@ -60,7 +60,7 @@ class RecurrentModel(RecurrentLayer):
 
     def build_step(self, shapes: Sequence[Shape]) -> None:
         drawn = [x.shape for x in self._step.sequences]
-        if shapes and not (len(shapes) == len(drawn) and all(map(compatible, drawn, shapes))):
+        if not all(map(compatible, drawn, shapes)):  # constants' may follow, or none be said
             raise ValueError(f"{self.name}: its step was drawn for inputs {drawn}; it cannot be built for {[*shapes]}")
         super().build_step(shapes)
 

@@ -126,11 +126,6 @@ MISUSES = {
         ValueError,
         [r"drawn for inputs \[\(None, 3\)\]", r"built for \[\(None, 5\)\]"],
     ),
-    "a drawn step built for two inputs": (
-        lambda: RecurrentModel(x_t, h_tm1, h_tm1, h_tm1).build((None, None, 3), (None, None, 3)),
-        ValueError,
-        [r"built for \[\(None, 3\), \(None, 3\)\]"],
-    ),
     "a model called on two": (
         lambda: (lambda x: Model(x, ops.tanh(x))(x, [x]))(Input((3,))),
         TypeError,

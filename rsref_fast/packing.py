@@ -142,7 +142,7 @@ def with_room(batch: int, time: int, shards: int, steps: int, rows: int) -> tupl
 
 
 def most_rows(batch: int, time: int, shards: int, truncate: int | None) -> tuple[Shard, ...]:
-    """Return shards with room for the most rows that a mask may leave."""
+    """Return shards with room for the most rows that a mask may leave; it takes the sizes that `whole_batch` takes."""
     return with_room(batch, time, shards, time, batch * time)
 
 

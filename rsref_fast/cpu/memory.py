@@ -93,6 +93,11 @@ def _taken(size: int) -> Array:
     return whole[start : start + size]
 
 
+def seen(array: Array, kind: str) -> Array:
+    """Return an array of kernels, whose bools are bytes, as callers have it."""
+    return array.view(bool) if kind == "bool" else array
+
+
 def address_of(array: Array) -> int:
     """Return where the first element of an array is."""
     return _word_at(id(array) + ADDRESS).value

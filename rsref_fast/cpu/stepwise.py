@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rsref.engine import Gradients
+from rsref_fast.cpu.memory import seen
 
 if TYPE_CHECKING:
     from rsref_fast.cpu.engine import FastEngine
@@ -27,8 +28,7 @@ def step_by_step(engine: FastEngine, tape: Tape, taped: bool) -> list[Array]:
     *given, parameters = tape.arguments
     leaves = (graph.sequences, graph.constants, graph.states)
     sequences, constants, states = (
-        [a.view(bool) if leaf.dtype == "bool" else a for a, leaf in zip(arrays, group)]  # kernels know bytes only
-        for arrays, group in zip(given, leaves)
+        [seen(a, leaf.dtype) for a, leaf in zip(arrays, group)] for arrays, group in zip(given, leaves)
     )
     current = [s.copy() for s in states]
     one, pieces = engine.one_step(), []

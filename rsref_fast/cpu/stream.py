@@ -11,12 +11,12 @@ import numpy as np
 from rsref.handed import check_arrays, wanted
 from rsref_fast.compiling import shapes_of
 from rsref_fast.cpu.indices import SAID
+from rsref_fast.cpu.memory import seen
 from rsref_fast.cpu.plan import forward_plan
 from rsref_fast.cpu.splitting import Split, close_split_of, split_of
 from rsref_fast.packing import whole_batch
 
 if TYPE_CHECKING:
-    from rsref.tensor import Tensor
     from rsref_fast.cpu.engine import FastEngine
 
 Array = np.ndarray
@@ -58,10 +58,10 @@ class Stream:
         self._wanted = wanted(graph.sequences)
         outputs = [np.empty((batch, 1, *shape[1:]), special.dtype_of(kind)) for shape, kind in specs]
         arrays = [*given, *constants, *self._states, *parameters, *outputs, *self._states]
-        inputs = [_seen(a[:, 0], leaf) for a, leaf in zip(given, graph.sequences)]
+        inputs = [seen(a[:, 0], leaf.dtype) for a, leaf in zip(given, graph.sequences)]
         self._inputs = [(a, a.shape, a.dtype) for a in inputs]
-        self._outputs = [_seen(a[:, 0], leaf) for a, leaf in zip(outputs, graph.outputs)]
-        self._states = [_seen(a, leaf) for a, leaf in zip(self._states, graph.states)]
+        self._outputs = [seen(a[:, 0], leaf.dtype) for a, leaf in zip(outputs, graph.outputs)]
+        self._states = [seen(a, leaf.dtype) for a, leaf in zip(self._states, graph.states)]
         self._refuses = SAID in special.inference.text
         samples = 1 if special.whole else batch
 
@@ -128,11 +128,6 @@ class Stream:
     def _go_on_from(self, states: Sequence[Array]) -> None:
         for memory, value in zip(self._states, states):
             np.copyto(memory, value, "same_kind")
-
-
-def _seen(memory: Array, leaf: Tensor) -> Array:
-    """Return an array of kernels as callers see it: their bools are bytes."""
-    return memory.view(bool) if leaf.dtype == "bool" else memory
 
 
 def _as_held(values: Array, memory: Array) -> Array:

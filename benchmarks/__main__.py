@@ -27,7 +27,7 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks import limits, problems, report
-from benchmarks.cases import ENGINES, Case, cases_of
+from benchmarks.cases import ENGINES, Case, beside, cases_of
 from benchmarks.engines import THREADS, Engine, EngineError, in_turn
 from benchmarks.goals import AGAINST
 from benchmarks.rows import is_own, limit_of, replaced
@@ -47,37 +47,53 @@ SLOW = 1.5
 def rows_of(case: Case, names: list[str], folder: str, turns: int, seconds: float) -> list[Any]:
     """Return a row for each engine on a case; turns after the first leave out peers that decide nothing."""
     engines: dict[str, Engine] = {}
+    others = beside(case) if any(map(is_own, names)) else {}
     with contextlib.ExitStack() as stack:
-        for name in names:
+        for name, (engine, its_case) in ({name: (name, case) for name in names} | others).items():
             try:
-                engines[name] = stack.enter_context(Engine(name, case, folder))
+                engines[name] = stack.enter_context(Engine(engine, its_case, folder))
             except EngineError as error:
                 print(error, file=sys.stderr)
         found = in_turn(engines, turns, seconds, lambda name, least: decisive(case.suite, name, least))
-    return [row_of(case, name, engines[name], found[name]) for name in found]
+    compared = compared_with(others, {name: found.pop(name) for name in others if name in found})
+    return [row_of(case, name, engines[name], found[name]) | compared for name in found]
+
+
+def compared_with(others: dict[str, tuple[str, Case]], found: dict[str, list[list[float]]]) -> dict[str, float]:
+    """Return what rows say of those that had turns beside their engines (`beside`). found: the times of their turns."""
+    if not found:
+        return {}
+    seconds, case = min(((best(turns), others[name][1]) for name, turns in found.items()), key=lambda pair: pair[0])
+    if case.suite == "shop":
+        return {"fit_seconds": seconds}
+    return {"lstm_gflops": work_of(problems.problem_of(case)).flops / seconds / 1e9}
+
+
+def best(turns: list[list[float]]) -> float:
+    """Return the median of the best turn: who shares the machine only ever slows it down."""
+    return min(map(statistics.median, turns))
 
 
 def row_of(case: Case, name: str, engine: Engine, found: list[list[float]]) -> dict[str, Any]:
     """Return what an engine needed. found: the times of its turns."""
-    times = [statistics.median(turn) for turn in found]
     return {
         "suite": case.suite,
         "case": str(case),
         "engine": name,
-        "seconds": min(times),  # who shares the machine only ever slows it down
-        "spread": max(times) / min(times),
+        "seconds": best(found),
+        "spread": max(map(statistics.median, found)) / best(found),
         "bytes": engine.bytes,
         "error_vs_rsref": engine.error,
     }
 
 
 def decisive(suite: str, engine: str, least: dict[str, float]) -> bool:
-    """Whether an engine is ours, or may turn out the fastest of the peers that a goal names, or no goal names any.
+    """Whether an engine is no peer, or may turn out the fastest of those that a goal names, or no goal names any.
 
     least: the least time of every engine in the first turn.
     """
     groups = [goal.peers for goal in AGAINST if goal.suite == suite]
-    if is_own(engine) or engine not in least or not groups:
+    if is_own(engine) or engine not in least or engine not in ENGINES[suite] or not groups:
         return True
     return any(
         least[engine] <= SLOW * min(least[peer] for peer in group if peer in least)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 Sizes = list[tuple[int, int, int, int]]
@@ -72,6 +72,16 @@ class Case:
 
     def plain(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def beside(case: Case) -> dict[str, tuple[str, Case]]:
+    """Return what has turns beside the engines of a case to be compared with: by its name, an engine and a case.
+
+    Drawn cells: our own LSTM of the same sizes. Keras's fit: that of a model with next to nothing to compute.
+    """
+    if case.suite == "custom":
+        return {"rsref_fast LSTM": ("rsref_fast", replace(case, cell="LSTM"))}
+    return {f"idle {name.split()[1]}": (f"idle {name.split()[1]}", case) for name in KERAS if case.suite == "shop"}
 
 
 def cases_of(suite: str, quick: bool) -> list[Case]:

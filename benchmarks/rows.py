@@ -39,13 +39,15 @@ def in_series(row: Any) -> float:
 
     A step's products need the functions of the step before, its functions need its products, and the same parts of a
     core compute both. Of one sample two cores share each step, and tell each other once a step, or one core does it.
-    What earlier rows do not tell is left out.
+    All begins with a call from Python, or is a part of Keras's fit. What earlier rows do not tell is left out.
     """
     step = max(row["stepped_seconds"], row["reading_seconds"]) + functions_of(row)
     handover = row["handover_seconds"]
     if handover:
         step = min(step + handover, 2 * step)
-    once: float = row["products_seconds"] - row["stepped_seconds"] + row.get("call_seconds", 0.0)
+    once: float = (
+        row["products_seconds"] - row["stepped_seconds"] + row.get("fit_seconds", row.get("call_seconds", 0.0))
+    )
     return once + step
 
 

@@ -11,10 +11,10 @@ import pytest
 pytest.importorskip("rich")
 
 from benchmarks import cuda, engines, report, work
-from benchmarks.__main__ import commit, decisive, main, row_of
-from benchmarks.cases import Case
+from benchmarks.__main__ import commit, compared_with, decisive, main, row_of
+from benchmarks.cases import Case, beside
 from benchmarks.engines import Engine, EngineError, in_turn
-from benchmarks.goals import Verdict, explained
+from benchmarks.goals import Verdict, explained, throughput
 from benchmarks.limits import Ceilings
 from benchmarks.measure import error_of
 from benchmarks.problems import problem_of
@@ -90,7 +90,8 @@ def limits_of(**parts):
      ({"products": 9, "stepped": 3, "functions": 2, "reading": 5}, 9, 13),
      ({"products": 9, "stepped": 3, "functions": 6, "again": 4}, 10, 19),
      ({"products": 4, "stepped": 3, "functions": 2, "reading": 5, "handover": 1}, 5, 9),
-     ({"products": 4, "stepped": 3, "functions": 2, "handover": 7, "call": 1}, 4, 12)],
+     ({"products": 4, "stepped": 3, "functions": 2, "handover": 7, "call": 1}, 4, 12),
+     ({"products": 4, "stepped": 3, "functions": 2, "call": 1, "fit": 8}, 4, 14)],
 )  # fmt: skip
 def test_parts_at_once_and_in_series(parts, limit, series):
     assert (limit_of(limits_of(**parts)), in_series(limits_of(**parts))) == (limit, series)
@@ -200,6 +201,32 @@ def test_what_is_timed_is_compared(engine, suite, tmp_path, monkeypatch):
     np.savez(file, **wrong)
     with pytest.raises(EngineError, match="is wrong at"):
         Engine(engine, case, str(tmp_path))
+
+
+def test_drawn_cells_have_our_lstm_beside_them():
+    """Its GFLOP/s are those of its own work, and count before those that another suite measured."""
+    case = Case("custom", "RHN", 2, 3, 4, 5)
+    others = beside(case)
+    assert others == {"rsref_fast LSTM": ("rsref_fast", Case("custom", "LSTM", 2, 3, 4, 5))}
+    assert decisive("custom", "rsref_fast LSTM", {"rsref_fast LSTM": 9, "drawn jax": 1})
+    found = compared_with(others, {"rsref_fast LSTM": [[4e-6] * 3, [2e-6, 2e-6, 1e-6]]})
+    assert found == {"lstm_gflops": pytest.approx(3 * 2 * 2 * 3 * 4 * 5 * (4 + 5) / 2e-6 / 1e9)}
+    row = limits_of(products=1) | {"seconds": 2, "gflops": 3, "ratio_to_limit": 0.5}
+    training = {"LSTM 2,3,4,5": [{**row, "gflops": 5}]}
+    for own, seen in ((row, 3 / 5), (row | {"lstm_gflops": 4}, 3 / 4)):
+        (verdict,) = throughput({"custom": {str(case): [own]}, "training": training})
+        assert verdict.seen == seen
+    assert compared_with(others, {}) == {}
+
+
+def test_keras_fit_has_an_idle_one_beside_it(tmp_path):
+    case = Case("shop", "LSTM x3", 2, 6, 3, 4)
+    others = beside(case)
+    assert all(decisive("shop", name, {name: 9, "keras jax": 1}) for name in others)
+    assert compared_with(others, {"idle jax": [[3.0], [2.0]], "idle torch": [[9.0]]}) == {"fit_seconds": 2.0}
+    with Engine(*others["idle jax"], str(tmp_path)) as idle:
+        assert min(idle.turn(0.01)) > 0
+    assert beside(Case("training", "LSTM", 2, 6, 3, 4)) == {}
 
 
 @pytest.mark.parametrize("kind", ["drawn jax", "loop torch"])

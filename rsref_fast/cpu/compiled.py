@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -65,9 +65,9 @@ class Compiled(Kernels):
     def execute(self, plan: Plan, arrays: Sequence[Array]) -> None:
         crew.run(plan, arrays)
 
-    def repeated(self, plans: Sequence[Plan], arrays: Sequence[Array]) -> Callable[[], None]:
+    def repeated(self, plans: Sequence[Plan], arrays: Sequence[Array]) -> crew.Repeated:
         first, last = plans
         tape, scratch = Arena(max(p.tape for p in plans)), Arena(max(p.scratch_bytes for p in plans))
         every = [*arrays, tape.bytes, scratch.bytes]
         crew.run(first, every)  # what it prepares stays where it is
-        return crew.repeated(last.prepared_before, every, kept=(tape, scratch))
+        return crew.Repeated(last.prepared_before, every, kept=(tape, scratch))

@@ -37,17 +37,22 @@ def run(plan: Plan, arrays: Sequence[Array]) -> None:
         _answered(status)
 
 
-def repeated(plan: Plan, arrays: Sequence[Array], kept: Any) -> Callable[[], None]:
-    """Return a function that runs a plan on the same arrays each time. kept: what must live as long as it does."""
-    (run, _), address = runners(), plan.address
-    where = (ctypes.c_int64 * len(arrays))(*map(address_of, arrays))
+class Repeated:
+    """Runs a plan on the same arrays each time. kept: what must live as long as it does. where: the arrays' addresses.
 
-    def again(_kept: Any = (plan, arrays, kept)) -> None:
-        status = run(address, where)
+    Errors: as `run`.
+    """
+
+    def __init__(self, plan: Plan, arrays: Sequence[Array], kept: Any):
+        self.plan = plan
+        self.where = (ctypes.c_int64 * len(arrays))(*map(address_of, arrays))
+        self._kept = arrays, kept
+        self._run, _ = runners()
+
+    def __call__(self) -> None:
+        status = self._run(self.plan.address, self.where)
         if status:
             _answered(status)
-
-    return again
 
 
 def _answered(status: int) -> None:

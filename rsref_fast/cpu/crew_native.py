@@ -3,12 +3,16 @@
 Threads are POSIX threads of our own. They need no Python, neither do callers. An idle one waits in the kernel; those of
 one call all run, since a call takes only threads that are idle, or starts new ones: so they may wait for each other.
 
+Who hires workers gives them back: so a thread that works for a call writes what others read twice, when it begins and
+when it is done. Mutexes and conditions are for who sleeps.
+
 What is shared, as 64-bit words:
 control: 0 a mutex, 16 the first idle worker, 17 the C function that a worker runs.
-worker: 0 a mutex, 8 a condition, 16 the context it is to work for, 17 its rank, 18 the next idle one, 19 control.
-context: 0 a mutex, 8 a condition, 16 how many workers are not done, 17 the plan's address, 18 the first worker;
-    from 64 on two counts for each thread: 0 of meetings with its team, 8 with all; then P for each shard, N for each
-    thread, and the addresses of the arrays.
+worker: 0 a mutex, 8 a condition, that there is work, 16 another, that it is done; on a cache line of their own 24 the
+    context it is to work for, 25 its rank, 26 the next worker, idle or hired, 27 control, 28 its thread, 29 whether it
+    sleeps, 30 whether it is done, 31 whether somebody sleeps until it is.
+context: 0 the plan's address; from 64 on two counts for each thread: 0 of meetings with its team, 8 with all; then P
+    for each shard, N for each thread, and the addresses of the arrays.
 plan: see `HEADER` and `rsref_fast.cpu.plan`.
 """
 
@@ -21,16 +25,15 @@ from numba.extending import intrinsic
 from rsref_fast.cpu.build import object_of
 from rsref_fast.cpu.indices import REFUSED
 from rsref_fast.cpu.jit import plain
-from rsref_fast.cpu.meeting import address_of, c_function, meet, rest, seen, words
+from rsref_fast.cpu.meeting import address_of, c_function, meet, rest, seen, seen_in_order, show_in_order, words
 from rsref_fast.cpu.plan import CONTEXT, HEADER, LINE, NUMBERS
 from rsref_fast.cpu.pointers import ADDRESSES, at
 
 I64 = types.int64
 SIGNATURE = I64(I64, I64, I64, I64)
 PROGRAM, SLOTS, SHARDS, TEAM, ARRAYS, SCRATCH, TABLES, RANKS, COPIES, CLEARS, PREPARES, BACKWARD, TAPED = range(13)
-COND, LEFT, PLAN, HIRED = 8, 16, 17, 18
-ALL = CONTEXT + 8
-JOB, RANK, NEXT, CONTROL = 16, 17, 18, 19
+PLAN, ALL = 0, CONTEXT + 8
+WORK, END, JOB, RANK, NEXT, CONTROL, THREAD, ASLEEP, DONE, AWAITED = 8, 16, 24, 25, 26, 27, 28, 29, 30, 31
 BLOCK = 256
 """Bytes of a worker."""
 
@@ -115,32 +118,42 @@ def member(context, rank):
 
 
 @plain
+def wait_until(worker, word, condition, sleeps):
+    """Wait until a word of a worker is not 0: look for it first, and then sleep, as a word of its tells others."""
+    looks = 0
+    while seen(at(worker, word)) == 0 and looks < LOOKS:
+        looks += 1
+        rest()
+    if seen(at(worker, word)) == 0:
+        me = address_of(worker)
+        lock(me)
+        show_in_order(at(worker, sleeps), 1)
+        while seen_in_order(at(worker, word)) == 0:
+            sleep(me + 8 * condition, me)
+        worker[sleeps] = 0
+        unlock(me)
+
+
+@plain
+def tell(worker, word, number, condition, sleeps):
+    """Write a word that another thread waits for, and wake it if it sleeps."""
+    show_in_order(at(worker, word), number)
+    if seen_in_order(at(worker, sleeps)) != 0:
+        me = address_of(worker)
+        lock(me)
+        wake(me + 8 * condition)
+        unlock(me)
+
+
+@plain
 def work(worker):
     """The life of a worker."""
-    me = address_of(worker)
-    control = words(worker[CONTROL])
     while worker[CONTROL] != 0:
-        looks = 0
-        while seen(at(worker, JOB)) == 0 and looks < LOOKS:
-            looks += 1
-            rest()
-        lock(me)
-        while worker[JOB] == 0:
-            sleep(me + 8 * COND, me)
-        context = words(worker[JOB])
-        rank = worker[RANK]
+        wait_until(worker, JOB, WORK, ASLEEP)
+        context, rank = words(worker[JOB]), worker[RANK]
         worker[JOB] = 0
-        unlock(me)
         member(context, rank)
-        lock(address_of(control))
-        worker[NEXT] = control[16]
-        control[16] = me
-        unlock(address_of(control))
-        lock(address_of(context))
-        context[LEFT] -= 1
-        if context[LEFT] == 0:
-            wake(address_of(context) + 8 * COND)
-        unlock(address_of(context))
+        tell(worker, DONE, 1, END, AWAITED)
 
 
 @plain
@@ -152,15 +165,31 @@ def hired(control):
         control[16] = words(found)[NEXT]
     unlock(address_of(control))
     if found == 0:
-        found = new_memory(1, BLOCK)
+        found = (new_memory(1, BLOCK + 64) + 63) // 64 * 64
+        if found == 0:
+            return 0
         worker = words(found)
         new_mutex(found, 0)
-        new_condition(found + 8 * COND, 0)
+        new_condition(found + 8 * WORK, 0)
+        new_condition(found + 8 * END, 0)
         worker[CONTROL] = address_of(control)
-        if new_thread(found + 8 * (CONTROL + 1), 0, control[17], found) & 0xFFFFFFFF != 0:
+        if new_thread(found + 8 * THREAD, 0, control[17], found) & 0xFFFFFFFF != 0:
             return 0
-        detach(worker[CONTROL + 1])
+        detach(worker[THREAD])
     return found
+
+
+@plain
+def give_back(control, found):
+    """Let others hire workers; the last one first, so that each of them has the same rank the next time."""
+    while found != 0:
+        worker = words(found)
+        following = worker[NEXT]
+        lock(address_of(control))
+        worker[NEXT] = control[16]
+        control[16] = found
+        unlock(address_of(control))
+        found = following
 
 
 @plain
@@ -195,51 +224,29 @@ def execute(plan, arrays, context, control):
     Answers 0, -1 if threads are missing, or the address of the N of a thread that met an index out of range.
     """
     fill(plan, arrays, context)
-    threads = plan[SHARDS] * plan[TEAM]
     context[PLAN] = address_of(plan)
-    if threads > 1:
-        me = address_of(context)
-        new_mutex(me, 0)
-        new_condition(me + 8 * COND, 0)
-        context[LEFT] = threads - 1
-        context[HIRED] = 0
-        missing = 0
-        for _ in range(1, threads):
-            worker = hired(control)
-            if worker == 0:
-                missing = 1
-                break
-            words(worker)[NEXT] = context[HIRED]
-            context[HIRED] = worker
-        rank = 1
-        while context[HIRED] != 0:
-            found = context[HIRED]
-            worker = words(found)
-            context[HIRED] = worker[NEXT]
-            if missing != 0:
-                lock(address_of(control))
-                worker[NEXT] = control[16]
-                control[16] = found
-                unlock(address_of(control))
-            else:
-                lock(found)
-                worker[RANK] = rank
-                worker[JOB] = me
-                wake(found + 8 * COND)
-                unlock(found)
-                rank += 1
-        if missing != 0:
+    threads = plan[SHARDS] * plan[TEAM]
+    crew = 0
+    for _ in range(1, threads):
+        found = hired(control)
+        if found == 0:
+            give_back(control, crew)
             return -1
+        words(found)[NEXT] = crew
+        crew = found
+    found = crew
+    for rank in range(1, threads):
+        worker = words(found)
+        worker[RANK] = rank
+        worker[DONE] = 0
+        tell(worker, JOB, address_of(context), WORK, ASLEEP)
+        found = worker[NEXT]
     member(context, 0)
-    if threads > 1:
-        looks = 0
-        while seen(at(context, LEFT)) > 0 and looks < LOOKS:
-            looks += 1
-            rest()
-        lock(address_of(context))
-        while context[LEFT] > 0:
-            sleep(address_of(context) + 8 * COND, address_of(context))
-        unlock(address_of(context))
+    found = crew
+    for _ in range(1, threads):
+        wait_until(words(found), DONE, END, AWAITED)
+        found = words(found)[NEXT]
+    give_back(control, crew)
     for rank in range(threads):
         numbers = at(context, plan[RANKS] + rank * NUMBERS)
         if numbers[REFUSED] != 0:

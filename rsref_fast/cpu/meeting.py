@@ -58,6 +58,25 @@ def seen(typing_context, pointer):
     return I64(ADDRESSES), generate
 
 
+@intrinsic
+def show_in_order(typing_context, pointer, number):
+    """As `show`, and before what this thread reads next with `seen_in_order`: of two threads one sees the other."""
+
+    def generate(context, builder, signature, arguments):
+        builder.atomic_rmw("xchg", arguments[0], arguments[1], "seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(ADDRESSES, I64), generate
+
+
+@intrinsic
+def seen_in_order(typing_context, pointer):
+    def generate(context, builder, signature, arguments):
+        return builder.load_atomic(arguments[0], "seq_cst", 8)
+
+    return I64(ADDRESSES), generate
+
+
 RESTS = {
     "x86_64": ("llvm.x86.sse2.pause", ()),
     "amd64": ("llvm.x86.sse2.pause", ()),

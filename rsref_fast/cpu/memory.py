@@ -17,6 +17,9 @@ BYTE = np.dtype(np.uint8)
 ALIGNMENT = 64
 """Bytes: a cache line, and the widest vector."""
 
+HALF = 0xFFFFFFFF
+"""The lower half of a word."""
+
 KEPT, TURNS = 8, 256
 """How many pieces wait to be used again, and for how many that are given back after them.
 
@@ -101,6 +104,22 @@ def seen(array: Array, kind: str) -> Array:
 def address_of(array: Array) -> int:
     """Return where the first element of an array is."""
     return _word_at(id(array) + ADDRESS).value
+
+
+def behind_address(array: Array) -> list[int]:
+    """Return what NumPy keeps behind an array's address, of PyArrayObject_fields (ndarraytypes.h).
+
+    The number of axes, the address of their lengths, that of strides, base, that of the dtype, flags; the first and the
+    last are half words, whose other half may hold anything. Errors: RuntimeError if this NumPy keeps something else.
+    """
+    first, *middle, last = (_word_at(id(array) + ADDRESS + 8 * i).value for i in range(1, 7))
+    found = [first & HALF, *middle, last & HALF]
+    lengths = [_word_at(found[1] + 8 * i).value for i in range(array.ndim)]
+    if [found[0], lengths, found[4], found[5] & 1] != [
+        array.ndim, list(array.shape), id(array.dtype), array.flags.c_contiguous
+    ]:  # fmt: skip
+        raise RuntimeError("this NumPy keeps something else behind an array's address")
+    return found
 
 
 def _place_of_address() -> int:

@@ -62,10 +62,10 @@ def load(code: bytes, symbol: str) -> int:
 def c_entry(address: int, arguments: str) -> int:
     """Return the address of a C function that calls one of Numba's, and answers its result.
 
-    arguments: what is handed on, as LLVM writes it; `%0`, `%1` are the function's own 64-bit arguments.
+    arguments: what is handed on, as LLVM writes it; `%0`, `%1`, `%2` are the function's own 64-bit arguments.
     """
     text = f"""
-    define i64 @entry(i64 %0, i64 %1) {{
+    define i64 @entry(i64 %0, i64 %1, i64 %2) {{
       %result = alloca i64
       %exception = alloca ptr
       %function = inttoptr i64 {address} to ptr

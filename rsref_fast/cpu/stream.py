@@ -10,6 +10,8 @@ import numpy as np
 
 from rsref.handed import check_arrays, wanted
 from rsref_fast.compiling import shapes_of
+from rsref_fast.cpu.crew import Repeated
+from rsref_fast.cpu.direct import direct_step
 from rsref_fast.cpu.indices import SAID
 from rsref_fast.cpu.memory import seen
 from rsref_fast.cpu.plan import forward_plan
@@ -58,8 +60,7 @@ class Stream:
         self._wanted = wanted(graph.sequences)
         outputs = [np.empty((batch, 1, *shape[1:]), special.dtype_of(kind)) for shape, kind in specs]
         arrays = [*given, *constants, *self._states, *parameters, *outputs, *self._states]
-        inputs = [seen(a[:, 0], leaf.dtype) for a, leaf in zip(given, graph.sequences)]
-        self._inputs = [(a, a.shape, a.dtype) for a in inputs]
+        self._inputs = [seen(a[:, 0], leaf.dtype) for a, leaf in zip(given, graph.sequences)]
         self._outputs = [seen(a[:, 0], leaf.dtype) for a, leaf in zip(outputs, graph.outputs)]
         self._states = [seen(a, leaf.dtype) for a, leaf in zip(self._states, graph.states)]
         self._refuses = SAID in special.inference.text
@@ -77,6 +78,9 @@ class Stream:
         self._alone = repeated(split)
         self._close = self._alone if close == split else repeated(close)
         self._last = 0.0
+        self._direct = _nothing
+        if isinstance(self._alone, Repeated) and isinstance(self._close, Repeated) and not self._refuses:
+            self._direct = direct_step(self._alone, self._close, CLOSE, self._inputs, self._outputs)
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
         raise TypeError(
@@ -89,13 +93,15 @@ class Stream:
 
         Errors: ValueError if the number or a shape of the inputs does not fit; TypeError for a wrong kind of number.
         """
+        answer = self._direct(*inputs)
+        return self._taken(inputs) if answer is None else answer
+
+    def _taken(self, inputs: Sequence[Array]) -> list[Array]:
+        """Compute a step of inputs that may have to be converted, or refused."""
         if len(inputs) != len(self._inputs):
             raise ValueError(f"this stream takes {len(self._inputs)} inputs a step; got {len(inputs)}{self._wanted}")
-        for i, ((memory, shape, dtype), value) in enumerate(zip(self._inputs, inputs)):
-            if getattr(value, "dtype", None) is dtype and value.shape == shape:
-                memory[...] = value  # which takes half as long as `np.copyto`
-            else:
-                _take(i, memory, value)
+        for i, (memory, value) in enumerate(zip(self._inputs, inputs)):
+            _take(i, memory, value)
         before = self.states if self._refuses else []
         hurried = self._close is not self._alone
         try:
@@ -130,13 +136,18 @@ class Stream:
             np.copyto(memory, value, "same_kind")
 
 
+def _nothing(*inputs: Array) -> list[Array] | None:
+    """Take no step: for engines whose steps only Python can call, and for those that may refuse one."""
+    return None
+
+
 def _as_held(values: Array, memory: Array) -> Array:
     """Return integers as bools where those are held, as `Engine.forward` takes them: every one but zero is true."""
     return values.astype(bool) if memory.dtype.kind == "b" and values.dtype.kind in "iu" else values
 
 
 def _take(i: int, memory: Array, value: Any) -> None:
-    """Copy an input that is not just like its memory. Errors: as `Stream.__call__`."""
+    """Copy an input to its memory. Errors: as `Stream.__call__`."""
     if not hasattr(value, "shape"):
         raise TypeError(f"input {i} must be an array; got {type(value).__name__}")
     if value.shape != memory.shape:

@@ -1,7 +1,12 @@
 """One step at a time against the oracle's whole sequence."""
 
 import copy
+import ctypes
+import gc
 import pickle
+import sys
+import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,8 +14,11 @@ import pytest
 import rsref_fast
 from rsref import Dropout, Input, RecurrentModel, RecurrentSequential, cells, ops, set_random_seed
 from rsref.engine import ReferenceEngine
+from rsref.graph import StepGraph
+from rsref.recurrence import Recurrence
 from rsref.testing.arguments import random_arguments
 from rsref_fast.cpu import splitting, stream
+from rsref_fast.cpu.direct import direct_step
 from rsref_fast.cpu.splitting import Split
 
 
@@ -54,6 +62,23 @@ def test_steps_that_follow_closely_are_shared_among_threads(monkeypatch, target)
     assert step._close is not step._alone
     for t in range(6):
         monkeypatch.setattr(stream, "CLOSE", 1e9 if t % 2 else 0.0)
+        np.testing.assert_allclose(step(arguments.sequences[0][:, t])[0], expected[:, t], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("close", "way"), [(0.0, "_alone"), (1e9, "_close")])
+def test_compiled_steps_choose_their_way(monkeypatch, close, way):
+    monkeypatch.setattr(splitting, "FLOPS_A_CALL", 0)
+    monkeypatch.setattr(stream, "CLOSE", close)
+    rsref_fast.set_num_threads(2)
+    own = recurrence("GRUCell")
+    arguments = random_arguments(own, batch=1, steps=6)
+    (expected,), _, _ = arguments.forward(ReferenceEngine(own))
+    step = rsref_fast.compile(own).stream([], arguments.states, arguments.parameters)
+    rsref_fast.set_num_threads(None)
+    np.testing.assert_allclose(step(arguments.sequences[0][:, 0])[0], expected[:, 0], rtol=0, atol=1e-12)
+    other = {"_alone": step._close, "_close": step._alone}[way]
+    ctypes.memset(other.where, 0, ctypes.sizeof(other.where))  # who reads these addresses does not come back
+    for t in range(1, 6):
         np.testing.assert_allclose(step(arguments.sequences[0][:, t])[0], expected[:, t], rtol=0, atol=1e-12)
 
 
@@ -112,6 +137,109 @@ def test_an_input_may_lie_anyhow(given):
     (expected,), _, _ = ReferenceEngine(own).forward([x[:, None]], [], arguments.states, arguments.parameters)
     step = rsref_fast.compile(own, target="interpreter").stream([], arguments.states, arguments.parameters, batch=2)
     np.testing.assert_allclose(step(given(x))[0], expected[:, 0], rtol=0, atol=1e-12)
+
+
+def mixed():
+    """A step with inputs of all kinds, several outputs, and nothing else that changes."""
+    x, on, at, h = Input((2, 3)), Input((), dtype="bool"), Input((3,), dtype="int"), Input((3,))
+    y = ops.sum(x, 1) + ops.where(ops.expand_dims(on, -1), 1.0 * at, h)
+    return RecurrentModel([x, on, at], [y, at, ops.logical_not(on)], h, y).recurrence
+
+
+GIVEN = {"x": np.arange(12.0).reshape(2, 2, 3), "on": np.array([True, False]), "at": np.arange(6).reshape(2, 3)}
+OTHERS = [
+    {"x": GIVEN["x"].astype(np.float32)}, {"x": np.asfortranarray(GIVEN["x"])}, {"x": GIVEN["x"][:, ::-1]},
+    {"x": GIVEN["x"].view(np.recarray)}, {"x": GIVEN["x"].astype(">f8")}, {"on": GIVEN["on"].astype(int)},
+    {"at": GIVEN["at"].astype(np.int32)},
+]  # fmt: skip
+FAULTS = [
+    {"x": GIVEN["x"].reshape(2, 6)}, {"x": GIVEN["x"].reshape(2, 3, 2)}, {"x": GIVEN["x"][:1]}, {"x": 1.0}, {"x": None},
+    {"on": GIVEN["on"][:, None]},
+]  # fmt: skip
+
+
+def test_what_is_just_as_expected_needs_no_interpreter():
+    """Compiled code takes it; what it leaves to Python has the same answers, or the errors."""
+    own, states = mixed(), [np.ones((2, 3))]
+    step = rsref_fast.compile(own).stream([], states, [], batch=2)
+    expected, _, _ = ReferenceEngine(own).forward([a[:, None] for a in GIVEN.values()], [], states, [])
+    first = step._direct(*GIVEN.values())
+    for y, right in zip(first, expected, strict=True):
+        assert (y.dtype, y.shape) == (right.dtype, right[:, 0].shape)
+        np.testing.assert_allclose(y, right[:, 0], rtol=1e-12)
+    np.testing.assert_allclose(step.states[0], expected[0][:, 0], rtol=1e-12)
+    kept = [y.copy() for y in first]
+    for other in OTHERS:
+        given = [*(GIVEN | other).values()]
+        assert step._direct(*given) is None
+        step.reset(states)
+        for y, right in zip(step(*given), ReferenceEngine(own).forward([a[:, None] for a in given], [], states, [])[0]):
+            np.testing.assert_allclose(y, right[:, 0], rtol=1e-6)
+    for y, before in zip(first, kept):
+        np.testing.assert_array_equal(y, before)
+    held = step.states
+    for fault in FAULTS:
+        with pytest.raises((TypeError, ValueError), match=r"input [01]"):
+            step(*(GIVEN | fault).values())
+    for some in ((), (GIVEN["x"],), (*GIVEN.values(), GIVEN["x"])):
+        with pytest.raises(ValueError, match=f"takes 3 inputs a step; got {len(some)}"):
+            step(*some)
+    np.testing.assert_array_equal(step.states, held)
+
+
+def test_a_step_without_inputs():
+    h = Input((2,))
+    own = Recurrence(StepGraph(states=[h], outputs=[h], new_states=[h * 2.0]))
+    step = rsref_fast.compile(own).stream([], [np.ones((1, 2))], [])
+    assert [step._direct()[0].tolist() for _ in range(3)] == [[[1, 1]], [[2, 2]], [[4, 4]]]
+
+
+def test_compiled_steps_hold_what_python_holds():
+    """References are counted, an error of making an answer is raised, and the memory outlives the stream."""
+    step = rsref_fast.compile(mixed()).stream([], [np.ones((2, 3))], [], batch=2)
+    given = [*GIVEN.values()]
+    watched = [*given, None, *step._outputs]
+    before = [sys.getrefcount(w) for w in watched]
+    for _ in range(1000):
+        answer = step._direct(*given)
+        step._direct(*given, None)
+    assert [sys.getrefcount(y) for y in answer] == [3, 3, 3]  # of the list, this loop, and the call
+    after = [sys.getrefcount(w) for w in watched]
+    assert [b - a for a, b in zip(before, after) if abs(b - a) > 100] == []
+    alone, direct = step._alone, step._direct
+    del step
+    gc.collect()
+    for y, right in zip(direct(*given), answer):
+        assert y.shape == right.shape
+
+    def failing():
+        raise MemoryError("no room")
+
+    again = direct_step(alone, alone, 0.0, [], [SimpleNamespace(copy=answer[0].copy), SimpleNamespace(copy=failing)])
+    with pytest.raises(MemoryError, match="no room"):
+        again()
+
+
+def test_other_threads_of_python_run_meanwhile():
+    """Python's lock is not held while kernels run: of two threads neither waits for the other's steps to end."""
+    own = recurrence("LSTMCell")
+    arguments = random_arguments(own, batch=2, steps=50)
+    (expected,), _, _ = arguments.forward(ReferenceEngine(own))
+    found = {}
+
+    def run(name):
+        step = rsref_fast.compile(own).stream([], arguments.states, arguments.parameters, batch=2)
+        for _ in range(20):
+            step.reset(arguments.states)
+            found[name] = [step(arguments.sequences[0][:, t])[0] for t in range(50)]
+
+    threads = [threading.Thread(target=run, args=(name,)) for name in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for name in range(4):
+        np.testing.assert_allclose(np.stack(found[name], 1), expected, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("target", ["interpreter", "cpu"])

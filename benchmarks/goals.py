@@ -34,13 +34,14 @@ from benchmarks.rows import (
 
 INTRODUCTION = """What was aimed at, and what was seen. The limit is the longest part of a case, as if all else could be
 done beside it. In series all parts follow each other: products (or reading weights) and functions of a step need one
-another and the same parts of a core; what can be computed for all steps at once comes before or after; of a single
-sample two cores share each step and tell each other once, or one core does it alone; and all begins with a call from
-Python, or is done inside Keras's fit, whose own time is that of a model with next to nothing to compute. What gradients
-need of exp, tanh and the like is kept or computed once more, whichever is faster. "Beyond" means that the goal would
-take less time than that, or less memory than the answers. Where an engine took less than the parts in series, its time
-counts; a limit "which ours set" is no proof, since nothing else came so near: neither that a goal cannot be reached
-nor, where the goal is to be near the limit, that it is."""
+another and the same parts of a core; what can be computed for all steps at once comes before or after; a memory that a
+step attends to is read at every step, as weights are; of a single sample two cores share each step and tell each other
+once, or one core does it alone; and all begins with a call from Python, or is done inside Keras's fit, whose own time
+is that of a model with next to nothing to compute. What gradients need of exp, tanh and the like is kept or computed
+once more, whichever is faster. "Beyond" means that the goal would take less time than that, or less memory than the
+answers. Where an engine took less than the parts in series, its time counts; a limit "which ours set" is no proof,
+since nothing else came so near: neither that a goal cannot be reached nor, where the goal is to be near the limit, that
+it is."""
 
 WORDS = ("reached", "beyond the limit", "beyond the series", "missed")
 

@@ -139,8 +139,11 @@ class Ceilings:
 
         That is all products, those among them that are computed step by step, the functions, these once more for the
         gradients (or writing and reading their values, where that takes less), reading the recurrent weights at each
-        step, what two cores tell each other, if they can only share the steps of one sample, and a call from Python.
+        step, what two cores tell each other, if they can only share the steps of one sample, a call from Python, and
+        what reading an attended memory at each step takes longer than multiplying it.
         """
+        memory = self.speeds[self._nearest(sum(count for _, count in work.attended))]
+        beyond = [max(0.0, count / memory - flops / self.rate) for flops, count in work.attended]
         again = [min(n / self.functions, 8 * n / self.speeds[self._nearest(4 * n)]) for n in work.again]
         return {
             "products_seconds": work.flops / self.rate,
@@ -150,6 +153,7 @@ class Ceilings:
             "reading_seconds": work.passes * work.weights / self.speeds[self._nearest(work.weights)],
             "handover_seconds": work.passes * self.handover if work.shared else 0.0,
             "call_seconds": self.call,
+            "attended_seconds": work.passes * sum(beyond),
         }
 
     def _nearest(self, count: int) -> int:

@@ -41,7 +41,7 @@ def in_series(row: Any) -> float:
     core compute both. Of one sample two cores share each step, and tell each other once a step, or one core does it.
     All begins with a call from Python, or is a part of Keras's fit. What earlier rows do not tell is left out.
     """
-    step = max(row["stepped_seconds"], row["reading_seconds"]) + functions_of(row)
+    step = max(row["stepped_seconds"], row["reading_seconds"]) + row.get("attended_seconds", 0.0) + functions_of(row)
     handover = row["handover_seconds"]
     if handover:
         step = min(step + handover, 2 * step)

@@ -34,6 +34,8 @@ class Work:
     weights, passes: bytes of the weights that cannot be read once for all steps, and how often they are read.
     stepped: of flops, those of the products that cannot be computed for several steps at once.
     shared: whether two cores can only share a step of one sample, not the samples.
+    attended: flops, and bytes that are read at every step as weights are, of each product with what differs from sample
+    to sample, but not from step to step.
     """
 
     flops: int
@@ -43,6 +45,7 @@ class Work:
     passes: int
     stepped: int = 0
     shared: bool = False
+    attended: tuple[tuple[int, int], ...] = ()
 
 
 def work_of(problem: Problem) -> Work:
@@ -62,6 +65,11 @@ def work_of(problem: Problem) -> Work:
     again = graph.order if case.steps == 1 else recurrent(graph)
     samples = reached(graph.order, (*graph.sequences, *graph.constants, *graph.states))
     weights = {i for t in again if _product(t) for i in t.inputs if i not in samples}
+    attended = [
+        (products_in(t, specs), 4 * sum(math.prod(_known(specs[i])) for i in own))
+        for t in graph.order
+        if t in stepped and _product(t) and (own := [i for i in t.inputs if i in samples and i not in stepped])
+    ]
     kept = totals(functions_in, [t for t in graph.order if t.op is not None and t.op.name in KEPT])
     return Work(
         case.batches * (3 if case.training else 1) * sum(totals(products_in)),
@@ -71,6 +79,7 @@ def work_of(problem: Problem) -> Work:
         case.batches * case.steps * (1 + case.training),
         case.batches * (1 + case.training) * sum(totals(products_in, again)),
         case.batch == 1,
+        tuple(attended),
     )
 
 

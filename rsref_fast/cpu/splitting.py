@@ -16,7 +16,7 @@ FLOPS_A_THREAD = 2_000_000
 FLOPS_A_MEETING = 45_000
 """Additions and multiplications of a step below which waiting for each other costs a team more than it gains."""
 
-FLOPS_A_CALL = 300_000
+FLOPS_A_CALL = 200_000
 """Additions and multiplications of a single step below which it is not worth calling threads that are awake."""
 
 ROWS = 4

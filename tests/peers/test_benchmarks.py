@@ -42,6 +42,15 @@ def test_keys_of_an_attention_are_made_once():
     found = work_of("AttentionDecoder")
     assert found.flops == 3 * 2 * (memory + 64 * 29 * (gru + step))
     assert found.functions == 64 * 29 * (29 * (16 + 1) + 3 * 16)
+    assert found.attended == ((2 * 64 * 29 * 12, 4 * 64 * 29 * 12),)  # what the weights average; keys meet no product
+    assert work_of("LSTM").attended == ()
+
+
+def test_a_memory_is_read_at_every_step():
+    ceilings = Ceilings(1e9, {1_000: 4e9, 100_000: 1e9}, 1e9)
+    parts = ceilings.parts(work.Work(0, 0, (), 0, 10, attended=((200, 1_000), (9_000, 1_000))))
+    assert parts["attended_seconds"] == pytest.approx(10 * (250e-9 - 200e-9))
+    assert ceilings.parts(work.Work(0, 0, (), 0, 10))["attended_seconds"] == 0
 
 
 def test_masked_steps_do_not_count():
@@ -91,7 +100,8 @@ def limits_of(**parts):
      ({"products": 9, "stepped": 3, "functions": 6, "again": 4}, 10, 19),
      ({"products": 4, "stepped": 3, "functions": 2, "reading": 5, "handover": 1}, 5, 9),
      ({"products": 4, "stepped": 3, "functions": 2, "handover": 7, "call": 1}, 4, 12),
-     ({"products": 4, "stepped": 3, "functions": 2, "call": 1, "fit": 8}, 4, 14)],
+     ({"products": 4, "stepped": 3, "functions": 2, "call": 1, "fit": 8}, 4, 14),
+     ({"products": 4, "stepped": 3, "functions": 2, "reading": 5, "attended": 6}, 5, 14)],
 )  # fmt: skip
 def test_parts_at_once_and_in_series(parts, limit, series):
     assert (limit_of(limits_of(**parts)), in_series(limits_of(**parts))) == (limit, series)

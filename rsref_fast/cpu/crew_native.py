@@ -7,12 +7,15 @@ Who hires workers gives them back: so a thread that works for a call writes what
 when it is done. Mutexes and conditions are for who sleeps.
 
 What is shared, as 64-bit words:
-control: 0 a mutex, 16 the first idle worker, 17 the C function that a worker runs.
+control: 0 a mutex, 16 the first idle worker, 17 the C function that a worker runs, 18 how often a team has waited long
+    for one of its threads, 19 how often of that is known, 20 until when teams are replaced because of it, 21 for how
+    long.
 worker: 0 a mutex, 8 a condition, that there is work, 16 another, that it is done; on a cache line of their own 24 the
     context it is to work for, 25 its rank, 26 the next worker, idle or hired, 27 control, 28 its thread, 29 whether it
     sleeps, 30 whether it is done, 31 whether somebody sleeps until it is.
-context: 0 the plan's address; from 64 on two counts for each thread: 0 of meetings with its team, 8 with all; then P
-    for each shard, N for each thread, and the addresses of the arrays.
+context: 0 the plan's address; from 64 on two counts for each thread: 0 of meetings with its team, 8 with all, each
+    followed by the address of word 18 of control, or 0; then P for each shard, N for each thread, and the addresses of
+    the arrays.
 plan: see `HEADER` and `rsref_fast.cpu.plan`.
 """
 
@@ -25,14 +28,17 @@ from numba.extending import intrinsic
 from rsref_fast.cpu.build import object_of
 from rsref_fast.cpu.indices import REFUSED
 from rsref_fast.cpu.jit import plain
-from rsref_fast.cpu.meeting import address_of, c_function, meet, rest, seen, seen_in_order, show_in_order, words
+from rsref_fast.cpu.meeting import address_of, c_function, meet, now, rest, seen, seen_in_order, show_in_order, words
 from rsref_fast.cpu.plan import CONTEXT, HEADER, LINE, NUMBERS
 from rsref_fast.cpu.pointers import ADDRESSES, at
 
 I64 = types.int64
 SIGNATURE = I64(I64, I64, I64, I64)
-PROGRAM, SLOTS, SHARDS, TEAM, ARRAYS, SCRATCH, TABLES, RANKS, COPIES, CLEARS, PREPARES, BACKWARD, TAPED = range(13)
+PROGRAM, SLOTS, SHARDS, TEAM, ARRAYS, SCRATCH, TABLES, RANKS, COPIES, CLEARS, PREPARES, BACKWARD, TAPED, ALONE = range(
+    14
+)
 PLAN, ALL = 0, CONTEXT + 8
+DELAYS, KNOWN, UNTIL, PAUSE = range(18, 22)
 WORK, END, JOB, RANK, NEXT, CONTROL, THREAD, ASLEEP, DONE, AWAITED = 8, 16, 24, 25, 26, 27, 28, 29, 30, 31
 BLOCK = 256
 """Bytes of a worker."""
@@ -40,6 +46,11 @@ BLOCK = 256
 LOOKS = 4_000
 """How often a thread looks for others to be done, or for new work, before it sleeps: less than a tenth of a
 millisecond on most processors."""
+
+SHORT, MOST = 100_000_000, 1_600_000_000
+"""Nanoseconds for which one thread does the work of a team, after one has waited long; twice as many if the next team
+does, too. Whoever took its processor stays a while, and costs a team, whose threads wait for each other at every step,
+many times what two threads gain."""
 
 new_mutex = c_function("pthread_mutex_init", 2)
 new_condition = c_function("pthread_cond_init", 2)
@@ -193,7 +204,23 @@ def give_back(control, found):
 
 
 @plain
-def fill(plan, arrays, context):
+def chosen(plan, control):
+    """The address of a plan, or of that for one thread in place of its team, if a team has waited long lately."""
+    if plan[ALONE] == 0:
+        return address_of(plan)
+    if control[DELAYS] != control[KNOWN]:
+        control[KNOWN] = control[DELAYS]
+        time = now()
+        again = time - control[UNTIL] < control[PAUSE]
+        control[PAUSE] = min(2 * control[PAUSE], MOST) if again else SHORT
+        control[UNTIL] = time + control[PAUSE]
+    if control[UNTIL] != 0 and now() < control[UNTIL]:
+        return plan[ALONE]
+    return address_of(plan)
+
+
+@plain
+def fill(plan, arrays, context, control):
     """Write P and N, and do what comes before all else."""
     shards, team, slots = plan[SHARDS], plan[TEAM], plan[SLOTS]
     word = HEADER
@@ -201,6 +228,8 @@ def fill(plan, arrays, context):
         for rank in range(shard * team, (shard + 1) * team):
             context[CONTEXT + rank * LINE] = 0
             context[ALL + rank * LINE] = 0
+            context[CONTEXT + rank * LINE + 1] = address_of(at(control, DELAYS)) if plan[ALONE] != 0 else 0
+            context[ALL + rank * LINE + 1] = 0
             numbers = at(context, plan[RANKS] + rank * NUMBERS)
             numbers[0], numbers[1], numbers[2] = plan[word], plan[word + 1], plan[word + 2]
             numbers[REFUSED], numbers[4] = 0, plan[TAPED]
@@ -223,7 +252,7 @@ def execute(plan, arrays, context, control):
 
     Answers 0, -1 if threads are missing, or the address of the N of a thread that met an index out of range.
     """
-    fill(plan, arrays, context)
+    fill(plan, arrays, context, control)
     context[PLAN] = address_of(plan)
     threads = plan[SHARDS] * plan[TEAM]
     crew = 0
@@ -282,7 +311,7 @@ def crew() -> tuple[bytes, str]:
             else:
                 work(words(second))
             return 0
-        plan, arrays = words(plan_address), words(second)
+        plan, arrays = words(chosen(words(plan_address), words(control))), words(second)
         last = arrays[plan[ARRAYS] - 1]
         if held_at == 0:
             return execute(plan, arrays, context_of(plan, last), words(control))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import time
 from collections.abc import Callable, Sequence
 from functools import cache
 
@@ -44,8 +43,7 @@ def direct_step(
     ways, copies = (alone, close), [y.copy for y in outputs]
     desk = [
         *(way.plan.address for way in ways), *(ctypes.addressof(way.where) for way in ways), 0,
-        0 if alone is close else int(within * 1e9), time.CLOCK_MONOTONIC, len(inputs), len(outputs), id(Array),
-        id(None), 0, 0, 0, 0, 0,
+        0 if alone is close else int(within * 1e9), len(inputs), len(outputs), id(Array), id(None), 0, 0, 0, 0, 0, 0,
     ]  # fmt: skip
     for x in inputs:
         axes, lengths, *_, kind, _ = behind_address(x)

@@ -1,9 +1,9 @@
 """A step of a stream as a function that Python calls without its interpreter: inputs are copied, the plan is run.
 
 A desk, 64-bit words: 0 and 1 the plan for steps alone and for steps that follow closely, 2 and 3 the addresses of their
-arrays; 4 when the last step was done, 5 for how long others count as close, in nanoseconds; 6 a clock; 7 and 8 how many
-inputs and outputs there are; 9 the type of arrays; 10 None; from 16 on for each input its memory, its bytes, its dtype,
-the number of its axes and the address of their lengths; then for each output the function that copies it.
+arrays; 4 when the last step was done, 5 for how long others count as close, in nanoseconds; 6 and 7 how many inputs and
+outputs there are; 8 the type of arrays; 9 None; from 16 on for each input its memory, its bytes, its dtype, the number
+of its axes and the address of their lengths; then for each output the function that copies it.
 
 Behind the address of an array's data: 1 the number of its axes, 2 the address of their lengths, 5 its dtype, 6 flags
 (PyArrayObject_fields in NumPy's ndarraytypes.h, a part of its binary interface).
@@ -16,13 +16,13 @@ from numba import types
 from rsref_fast.cpu.build import object_of
 from rsref_fast.cpu.crew_native import copy_bytes
 from rsref_fast.cpu.jit import plain
-from rsref_fast.cpu.meeting import address_of, c_function, words
+from rsref_fast.cpu.meeting import c_function, now, words
 from rsref_fast.cpu.memory import ADDRESS, HALF
-from rsref_fast.cpu.pointers import at, memory_on_stack
+from rsref_fast.cpu.pointers import at
 
 I64 = types.int64
 PLANS, ARRAYS = 0, 2
-LAST, CLOSE, CLOCK, INPUTS, OUTPUTS, TYPE, NOTHING = range(4, 11)
+LAST, CLOSE, INPUTS, OUTPUTS, TYPE, NOTHING = range(4, 10)
 FIRST, EACH = 16, 5
 KIND = object.__basicsize__ // 8 - 1
 """The word of an object that is its type's address."""
@@ -31,7 +31,6 @@ CONTIGUOUS = 1
 """The flag of arrays whose numbers lie one behind the other."""
 
 run_plan = c_function("rsref_crew", 2)
-tell_time = c_function("clock_gettime", 2)
 let_others = c_function("PyEval_SaveThread", 0)
 come_back = c_function("PyEval_RestoreThread", 1)
 new_list = c_function("PyList_New", 1)
@@ -39,15 +38,6 @@ put = c_function("PyList_SetItem", 3)
 call = c_function("PyObject_CallNoArgs", 1)
 hold = c_function("Py_IncRef", 1)
 let_go = c_function("Py_DecRef", 1)
-new_time = memory_on_stack(I64, 2)
-
-
-@plain
-def now(clock):
-    """Nanoseconds since some moment."""
-    found = new_time()
-    tell_time(clock, address_of(found))
-    return found[0] * 1_000_000_000 + found[1]
 
 
 @plain
@@ -95,12 +85,12 @@ def direct() -> tuple[bytes, str]:
             for i in range(count):
                 expected = at(desk, FIRST + EACH * i)
                 copy_bytes(expected[0], words(given[i] + ADDRESS)[0], expected[1])
-            way = 1 if desk[CLOSE] > 0 and now(desk[CLOCK]) - desk[LAST] < desk[CLOSE] else 0
+            way = 1 if desk[CLOSE] > 0 and now() - desk[LAST] < desk[CLOSE] else 0
             thread = let_others()
             good = run_plan(desk[PLANS + way], desk[ARRAYS + way]) == 0
             come_back(thread)
             if desk[CLOSE] > 0:
-                desk[LAST] = now(desk[CLOCK])
+                desk[LAST] = now()
         if good:
             return answered(desk)
         hold(desk[NOTHING])

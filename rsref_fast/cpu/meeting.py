@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import time
 from typing import Any
 
 from llvmlite import ir
@@ -12,11 +13,16 @@ from numba.extending import intrinsic
 
 from rsref_fast.cpu.jit import plain
 from rsref_fast.cpu.plan import LINE
-from rsref_fast.cpu.pointers import ADDRESSES, at
+from rsref_fast.cpu.pointers import ADDRESSES, at, memory_on_stack
 
 I64 = types.int64
 EAGER, PATIENCE = 64, 1_000
 """How often a thread looks before it rests between looks, and before it lets others have its processor."""
+
+LONG = 500_000
+"""Nanoseconds after which somebody must have taken the processor of whom it waits for: a meeting takes a hundred."""
+
+CLOCK = time.CLOCK_MONOTONIC
 
 
 @intrinsic
@@ -115,19 +121,32 @@ def c_function(name: str, count: int) -> Any:
 
 
 give_way = c_function("sched_yield", 0)
+tell_time = c_function("clock_gettime", 2)
+new_time = memory_on_stack(I64, 2)
 
 
 @plain
-def wait_for(counter, target):
-    """Wait until a counter has reached a number."""
-    looks = 0
+def now():
+    """Nanoseconds since some moment."""
+    found = new_time()
+    tell_time(CLOCK, address_of(found))
+    return found[0] * 1_000_000_000 + found[1]
+
+
+@plain
+def wait_for(counter, target, own):
+    """Wait until a counter has reached a number. own: word 1 has the address of a count of long waits, or 0."""
+    looks, since = 0, 0
     while seen(counter) < target:
         looks += 1
         if looks > EAGER:
             rest()
         if looks >= PATIENCE:
+            since = now() if since == 0 else since
             give_way()
             looks = 0
+    if since != 0 and own[1] != 0 and now() - since > LONG:
+        words(own[1])[0] += 1
 
 
 @plain
@@ -150,8 +169,9 @@ def meet(N):
     """
     size = N[7]
     if size > 1:
-        counts, rank = words(N[8]), N[6]
-        meeting = counts[rank * LINE] + 1
-        show(at(counts, rank * LINE), meeting)
+        counts = words(N[8])
+        own = at(counts, N[6] * LINE)
+        meeting = own[0] + 1
+        show(own, meeting)
         for other in range(size):
-            wait_for(at(counts, other * LINE), meeting)
+            wait_for(at(counts, other * LINE), meeting, own)

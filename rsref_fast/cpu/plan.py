@@ -29,6 +29,9 @@ FIXED = -1
 """The number of an array for places whose address is known."""
 
 HEADER = 16
+BRIEF = 4_000_000
+"""Additions and multiplications up to which a step is brief: some ten microseconds."""
+
 CONTEXT, LINE, NUMBERS = 64, 16, 16
 """64-bit words: of what threads share (see `crew_native`), from one thread's counts there to the next one's, and of N.
 
@@ -66,6 +69,7 @@ class Plan:
     copies: (target, source), before all else. clears: what is to be zero. prepares: whether `prepare` is run.
     prepared: how many bytes it fills, the first ones of scratch memory.
     arrays: how many the call has. tape, scratch: bytes of the last two.
+    brief: whether a step takes so little that waiting for a thread without a processor would cost far more.
     """
 
     kernels: Kernels
@@ -80,6 +84,7 @@ class Plan:
     arrays: int
     tape: int
     scratch: int
+    brief: bool
     kept: list[Any] = field(default_factory=list)
 
     def __deepcopy__(self, _memo: Any) -> Plan:
@@ -93,6 +98,11 @@ class Plan:
     def prepared_before(self) -> Plan:
         """The plan for scratch memory that `prepare` has filled already."""
         return replace(self, prepares=False)
+
+    @cached_property
+    def alone(self) -> Plan | None:
+        """The plan by which one thread does the work of a team, with the same answers, if that may be better."""
+        return replace(self, team=1) if self.team > 1 and self.brief else None
 
     @cached_property
     def words(self) -> Array:
@@ -110,7 +120,8 @@ class Plan:
         head = [
             getattr(self.kernels, "address", 0), slots, len(self.shards), self.team, self.arrays, self.scratch,
             self.tables, self.numbers, len(self.copies), len(self.clears), int(self.prepares),
-            int(self.kernels.source.backward), int(self.taped), 0, 0, 0,
+            int(self.kernels.source.backward), int(self.taped),
+            self.alone.address if self.alone else 0, 0, 0,
         ]  # fmt: skip
         assert len(head) == HEADER
         return np.array([*head, *body], np.int64)
@@ -286,6 +297,7 @@ class _Layout:
     ):
         self.special, self.source, self.kernels, self.tables = special, source, kernels, tables
         self.limit = special.block_rows(source, max(len(shard.pos) for shard in shards))
+        self.rows_a_step = max(shard.count for shard in shards)
         self.scratch = Cutter(scratch)
         self.arrays = scratch + 1
         place = {p.tensor: i for i, p in enumerate(special.compiled.graph.parameters)}
@@ -322,7 +334,7 @@ class _Layout:
     def plan(self, shards: Any, team: int, taped: bool, copies: Any, clears: Any, tape: int) -> Plan:
         return Plan(
             self.kernels, shards, team, taped, self.limit, bool(self.source.prepared), self.prepared, copies, clears,
-            self.arrays, tape, self.scratch.total,
+            self.arrays, tape, self.scratch.total, self.special.flops * self.rows_a_step <= BRIEF,
         )  # fmt: skip
 
 

@@ -1,18 +1,30 @@
 """Threads that share the units of a sample: the same answers as alone, with every cell, on compiled code."""
 
+import ctypes
 import re
 import threading
+import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from numba import types
 
 import rsref_fast
 from rsref import Dense, Input, RecurrentModel, ops
+from rsref.engine import ReferenceEngine
 from rsref.testing.arguments import random_arguments
-from rsref_fast.cpu import interpreted, kernels
+from rsref_fast.cpu import crew, interpreted, kernels, objects
+from rsref_fast.cpu.build import object_of
+from rsref_fast.cpu.crew_native import DELAYS, PAUSE, PLAN, SHORT
+from rsref_fast.cpu.jit import plain
 from rsref_fast.cpu.kernels import Interpreted
+from rsref_fast.cpu.meeting import wait_for
+from rsref_fast.cpu.plan import forward_plan
+from rsref_fast.cpu.pointers import ADDRESSES
 from rsref_fast.cpu.splitting import Split, split_of
 from rsref_fast.cpu.turns import Turns
+from rsref_fast.packing import whole_batch
 from tests.covering import examples
 from tests.fast.agreement import check
 from tests.fast.made import recurrence_of
@@ -47,6 +59,100 @@ def test_one_sample_is_split_among_threads_and_answers_are_repeatable():
     for _ in range(20):
         for a, b in zip(answers(engine, arguments), first, strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("cell", "units", "dtype"),
+    [
+        ("LSTMCell", 70, np.float64),
+        ("LSTMCell", 70, np.float32),
+        ("LayerNormLSTMCell", 70, np.float64),
+        ("GRUCell", 64, np.float64),
+    ],
+)
+def test_a_team_answers_what_one_thread_does(cell, units, dtype):
+    """Bit by bit: so one may take the place of the other while a program runs."""
+    own = recurrence_of(cell, units, 9)
+    engine = rsref_fast.compile(own)
+    arguments = random_arguments(own, batch=2, steps=7)
+    names = ("sequences", "states", "parameters")
+    arguments = replace(arguments, **{name: [a.astype(dtype) for a in getattr(arguments, name)] for name in names})
+    found = []
+    for team in (1, 2, 3):
+        engine.split = Split(1, team)
+        found.append(answers(engine, arguments))
+    for others in found[1:]:
+        for a, b in zip(others, found[0], strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.fixture
+def crowd():
+    """What says how crowded the machine is, as it was at first afterwards."""
+    crew.runners()
+    words = crew._control[DELAYS : PAUSE + 1]
+    before = words.copy()
+    words[:] = 0
+    yield words
+    words[:] = before
+
+
+def ran(way):
+    """Return the address of the plan that a step of a stream ran by."""
+    context = (way.where[-1] + way.plan.scratch + 63) // 64 * 64
+    return ctypes.c_int64.from_address(context + 8 * PLAN).value
+
+
+def test_one_thread_takes_the_place_of_a_team_that_has_waited_long(crowd):
+    """For a while, which is longer each time, and only where a step takes little; the answers are the same."""
+    own = recurrence_of("LSTMCell", 64, 9)
+    arguments = random_arguments(own, batch=1, steps=9)
+    (expected,), _, _ = arguments.forward(ReferenceEngine(own))
+    engine = rsref_fast.compile(own)
+    engine.split = Split(1, 2)
+    step = engine.stream([], arguments.states, arguments.parameters)
+    team, alone = step._alone.plan.address, step._alone.plan.alone.address
+    assert (step._alone.plan.alone.team, step._alone.plan.alone.alone) == (1, None)
+    for t, change, plan, pause in (
+        (0, None, team, 0), (1, "waited", alone, SHORT), (2, None, alone, SHORT), (3, "over", team, SHORT),
+        (4, "waited", alone, 2 * SHORT), (5, "over", team, 2 * SHORT), (6, "waited", alone, 4 * SHORT),
+        (7, "long ago", team, 4 * SHORT), (8, "waited", alone, SHORT),
+    ):  # fmt: skip
+        delays, _, until, _ = range(4)
+        if change == "waited":
+            crowd[delays] += 1
+        if change == "over":
+            crowd[until] = time.monotonic_ns()
+        if change == "long ago":
+            crowd[until] = time.monotonic_ns() - 60 * 10**9
+        np.testing.assert_allclose(step(arguments.sequences[0][:, t])[0], expected[:, t], rtol=0, atol=1e-12)
+        assert (ran(step._alone), crowd[PAUSE - DELAYS]) == (plan, pause), t
+    special = engine.specialised([(1, 9), (1, 64), (1, 64)], np.dtype(np.float64))
+    for batch, alone_too in ((1, True), (500, False)):
+        plan = forward_plan(special, whole_batch(batch, 1, 1, None), 1, 2, False)
+        assert (plan.alone is not None) == alone_too
+
+
+def test_long_waits_are_counted():
+    signature = types.int64(ADDRESSES, types.int64, ADDRESSES)
+    entry = objects.c_entry(objects.load(*object_of(plain(_waiting), signature)), "i64 %0, i64 %1, i64 %2")
+    wait = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 3)(entry)
+    board = np.zeros(64, np.int64)
+    counter, own, waits = (board[i : i + 2] for i in (0, 16, 32))
+    places = [a.__array_interface__["data"][0] for a in (counter, own, waits)]
+    for noted, seconds, expected in ((True, 0.0, 0), (True, 0.05, 1), (True, 0.05, 2), (False, 0.05, 2)):
+        counter[0], own[1] = 0 if seconds else 1, places[2] if noted else 0
+        thread = threading.Thread(target=wait, args=(places[0], 1, places[1]))
+        thread.start()
+        time.sleep(seconds)
+        counter[0] = 1
+        thread.join()
+        assert waits[0] == expected
+
+
+def _waiting(counter, target, own):
+    wait_for(counter, target, own)
+    return 0
 
 
 @pytest.mark.parametrize(("units", "expected"), [(64, Split(2, 1)), (1200, Split(1, 2))], ids=str)

@@ -7,9 +7,9 @@ Who hires workers gives them back: so a thread that works for a call writes what
 when it is done. Mutexes and conditions are for who sleeps.
 
 What is shared, as 64-bit words:
-control: 0 a mutex, 16 the first idle worker, 17 the C function that a worker runs, 18 how often a team has waited long
-    for one of its threads, 19 how often of that is known, 20 until when teams are replaced because of it, 21 for how
-    long.
+control: 0 a mutex, 16 the first idle worker, 17 the C function that a worker runs; of teams 18 how much time they have
+    lost in all, in waits for a thread that had no processor, 19 how much of it is known, 20 how much counts now, 21
+    until when they are replaced because of it, 22 for how long that was.
 worker: 0 a mutex, 8 a condition, that there is work, 16 another, that it is done; on a cache line of their own 24 the
     context it is to work for, 25 its rank, 26 the next worker, idle or hired, 27 control, 28 its thread, 29 whether it
     sleeps, 30 whether it is done, 31 whether somebody sleeps until it is.
@@ -34,11 +34,10 @@ from rsref_fast.cpu.pointers import ADDRESSES, at
 
 I64 = types.int64
 SIGNATURE = I64(I64, I64, I64, I64)
-PROGRAM, SLOTS, SHARDS, TEAM, ARRAYS, SCRATCH, TABLES, RANKS, COPIES, CLEARS, PREPARES, BACKWARD, TAPED, ALONE = range(
-    14
-)
+PROGRAM, SLOTS, SHARDS, TEAM, ARRAYS, SCRATCH, TABLES, RANKS, COPIES, CLEARS, PREPARES, BACKWARD, TAPED = range(13)
+ALONE, FORGIVEN = 13, 14
 PLAN, ALL = 0, CONTEXT + 8
-DELAYS, KNOWN, UNTIL, PAUSE = range(18, 22)
+LOST, KNOWN, COUNTS, UNTIL, PAUSE = range(18, 23)
 WORK, END, JOB, RANK, NEXT, CONTROL, THREAD, ASLEEP, DONE, AWAITED = 8, 16, 24, 25, 26, 27, 28, 29, 30, 31
 BLOCK = 256
 """Bytes of a worker."""
@@ -47,10 +46,12 @@ LOOKS = 4_000
 """How often a thread looks for others to be done, or for new work, before it sleeps: less than a tenth of a
 millisecond on most processors."""
 
+TOO_MUCH = 12_000_000
+"""Nanoseconds lost in several waits from which the machine counts as busy with other work."""
+
 SHORT, MOST = 100_000_000, 1_600_000_000
-"""Nanoseconds for which one thread does the work of a team, after one has waited long; twice as many if the next team
-does, too. Whoever took its processor stays a while, and costs a team, whose threads wait for each other at every step,
-many times what two threads gain."""
+"""Nanoseconds for which one thread does the work of a team then, and at most: twice as many each time that it happens
+soon again. A team whose threads wait for each other at every step loses many times what it gains."""
 
 new_mutex = c_function("pthread_mutex_init", 2)
 new_condition = c_function("pthread_cond_init", 2)
@@ -205,15 +206,20 @@ def give_back(control, found):
 
 @plain
 def chosen(plan, control):
-    """The address of a plan, or of that for one thread in place of its team, if a team has waited long lately."""
+    """The address of a plan, or of that for one thread in place of its team, if teams lose too much time.
+
+    What they have lost is forgiven by and by: a quarter of the time that calls should take.
+    """
     if plan[ALONE] == 0:
         return address_of(plan)
-    if control[DELAYS] != control[KNOWN]:
-        control[KNOWN] = control[DELAYS]
+    control[COUNTS] = max(control[COUNTS] - plan[FORGIVEN], 0) + control[LOST] - control[KNOWN]
+    control[KNOWN] = control[LOST]
+    if control[COUNTS] > TOO_MUCH:
         time = now()
         again = time - control[UNTIL] < control[PAUSE]
         control[PAUSE] = min(2 * control[PAUSE], MOST) if again else SHORT
         control[UNTIL] = time + control[PAUSE]
+        control[COUNTS] = 0
     if control[UNTIL] != 0 and now() < control[UNTIL]:
         return plan[ALONE]
     return address_of(plan)
@@ -223,13 +229,14 @@ def chosen(plan, control):
 def fill(plan, arrays, context, control):
     """Write P and N, and do what comes before all else."""
     shards, team, slots = plan[SHARDS], plan[TEAM], plan[SLOTS]
+    lost = address_of(at(control, LOST)) if plan[ALONE] != 0 else 0
     word = HEADER
     for shard in range(shards):
         for rank in range(shard * team, (shard + 1) * team):
             context[CONTEXT + rank * LINE] = 0
             context[ALL + rank * LINE] = 0
-            context[CONTEXT + rank * LINE + 1] = address_of(at(control, DELAYS)) if plan[ALONE] != 0 else 0
-            context[ALL + rank * LINE + 1] = 0
+            context[CONTEXT + rank * LINE + 1] = lost
+            context[ALL + rank * LINE + 1] = lost if shards == 1 else 0
             numbers = at(context, plan[RANKS] + rank * NUMBERS)
             numbers[0], numbers[1], numbers[2] = plan[word], plan[word + 1], plan[word + 2]
             numbers[REFUSED], numbers[4] = 0, plan[TAPED]

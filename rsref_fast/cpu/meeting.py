@@ -19,8 +19,9 @@ I64 = types.int64
 EAGER, PATIENCE = 64, 1_000
 """How often a thread looks before it rests between looks, and before it lets others have its processor."""
 
-LONG = 500_000
-"""Nanoseconds after which somebody must have taken the processor of whom it waits for: a meeting takes a hundred."""
+SLICE = 4_000_000
+"""Nanoseconds for which others have a processor at a time: what lasts longer may be the whole machine that stood still.
+"""
 
 CLOCK = time.CLOCK_MONOTONIC
 
@@ -135,7 +136,7 @@ def now():
 
 @plain
 def wait_for(counter, target, own):
-    """Wait until a counter has reached a number. own: word 1 has the address of a count of long waits, or 0."""
+    """Wait until a counter has reached a number. own: word 1 says where time that is lost is added up, or is 0."""
     looks, since = 0, 0
     while seen(counter) < target:
         looks += 1
@@ -145,8 +146,8 @@ def wait_for(counter, target, own):
             since = now() if since == 0 else since
             give_way()
             looks = 0
-    if since != 0 and own[1] != 0 and now() - since > LONG:
-        words(own[1])[0] += 1
+    if since != 0 and own[1] != 0:
+        words(own[1])[0] += min(now() - since, SLICE)
 
 
 @plain

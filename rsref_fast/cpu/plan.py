@@ -32,6 +32,9 @@ HEADER = 16
 BRIEF = 4_000_000
 """Additions and multiplications up to which a step is brief: some ten microseconds."""
 
+FLOPS_FORGIVEN = 400
+"""Additions and multiplications for which a nanosecond is forgiven: a common core does a hundred in each."""
+
 CONTEXT, LINE, NUMBERS = 64, 16, 16
 """64-bit words: of what threads share (see `crew_native`), from one thread's counts there to the next one's, and of N.
 
@@ -70,6 +73,7 @@ class Plan:
     prepared: how many bytes it fills, the first ones of scratch memory.
     arrays: how many the call has. tape, scratch: bytes of the last two.
     brief: whether a step takes so little that waiting for a thread without a processor would cost far more.
+    forgiven: nanoseconds that a call may take longer than it should, a quarter of that.
     """
 
     kernels: Kernels
@@ -85,6 +89,7 @@ class Plan:
     tape: int
     scratch: int
     brief: bool
+    forgiven: int
     kept: list[Any] = field(default_factory=list)
 
     def __deepcopy__(self, _memo: Any) -> Plan:
@@ -121,7 +126,7 @@ class Plan:
             getattr(self.kernels, "address", 0), slots, len(self.shards), self.team, self.arrays, self.scratch,
             self.tables, self.numbers, len(self.copies), len(self.clears), int(self.prepares),
             int(self.kernels.source.backward), int(self.taped),
-            self.alone.address if self.alone else 0, 0, 0,
+            self.alone.address if self.alone else 0, self.forgiven, 0,
         ]  # fmt: skip
         assert len(head) == HEADER
         return np.array([*head, *body], np.int64)
@@ -298,6 +303,7 @@ class _Layout:
         self.special, self.source, self.kernels, self.tables = special, source, kernels, tables
         self.limit = special.block_rows(source, max(len(shard.pos) for shard in shards))
         self.rows_a_step = max(shard.count for shard in shards)
+        self.all_rows = sum(len(shard.pos) for shard in shards)
         self.scratch = Cutter(scratch)
         self.arrays = scratch + 1
         place = {p.tensor: i for i, p in enumerate(special.compiled.graph.parameters)}
@@ -335,6 +341,7 @@ class _Layout:
         return Plan(
             self.kernels, shards, team, taped, self.limit, bool(self.source.prepared), self.prepared, copies, clears,
             self.arrays, tape, self.scratch.total, self.special.flops * self.rows_a_step <= BRIEF,
+            self.special.flops * self.all_rows // FLOPS_FORGIVEN,
         )  # fmt: skip
 
 

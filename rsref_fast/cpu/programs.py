@@ -99,7 +99,7 @@ def forward_source(compiled: Compiled, width: int, taped: bool, target: Target =
         *_indented([*_gathers(w, program), *_row_shadows(w)], 1),
         *(line for phase in layout.phases for line in the_loop(phase)),
         *_indented([*after_loop, *scatters], 1),
-        "    if not taped:",
+        "    if not taped and last < steps:",
         *_indented(keep or ["pass"], 2),
         "    k = last",
     ]  # fmt: skip

@@ -15,7 +15,7 @@ from rsref_fast.cpu.ordering import MEETINGS
 from rsref_fast.cpu.text import INDENT, nested
 from rsref_fast.cuda.products import PACKING, products_in
 
-GUARDS = {"if not taped:": "untaped", "if cutting != 0:": "cutting"}
+GUARDS = {"if not taped and last < steps:": "untaped", "if cutting != 0:": "cutting"}
 """Branches that are the same for a whole call; others may be taken where the number of rows changes."""
 
 

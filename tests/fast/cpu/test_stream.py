@@ -215,9 +215,13 @@ def test_compiled_steps_hold_what_python_holds():
     def failing():
         raise MemoryError("no room")
 
-    again = direct_step(alone, alone, 0.0, [], [SimpleNamespace(copy=answer[0].copy), SimpleNamespace(copy=failing)])
+    first = SimpleNamespace(copy=lambda: answer[0])
+    again = direct_step(alone, alone, 0.0, [], [first, SimpleNamespace(copy=failing)])
+    count = sys.getrefcount(answer[0])
     with pytest.raises(MemoryError, match="no room"):
         again()
+    after_error = sys.getrefcount(answer[0])
+    assert after_error == count
 
 
 def test_other_threads_of_python_run_meanwhile():

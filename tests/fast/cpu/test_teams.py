@@ -16,7 +16,7 @@ from rsref.engine import ReferenceEngine
 from rsref.testing.arguments import random_arguments
 from rsref_fast.cpu import crew, interpreted, kernels, objects
 from rsref_fast.cpu.build import object_of
-from rsref_fast.cpu.crew_native import COUNTS, LOST, PAUSE, PLAN, SHORT, UNTIL
+from rsref_fast.cpu.crew_native import COUNTS, LOST, NEXT, PAUSE, PLAN, SHORT, UNTIL
 from rsref_fast.cpu.jit import plain
 from rsref_fast.cpu.kernels import Interpreted
 from rsref_fast.cpu.meeting import SLICE, wait_for
@@ -84,6 +84,23 @@ def test_a_team_answers_what_one_thread_does(cell, units, dtype):
     for others in found[1:]:
         for a, b in zip(others, found[0], strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+def test_who_hires_workers_gives_them_back():
+    """In their order, so that each of them has the same part of the weights the next time."""
+    own = recurrence_of("LSTMCell", 64, 9)
+    engine = rsref_fast.compile(own)
+    engine.split = Split(1, 3)
+    arguments = random_arguments(own, batch=1, steps=2)
+    found = []
+    for _ in range(3):
+        answers(engine, arguments)
+        idle = [int(crew._control[16])]
+        while idle[-1]:
+            idle.append(ctypes.c_int64.from_address(idle[-1] + 8 * NEXT).value)
+        found.append(idle)
+    assert len(found[0]) >= 3  # two of them, and the end
+    assert found == [found[0]] * 3
 
 
 @pytest.fixture

@@ -22,6 +22,9 @@ from rsref_fast.cpu.machine import versions
 from rsref_fast.cpu.memory import ADDRESS, ITEMS, address_of
 from rsref_fast.cpu.plan import NUMBERS, Plan
 
+KEPT = 23
+"""The word of control that says whether teams are never replaced (`crew_native.chosen`)."""
+
 Array = np.ndarray
 Runner = Callable[[int, Any], int]
 _control = np.zeros(32, np.int64)
@@ -61,6 +64,11 @@ def _answered(status: int) -> None:
         raise refusal((ctypes.c_int64 * NUMBERS).from_address(status))
     if status < 0:
         raise RuntimeError("no more threads can be started")
+
+
+def keep_teams(always: bool) -> None:
+    """Say whether teams run even where other work takes so much of their time that one thread would be faster."""
+    _control[KEPT] = always
 
 
 def _in_child() -> None:

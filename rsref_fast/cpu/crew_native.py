@@ -9,7 +9,7 @@ when it is done. Mutexes and conditions are for who sleeps.
 What is shared, as 64-bit words:
 control: 0 a mutex, 16 the first idle worker, 17 the C function that a worker runs; of teams 18 how much time they have
     lost in all, in waits for a thread that had no processor, 19 how much of it is known, 20 how much counts now, 21
-    until when they are replaced because of it, 22 for how long that was.
+    until when they are replaced because of it, 22 for how long that was, 23 whether they never are.
 worker: 0 a mutex, 8 a condition, that there is work, 16 another, that it is done; on a cache line of their own 24 the
     context it is to work for, 25 its rank, 26 the next worker, idle or hired, 27 control, 28 its thread, 29 whether it
     sleeps, 30 whether it is done, 31 whether somebody sleeps until it is.
@@ -26,6 +26,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from rsref_fast.cpu.build import object_of
+from rsref_fast.cpu.crew import KEPT
 from rsref_fast.cpu.indices import REFUSED
 from rsref_fast.cpu.jit import plain
 from rsref_fast.cpu.meeting import address_of, c_function, meet, now, rest, seen, seen_in_order, show_in_order, words
@@ -210,7 +211,7 @@ def chosen(plan, control):
 
     What they have lost is forgiven by and by: a quarter of the time that calls should take.
     """
-    if plan[ALONE] == 0:
+    if plan[ALONE] == 0 or control[KEPT] != 0:
         return address_of(plan)
     control[COUNTS] = max(control[COUNTS] - plan[FORGIVEN], 0) + control[LOST] - control[KNOWN]
     control[KNOWN] = control[LOST]

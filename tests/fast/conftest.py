@@ -17,9 +17,15 @@ if find_spec("numba"):
     from numba.core import types
     from numba.core.typing.context import BaseContext
 
+    from rsref_fast.cpu import crew
     from tests.sparing import kernel_folder, spare
 
     spare(BaseContext, types.Dispatcher)
+
+    @pytest.fixture(scope="session", autouse=True)
+    def teams():
+        """Tests of teams run by teams, however busy the machine is."""
+        crew.keep_teams(True)
 
     @pytest.fixture(scope="session", autouse=True)
     def cache_folder(tmp_path_factory):

@@ -110,8 +110,10 @@ def lost():
     words = crew._control[LOST : PAUSE + 1]
     before = words.copy()
     words[:] = 0
+    crew.keep_teams(False)
     yield words
     words[:] = before
+    crew.keep_teams(True)
 
 
 def ran(way):

@@ -209,7 +209,8 @@ def give_back(control, found):
 def chosen(plan, control):
     """The address of a plan, or of that for one thread in place of its team, if teams lose too much time.
 
-    What they have lost is forgiven by and by: a quarter of the time that calls should take.
+    What they have lost is forgiven by and by: a quarter of the time that calls should take. Several callers may be here
+    at once, and lose some of it to each other: it need not be exact.
     """
     if plan[ALONE] == 0 or control[KEPT] != 0:
         return address_of(plan)

@@ -25,6 +25,7 @@ from rsref_fast.schedule import Schedule, schedule
 from rsref_fast.simplify import simplify
 from rsref_fast.slices import slice_first
 from rsref_fast.sums import reorder
+from rsref_fast.together import together
 from rsref_fast.views import RULES as MOVING_OPS
 from rsref_fast.views import Buffer, Space, View, whole
 
@@ -258,7 +259,7 @@ def _with_backward(
         flows.append((into, out))
         leaves[leaf] = whole(into)
     groups = (derivative.d_sequences, derivative.d_constants, derivative.d_states, derivative.d_parameters)
-    simple = iter(simplify(derivative.results))
+    simple = iter(together(simplify(derivative.results)))
     d_sequences, d_constants, d_states, d_parameters = (
         tuple(None if t is None else next(simple) for t in group) for group in groups
     )

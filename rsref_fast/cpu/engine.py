@@ -19,6 +19,7 @@ from rsref_fast.cpu.explain import machinery
 from rsref_fast.cpu.frozen import Frozen
 from rsref_fast.cpu.gradients import Maker, Makers, makers_of, new_gradients
 from rsref_fast.cpu.kernels import Kernels
+from rsref_fast.cpu.masks import gathered_back, held_by, hold, packed
 from rsref_fast.cpu.memory import Arena
 from rsref_fast.cpu.parted import PartedEngine, PartedTape
 from rsref_fast.cpu.plan import Plan
@@ -28,7 +29,7 @@ from rsref_fast.cpu.stepwise import step_by_step, steps_back
 from rsref_fast.cpu.stream import Stream
 from rsref_fast.cpu.tape import Tape, run_once
 from rsref_fast.explain import explain
-from rsref_fast.packing import gathered_back, held_by, hold, packed, whole_batch, with_room
+from rsref_fast.packing import whole_batch, with_room
 from rsref_fast.program import Compiled
 from rsref_fast.prologue import parted
 from rsref_fast.remembered import remembered
@@ -170,8 +171,10 @@ class FastEngine(Compiling[PartedEngine]):
         turned = special.whole and mask is None
         if turned:
             arguments[0] = [time_first(a) for a in arguments[0]]
+        held = None if mask is None or self.recurrence.zero_output_for_mask else held_by(mask)
         if mask is not None:
-            makers = _answers(known, special, turned, np.zeros)
+            every = held is not None and mask.sum() + len(held.masked) == mask.size
+            makers = _answers(known, special, turned, np.empty if every else np.zeros)
             split = split_of(self.split, self.threads, special, batch, int(mask.sum()))
         else:
             makers = known.answers = known.answers or _answers(known, special, turned)
@@ -181,10 +184,10 @@ class FastEngine(Compiling[PartedEngine]):
         finals = self._walk(tape, taped)
         if turned:
             tape.outputs = [time_first(y) for y in outputs]
-        if mask is not None and not self.recurrence.zero_output_for_mask:
-            tape.held = held_by(mask)
+        if held is not None:
+            tape.held = held
             for y in outputs:
-                hold(y, tape.held)
+                hold(y, held)
         outputs, finals = map(_as_bools, (tape.outputs, finals), self.bools)
         return outputs, finals, tape if taped else None
 
@@ -315,9 +318,11 @@ class FastEngine(Compiling[PartedEngine]):
         return found
 
     def _makers(self, tape: Tape) -> Makers:
-        """Return what makes arrays for the gradients of a tape's arguments; of zeros, where a mask leaves steps out."""
-        if tape.call is None or tape.mask is not None:
-            return makers_of(tape.special, tape.arguments, np.zeros)
+        """Return what makes arrays for the gradients of a tape's arguments."""
+        if tape.call is None:  # steps' own gradients are added to them
+            return makers_of(tape.special, tape.arguments, np.zeros, np.zeros)
+        if tape.mask is not None:
+            return makers_of(tape.special, tape.arguments, for_sequences=np.zeros)
         if tape.call.gradients is None:
             tape.call.gradients = makers_of(tape.special, tape.arguments)
         return tape.call.gradients

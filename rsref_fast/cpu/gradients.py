@@ -20,20 +20,26 @@ Makers = tuple[list[Maker | None], list[Maker | None], list[Maker | None], list[
 
 
 def makers_of(
-    special: Specialised, arguments: Sequence[Sequence[Array]], make: Callable[..., Array] = np.empty
+    special: Specialised,
+    arguments: Sequence[Sequence[Array]],
+    make: Callable[..., Array] = np.empty,
+    for_sequences: Callable[..., Array] = np.empty,
 ) -> Makers:
     """Return what makes arrays for the gradients of sequences, constants, states and parameters; None for no gradient.
 
-    make: of bytes; zeros where a mask leaves out steps of sequences, which kernels do not write.
+    make: of bytes; zeros if what is answered is added to them. for_sequences: zeros where a mask leaves out steps, too,
+    which kernels do not write.
     """
     graph = special.compiled.graph
     sequences, constants, states, parameters = arguments
 
-    def group(arrays: Sequence[Array], leaves: Sequence[Tensor]) -> list[Maker | None]:
+    def group(
+        arrays: Sequence[Array], leaves: Sequence[Tensor], make: Callable[..., Array] = make
+    ) -> list[Maker | None]:
         return [maker(a.shape, a.dtype, make) if leaf.dtype == "float" else None for a, leaf in zip(arrays, leaves)]
 
     return (
-        group(sequences, graph.sequences),
+        group(sequences, graph.sequences, for_sequences),
         group(constants, graph.constants),
         group(states, graph.states),
         [maker(p.shape, p.dtype, make) for p in parameters],

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from rsref_fast.cpu.call import Call
+from rsref_fast.cpu.masks import Held, Packed
 from rsref_fast.cpu.memory import Arena
 from rsref_fast.cpu.plan import Plan
 from rsref_fast.cpu.specialised import Specialised
 from rsref_fast.cpu.splitting import Split
-from rsref_fast.packing import Packed
 
 Array = np.ndarray
 
@@ -44,7 +44,7 @@ class Tape:
     turned: bool
     call: Call | None = None
     packed: Packed | None = None
-    held: tuple[Array, Array] | None = None
+    held: Held | None = None
     kept: Arena | None = None
     pieces: list[Any] | None = None
     stretch: tuple[int, int] | None = None

@@ -13,7 +13,7 @@ from keras_bridge.gradients import jax_native
 from keras_bridge.gradients.jax_masks import packed
 from keras_bridge.gradients.jax_words import read
 from rsref_fast.cpu.splitting import Split
-from rsref_fast.packing import masked_batch
+from tests.masked import masked_batch
 from tests.sparing import kernel_folder
 from tests.tolerances import assert_close
 

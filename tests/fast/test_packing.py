@@ -6,9 +6,11 @@ import pytest
 import rsref_fast
 from rsref import cells
 from rsref.testing import random_arguments
+from rsref_fast.cpu.masks import gathered_back, held_by, hold, packed
 from rsref_fast.cpu.plan import Tables
-from rsref_fast.packing import gathered_back, held_by, hold, masked_batch, packed, whole_batch, with_room
+from rsref_fast.packing import whole_batch, with_room
 from tests.fast.agreement import check
+from tests.masked import masked_batch
 
 
 @pytest.mark.parametrize("shards", [1, 2, 3])
@@ -89,13 +91,42 @@ def test_a_whole_batch_is_split_into_neighbours():
     np.testing.assert_array_equal(shards[1].pos, [6, 9, 12, 7, 10, 13, 8, 11, 14])
 
 
-def test_the_gradient_of_held_outputs_is_its_adjoint():
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("width", [1, 2, 3])
+def test_the_gradient_of_held_outputs_is_its_adjoint(width, dtype):
     rng = np.random.default_rng(0)
     mask = rng.random((4, 6)) < 0.5
-    y, d = rng.normal(size=(4, 6, 2)) * mask[..., None], rng.normal(size=(4, 6, 2))
+    y, d = rng.normal(size=(2, 4, 6, width)).astype(dtype)
+    y *= mask[..., None]
     expected = np.sum(y * gathered_back(d, held_by(mask)))
     hold(y, held_by(mask))
-    assert np.sum(y * d) == pytest.approx(expected)
+    assert np.sum(y * d) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["int64", "bool"])
+def test_masked_steps_show_the_last_valid_one(kind):
+    rng = np.random.default_rng(1)
+    mask = rng.random((5, 7)) < 0.4
+    y = rng.integers(1, 3, (5, 7, 3)).astype(kind) * mask[..., None]
+    expected = y.copy()
+    for sample in range(5):
+        for t in range(1, 7):
+            if not mask[sample, t]:
+                expected[sample, t] = expected[sample, t - 1]
+    hold(y, held_by(mask))
+    np.testing.assert_array_equal(y, expected)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
+@pytest.mark.parametrize("last", [0.0, -0.0, 1e-40, np.nan])
+def test_a_gradient_without_masked_steps_is_taken_as_it_is(last, dtype):
+    """As a loss leaves it that is multiplied with the mask: by zeros, of both signs. The last number counts, too."""
+    mask = np.array([[1, 1, 0], [1, 0, 0]], bool)
+    d = np.where(mask[..., None], 2.0, -0.0).astype(dtype) * np.ones(3, dtype)
+    d[1, 2, 2] = last
+    found = gathered_back(d, held_by(mask))
+    assert (found is d) == bool(d[1, 2, 2] == 0 and (dtype != np.float16))
+    np.testing.assert_array_equal(found[1, 0, 2], 2 + d[1, 2, 2])
 
 
 def test_a_stretch_has_the_places_of_the_whole():

@@ -66,6 +66,31 @@ def one_like(typing_context, value):
     return value(value), generate
 
 
+def _extreme(of_floats: str, of_integers: str) -> Any:
+    """Return an intrinsic of two numbers of one kind. LLVM turns these into vector code in loops over a row, too."""
+
+    @intrinsic
+    def extreme(typing_context, a, b):
+        kind = typing_context.unify_types(a, b)
+
+        def generate(context, builder, signature, arguments):
+            own = context.get_value_type(kind)
+            name = f"llvm.{of_floats}.f" if isinstance(kind, types.Float) else f"llvm.{of_integers}.i"
+            function = cgutils.get_or_insert_function(
+                builder.module, ir.FunctionType(own, [own] * 2), f"{name}{kind.bitwidth}"
+            )
+            return builder.call(function, arguments, fastmath=("nsz",) if isinstance(kind, types.Float) else ())
+
+        return kind(kind, kind), generate
+
+    return extreme
+
+
+greater = _extreme("maximum", "smax")
+less = _extreme("minimum", "smin")
+"""NaN if one of them is NaN; either of 0.0 and -0.0."""
+
+
 def memory_on_stack(element: Any, count: int) -> Any:
     """Return an intrinsic: a pointer to memory for some elements, gone when the function returns."""
     target = types.CPointer(element)

@@ -16,7 +16,7 @@ from numba import types
 
 from rsref_fast.cpu import vector_math64
 from rsref_fast.cpu.jit import exactly
-from rsref_fast.cpu.pointers import on_bits, one_like
+from rsref_fast.cpu.pointers import greater, less, on_bits, one_like
 from rsref_fast.cpu.vector_math64 import clipped
 
 f32 = np.float32
@@ -251,17 +251,9 @@ def _arithmetic(real: Any) -> dict[str, Any]:
     def absolute(x):
         return abs(x)
 
-    @exactly
-    def maximum(a, b):
-        return a if (a >= b) | (a != a) else b
-
-    @exactly
-    def minimum(a, b):
-        return a if (a <= b) | (a != a) else b
-
-    return {f.__name__: f for f in (sqrt, floor, ceil, rint, power, sign, absolute, maximum, minimum)} | {
-        "floor_divide": _floor_divide()
-    }
+    return {f.__name__: f for f in (sqrt, floor, ceil, rint, power, sign, absolute)} | {
+        "floor_divide": _floor_divide(), "maximum": greater, "minimum": less,
+    }  # fmt: skip
 
 
 def _floor_divide() -> Any:

@@ -66,28 +66,30 @@ def one_like(typing_context, value):
     return value(value), generate
 
 
-def _extreme(of_floats: str, of_integers: str) -> Any:
+def _extreme(of_floats: str, which: str) -> Any:
     """Return an intrinsic of two numbers of one kind. LLVM turns these into vector code in loops over a row, too."""
 
     @intrinsic
     def extreme(typing_context, a, b):
         kind = typing_context.unify_types(a, b)
+        floats = isinstance(kind, types.Float)
+        name = f"{of_floats}.f" if floats else f"{'s' if isinstance(kind, types.Integer) else 'u'}{which}.i"
+        bits = 1 if kind is types.boolean else kind.bitwidth
 
         def generate(context, builder, signature, arguments):
             own = context.get_value_type(kind)
-            name = f"llvm.{of_floats}.f" if isinstance(kind, types.Float) else f"llvm.{of_integers}.i"
             function = cgutils.get_or_insert_function(
-                builder.module, ir.FunctionType(own, [own] * 2), f"{name}{kind.bitwidth}"
+                builder.module, ir.FunctionType(own, [own] * 2), f"llvm.{name}{bits}"
             )
-            return builder.call(function, arguments, fastmath=("nsz",) if isinstance(kind, types.Float) else ())
+            return builder.call(function, arguments, fastmath=("nsz",) if floats else ())
 
         return kind(kind, kind), generate
 
     return extreme
 
 
-greater = _extreme("maximum", "smax")
-less = _extreme("minimum", "smin")
+greater = _extreme("maximum", "max")
+less = _extreme("minimum", "min")
 """NaN if one of them is NaN; either of 0.0 and -0.0."""
 
 

@@ -30,9 +30,9 @@ def together(results: Sequence[Tensor]) -> list[Tensor]:
     for tensor in order:
         for operand in tensor.inputs:
             readers.setdefault(operand, []).append(tensor)
-    found = {}
+    found, kept = {}, set(results)
     for tensor in order:
-        if tensor.op is None or tensor.op.name != "concatenate" or tensor in results:
+        if tensor.op is None or tensor.op.name != "concatenate" or tensor in kept:
             continue
         if all(map(_is_loop, readers[tensor])):
             new = _scaled_after(tensor, joint)

@@ -206,6 +206,21 @@ def test_functions_and_searches_of_what_is_no_number(target):
     check(own, Arguments(sequences=[values[:, None]]), target=target, inference=False)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("width", [1, 7, 16, 45, 70])
+def test_the_greatest_of_long_rows(width, dtype):
+    """In vectors and what is left over: wherever it stands, and wherever something is no number."""
+    x = Input((width,))
+    own = Recurrence(StepGraph(sequences=[x], outputs=[ops.max(x, 1), ops.min(x, 1)]))
+    rng = np.random.default_rng(width)
+    rows = rng.standard_normal((4 * width, width)).astype(dtype)
+    for i, special in enumerate([np.inf, -np.inf, np.nan, 3.0]):
+        rows[i * width + np.arange(width), np.arange(width)] = special
+    (greatest, least), _, _ = rsref_fast.compile(own).forward([rows[:, None]], [], [], [], taped=False)
+    np.testing.assert_array_equal(greatest[:, 0], rows.max(1))
+    np.testing.assert_array_equal(least[:, 0], rows.min(1))
+
+
 def test_the_largest_entry_is_the_largest_in_backward_too():
     """Forward rounds a product before it is added, since somebody reads it; computed again it would not be rounded."""
     rng = np.random.default_rng(0)

@@ -1,6 +1,7 @@
 """What engines keep between calls: enough to be fast, and not for ever."""
 
 import numpy as np
+import pytest
 
 import rsref_fast
 from rsref import Input, ops
@@ -71,3 +72,23 @@ def test_gradients_are_written_whole(monkeypatch):
     new = ops.tanh(h + ops.cast(ops.less(c, z), "float") * ops.cast(n, "float"))
     own = Recurrence(StepGraph(sequences=[x, z], constants=[c, n], states=[h], outputs=[new], new_states=[new]))
     check(own, random_arguments(own, batch=3, steps=4), threads=2)
+
+
+@pytest.mark.parametrize("truncate", [None, 2])
+@pytest.mark.parametrize("mixes", [False, True])
+def test_gradients_are_written_whole_whatever_a_mask_leaves(monkeypatch, mixes, truncate):
+    """By kernels that leave masked steps out, and where each step's are added up."""
+
+    def full(shape, dtype, make):
+        return lambda: make(shape, dtype) if make is np.zeros else np.full(shape, np.nan, dtype)
+
+    monkeypatch.setattr(gradients, "maker", full)
+    x, c, h = Input((2,)), Input((2,)), Input((2,))
+    mean = ops.mean(x, 0, keepdims=True) if mixes else 0.5
+    new = ops.tanh(h + mean * c * x)
+    own = Recurrence(
+        StepGraph(sequences=[x], constants=[c], states=[h], outputs=[new], new_states=[new]), truncate=truncate
+    )
+    for target, checkpoint in (("interpreter", False), ("cpu", False), ("interpreter", True)):
+        engine = rsref_fast.compile(own, target=target, checkpoint=checkpoint, threads=2)
+        check(own, random_arguments(own, batch=3, steps=5, mask=MASK), engine=engine)

@@ -35,12 +35,12 @@ def test_packing_takes_every_valid_step_once_and_in_order(shards):
 
 
 @pytest.mark.parametrize("stretch", [None, (3, 14)])
-@pytest.mark.parametrize("shards", [1, 3])
-def test_tables_have_the_rows_of_a_mask(shards, stretch):
+@pytest.mark.parametrize(("shards", "truncate"), [(1, 3), (3, 4), (2, None)])
+def test_tables_have_the_rows_of_a_mask(shards, truncate, stretch):
     mask = np.random.default_rng(shards).random((7, 16)) < 0.4
     mask[:, 12:] = False
-    found, order = masked_batch(mask, shards, 3, stretch)
-    rows = packed(mask, shards, 3, stretch)
+    found, order = masked_batch(mask, shards, truncate, stretch)
+    rows = packed(mask, shards, truncate, stretch)
     np.testing.assert_array_equal(rows.order, order)
     np.testing.assert_array_equal(rows.cut_end, np.concatenate([shard.cut_end for shard in found]))
     tables = Tables(0)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from rsref import Dense, Input, RecurrentModel, cells, ops
+from rsref.tensor import constant
 from rsref.testing import random_arguments
 from rsref_fast import program
 from rsref_fast.layout import Section
@@ -40,7 +41,7 @@ def scaled(row, joint):
 
 
 def normalised(x, h):
-    return scaled(ops.exp(GAIN / 4), Dense(8)(h)) + x
+    return scaled(ops.cumsum(constant(GAIN), 0), Dense(8)(h)) + x  # a row that is computed
 
 
 def two_normalised(x, h):
@@ -75,20 +76,28 @@ def read_by_a_product(x, h):
 
 
 def in_another_order(x, h):
-    both = ops.standardize(Dense(8)(h))
-    return ops.tanh(both[:, :4] * GAIN[4:]) * ops.sigmoid(both[:, 4:] * GAIN[:4])
+    both, gain = ops.standardize(Dense(8)(h)), constant(GAIN)
+    return ops.tanh(both[:, :4] * gain[4:]) * ops.sigmoid(both[:, 4:] * gain[:4])
+
+
+def the_same_part_twice(x, h):
+    both, gain = ops.standardize(Dense(8)(h)), constant(GAIN)
+    return ops.tanh(both[:, :4] * gain[4:]) * ops.sigmoid(both[:, 4:] * gain[4:])
 
 
 def some_of_a_gain(x, h):
-    both = ops.standardize(Dense(6)(h))
-    return ops.tanh(both[:, :2] * GAIN[:2]) + ops.tanh(both[:, 2:4] * GAIN[2:4]) * ops.sigmoid(both[:, 4:] * GAIN[4:6])
+    both, gain = ops.standardize(Dense(4)(h)), constant(GAIN)
+    return ops.tanh(both[:, :2] * gain[:2]) * ops.sigmoid(both[:, 2:] * gain[2:4])
 
 
 def by_what_samples_have(x, h):
     return scaled(Dense(8)(x), Dense(8)(h))
 
 
-@pytest.mark.parametrize("draw", [read_by_a_product, in_another_order, some_of_a_gain, by_what_samples_have])
+LEFT = (read_by_a_product, in_another_order, the_same_part_twice, some_of_a_gain, by_what_samples_have)
+
+
+@pytest.mark.parametrize("draw", LEFT)
 def test_is_left(monkeypatch, draw):
     layer = layer_of(draw, 2 if draw is some_of_a_gain else 4)
     assert joints(layer) == without_the_stage(monkeypatch, layer) != []

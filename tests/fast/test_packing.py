@@ -38,7 +38,7 @@ def test_packing_takes_every_valid_step_once_and_in_order(shards):
 @pytest.mark.parametrize(("shards", "truncate"), [(1, 3), (3, 4), (2, None)])
 def test_tables_have_the_rows_of_a_mask(shards, truncate, stretch):
     mask = np.random.default_rng(shards).random((7, 16)) < 0.4
-    mask[:, 12:] = False
+    mask[:, 12:], mask[0, 15] = False, True
     found, order = masked_batch(mask, shards, truncate, stretch)
     rows = packed(mask, shards, truncate, stretch)
     np.testing.assert_array_equal(rows.order, order)

@@ -1,6 +1,6 @@
 """Masks on JAX with no Python in the call: the tables of a shard's rows, computed by XLA.
 
-What `rsref_fast.cpu.masks.packed` computes of a mask, said with jax.numpy, in arrays as large as any mask needs.
+What `rsref_fast.cpu.masks_plain.packed` computes of a mask, said with jax.numpy, in arrays as large as any mask needs.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from rsref_fast.cpu import cache as disk
-from rsref_fast.cpu import crew, objects
+from rsref_fast.cpu import crew, direct, masks, objects
 from rsref_fast.cpu.kernels import Array, Kernels
 from rsref_fast.cpu.machine import versions
 from rsref_fast.cpu.memory import Arena
@@ -41,6 +41,9 @@ def library(dtype: np.dtype[Any]) -> None:
 
 class Compiled(Kernels):
     """Machine code of a program. Its source is readable in the cache folder."""
+
+    masks = masks
+    direct_step = staticmethod(direct.direct_step)
 
     def __init__(self, source: Source, dtype: np.dtype[Any]):
         super().__init__(source, dtype)

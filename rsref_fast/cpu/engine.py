@@ -19,7 +19,7 @@ from rsref_fast.cpu.explain import machinery
 from rsref_fast.cpu.frozen import Frozen
 from rsref_fast.cpu.gradients import Maker, Makers, makers_of, new_gradients
 from rsref_fast.cpu.kernels import Kernels
-from rsref_fast.cpu.masks import gathered_back, held_by, hold, packed
+from rsref_fast.cpu.masks_plain import gathered_back
 from rsref_fast.cpu.memory import Arena
 from rsref_fast.cpu.parted import PartedEngine, PartedTape
 from rsref_fast.cpu.plan import Plan
@@ -171,7 +171,7 @@ class FastEngine(Compiling[PartedEngine]):
         turned = special.whole and mask is None
         if turned:
             arguments[0] = [time_first(a) for a in arguments[0]]
-        held = None if mask is None or self.recurrence.zero_output_for_mask else held_by(mask)
+        held = None if mask is None or self.recurrence.zero_output_for_mask else self.kernels.masks.held_by(mask)
         if mask is not None:
             every = held is not None and mask.sum() + len(held.masked) == mask.size
             makers = _answers(known, special, turned, np.empty if every else np.zeros)
@@ -187,7 +187,7 @@ class FastEngine(Compiling[PartedEngine]):
         if held is not None:
             tape.held = held
             for y in outputs:
-                hold(y, held)
+                self.kernels.masks.hold(y, held)
         outputs, finals = map(_as_bools, (tape.outputs, finals), self.bools)
         return outputs, finals, tape if taped else None
 
@@ -257,7 +257,7 @@ class FastEngine(Compiling[PartedEngine]):
         if tape.mask is None:
             samples = 1 if tape.turned else tape.batch
             return special.call(whole_batch, (samples, tape.length, split.shards, truncate, tape.stretch), split.team)
-        rows = tape.packed = packed(tape.mask, split.shards, truncate, tape.stretch)
+        rows = tape.packed = self.kernels.masks.packed(tape.mask, split.shards, truncate, tape.stretch)
         sizes = (tape.batch, tape.length, split.shards, rows.steps, rows.rows)
         return special.call(with_room, sizes, split.team, tabled=True, zeroed=True)
 
@@ -274,8 +274,9 @@ class FastEngine(Compiling[PartedEngine]):
         d_outputs = checked_gradients("output", d_outputs, tape.outputs, special.dtype)
         special.compiled.derivative.check(d_outputs)
         d_states = checked_gradients("final state", d_states, tape.arguments[2], special.dtype)
-        if tape.held is not None:
-            d_outputs = [None if d is None else gathered_back(d, tape.held) for d in d_outputs]
+        held, nothing = tape.held, self.kernels.masks.nothing
+        if held is not None:
+            d_outputs = [d if d is None or nothing(d, held) else gathered_back(d, held) for d in d_outputs]
         given, ends = (
             [np.zeros(a.shape, a.dtype) if d is None else special.plain(d) for a, d in zip(arrays, group)]
             for arrays, group in ((tape.outputs, d_outputs), (tape.arguments[2], d_states))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex
 
 import numpy as np
 
-from rsref_fast.cpu import interpreted
+from rsref_fast.cpu import interpreted, masks_plain
 from rsref_fast.cpu.indices import REFUSED, refusal
 from rsref_fast.cpu.source import FIRST_SLOT, Source
 from rsref_fast.cpu.target import CPU, Target
@@ -23,11 +23,12 @@ class Kernels:
     """The functions of one program, for a working precision. Subclasses say how they are made and run.
 
     target: what programs' text is like. block_rows: for how many rows at once a program does what is not done step by
-    step; None for what suits a processor's cache.
+    step; None for what suits a processor's cache. masks: the module that says what a mask does.
     """
 
     target: Target = CPU
     block_rows: int | None = None
+    masks: Any = masks_plain
 
     def __init__(self, source: Source, dtype: np.dtype[Any]):
         self.source = source
@@ -59,6 +60,13 @@ class Kernels:
         """
         tape, scratch = (np.zeros(max(sizes), np.uint8) for sizes in zip(*((p.tape, p.scratch_bytes) for p in plans)))
         return lambda: self.execute(plans[-1], [*arrays, tape, scratch])
+
+    @staticmethod
+    def direct_step(
+        alone: Any, close: Any, within: float, inputs: Sequence[Array], outputs: Sequence[Array]
+    ) -> Callable[..., list[Array] | None] | None:
+        """Return what takes a step of a stream without Python's interpreter (see `direct`), if there is something."""
+        return None
 
 
 class Interpreted(Kernels):

@@ -2,7 +2,7 @@
 
 A desk, 64-bit words; what a function answers stands there, too.
 rows: 0 the mask's address, 1 samples, 2 their steps, 3 and 4 the first step that is computed and the end, 5 shards, 6
-every how many steps gradients are cut or 0, 7 to 9 where order, words and cuts are to be (see `masks.Packed`), 10
+every how many steps gradients are cut or 0, 7 to 9 where order, words and cuts are to be (see `masks_plain.Packed`), 10
 cut_end, 11 room for a word for each sample and step, and two more; answers 12 steps and 13 rows.
 repeats: 0 to 2 as above, 3 and 4 where the places of masked steps are to be, and of what they repeat; answers 5 their
 number.
@@ -18,7 +18,8 @@ from numba import types
 from rsref_fast.cpu.build import object_of
 from rsref_fast.cpu.crew_native import copy_bytes
 from rsref_fast.cpu.jit import plain
-from rsref_fast.cpu.masks import SIZES, TASKS
+from rsref_fast.cpu.masks import TASKS
+from rsref_fast.cpu.masks_plain import SIZES
 from rsref_fast.cpu.meeting import address_of, words
 from rsref_fast.cpu.pointers import at, pointer_to
 

@@ -10,8 +10,6 @@ import numpy as np
 
 from rsref.handed import check_arrays, wanted
 from rsref_fast.compiling import shapes_of
-from rsref_fast.cpu.crew import Repeated
-from rsref_fast.cpu.direct import direct_step
 from rsref_fast.cpu.indices import SAID
 from rsref_fast.cpu.memory import seen
 from rsref_fast.cpu.plan import forward_plan
@@ -78,9 +76,10 @@ class Stream:
         self._alone = repeated(split)
         self._close = self._alone if close == split else repeated(close)
         self._last = 0.0
-        self._direct = _nothing
-        if isinstance(self._alone, Repeated) and isinstance(self._close, Repeated) and not self._refuses:
-            self._direct = direct_step(self._alone, self._close, CLOSE, self._inputs, self._outputs)
+        direct = None
+        if not self._refuses:
+            direct = engine.kernels.direct_step(self._alone, self._close, CLOSE, self._inputs, self._outputs)
+        self._direct = direct or _nothing
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
         raise TypeError(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from rsref_fast.cpu.call import Call
-from rsref_fast.cpu.masks import Held, Packed
+from rsref_fast.cpu.masks_plain import Held, Packed
 from rsref_fast.cpu.memory import Arena
 from rsref_fast.cpu.plan import Plan
 from rsref_fast.cpu.specialised import Specialised

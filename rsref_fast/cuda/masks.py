@@ -21,7 +21,7 @@ ELEMENTS_A_BLOCK = 1024
 
 @dataclass
 class Packed:
-    """A mask on the device, and the rows that it leaves: what `rsref_fast.cpu.masks.packed` answers, in device memory.
+    """A mask on the device, and the rows that it leaves: as `cpu.masks_plain.packed` answers it.
 
     memory: off, pos, rid and cut of each shard lie in it, from `places` on.
     """

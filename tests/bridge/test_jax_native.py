@@ -12,8 +12,8 @@ from keras_bridge import fast_engine, traced_engine
 from keras_bridge.gradients import jax_native
 from keras_bridge.gradients.jax_masks import packed
 from keras_bridge.gradients.jax_words import read
+from rsref_fast.cpu.masks_plain import masked_batch
 from rsref_fast.cpu.splitting import Split
-from tests.masked import masked_batch
 from tests.sparing import kernel_folder
 from tests.tolerances import assert_close
 

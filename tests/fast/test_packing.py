@@ -1,16 +1,21 @@
 """How the valid steps of a masked batch are dealt out and laid out, and what masked steps show."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
 import rsref_fast
 from rsref import cells
 from rsref.testing import random_arguments
-from rsref_fast.cpu.masks import gathered_back, held_by, hold, packed
+from rsref_fast.cpu import masks, masks_plain
+from rsref_fast.cpu.masks_plain import gathered_back, masked_batch
 from rsref_fast.cpu.plan import Tables
 from rsref_fast.packing import whole_batch, with_room
 from tests.fast.agreement import check
-from tests.masked import masked_batch
+
+BOTH = pytest.mark.parametrize("module", [masks, masks_plain])
 
 
 @pytest.mark.parametrize("shards", [1, 2, 3])
@@ -34,13 +39,14 @@ def test_packing_takes_every_valid_step_once_and_in_order(shards):
     np.testing.assert_array_equal(seen, mask)
 
 
+@BOTH
 @pytest.mark.parametrize("stretch", [None, (3, 14)])
 @pytest.mark.parametrize(("shards", "truncate"), [(1, 3), (3, 4), (2, None)])
-def test_tables_have_the_rows_of_a_mask(shards, truncate, stretch):
+def test_tables_have_the_rows_of_a_mask(module, shards, truncate, stretch):
     mask = np.random.default_rng(shards).random((7, 16)) < 0.4
     mask[:, 12:], mask[0, 15] = False, True
     found, order = masked_batch(mask, shards, truncate, stretch)
-    rows = packed(mask, shards, truncate, stretch)
+    rows = module.packed(mask, shards, truncate, stretch)
     np.testing.assert_array_equal(rows.order, order)
     np.testing.assert_array_equal(rows.cut_end, np.concatenate([shard.cut_end for shard in found]))
     tables = Tables(0)
@@ -91,20 +97,22 @@ def test_a_whole_batch_is_split_into_neighbours():
     np.testing.assert_array_equal(shards[1].pos, [6, 9, 12, 7, 10, 13, 8, 11, 14])
 
 
+@BOTH
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("width", [1, 2, 3])
-def test_the_gradient_of_held_outputs_is_its_adjoint(width, dtype):
+def test_the_gradient_of_held_outputs_is_its_adjoint(module, width, dtype):
     rng = np.random.default_rng(0)
     mask = rng.random((4, 6)) < 0.5
     y, d = rng.normal(size=(2, 4, 6, width)).astype(dtype)
     y *= mask[..., None]
-    expected = np.sum(y * gathered_back(d, held_by(mask)))
-    hold(y, held_by(mask))
+    expected = np.sum(y * gathered_back(d, module.held_by(mask)))
+    module.hold(y, module.held_by(mask))
     assert np.sum(y * d) == pytest.approx(expected, rel=1e-5)
 
 
+@BOTH
 @pytest.mark.parametrize("kind", ["int64", "bool"])
-def test_masked_steps_show_the_last_valid_one(kind):
+def test_masked_steps_show_the_last_valid_one(module, kind):
     rng = np.random.default_rng(1)
     mask = rng.random((5, 7)) < 0.4
     y = rng.integers(1, 3, (5, 7, 3)).astype(kind) * mask[..., None]
@@ -113,20 +121,22 @@ def test_masked_steps_show_the_last_valid_one(kind):
         for t in range(1, 7):
             if not mask[sample, t]:
                 expected[sample, t] = expected[sample, t - 1]
-    hold(y, held_by(mask))
+    module.hold(y, module.held_by(mask))
     np.testing.assert_array_equal(y, expected)
 
 
+@BOTH
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
 @pytest.mark.parametrize("last", [0.0, -0.0, 1e-40, np.nan])
-def test_a_gradient_without_masked_steps_is_taken_as_it_is(last, dtype):
-    """As a loss leaves it that is multiplied with the mask: by zeros, of both signs. The last number counts, too."""
+def test_gradients_without_masked_steps_are_known(module, last, dtype):
+    """As a loss leaves them that is multiplied with the mask: by zeros, of both signs. The last number counts, too."""
     mask = np.array([[1, 1, 0], [1, 0, 0]], bool)
     d = np.where(mask[..., None], 2.0, -0.0).astype(dtype) * np.ones(3, dtype)
     d[1, 2, 2] = last
-    found = gathered_back(d, held_by(mask))
-    assert (found is d) == bool(d[1, 2, 2] == 0 and (dtype != np.float16))
-    np.testing.assert_array_equal(found[1, 0, 2], 2 + d[1, 2, 2])
+    held = module.held_by(mask)
+    zero = not np.asarray(d[1, 2, 2]).any()
+    assert module.nothing(d, held) == zero or (module is masks and dtype == np.float16)
+    np.testing.assert_array_equal(gathered_back(d, held)[1, 0, 2], 2 + d[1, 2, 2])
 
 
 def test_a_stretch_has_the_places_of_the_whole():
@@ -152,3 +162,23 @@ def test_one_engine_after_many_masks(checkpoint, truncate):
     for density in (0.9, 0.5, 0.6, 0.1, 0.0, 0.55, 0.95):
         mask = rng.random((5, 17)) < density
         check(layer.recurrence, random_arguments(layer.recurrence, batch=5, steps=17, mask=mask), engine=engine)
+
+
+def test_interpreted_kernels_need_no_compiler():
+    """NumPy and SciPy alone run a masked call, and a stream."""
+    program = """
+import sys
+sys.modules["numba"] = sys.modules["llvmlite"] = None
+import numpy as np
+import rsref_fast
+from tests.fast.made import MASK, recurrence_of
+from tests.fast.agreement import check
+from rsref.testing import random_arguments
+own = recurrence_of("LSTMCell")
+check(own, random_arguments(own, batch=3, steps=5, mask=MASK))
+states = [np.zeros((1, 4))] * 2
+stream = rsref_fast.compile(own, target="interpreter").stream([], states, [p.value for p in own.graph.parameters])
+assert np.isfinite(stream(np.ones((1, 2)))[0]).all()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

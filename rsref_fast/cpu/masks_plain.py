@@ -125,7 +125,7 @@ def hold(values: Array, held: Held) -> None:
 
 
 def nothing(d: Array, held: Held) -> bool:
-    """Return whether gradients (batch, time, ...) are zero at masked steps, as a loss with the same mask leaves them."""
+    """Return whether gradients (batch, time, ...) are zero at masked steps, as a masked loss leaves them."""
     return not _places(d)[held.masked].any()
 
 

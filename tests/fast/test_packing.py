@@ -171,13 +171,19 @@ import sys
 sys.modules["numba"] = sys.modules["llvmlite"] = None
 import numpy as np
 import rsref_fast
-from tests.fast.made import MASK, recurrence_of
-from tests.fast.agreement import check
+from rsref import cells
+from rsref.engine import ReferenceEngine
 from rsref.testing import random_arguments
-own = recurrence_of("LSTMCell")
-check(own, random_arguments(own, batch=3, steps=5, mask=MASK))
-states = [np.zeros((1, 4))] * 2
-stream = rsref_fast.compile(own, target="interpreter").stream([], states, [p.value for p in own.graph.parameters])
+layer = cells.LSTMCell(4).get_layer()
+layer.build((None, None, 2))
+mask = np.array([[1, 0, 1, 1, 0], [1, 1, 1, 1, 1], [0, 0, 0, 0, 0]], bool)
+arguments = random_arguments(layer.recurrence, batch=3, steps=5, mask=mask)
+engine = rsref_fast.compile(layer, target="interpreter")
+(own,), *_ = arguments.forward(engine)
+(expected,), *_ = arguments.forward(ReferenceEngine(layer.recurrence))
+np.testing.assert_allclose(own, expected, atol=1e-12)
+weights = [p.value for p in layer.recurrence.graph.parameters]
+stream = engine.stream([], [np.zeros((1, 4))] * 2, weights)
 assert np.isfinite(stream(np.ones((1, 2)))[0]).all()
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

@@ -173,9 +173,10 @@ class FastEngine(Compiling[PartedEngine]):
             arguments[0] = [time_first(a) for a in arguments[0]]
         held = None if mask is None or self.recurrence.zero_output_for_mask else self.kernels.masks.held_by(mask)
         if mask is not None:
-            every = held is not None and mask.sum() + len(held.masked) == mask.size
+            valid = int(mask.sum())
+            every = held is not None and valid + len(held.masked) == mask.size
             makers = _answers(known, special, turned, np.empty if every else np.zeros)
-            split = split_of(self.split, self.threads, special, batch, int(mask.sum()))
+            split = split_of(self.split, self.threads, special, batch, valid)
         else:
             makers = known.answers = known.answers or _answers(known, special, turned)
             split = self._split_of(known, special)

@@ -21,7 +21,10 @@ from rsref_fast.cpu.transpose import transposed_block
 
 I64 = types.int64
 CHUNK = 256
-"""Depth that is packed at once when the right operand does not come in panels: a panel of it stays in the L1 cache."""
+"""Depth that is taken at once when the right operand does not come in panels: a panel of it stays in the L1 cache."""
+
+FEW = 64
+"""Rows for which the right operand is not worth packing where a panel's columns follow each other: 5 % of a product."""
 
 DEEP = 4
 DEEP_FOR = 32 * 1024, 2 * 1024 * 1024
@@ -157,9 +160,12 @@ def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
             now = min(width, columns - j)
             for k in range(0, depth, CHUNK):
                 deep = min(CHUNK, depth - k)
-                pack_panels(deep, now, at(b, k * b_row + j * b_column), b_row, b_column, panel, 0, 1)
                 add = 1 if k > 0 else accumulate
-                left, to = at(a, k * depth_step), at(c, j)
+                left, right, to = at(a, k * depth_step), at(b, k * b_row + j * b_column), at(c, j)
+                if rows <= FEW and now == width and b_column == 1:
+                    block(rows, deep, left, row_step, depth_step, right, b_row, to, c_step, to, c_step, add)
+                    continue
+                pack_panels(deep, now, right, b_row, b_column, panel, 0, 1)
                 if now == width:
                     block(rows, deep, left, row_step, depth_step, panel, width, to, c_step, to, c_step, add)
                 else:

@@ -85,6 +85,7 @@ def test_products(dtype, kind):
     rng = np.random.default_rng(0)
     sizes = [(1, 130, 5), (1, 7, 300), (9, 64, 0), (6, 1, 3), (13, 33, 300), (64, 96, 257), (3, 16, 1), (17, 129, 40)]
     sizes += [(rows, 40, 9) for rows in range(2, 20)]  # blocks of each number of rows, and of two alike
+    sizes += [(64, 65, 300), (65, 65, 300)]  # a right operand that is read where it lies, and one that is packed
     sizes += [(1, 200, 131), (1, 9000, 3), (1, 1100, 500)]  # one row: panels from near, from farther, from far
     for rows, columns, depth in sizes:
         for transposed in (False, True):

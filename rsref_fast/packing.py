@@ -16,9 +16,9 @@ class Shard:
     """Some samples of a batch, and their valid steps.
 
     count: how many samples. off: rows of step s are off[s] to off[s + 1].
-    pos: for each row its place sample * time + t. rid: for each row which of the shard's samples it is.
-    cut: for each row whether the gradient of its state is cut before it. cut_end: for each sample whether it is cut
-    after its last step (or, without one, at all).
+    pos: for each row its place sample * time + t, or as the arrays lie. rid: for each row which of the shard's samples
+    it is. cut: for each row whether the gradient of its state is cut before it. cut_end: for each sample whether it is
+    cut after its last step (or, without one, at all).
     """
 
     count: int
@@ -35,11 +35,17 @@ class Shard:
 
 @lru_cache(maxsize=64)
 def whole_batch(
-    batch: int, time: int, shards: int, truncate: int | None, stretch: tuple[int, int] | None = None
+    batch: int,
+    time: int,
+    shards: int,
+    truncate: int | None,
+    stretch: tuple[int, int] | None = None,
+    time_first: bool = False,
 ) -> tuple[Shard, ...]:
     """Return shards of a batch in which every step is valid.
 
     stretch: the steps that are computed, from one up to another, if not all; they begin where gradients are cut.
+    time_first: whether the arrays lie so: then the place of a row is t * batch + sample.
     """
     bounds = [batch * i // shards for i in range(shards + 1)]
     begin, end = stretch or (0, time)
@@ -47,7 +53,8 @@ def whole_batch(
     for first, last in pairwise(bounds):
         n = last - first
         t = np.arange(begin, end if n else begin)
-        pos = (np.arange(first, last) * time + t[:, None]).ravel()
+        samples, steps = (1, batch) if time_first else (time, 1)
+        pos = (np.arange(first, last) * samples + t[:, None] * steps).ravel()
         cut = np.zeros(len(t), np.uint8) if truncate is None else ((t % truncate == 0) & (t > begin)).astype(np.uint8)
         found.append(
             Shard(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -20,7 +20,7 @@ from rsref_fast.cpu.frozen import Frozen
 from rsref_fast.cpu.gradients import Maker, Makers, makers_of, new_gradients
 from rsref_fast.cpu.kernels import Kernels
 from rsref_fast.cpu.masks_plain import gathered_back
-from rsref_fast.cpu.memory import Arena
+from rsref_fast.cpu.memory import Arena, lie_time_first, swapped
 from rsref_fast.cpu.parted import PartedEngine, PartedTape
 from rsref_fast.cpu.plan import Plan
 from rsref_fast.cpu.specialised import REMEMBERED, Specialised
@@ -45,8 +45,8 @@ class Known:
     """What the shapes and dtypes of a call's arrays say.
 
     outputs: the shape and kind of each, for one step. special: the step compiled for them, once it was needed.
-    answers, split: of a call without a mask, what makes arrays for the outputs; and how it is split, beside what was
-    asked for.
+    answers, split: of a call without a mask, what makes arrays for the outputs, for sequences that are turned or not;
+    and how it is split, beside what was asked for.
     """
 
     length: int
@@ -54,7 +54,7 @@ class Known:
     dtype: np.dtype[Any]
     outputs: Sequence[tuple[tuple[int, ...], str]]
     special: Specialised | None = None
-    answers: list[Maker] | None = None
+    answers: dict[bool, list[Maker]] = field(default_factory=dict)
     split: tuple[Any, Split] | None = None
 
 
@@ -167,10 +167,10 @@ class FastEngine(Compiling[PartedEngine]):
             self.parted.first.split = self.parted.step.split = self.split
             return self.parted.forward(sequences, constants, states, parameters, mask, steps, dtype)
         special = self.specialised_for(groups, known)
-        arguments = special.plain_groups(groups, self.kinds)
-        turned = special.whole and mask is None
-        if turned:
-            arguments[0] = [time_first(a) for a in arguments[0]]
+        as_given = mask is None and lie_time_first(sequences)
+        turned = as_given or (special.whole and mask is None)
+        given = [swapped(a) for a in sequences] if turned else sequences
+        arguments = special.plain_groups((given, constants, states, parameters), self.kinds)
         held = None if mask is None or self.recurrence.zero_output_for_mask else self.kernels.masks.held_by(mask)
         if mask is not None:
             valid = int(mask.sum())
@@ -178,13 +178,13 @@ class FastEngine(Compiling[PartedEngine]):
             makers = _answers(known, special, turned, np.empty if every else np.zeros)
             split = split_of(self.split, self.threads, special, batch, valid)
         else:
-            makers = known.answers = known.answers or _answers(known, special, turned)
+            makers = known.answers.get(turned) or known.answers.setdefault(turned, _answers(known, special, turned))
             split = self._split_of(known, special)
         outputs = [make() for make in makers]
-        tape = Tape(special, arguments, mask, outputs, split, batch, length, turned, run=run)
+        tape = Tape(special, arguments, mask, outputs, split, batch, length, turned, as_given, run=run)
         finals = self._walk(tape, taped)
         if turned:
-            tape.outputs = [time_first(y) for y in outputs]
+            tape.outputs = [_turned_back(y, as_given) for y in outputs]
         if held is not None:
             tape.held = held
             for y in outputs:
@@ -256,11 +256,11 @@ class FastEngine(Compiling[PartedEngine]):
         """Return how the steps of a tape are run."""
         special, split, truncate = tape.special, tape.split, self.recurrence.truncate
         if tape.mask is None:
-            samples = 1 if tape.turned else tape.batch
-            return special.call(whole_batch, (samples, tape.length, split.shards, truncate, tape.stretch), split.team)
+            sizes = (special.samples(tape.batch), tape.length, split.shards, truncate, tape.stretch, tape.turned)
+            return special.call(whole_batch, sizes, split.team)
         rows = tape.packed = self.kernels.masks.packed(tape.mask, split.shards, truncate, tape.stretch)
-        sizes = (tape.batch, tape.length, split.shards, rows.steps, rows.rows)
-        return special.call(with_room, sizes, split.team, tabled=True, zeroed=True)
+        room = (tape.batch, tape.length, split.shards, rows.steps, rows.rows)
+        return special.call(with_room, room, split.team, tabled=True, zeroed=True)
 
     # --- backward -------------------------------------------------------------------------------------------------
 
@@ -278,15 +278,16 @@ class FastEngine(Compiling[PartedEngine]):
         held, nothing = tape.held, self.kernels.masks.nothing
         if held is not None:
             d_outputs = [d if d is None or nothing(d, held) else gathered_back(d, held) for d in d_outputs]
+        outputs = [swapped(y) for y in tape.outputs] if tape.turned else tape.outputs
+        if tape.turned:
+            d_outputs = [None if d is None else swapped(d) for d in d_outputs]
         given, ends = (
             [np.zeros(a.shape, a.dtype) if d is None else special.plain(d) for a, d in zip(arrays, group)]
-            for arrays, group in ((tape.outputs, d_outputs), (tape.arguments[2], d_states))
+            for arrays, group in ((outputs, d_outputs), (tape.arguments[2], d_states))
         )
-        if tape.turned:
-            given = [time_first(d) for d in given]
         found = self._walk_back(tape, given, ends)
         if tape.turned:
-            found.sequences = [None if d is None else time_first(d) for d in found.sequences]
+            found.sequences = [None if d is None else _turned_back(d, tape.as_given) for d in found.sequences]
         return found
 
     def _walk_back(self, tape: Tape, d_outputs: list[Array], d_states: list[Array]) -> Gradients:
@@ -341,9 +342,9 @@ def _as_bools(arrays: list[Array], bools: list[bool]) -> list[Array]:
     return [a.astype(bool) if b else a for a, b in zip(arrays, bools)] if True in bools else [*arrays]
 
 
-def time_first(values: Array) -> Array:
-    """Return what is (batch, time, ...) as (time, batch, ...), and the other way round."""
-    return np.ascontiguousarray(values.swapaxes(0, 1))
+def _turned_back(values: Array, as_given: bool) -> Array:
+    """Return what kernels have (time, batch, ...) as callers know it. as_given: as in `Tape`."""
+    return swapped(values) if as_given else np.ascontiguousarray(swapped(values))
 
 
 def restored(values: Array, order: Array) -> Array:

@@ -11,7 +11,7 @@ import numpy as np
 from rsref.handed import check_arrays
 from rsref.tensor import array_of
 from rsref_fast.cpu.gradients import Maker
-from rsref_fast.cpu.memory import Arena, maker
+from rsref_fast.cpu.memory import Arena, lie_time_first, maker
 from rsref_fast.threads import get_num_threads
 
 if TYPE_CHECKING:
@@ -84,10 +84,12 @@ class Frozen:
             try:
                 given = (*sequences, *constants, *states)
                 sizes = (*[a.shape for a in given], *[a.dtype for a in given])
+                turned = lie_time_first(sequences)
             except (AttributeError, TypeError):
                 check_arrays(groups, mask)
                 raise
-            key = steps, len(sequences), len(states), self._engine.split, get_num_threads(), sizes
+            if not turned:
+                key = steps, len(sequences), len(states), self._engine.split, get_num_threads(), sizes
             known = self._known.get(key)
             if known is not None:
                 return self._again(known, given, states)

@@ -168,3 +168,15 @@ def frame(parts: Iterable[tuple[str, int, np.dtype[Any]]]) -> Frame:
         total += -(-length * dtype.itemsize // ALIGNMENT) * ALIGNMENT
     names, lengths, dtypes = (tuple(column) for column in zip(*parts)) if parts else ((), (), ())
     return Frame(names, tuple(offsets), lengths, dtypes, total)
+
+
+def lie_time_first(sequences: Sequence[Array]) -> bool:
+    """Whether all sequences (batch, time, ...) lie in memory as (time, batch, ...), and not as they are."""
+    if all(a.flags.c_contiguous for a in sequences):
+        return False
+    return all(swapped(a).flags.c_contiguous for a in sequences)
+
+
+def swapped(values: Array) -> Array:
+    """Return a view of what is (batch, time, ...) as (time, batch, ...), and the other way round."""
+    return values.swapaxes(0, 1)

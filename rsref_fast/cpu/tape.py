@@ -28,7 +28,8 @@ def run_once(plan: Plan, arrays: Sequence[Array]) -> None:
 class Tape:
     """What backward needs of a forward run: its arguments, as kernels read them, and the memory that it filled.
 
-    turned: whether sequences and outputs are (time, batch, ...), as kernels have them to which a batch is one sample.
+    turned: whether sequences and outputs are (time, batch, ...), as kernels have them to which a batch is one sample,
+    or as the caller's arrays lie in memory (`as_given`): what is answered then lies so, too.
     call: how it was run. packed: with a mask, which rows it left. held: which places of outputs repeat earlier ones, if
     a mask makes them. pieces: tapes of single steps, if the step mixes samples and a mask leaves some out. stretch: the
     steps that were run, if not all. parts: tapes of stretches, if there are. run: what runs a plan.
@@ -42,6 +43,7 @@ class Tape:
     batch: int
     length: int
     turned: bool
+    as_given: bool
     call: Call | None = None
     packed: Packed | None = None
     held: Held | None = None

@@ -98,9 +98,30 @@ def sharing(width: int) -> dict[str, Any]:
             now = at(target, (off[s] - off[first]) * columns)
             copy_rows(off[s + 1] - off[s], columns, before, now, rank, size)
 
+    @plain
+    def rows_at(count, columns, source, index, target, rank, size):
+        """Where rows of a sequence are: there, if they follow each other; else they are copied."""
+        i = 0
+        while i < count and index[i] == index[0] + i:
+            i += 1
+        if 0 < i == count:
+            return at(source, index[0] * columns)
+        gather_rows(count, columns, source, index, target, rank, size)
+        return target
+
+    @plain
+    def previous_at(first, last, columns, n0, off, source, target, rank, size):
+        """Where the rows before those of some steps are: there, if all have as many, or there is one step."""
+        before = n0 + off[first - 1] if first > 0 else 0
+        count = off[first] - off[first - 1] if first > 0 else n0
+        if last - first == 1 or off[last] - off[first] == (last - first) * count:
+            return at(source, before * columns)
+        gather_previous(first, last, columns, n0, off, source, target, rank, size)
+        return target
+
     return {
         "part": part, "zero_rows": zero_rows, "add_part": add_part, "cut_rows": cut_rows, "copy_rows": copy_rows,
-        "gather_rows": gather_rows, "gather_previous": gather_previous,
+        "gather_rows": gather_rows, "rows_at": rows_at, "gather_previous": gather_previous, "previous_at": previous_at,
     }  # fmt: skip
 
 

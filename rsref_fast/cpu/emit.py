@@ -36,7 +36,7 @@ POINTERS = {"float": "floats", "int": "ints", "bool": "bytes_"}
 class Writer:
     """Collects functions and memory of one program."""
 
-    def __init__(self, program: Program, width: int, target: Target = CPU):
+    def __init__(self, program: Program, width: int, target: Target = CPU, backward: bool = False):
         self.target = target
         self.program = program
         self.layout = program.layout
@@ -48,6 +48,8 @@ class Writer:
         self.fixed: dict[str, Tensor] = {}
         self.panels: dict[tuple[Any, ...], Buffer] = {}
         self.shadows: dict[Buffer, Buffer] = {}
+        self.backward = backward
+        self.rows = {b: f"{b.name}_rows" for b in program.gathered.values()} if target.in_place else {}
         self.packing: list[str] = []
         self.held: list[Held] = []
         self.touched: dict[str, Touched] = {}
@@ -95,6 +97,7 @@ class Writer:
             (Space.CURRENT, Section.AFTER): "(n0 + r0 - q)",
         }.get((buffer.space, section))
         name = self.variable(buffer)
+        name = self.rows.get(buffer, name)
         if self.run.samples and isinstance(buffer.size, Varying) and buffer not in self.run.private:
             rows = "c" if rows is None else f"({rows} + c)"
         return name if rows is None else f"at({name}, {rows} * {buffer.width})"
@@ -107,7 +110,9 @@ class Writer:
     def shadow(self, buffer: Buffer) -> Buffer:
         """Return memory for a block's rows of what otherwise has one row a sample, or is there for one step."""
         if buffer not in self.shadows:
-            self.shadows[buffer] = Buffer(f"{buffer.name}_block", buffer.kind, Space.BLOCK, buffer.shape)
+            shadow = self.shadows[buffer] = Buffer(f"{buffer.name}_block", buffer.kind, Space.BLOCK, buffer.shape)
+            if self.target.in_place and self.backward and buffer.space is Space.PREVIOUS:
+                self.rows[shadow] = f"{buffer.name}_rows"
         return self.shadows[buffer]
 
     # --- functions ------------------------------------------------------------------------------------------------

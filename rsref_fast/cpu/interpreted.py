@@ -31,7 +31,9 @@ def namespace(dtype: Any) -> dict[str, Any]:
         size_of,
         copy_rows,
         gather_rows,
+        rows_at,
         gather_previous,
+        previous_at,
         zero_rows,
         add_part,
         cutting_of,
@@ -136,6 +138,23 @@ def gather_previous(
     for s in range(first, last):
         before, place = 0 if s == 0 else n0 + off[s - 1], off[s] - off[first]
         copy_rows(off[s + 1] - off[s], width, source[before * width :], target[place * width :], rank, size)
+
+
+def rows_at(count: int, width: int, source: Any, index: Any, target: Any, rank: int, size: int) -> Any:
+    if count and np.array_equal(index[:count], index[0] + np.arange(count)):
+        return source[index[0] * width :]
+    gather_rows(count, width, source, index, target, rank, size)
+    return target
+
+
+def previous_at(
+    first: int, last: int, width: int, n0: int, off: Any, source: Any, target: Any, rank: int, size: int
+) -> Any:
+    before, count = (n0 + off[first - 1], off[first] - off[first - 1]) if first else (0, n0)
+    if last - first == 1 or off[last] - off[first] == (last - first) * count:
+        return source[before * width :]
+    gather_previous(first, last, width, n0, off, source, target, rank, size)
+    return target
 
 
 def _matrix(pointer: Any, rows: int, columns: int, row_step: int, column_step: int) -> Any:

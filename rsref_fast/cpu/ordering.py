@@ -15,10 +15,16 @@ from functools import cache
 from rsref_fast.cpu.text import INDENT, nested
 from rsref_fast.cpu.touches import ALONE, Numbered, Touch, Touched, changed, everywhere
 
-TARGETS = {"copy_rows": 3, "gather_rows": 4, "gather_previous": 6, "zero_rows": 2, "cut_rows": 3, "add_part": 2}
+TARGETS = {
+    "copy_rows": 3, "gather_rows": 4, "rows_at": 4, "gather_previous": 6, "previous_at": 6, "zero_rows": 2,
+    "cut_rows": 3, "add_part": 2,
+}  # fmt: skip
 """Which argument of the runtime's own functions is written."""
 
-WIDTHS = {"copy_rows": 1, "gather_rows": 1, "gather_previous": 2, "zero_rows": 1, "cut_rows": 1}
+WIDTHS = {
+    "copy_rows": 1, "gather_rows": 1, "rows_at": 1, "gather_previous": 2, "previous_at": 2, "zero_rows": 1,
+    "cut_rows": 1,
+}  # fmt: skip
 """Which one says of how many elements the rows are, of which threads have parts."""
 
 MEETINGS = ("meet(N)", "line(N)", "near(N)")
@@ -63,7 +69,7 @@ def ordered(
 
     def touched_by(line: str) -> tuple[Touched, bool]:
         """Return what a line touches, and whether one thread runs it alone."""
-        words, function = words_of(line), line.split("(")[0]
+        words, function = words_of(line), line.split("(")[0].split(" = ")[-1]
         only = alone and bool(words) and not re.search(r"\brank, size\b", line)
         if function in TARGETS:
             arguments = _arguments(line)

@@ -111,7 +111,7 @@ def forward_source(compiled: Compiled, width: int, taped: bool, target: Target =
 def backward_source(compiled: Compiled, width: int, target: Target = CPU) -> Source:
     """Return the backward program of a step. width: columns of a panel of packed weights."""
     program = compiled.backward
-    w = Writer(program, width, target)
+    w = Writer(program, width, target, backward=True)
     layout = program.layout
     folds: list[Buffer] = []
     totals: dict[int, View] = {}
@@ -283,7 +283,9 @@ def _gathers(w: Writer, program: Program) -> list[str]:
     for name, buffer in program.gathered.items():
         if any(buffer in f.parameters for f in w.users):
             w.external(name, buffer.kind, Space.FIXED, buffer.width)
-            lines.append(f"gather_rows(rows, {buffer.width}, {name}, at(pos, r0), {w.variable(buffer)}, rank, size)")
+            arguments = f"(rows, {buffer.width}, {name}, at(pos, r0), {w.variable(buffer)}, rank, size)"
+            found = w.rows.get(buffer)
+            lines.append(f"gather_rows{arguments}" if found is None else f"{found} = rows_at{arguments}")
     return lines
 
 
@@ -306,11 +308,13 @@ def _step_shadows(w: Writer, space: Space, phase: int) -> list[str]:
 
 def _previous_shadows(w: Writer) -> list[str]:
     """Return the lines that gather, for a block, the states before each step."""
-    return [
-        f"gather_previous(first, k, {b.width}, n0, off, {w.variable(b)}, {w.variable(shadow)}, rank, size)"
-        for b, shadow in w.shadows.items()
-        if b.space is Space.PREVIOUS
-    ]
+    lines = []
+    for b, shadow in w.shadows.items():
+        if b.space is Space.PREVIOUS:
+            arguments = f"(first, k, {b.width}, n0, off, {w.variable(b)}, {w.variable(shadow)}, rank, size)"
+            found = w.rows.get(shadow)
+            lines.append(f"gather_previous{arguments}" if found is None else f"{found} = previous_at{arguments}")
+    return lines
 
 
 def _indented(lines: Iterable[str], depth: int) -> list[str]:

@@ -21,7 +21,8 @@ class Target:
     lines, what each call of a function touches, and the names of the memory that changes meanwhile. addressed: lines in
     which the names of pointers stand for what computes them. pieces: whether wide tensors are computed for a few
     samples of a step at a time (see `pieces`), and sums where their elements are (see `joining`), the time loop may be
-    several (see `phases`), and products may begin with a bias.
+    several (see `phases`), and products may begin with a bias. in_place: whether a block's rows are read where they lie
+    if they follow each other, and else copied.
     """
 
     runtime: str
@@ -31,6 +32,7 @@ class Target:
     ordered: Callable[[Sequence[str], Mapping[str, Touched], Collection[str]], list[str]]
     addressed: Callable[[Sequence[str], Mapping[str, str]], list[str]]
     pieces: bool
+    in_place: bool = False
 
 
 def named(lines: Sequence[str], pointers: Mapping[str, str]) -> list[str]:
@@ -40,4 +42,5 @@ def named(lines: Sequence[str], pointers: Mapping[str, str]) -> list[str]:
 
 CPU = Target(
     "rsref_fast.cpu.runtime", Function, loops.RULES, products.product_or_sums, ordered, addressed=named, pieces=True,
+    in_place=True,
 )  # fmt: skip

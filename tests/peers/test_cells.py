@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+import rsref_fast
 from rsref import cells, ops
 from tests.tolerances import assert_close
 
@@ -82,3 +83,21 @@ def test_the_check_sees_a_wrong_gradient(name, monkeypatch):
     monkeypatch.setattr(tanh, "vjp", lambda wrt, g, y, x: g * (1 - y * y) * 0.99)
     with pytest.raises(AssertionError, match="relative error"):
         check(name, peer, ours)
+
+
+@pytest.mark.parametrize("name", TORCH)
+def test_time_first_agrees_with_torch(name):
+    """PyTorch's own way round, and ours as a view of the same memory."""
+    peer, ours = pair(name)
+    peer.batch_first = False
+    values = np.ascontiguousarray(sample().swapaxes(0, 1))
+    x = torch.tensor(values, requires_grad=True)
+    y = peer(x)[0]
+    (y**2).sum().backward()
+    graph = ours.recurrence.graph
+    engine = rsref_fast.compile(ours.recurrence, target="interpreter")
+    states = [np.zeros((3, 4)) for _ in graph.states]
+    (answer,), _, tape = engine.forward([values.swapaxes(0, 1)], [], states, [p.value for p in graph.parameters])
+    gradients = engine.backward(tape, [2 * answer], [None] * len(states))
+    assert_close(answer.swapaxes(0, 1), y.detach().numpy())
+    assert_close(gradients.sequences[0].swapaxes(0, 1), x.grad.numpy())

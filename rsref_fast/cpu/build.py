@@ -41,6 +41,21 @@ def cutting_of(N, count, cut):
     return found
 
 
+@plain
+def in_a_row(count, index):
+    """Whether there are some rows, and each follows the one before it."""
+    for i in range(count):
+        if index[i] != index[0] + i:
+            return False
+    return count > 0
+
+
+@plain
+def room_at(count, columns, sequence, index, own):
+    """Where rows are to be written: in a sequence, if they follow each other there, or else in memory of their own."""
+    return at(sequence, index[0] * columns) if in_a_row(count, index) else own
+
+
 @cache
 def sharing(width: int) -> dict[str, Any]:
     """Return the functions by name that a team's threads call for a part of a length: some panels of so many columns.
@@ -101,10 +116,7 @@ def sharing(width: int) -> dict[str, Any]:
     @plain
     def rows_at(count, columns, source, index, target, rank, size):
         """Where rows of a sequence are: there, if they follow each other; else they are copied."""
-        i = 0
-        while i < count and index[i] == index[0] + i:
-            i += 1
-        if 0 < i == count:
+        if in_a_row(count, index):
             return at(source, index[0] * columns)
         gather_rows(count, columns, source, index, target, rank, size)
         return target
@@ -186,6 +198,7 @@ def namespace(dtype: np.dtype[Any], shape: Shape) -> dict[str, Any]:
         **vector_math.functions(element), **gemm.declared(element, shape),
         "kernel": once(kernel), "summing": once(summing), "entry": plain, "at": at, "rest_masked": rest_masked,
         **sharing(shape.width), "meet": meet, "rank_of": rank_of, "size_of": size_of, "cutting_of": cutting_of,
+        "in_a_row": in_a_row, "room_at": room_at,
         "floats": pointer_to(element), "ints": pointer_to(types.int64), "bytes_": pointer_to(types.uint8),
         "F": dtype.type, "I": np.int64, "U": np.uint8, "NAN": dtype.type("nan"), "INFINITY": dtype.type("inf"),
     }  # fmt: skip

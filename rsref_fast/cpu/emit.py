@@ -50,6 +50,7 @@ class Writer:
         self.shadows: dict[Buffer, Buffer] = {}
         self.backward = backward
         self.rows = {b: f"{b.name}_rows" for b in program.gathered.values()} if target.in_place else {}
+        self.rooms: dict[Buffer, str] = {}
         self.packing: list[str] = []
         self.held: list[Held] = []
         self.touched: dict[str, Touched] = {}
@@ -101,6 +102,16 @@ class Writer:
         if self.run.samples and isinstance(buffer.size, Varying) and buffer not in self.run.private:
             rows = "c" if rows is None else f"({rows} + c)"
         return name if rows is None else f"at({name}, {rows} * {buffer.width})"
+
+    def answer(self, tensor: Tensor, name: str) -> None:
+        """Let a tensor be written to its places in an array (batch, time, ...) where a block's rows follow each other.
+
+        Its memory must hold nothing else, and not be read after the block.
+        """
+        view = self.layout.views[tensor]
+        own = view.covers and view.buffer.space is Space.BLOCK and view.buffer.kind == tensor.dtype == "float"
+        if self.target.in_place and own and view.buffer not in self.rows:
+            self.rows[view.buffer], self.rooms[view.buffer] = f"{view.buffer.name}_rows", name
 
     def _seen(self, buffer: Buffer, section: Section) -> Buffer:
         """Return the memory that stands for a buffer in a section."""
@@ -244,7 +255,7 @@ class Writer:
         return self.call(function, section, rows)
 
     def scattered(self, section: Section, source: View, name: str, kind: str) -> str:
-        """Return the call that writes a block's rows to their places in an array (batch, time, ...)."""
+        """Return the call that writes a block's rows to their places in an array (batch, time, ...), if need be."""
         width = source_width(source)
         target = Buffer(name, kind, Space.FIXED, (width,))
         function = self.new_function("scatter", f"into {name}", section)
@@ -256,7 +267,7 @@ class Writer:
             function.add(f"{function.element(View(target, inner, row_major(inner)), i[1:], 'o + ')} = {text}")
         function.written.add(target)
         self.external(name, kind, Space.FIXED, width)
-        return self.call(function, section, "rows")
+        return self.call(function, section, "apart" if self.rooms.get(source.buffer) == name else "rows")
 
     # --- the module ----------------------------------------------------------------------------------------------
 

@@ -32,6 +32,8 @@ def namespace(dtype: Any) -> dict[str, Any]:
         copy_rows,
         gather_rows,
         rows_at,
+        in_a_row,
+        room_at,
         gather_previous,
         previous_at,
         zero_rows,
@@ -141,10 +143,18 @@ def gather_previous(
 
 
 def rows_at(count: int, width: int, source: Any, index: Any, target: Any, rank: int, size: int) -> Any:
-    if count and np.array_equal(index[:count], index[0] + np.arange(count)):
+    if in_a_row(count, index):
         return source[index[0] * width :]
     gather_rows(count, width, source, index, target, rank, size)
     return target
+
+
+def in_a_row(count: int, index: Any) -> bool:
+    return count > 0 and np.array_equal(index[:count], index[0] + np.arange(count))
+
+
+def room_at(count: int, width: int, sequence: Any, index: Any, own: Any) -> Any:
+    return sequence[index[0] * width :] if in_a_row(count, index) else own
 
 
 def previous_at(

@@ -69,7 +69,8 @@ def ordered(
 
     def touched_by(line: str) -> tuple[Touched, bool]:
         """Return what a line touches, and whether one thread runs it alone."""
-        words, function = words_of(line), line.split("(")[0].split(" = ")[-1]
+        function = line.split("(")[0].split(" = ")[-1]
+        words = words_of("" if function == "room_at" else line)  # which says where memory is, and touches none
         only = alone and bool(words) and not re.search(r"\brank, size\b", line)
         if function in TARGETS:
             arguments = _arguments(line)

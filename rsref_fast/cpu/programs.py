@@ -45,6 +45,8 @@ def forward_source(compiled: Compiled, width: int, taped: bool, target: Target =
     w = Writer(program, width, target)
     layout = program.layout
     kept = [*program.outputs, *program.new_states]
+    for i, tensor in enumerate(program.outputs):
+        w.answer(tensor, f"output{i}")
     prepare, once, before, loops = _until_the_end_of_loops(w, kept)
     phases = [layout.phase_of(leaf) for leaf in compiled.graph.states]
     for tensor, (_, after), phase in zip(program.new_states, compiled.states, phases):
@@ -96,7 +98,7 @@ def forward_source(compiled: Compiled, width: int, taped: bool, target: Target =
         "        last += 1",
         "    rows = off[last] - r0",
         "    q = 0 if taped else r0",
-        *_indented([*_gathers(w, program), *_row_shadows(w)], 1),
+        *_indented([*_rooms(w), *_gathers(w, program), *_row_shadows(w)], 1),
         *(line for phase in layout.phases for line in the_loop(phase)),
         *_indented([*after_loop, *scatters], 1),
         "    if not taped and last < steps:",
@@ -126,6 +128,9 @@ def backward_source(compiled: Compiled, width: int, target: Target = CPU) -> Sou
             w.add_up(tensor, folds[-1])
             totals[i] = whole(folds[-1])
     kept = [t for t in (*compiled.d_states, *compiled.d_sequences) if t is not None]
+    for i, tensor in enumerate(compiled.d_sequences):
+        if tensor is not None:
+            w.answer(tensor, f"d_sequence{i}")
     prepare, once, before, loops = _until_the_end_of_loops(w, kept)
     entering: list[list[str]] = [[] for _ in layout.phases]
     cuts: list[list[str]] = [[] for _ in layout.phases]
@@ -215,7 +220,7 @@ def backward_source(compiled: Compiled, width: int, target: Target = CPU) -> Sou
         "    r0 = off[first]",
         "    rows = off[k] - r0",
         *(["    again = 0 if k == steps else 1"] if w.anew else []),
-        *_indented([*_gathers(w, program), *_row_shadows(w), *_previous_shadows(w)], 1),
+        *_indented([*_rooms(w), *_gathers(w, program), *_row_shadows(w), *_previous_shadows(w)], 1),
         *(line for phase in layout.phases for line in the_loop(phase)),
         *_indented([*after_loop, *scatters], 1),
         "    k = first",
@@ -286,6 +291,14 @@ def _gathers(w: Writer, program: Program) -> list[str]:
             arguments = f"(rows, {buffer.width}, {name}, at(pos, r0), {w.variable(buffer)}, rank, size)"
             found = w.rows.get(buffer)
             lines.append(f"gather_rows{arguments}" if found is None else f"{found} = rows_at{arguments}")
+    return lines
+
+
+def _rooms(w: Writer) -> list[str]:
+    """Return the lines that say where a block's rows of answers are to be written, and how many are copied then."""
+    lines = ["apart = 0 if in_a_row(rows, at(pos, r0)) else rows"] if w.rooms else []
+    for buffer, name in w.rooms.items():
+        lines.append(f"{w.rows[buffer]} = room_at(rows, {buffer.width}, {name}, at(pos, r0), {w.variable(buffer)})")
     return lines
 
 

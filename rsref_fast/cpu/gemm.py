@@ -28,10 +28,10 @@ FEW = 64
 
 DEEP = 4
 DEEP_FOR = 32 * 1024, 2 * 1024 * 1024
-"""Rows of a panel that a single row takes at once, if all panels have so many bytes: more than the innermost cache
-holds, but not so many that they come from farther than the next one. Else it takes several panels at once, as far as
-there are so many: a sum must not wait for the one before. Bytes are those of the whole product, so that sums are added
-up in the same order however threads share it."""
+"""Rows of a panel, or of two, that a single row takes at once, if all panels have so many bytes: more than the
+innermost cache holds, but not so many that they come from farther than the next one. Else it takes several panels at
+once, as far as there are so many: a sum must not wait for the one before. Bytes are those of the whole product, so that
+sums are added up in the same order however threads share it."""
 
 
 @cache
@@ -41,7 +41,8 @@ def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
     block_transposed, copy_row = transposed_block(element, lanes), copied(element, width)
     wide_panels = 4
     wide = microkernel(element, shape, 1, wide_panels)
-    long = microkernel(element, shape, 1, 1, DEEP)
+    long, longer = (microkernel(element, shape, 1, n, DEEP) for n in (1, shape.panels))
+    at_once = shape.panels * width
     near, far = (size // (element.bitwidth // 8) for size in DEEP_FOR)
     whole, single = (microkernel(element, shape, n) for n in (shape.rows, 1))
     fewer = microkernels(element, shape)
@@ -129,13 +130,19 @@ def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
                 wide(depth, a, 0, depth_step, b, width, depth * width, at(c, j), 0, at(o, j), 0, accumulate)
         if rows == 1 and deep and depth >= DEEP:
             whole_depth = depth // DEEP * DEEP
-            for i in range(0, full, width):
-                j = full - width - i if back else i
-                b = at(panels, j * depth)
-                long(whole_depth, a, 0, depth_step, b, width, 0, at(c, j), 0, at(o, j), 0, accumulate)
-                if whole_depth < depth:
-                    rest, left = at(b, whole_depth * width), at(a, whole_depth * depth_step)
-                    single(depth - whole_depth, left, 0, depth_step, rest, width, 0, at(c, j), 0, at(c, j), 0, 1)
+            for i in range(0, full, at_once):
+                now = min(at_once, full - i)
+                start = full - i - now if back else i
+                if now == at_once:
+                    b, to, begin = at(panels, start * depth), at(c, start), at(o, start)
+                    longer(whole_depth, a, 0, depth_step, b, width, depth * width, to, 0, begin, 0, accumulate)
+                for j in range(start, start + now, width):
+                    b = at(panels, j * depth)
+                    if now < at_once:
+                        long(whole_depth, a, 0, depth_step, b, width, 0, at(c, j), 0, at(o, j), 0, accumulate)
+                    if whole_depth < depth:
+                        rest, left = at(b, whole_depth * width), at(a, whole_depth * depth_step)
+                        single(depth - whole_depth, left, 0, depth_step, rest, width, 0, at(c, j), 0, at(c, j), 0, 1)
             done = full
         for i in range(done, full, width):
             j = full - width - (i - done) if back else i

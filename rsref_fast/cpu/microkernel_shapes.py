@@ -13,13 +13,16 @@ class Shape:
     """Widths for an instruction set and a precision.
 
     lanes: elements of a vector. vectors: of a panel. rows: of a block, at most. few: rows from which a block has enough
-    sums that none waits for the one before; a rest of fewer shares the rows of a whole block.
+    sums that none waits for the one before; a rest of fewer shares the rows of a whole block. panels: of how many a
+    single row takes several rows at once: of two where there are 32 registers, so that a number of the row is fetched
+    for both.
     """
 
     lanes: int
     vectors: int
     rows: int
     few: int
+    panels: int
 
     def symbol(self, name: str, precision: str) -> str:
         """Return the name under which one of the products' functions is published."""
@@ -34,7 +37,7 @@ class Shape:
 def shape_for(features: str, bits: int) -> Shape:
     """Return the widths for a CPU's features (as LLVM lists them) and elements of 32 or 64 bits."""
     if "+avx512f" in features:
-        return Shape(512 // bits, 2, 8, 2)
+        return Shape(512 // bits, 2, 8, 2, 2)
     if "+avx" in features:
-        return Shape(256 // bits, 2, 6, 3)
-    return Shape(128 // bits, 2, 8, 3)
+        return Shape(256 // bits, 2, 6, 3, 1)
+    return Shape(128 // bits, 2, 8, 3, 2 if "+neon" in features else 1)

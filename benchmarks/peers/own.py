@@ -1,4 +1,4 @@
-"""Our own engine. As some of its peers do, it gets sequences that lie in memory with the time first, but for masks."""
+"""Our own engine."""
 
 from typing import Any
 
@@ -10,6 +10,7 @@ from benchmarks.problems import Problem, answer, dy_of, given
 
 
 def run(problem: Problem, checkpoint: bool = False) -> Run:
+    """As some of its peers it gets sequences that lie in memory with the time first, but for masks."""
     case, (sequences, *others) = problem.case, given(problem)
     lay = time_first if sequences and problem.mask is None else np.asarray
     arrays = [[lay(s) for s in sequences], *others]

@@ -97,8 +97,7 @@ class Writer:
             (Space.CURRENT, Section.BEFORE): "(n0 + r0 - q)",
             (Space.CURRENT, Section.AFTER): "(n0 + r0 - q)",
         }.get((buffer.space, section))
-        name = self.variable(buffer)
-        name = self.rows.get(buffer, name)
+        name = self.rows.get(buffer, self.variable(buffer))
         if self.run.samples and isinstance(buffer.size, Varying) and buffer not in self.run.private:
             rows = "c" if rows is None else f"({rows} + c)"
         return name if rows is None else f"at({name}, {rows} * {buffer.width})"

@@ -78,7 +78,7 @@ def test_in_pieces(monkeypatch, mixing):
         for_graphs(part, examples(EACH // 4, EACH // 8), mixing, partial(check, sparse=True, **way))
 
 
-@pytest.mark.parametrize("name", ["sigmoid", "multiply_packed", "cut_rows", "rows_at"])
+@pytest.mark.parametrize("name", ["sigmoid", "multiply_packed", "cut_rows", "rows_at", "previous_at"])
 def test_a_wrong_kernel_is_seen(monkeypatch, name):
     layer = cells.LSTMCell(3).get_layer(truncate=2)
     layer.build((None, None, 2))
@@ -89,6 +89,7 @@ def test_a_wrong_kernel_is_seen(monkeypatch, name):
         "multiply_packed": lambda *a: interpreted.multiply_packed(*a[:-5], 1, *a[-4:]),
         "cut_rows": lambda *a: None,
         "rows_at": lambda count, width, source, *rest: source,
+        "previous_at": lambda first, last, width, n0, off, source, *rest: source[n0 * width :],  # those after
     }[name]
     original = interpreted.namespace
     monkeypatch.setattr(interpreted, "namespace", lambda dtype: {**original(dtype), name: broken})

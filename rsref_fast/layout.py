@@ -270,9 +270,17 @@ def _find_sums(layout: Layout, places: Mapping[Tensor, Buffer], read: set[Tensor
         for operand in tensor.inputs:
             readers[operand] = readers.get(operand, 0) + 1
 
+    inside: dict[Tensor, list[Tensor]] = {}
+    for part, (joint, _) in layout.parts.items():
+        inside.setdefault(joint, []).append(part)
+
+    def read_once(tensor: Tensor) -> bool:
+        """Whether nothing but one tensor reads the memory of another, nor what was computed in place there."""
+        return readers.get(tensor, 0) == 1 and tensor not in read and all(map(read_once, inside.get(tensor, ())))
+
     def alone(tensor: Tensor) -> bool:
-        used = readers.get(tensor, 0) == 1 and tensor not in read and tensor not in layout.moved
-        return tensor.op is not None and used and tensor not in layout.parts and tensor not in places
+        own = tensor not in layout.parts and tensor not in places and tensor not in layout.moved
+        return tensor.op is not None and own and read_once(tensor)
 
     def begins(total: Tensor, start: Tensor, product: Tensor) -> bool:
         """Whether a product with weights can begin with a row."""

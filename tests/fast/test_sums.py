@@ -115,3 +115,30 @@ def test_what_something_else_reads_is_not_added_to():
     compiled = programs_of(layer)
     assert ["matmul", "add"] not in units(compiled.forward, Section.LOOP)
     check(layer.recurrence, random_arguments(layer.recurrence))
+
+
+def begun_in_the_loop(x, h, w):
+    """Backward reads what stands three times in the sum's first term."""
+    part = ops.tanh(x[:, :2] * h[:, 2:])
+    return ops.concatenate([part, ops.sin(h[:, :2])], -1) + ops.matmul(h, w)
+
+
+def begun_before_it(x, h, w):
+    """The step reads, after the sum, what stands in its first term."""
+    part = ops.sin(x[:, :2])
+    total = ops.concatenate([part, ops.cos(x[:, :2])], -1) + ops.matmul(h, w)
+    return total * ops.expand_dims(ops.sum(ops.matmul(total, w)[:, :2] * part, -1), 1)
+
+
+def begun_with_parts_of_parts(x, h, w):
+    part = ops.tanh(x[:, :2] * h[:, 2:])
+    first = ops.concatenate([ops.concatenate([part[:, :1] + part[:, 1:], ops.sin(h[:, :1])], -1), part], -1)
+    return first + ops.matmul(h, w)
+
+
+@pytest.mark.parametrize("draw", [begun_in_the_loop, begun_before_it, begun_with_parts_of_parts])
+@pytest.mark.parametrize("target", examples(["interpreter", "cpu"], ["interpreter"]))
+def test_what_is_read_of_the_first_term_is_not_added_to(draw, target):
+    w = Parameter("w", np.random.default_rng(0).normal(size=(4, 4))).tensor
+    layer = drawn(lambda x, h: draw(x, h, w))
+    check(layer.recurrence, random_arguments(layer.recurrence, batch=3, steps=4), target=target)

@@ -31,7 +31,7 @@ def check_arrays(groups: Sequence[Sequence[Array]], mask: Array | None) -> None:
 
 
 def _check_array(name: str, value: Any) -> None:
-    if not isinstance(getattr(value, "dtype", None), np.dtype):
+    if not isinstance(value, np.ndarray | np.generic):
         raise TypeError(f"{name} must be a NumPy array; got {type(value).__module__}.{type(value).__name__}")
 
 
@@ -44,11 +44,18 @@ def checked_gradients(
     """
     if len(gradients) != len(values):
         raise ValueError(f"{len(values)} {name} gradients are needed (None for zero); got {len(gradients)}")
-    for i, (d, value) in enumerate(zip(gradients, values)):
-        if d is not None:
-            _check_array(f"the gradient of {name} {i}", d)
-        if d is not None and d.shape != value.shape:
-            raise ValueError(f"{name} {i} has shape {value.shape}; its gradient has shape {d.shape}")
-        if d is not None and d.dtype.kind == "c" and np.dtype(dtype).kind != "c":
-            raise TypeError(f"{name} {i} is real; its gradient has dtype {d.dtype}")
-    return [None if d is None else d.astype(dtype, copy=False) for d in gradients]
+    return [
+        d if d is None or (type(d) is np.ndarray and d.dtype == dtype and d.shape == value.shape)  # as most are
+        else _checked_gradient(name, i, d, value, np.dtype(dtype))
+        for i, (d, value) in enumerate(zip(gradients, values))
+    ]  # fmt: skip
+
+
+def _checked_gradient(name: str, i: int, d: Any, value: Array, dtype: np.dtype[Any]) -> Array:
+    _check_array(f"the gradient of {name} {i}", d)
+    if d.shape != value.shape:
+        raise ValueError(f"{name} {i} has shape {value.shape}; its gradient has shape {d.shape}")
+    if d.dtype.kind == "c" and dtype.kind != "c":
+        raise TypeError(f"{name} {i} is real; its gradient has dtype {d.dtype}")
+    found: Array = d.astype(dtype, copy=False)
+    return found

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from rsref_fast.cpu.gradients import Makers
+from rsref_fast.cpu.gradients import Maker, Makers
 from rsref_fast.cpu.plan import Plan, backward_plan, forward_plan
+from rsref_fast.cpu.splitting import Split
 from rsref_fast.packing import Shard
 
 if TYPE_CHECKING:
@@ -44,3 +45,16 @@ class Call:
     @cached_property
     def backward(self) -> Plan:
         return backward_plan(self.special, self.shards, self.steps, self.team, self.tabled, self.zeroed)
+
+
+@dataclass
+class Way:
+    """How calls without a mask are run whose arrays are alike and lie alike.
+
+    asked: for which split and threads that was found out. outputs: what makes them. call: once one was laid out.
+    """
+
+    asked: Any
+    split: Split
+    outputs: list[Maker]
+    call: Call | None = None

@@ -32,7 +32,9 @@ class CheckpointedEngine(FastEngine):
             return super()._walk(tape, taped)
         sequences, constants, states, parameters = tape.arguments
         for stretch in self._stretches(tape.length):
-            part = replace(tape, arguments=[sequences, constants, states, parameters], stretch=stretch, parts=[])
+            part = replace(
+                tape, arguments=[sequences, constants, states, parameters], stretch=stretch, parts=[], way=None
+            )
             states = self._run_forward(part, taped=stretch[1] == tape.length)
             part.outputs = []
             tape.parts.append(part)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -14,20 +15,20 @@ from rsref.handed import check_arrays, checked_gradients
 from rsref.recurrence import Recurrence
 from rsref_fast.compiling import Compiling, shapes_of
 from rsref_fast.cpu import memory
-from rsref_fast.cpu.call import Call
+from rsref_fast.cpu.call import Call, Way
 from rsref_fast.cpu.explain import machinery
 from rsref_fast.cpu.frozen import Frozen
-from rsref_fast.cpu.gradients import Maker, Makers, makers_of, new_gradients
+from rsref_fast.cpu.gradients import Maker, Makers, makers_of
 from rsref_fast.cpu.kernels import Kernels
 from rsref_fast.cpu.masks_plain import gathered_back
 from rsref_fast.cpu.memory import Arena, lie_time_first, swapped
 from rsref_fast.cpu.parted import PartedEngine, PartedTape
 from rsref_fast.cpu.plan import Plan
-from rsref_fast.cpu.specialised import REMEMBERED, Specialised
+from rsref_fast.cpu.specialised import REMEMBERED, Specialised, is_plain
 from rsref_fast.cpu.splitting import Split, split_of
 from rsref_fast.cpu.stepwise import step_by_step, steps_back
 from rsref_fast.cpu.stream import Stream
-from rsref_fast.cpu.tape import Tape, run_once
+from rsref_fast.cpu.tape import Tape, run_once, run_untaped
 from rsref_fast.explain import explain
 from rsref_fast.packing import whole_batch, with_room
 from rsref_fast.program import Compiled
@@ -36,26 +37,28 @@ from rsref_fast.remembered import remembered
 from rsref_fast.threads import get_num_threads
 
 Array = np.ndarray
+LAYOUT = attrgetter("__class__", "dtype", "shape", "strides")
 NOTHING = np.zeros(64, np.uint8)
 """Stands for gradients that there are not, and is not touched."""
 
 
 @dataclass
 class Known:
-    """What the shapes and dtypes of a call's arrays say.
+    """What the shapes, dtypes and strides of a call's arrays say.
 
-    outputs: the shape and kind of each, for one step. special: the step compiled for them, once it was needed.
-    answers, split: of a call without a mask, what makes arrays for the outputs, for sequences that are turned or not;
-    and how it is split, beside what was asked for.
+    outputs: the shape and kind of each, for one step. time_first: whether sequences lie so. plain: whether kernels can
+    read all as they are, or sequences with the time first. special: the step compiled for them, once it was needed.
+    way: how calls without a mask are run, once one was.
     """
 
     length: int
     batch: int
     dtype: np.dtype[Any]
     outputs: Sequence[tuple[tuple[int, ...], str]]
+    plain: bool
+    time_first: bool
     special: Specialised | None = None
-    answers: dict[bool, list[Maker]] = field(default_factory=dict)
-    split: tuple[Any, Split] | None = None
+    way: Way | None = None
 
 
 class FastEngine(Compiling[PartedEngine]):
@@ -156,32 +159,45 @@ class FastEngine(Compiling[PartedEngine]):
         mask: Array | None,
         steps: int | None,
         taped: bool,
-        run: Callable[[Plan, Sequence[Array]], None] = run_once,
+        run: Callable[[Plan, Sequence[Array]], None] = run_untaped,
     ) -> tuple[list[Array], list[Array], Any]:
-        """Run the loop on sequences, constants, states and parameters. run: what runs a plan if nothing is taped."""
+        """Run the loop on sequences, constants, states and parameters. run: as in `Tape`."""
+        return self.run_known(self.known_of(groups, mask, steps), groups, mask, steps, taped, run)
+
+    def run_known(
+        self,
+        known: Known,
+        groups: Sequence[Sequence[Array]],
+        mask: Array | None,
+        steps: int | None,
+        taped: bool,
+        run: Callable[[Plan, Sequence[Array]], None],
+    ) -> tuple[list[Array], list[Array], Any]:
+        """Run the loop on arrays that say what is known; the rest as `run`."""
         sequences, constants, states, parameters = groups
-        known = self.known_of(groups, mask, steps)
         length, batch, dtype = known.length, known.batch, known.dtype
         mask = None if mask is None or mask.all() else np.asarray(mask, bool)
         if taped and self.parted is not None:
             self.parted.first.split = self.parted.step.split = self.split
             return self.parted.forward(sequences, constants, states, parameters, mask, steps, dtype)
-        special = self.specialised_for(groups, known)
-        as_given = mask is None and lie_time_first(sequences)
+        special = known.special or self.specialised_for(groups, known)
+        as_given = mask is None and known.time_first
         turned = as_given or (special.whole and mask is None)
-        given = [swapped(a) for a in sequences] if turned else sequences
-        arguments = special.plain_groups((given, constants, states, parameters), self.kinds)
+        given = [swapped(a) for a in sequences] if turned else [*sequences]
+        arguments = [given, [*constants], [*states], [*parameters]]
+        if not known.plain or turned is not known.time_first:
+            arguments = special.plain_groups(arguments, self.kinds)
         held = None if mask is None or self.recurrence.zero_output_for_mask else self.kernels.masks.held_by(mask)
         if mask is not None:
             valid = int(mask.sum())
             every = held is not None and valid + len(held.masked) == mask.size
             makers = _answers(known, special, turned, np.empty if every else np.zeros)
-            split = split_of(self.split, self.threads, special, batch, valid)
+            split, way = split_of(self.split, self.threads, special, batch, valid), None
         else:
-            makers = known.answers.get(turned) or known.answers.setdefault(turned, _answers(known, special, turned))
-            split = self._split_of(known, special)
+            way = self._way(known, special, turned)
+            makers, split = way.outputs, way.split
         outputs = [make() for make in makers]
-        tape = Tape(special, arguments, mask, outputs, split, batch, length, turned, as_given, run=run)
+        tape = Tape(special, arguments, mask, outputs, split, batch, length, turned, as_given, run=run, way=way)
         finals = self._walk(tape, taped)
         if turned:
             tape.outputs = [_turned_back(y, as_given) for y in outputs]
@@ -189,8 +205,8 @@ class FastEngine(Compiling[PartedEngine]):
             tape.held = held
             for y in outputs:
                 self.kernels.masks.hold(y, held)
-        outputs, finals = map(_as_bools, (tape.outputs, finals), self.bools)
-        return outputs, finals, tape if taped else None
+        outputs = _as_bools(tape.outputs, self.bools[0])
+        return outputs, _as_bools(finals, self.bools[1]), tape if taped else None
 
     def specialised_for(self, groups: Sequence[Sequence[Array]], known: Known) -> Specialised:
         """Return the step compiled for the arrays of a call."""
@@ -198,33 +214,37 @@ class FastEngine(Compiling[PartedEngine]):
             known.special = self.specialised(shapes_of(*groups[:3]), known.dtype)
         return known.special
 
-    def _split_of(self, known: Known, special: Specialised) -> Split:
-        """Return how a call without a mask is split."""
-        asked = self.split, self.threads, get_num_threads()
-        if known.split is None or known.split[0] != asked:
-            rows = known.batch * known.length
-            known.split = asked, split_of(self.split, self.threads, special, known.batch, rows)
-        return known.split[1]
+    def _way(self, known: Known, special: Specialised, turned: bool) -> Way:
+        """Return how a call without a mask is run."""
+        asked = self.split, self.threads, self.threads or get_num_threads()
+        way = known.way
+        if way is None or way.asked != asked:
+            split = split_of(self.split, self.threads, special, known.batch, known.batch * known.length)
+            way = known.way = Way(asked, split, _answers(known, special, turned))
+        return way
 
     def known_of(self, groups: Sequence[Sequence[Array]], mask: Array | None, steps: int | None) -> Known:
-        """Return what the arrays of a call say, checked once for each set of shapes. Errors: those of `Engine`."""
+        """Return what the arrays of a call say, checked once for each way in which they lie. Errors: as `Engine`."""
+        sequences, constants, states, parameters = groups
         try:
-            every = [a for group in groups for a in group]
-            key = (
-                steps, None if mask is None else mask.shape, *map(len, groups),
-                *[a.shape for a in every], *[a.dtype for a in every],
-            )  # fmt: skip
+            every = map(LAYOUT, (*sequences, *constants, *states, *parameters))
+            shape = None if mask is None else mask.shape
+            key = steps, shape, len(sequences), len(constants), len(states), *every
         except (AttributeError, TypeError):
             check_arrays(groups, mask)
             raise
         return remembered(self._checked, key, lambda: self._known_anew(groups, mask, steps), REMEMBERED)
 
     def _known_anew(self, groups: Sequence[Sequence[Array]], mask: Array | None, steps: int | None) -> Known:
+        check_arrays(groups, mask)
         sequences, constants, states, parameters = groups
         length = self.reference.length(sequences, steps)
         batch = next((len(a) for a in (*sequences, *constants, *states)), 1)
         outputs = self.reference.check(sequences, constants, states, parameters, mask, length, batch)
-        return Known(length, batch, self.precision_of(groups), outputs)
+        dtype, time_first = self.precision_of(groups), lie_time_first(sequences)
+        lie = [map(swapped, sequences) if time_first else sequences, constants, states, parameters]
+        plain = [is_plain(a, kind, dtype) for arrays, kinds in zip(lie, self.kinds) for a, kind in zip(arrays, kinds)]
+        return Known(length, batch, dtype, outputs, all(plain), time_first)
 
     def precision_of(self, groups: Sequence[Sequence[Array]]) -> np.dtype[Any]:
         """Return the dtype in which floats are computed. Errors: TypeError for numbers that kernels do not take."""
@@ -241,19 +261,27 @@ class FastEngine(Compiling[PartedEngine]):
 
     def _run_forward(self, tape: Tape, taped: bool) -> list[Array]:
         """Run the tape's steps and return the states after them."""
-        if tape.special.compiled.mixes and tape.mask is not None:
+        if tape.mask is not None and tape.special.compiled.mixes:
             return step_by_step(self, tape, taped)
         call = tape.call = self._laid_out(tape)
-        plan = call.forward if taped else call.inference
         finals = [np.empty_like(s) for s in tape.arguments[2]]
-        kept = Arena(plan.tape)
-        tape.run(plan, (*tape.given(), *tape.outputs, *finals, kept.bytes))
+        arrays = *tape.given(), *tape.outputs, *finals
         if taped:
-            tape.kept = kept
+            tape.kept = Arena(call.forward.tape)
+            run_once(call.forward, (*arrays, tape.kept.bytes))
+        else:
+            tape.run(call.inference, arrays)
         return finals if tape.packed is None else [restored(s, tape.packed.order) for s in finals]
 
     def _laid_out(self, tape: Tape) -> Call:
         """Return how the steps of a tape are run."""
+        if tape.way is None:
+            return self._laid_out_anew(tape)
+        if tape.way.call is None:
+            tape.way.call = self._laid_out_anew(tape)
+        return tape.way.call
+
+    def _laid_out_anew(self, tape: Tape) -> Call:
         special, split, truncate = tape.special, tape.split, self.recurrence.truncate
         if tape.mask is None:
             sizes = (special.samples(tape.batch), tape.length, split.shards, truncate, tape.stretch, tape.turned)
@@ -281,11 +309,7 @@ class FastEngine(Compiling[PartedEngine]):
         outputs = [swapped(y) for y in tape.outputs] if tape.turned else tape.outputs
         if tape.turned:
             d_outputs = [None if d is None else swapped(d) for d in d_outputs]
-        given, ends = (
-            [np.zeros(a.shape, a.dtype) if d is None else special.plain(d) for a, d in zip(arrays, group)]
-            for arrays, group in ((outputs, d_outputs), (tape.arguments[2], d_states))
-        )
-        found = self._walk_back(tape, given, ends)
+        found = self._walk_back(tape, _filled(d_outputs, outputs), _filled(d_states, tape.arguments[2]))
         if tape.turned:
             found.sequences = [None if d is None else _turned_back(d, tape.as_given) for d in found.sequences]
         return found
@@ -302,19 +326,19 @@ class FastEngine(Compiling[PartedEngine]):
         d_sequences: list[Array | None] | None = None,
     ) -> Gradients:
         """Return the gradients of the tape's steps; those of sequences are written to arrays of all steps."""
-        found = new_gradients(self._makers(tape), d_sequences)
-        call = tape.call
+        makers, call = self._makers(tape), tape.call
+        own = makers.new(d_sequences)
         if call is None:
-            return steps_back(self, tape, d_outputs, d_states, found)
+            return steps_back(self, tape, d_outputs, d_states, makers.grouped(own))
         rows = tape.packed
         if rows is not None:
             d_states = [d[rows.order] for d in d_states]
             for d in d_states:
                 d[rows.cut_end] = 0
         assert tape.kept is not None
-        own = [*found.sequences, *found.constants, *found.states, *found.parameters]
         gradients = [NOTHING if d is None else d for d in own]
         run_once(call.backward, (*tape.given(), tape.kept.bytes, *d_outputs, *d_states, *gradients, NOTHING))
+        found = makers.grouped(own)
         if rows is not None:
             for group in (found.constants, found.states):
                 group[:] = [None if d is None else restored(d, rows.order) for d in group]
@@ -340,6 +364,14 @@ def _answers(known: Known, special: Specialised, turned: bool, make: Callable[..
 def _as_bools(arrays: list[Array], bools: list[bool]) -> list[Array]:
     """Return arrays as callers know them: kernels have bytes for bools."""
     return [a.astype(bool) if b else a for a, b in zip(arrays, bools)] if True in bools else [*arrays]
+
+
+def _filled(gradients: Sequence[Array | None], values: Sequence[Array]) -> list[Array]:
+    """Return gradients of values as kernels read them: zeros for None."""
+    return [
+        np.zeros(a.shape, a.dtype) if d is None else d if d.flags.c_contiguous else d.copy()
+        for d, a in zip(gradients, values)
+    ]
 
 
 def _turned_back(values: Array, as_given: bool) -> Array:

@@ -79,18 +79,18 @@ def borrowed(shape: Sequence[int], dtype: np.dtype[Any]) -> tuple[Arena, Array]:
 def _taken(size: int) -> Array:
     """Return waiting memory that is large enough, and not far too large, or new one."""
     best = None
-    for entry in list(_waiting):
-        if size <= entry[1].size <= 2 * size + 65536 and (best is None or entry[1].size < best[1].size):
+    for entry in reversed(_waiting):
+        found = entry[1].size
+        if size <= found <= 2 * size + 65536 and (best is None or found < best[1].size):
             best = entry
-    if best is not None:
-        for i, entry in enumerate(_waiting):
-            if entry is best:
-                try:
-                    if _waiting[i] is best:
-                        return _waiting.pop(i)[1]
-                except IndexError:  # another thread was faster
-                    pass
+            if found == size:
                 break
+    if best is not None:
+        try:
+            _waiting.remove(best)
+            return best[1]
+        except ValueError:  # another thread was faster
+            pass
     whole = np.empty(size + ALIGNMENT, np.uint8)
     start = -address_of(whole) % ALIGNMENT
     return whole[start : start + size]

@@ -157,20 +157,22 @@ class Specialised:
         return DTYPES.get(kind, self.dtype)
 
     def plain_groups(self, groups: Sequence[Sequence[Array]], kinds: Sequence[Sequence[str]]) -> list[list[Array]]:
-        """Return groups of arrays as kernels read them; most calls have them so already, which is seen at once."""
-        dtype, own = self.dtype, np.ndarray
-        plain = [type(a) is own and a.dtype is dtype and a.flags.c_contiguous for group in groups for a in group]
-        if False not in plain:
-            return [[*group] for group in groups]
+        """Return groups of arrays as kernels read them."""
         return [[*map(self.plain, *pair)] for pair in zip(groups, kinds)]
 
     def plain(self, array: Array, kind: str = "float") -> Array:
         """Return an array as kernels read it: NumPy's own, contiguous, of their dtype for a kind of number."""
-        if type(array) is np.ndarray and array.dtype == self.dtype and array.flags.c_contiguous:
+        if is_plain(array, kind, self.dtype):
             return array
         if kind == "bool":
             array = array.astype(bool, copy=False)  # every number but zero is true
         return np.ascontiguousarray(array, self.dtype_of(kind)).reshape(array.shape)
+
+
+def is_plain(array: Array, kind: str, dtype: np.dtype[Any]) -> bool:
+    """Whether kernels, which have floats of a dtype, can read an array of a kind of number as it is."""
+    fits = kind != "bool" and array.dtype == DTYPES.get(kind, dtype)  # bytes for bools may hold any number
+    return fits and type(array) is np.ndarray and array.flags.c_contiguous
 
 
 def _elements(memory: Memory, count: int, block: int, window: int) -> int:

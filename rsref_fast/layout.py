@@ -6,11 +6,12 @@ place: a new state is computed where the next step reads it, the parts of a conc
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 from rsref.graph import topological_order
+from rsref.ops.pointwise import Cast, Pointwise
 from rsref.tensor import ConstantSource, Parameter, Tensor
 from rsref_fast.concrete import Shape, shapes_of
 from rsref_fast.lengths import Varying, per_row, plus, times
@@ -45,7 +46,8 @@ class Layout:
 
     order: all tensors. section: of each computed one. views: where each one lies. moved: computed tensors that are
     views of others, or parts' joint memory: nothing is done for them. parts: tensors computed in place inside a
-    concatenation. constants: the parameter or fixed array that a buffer holds.
+    concatenation. copies: of tensors of the time loop, where concatenations that are made for a block have them, too:
+    stored there as they are computed. constants: the parameter or fixed array that a buffer holds.
     sums: of sums of a tensor and a product, both: in the time loop the product adds to the tensor's memory; or it
     begins with the tensor, a row (`begins_with_row`).
     later: gradients of constants that are computed where they are added up, for all steps of a block (`later`).
@@ -59,6 +61,7 @@ class Layout:
     views: dict[Tensor, View] = field(default_factory=dict)
     moved: set[Tensor] = field(default_factory=set)
     parts: dict[Tensor, tuple[Tensor, int]] = field(default_factory=dict)
+    copies: dict[Tensor, dict[Tensor, View]] = field(default_factory=dict)
     constants: dict[Buffer, Tensor] = field(default_factory=dict)
     sums: dict[Tensor, tuple[Tensor, Tensor]] = field(default_factory=dict)
     later: Set[Tensor] = frozenset()
@@ -119,6 +122,7 @@ def lay_out(
     blockwise: Iterable[Tensor] = (),
     later: Set[Tensor] = frozenset(),
     biases: bool = False,
+    joints: bool = False,
     prefix: str = "b",
 ) -> Layout:
     """Return where every tensor behind the results lies.
@@ -126,7 +130,7 @@ def lay_out(
     leaves: the views of sequences, constants, states and other inputs; parameters and fixed arrays get their own.
     places: the memory into which some computed tensors are to be written.
     packed: tensors that backward reads. blockwise: tensors that are read for all rows of a block. later: see `Layout`.
-    biases: whether products may begin with a row.
+    biases: whether products may begin with a row. joints: whether the time loop fills concatenations for a block.
     """
     order = topological_order(results)
     shapes = shapes_of(results, {leaf: view.shape for leaf, view in leaves.items()})
@@ -141,6 +145,7 @@ def lay_out(
         t: b for t, b in places.items() if b.space is not Space.FLOW_OUT or wanted[t] is Space.STEP
     }  # fmt: skip
     _find_parts(layout, placed)
+    copied = _find_copies(layout, {*placed, *packed, *blockwise}) if joints else {}
     _find_sums(layout, placed, {*results, *packed, *blockwise}, biases)
     for part, (joint, _) in layout.parts.items():  # in topological order: a part's need reaches the outermost
         wanted[joint] = max(wanted[joint], wanted[part], key=_RANK.index)
@@ -157,6 +162,8 @@ def lay_out(
         if total in standing:
             layout.views[total] = layout.views[start]
         layout.views[product] = layout.views[total]
+    for part, joints_of in copied.items():
+        layout.copies[part] = {joint: _inside(layout, part, joint, start) for joint, start in joints_of.items()}
     for tensor in order:
         if tensor in layout.moved:
             view = view_of_op(tensor, layout.views[tensor.inputs[0]], shapes[tensor])
@@ -240,23 +247,73 @@ def _spaces(layout: Layout, packed: set[Tensor], blockwise: set[Tensor]) -> dict
 def _find_parts(layout: Layout, places: Mapping[Tensor, Buffer]) -> None:
     """Find the operands of concatenations that can be computed in place."""
     read_through_views = {layout.root(t.inputs[0]) for t in layout.moved}
+    for joint, part, start in _operands_of_joints(layout):
+        free = (
+            part.op is not None and part not in layout.moved and part not in layout.parts and part not in places
+            and layout.section[part] is layout.section[joint] and layout.phase_of(part) == layout.phase_of(joint)
+            and part not in read_through_views and layout.rows[part] is layout.rows[joint]
+        )  # fmt: skip
+        if free:
+            layout.parts[part] = joint, start
+
+
+def _operands_of_joints(layout: Layout) -> Iterator[tuple[Tensor, Tensor, int]]:
+    """Yield all concatenations but of the batch, with each operand, and where that begins, as far as it is known."""
     for joint in layout.order:
-        if joint.op is None or joint.op.name != "concatenate":
+        if joint.op is None or joint.op.name != "concatenate" or joint.attrs["axis"] == 0:
             continue
-        axis, start = joint.attrs["axis"], 0
-        for i, part in enumerate(joint.inputs):
-            length = layout.shapes[part][axis]
-            free = (
-                part.op is not None and part not in layout.moved and part not in layout.parts and part not in places
-                and layout.section[part] is layout.section[joint] and joint.inputs.index(part) == i
-                and layout.phase_of(part) == layout.phase_of(joint)
-                and part not in read_through_views and layout.rows[part] is layout.rows[joint]
-            )  # fmt: skip
-            if free and not isinstance(start, Varying) and axis > 0:
-                layout.parts[part] = (joint, start)
+        start = 0
+        for part in joint.inputs:
+            yield joint, part, start
+            length = layout.shapes[part][joint.attrs["axis"]]
             if isinstance(length, Varying):
                 break
             start += length
+
+
+def _find_copies(layout: Layout, kept: Set[Tensor]) -> dict[Tensor, dict[Tensor, int]]:
+    """Find the operands of a block's concatenations that the time loop computes element by element.
+
+    One that lies nowhere else is computed in place. Return where others begin in each concatenation, operands that are
+    concatenations of such ones among them. kept: tensors that need memory of their own.
+    """
+    kept = kept | {layout.root(t.inputs[0]) for t in layout.moved}
+    found: dict[Tensor, dict[Tensor, int]] = {}
+    for joint, operand, start in _operands_of_joints(layout):
+        if layout.section[joint] is not Section.AFTER:
+            continue
+        parts = list(_looped_parts(layout, operand, joint.attrs["axis"], start))
+        if not all(_looped(layout, part) for part, _ in parts):
+            continue
+        if parts != [(operand, start)]:
+            again = len(dict(parts)) < len(parts) or any(joint in found.get(part, ()) for part, _ in parts)
+            for part, place in () if again else [(operand, start), *parts]:  # each is stored at one place of a joint
+                found.setdefault(part, {})[joint] = place
+        elif operand not in layout.parts and operand not in kept:
+            layout.parts[operand] = joint, start
+        else:
+            found.setdefault(operand, {}).setdefault(joint, start)
+    return found
+
+
+def _looped_parts(layout: Layout, operand: Tensor, axis: int, start: int) -> Iterator[tuple[Tensor, int]]:
+    """Yield the parts of concatenations of the time loop, and where each begins; of any other tensor itself."""
+    joint = operand.op is not None and operand.op.name == "concatenate" and operand.attrs["axis"] == axis
+    joint = joint and layout.section[operand] is Section.LOOP
+    lengths = [layout.shapes[part][axis] for part in operand.inputs] if joint else []
+    known = [length for length in lengths if isinstance(length, int)]
+    if not joint or len(known) < len(lengths):
+        yield operand, start
+        return
+    for part, length in zip(operand.inputs, known):
+        yield from _looped_parts(layout, part, axis, start)
+        start += length
+
+
+def _looped(layout: Layout, tensor: Tensor) -> bool:
+    """Whether the time loop computes a tensor element by element, and not as a product that is added to something."""
+    elements = isinstance(tensor.op, Pointwise | Cast) and not is_sum_with_product(tensor)
+    return elements and layout.section[tensor] is Section.LOOP
 
 
 def _find_sums(layout: Layout, places: Mapping[Tensor, Buffer], read: set[Tensor], biases: bool) -> None:
@@ -320,14 +377,18 @@ def _own(
     if tensor in places:
         return whole(places[tensor])
     if tensor in layout.parts:
-        joint, start = layout.parts[tensor]
-        axis, outer = joint.attrs["axis"], layout.views[joint]
-        shift = times(start, outer.strides[axis])
-        return replace(outer, shape=layout.shapes[tensor], offset=plus(outer.offset, shift))
+        return _inside(layout, tensor, *layout.parts[tensor])
     if wanted[tensor] in (Space.BLOCK, Space.PACKED):
         _check_rows(layout, tensor)
     name = f"{prefix}{layout.order.index(tensor)}_{tensor.op.name}"  # type: ignore[union-attr]
     return whole(Buffer(name, tensor.dtype, wanted[tensor], layout.shapes[tensor]))
+
+
+def _inside(layout: Layout, part: Tensor, joint: Tensor, start: int) -> View:
+    """Return the view of a concatenation's operand in it, which begins there."""
+    outer = layout.views[joint]
+    shift = times(start, outer.strides[joint.attrs["axis"]])
+    return replace(outer, shape=layout.shapes[part], offset=plus(outer.offset, shift))
 
 
 def _check_rows(layout: Layout, tensor: Tensor) -> None:

@@ -82,11 +82,13 @@ def build(
     blocks: bool = True,
     phases: bool = True,
     biases: bool = True,
+    joints: bool = True,
 ) -> Compiled:
     """Return the programs of a step for inputs of the given shapes (for one step, the batch first).
 
     blocks: whether gradients of constants had better be added up for all steps of a block (`later`).
     phases: whether the time loop may be several (`phases`). biases: whether products may begin with a row.
+    joints: whether the time loop fills concatenations that are made for a block of steps.
     Errors: NotImplementedError, naming it, for what cannot be compiled.
     """
     step = reorder(slice_first(reorder(merge(concrete(graph, shapes)))))
@@ -101,14 +103,14 @@ def build(
     )
     leaves.update({leaf: whole(before) for leaf, (before, _) in zip(step.states, states)})
 
-    forward, mixes, saved = _forward(step, derivative.saved, leaves, gathered, states, phases, biases)
-    inference, _, _ = _forward(step, (), leaves, gathered, states, phases, biases)
+    forward, mixes, saved = _forward(step, derivative.saved, leaves, gathered, states, phases, biases, joints)
+    inference, _, _ = _forward(step, (), leaves, gathered, states, phases, biases, joints)
     tape = {leaf: forward.layout.views[tensor] for leaf, tensor in zip(derivative.saved_leaves, saved)}
     lengths = shapes_of([*step.outputs, *step.new_states])
     for leaf, tensor in zip(derivative.shape_leaves, derivative.shaped):
         tape[leaf] = whole(Buffer("shape", leaf.dtype, Space.STEP, lengths[tensor]))
     programs, leaves = (forward, inference), {**leaves, **tape}
-    return _with_backward(step, derivative, mixes, states, programs, leaves, gathered, blocks, phases)
+    return _with_backward(step, derivative, mixes, states, programs, leaves, gathered, blocks, phases, joints)
 
 
 def _shape(tensor: Tensor) -> Shape:
@@ -207,6 +209,7 @@ def _forward(
     states: Sequence[tuple[Buffer, Buffer]],
     phases: bool,
     biases: bool,
+    joints: bool,
 ) -> tuple[Program, bool, Sequence[Tensor]]:
     """Return a forward program that keeps some tensors, whether it mixes samples, and what it keeps, simplified."""
     results = simplify([*step.outputs, *step.new_states, *keep])
@@ -227,7 +230,16 @@ def _forward(
         if tensor in inside and not moved and tensor not in places:
             places[tensor] = after
     layout = lay_out(
-        results, rows, plan, leaves, places=places, packed=saved, blockwise=outputs, biases=biases, prefix="f"
+        results,
+        rows,
+        plan,
+        leaves,
+        places=places,
+        packed=saved,
+        blockwise=outputs,
+        biases=biases,
+        joints=joints,
+        prefix="f",
     )
     units = {section: fuse(layout, section, results) for section in Section}
     return Program(layout, units, gathered, outputs, new_states), mixes, saved
@@ -243,6 +255,7 @@ def _with_backward(
     gathered: Mapping[str, Buffer],
     blocks: bool,
     phases: bool,
+    joints: bool,
 ) -> Compiled:
     gathered = dict(gathered)
     for i, leaf in enumerate(derivative.d_outputs):
@@ -287,7 +300,9 @@ def _with_backward(
         if tensor.op is not None and tensor.op.name not in MOVING_OPS:
             places[tensor] = flow[1]
     blockwise = [t for t in d_sequences if t is not None]
-    layout = lay_out(results, rows, plan, leaves, places=places, blockwise=blockwise, later=later, prefix="g")
+    layout = lay_out(
+        results, rows, plan, leaves, places=places, blockwise=blockwise, later=later, joints=joints, prefix="g"
+    )
     others = {t for group in (d_sequences, d_states, d_parameters) for t in group}
     read = [t for t in results if t in others or not added_as_computed(layout, t)]
     added = set(results) - set(read)

@@ -199,7 +199,8 @@ class Writer:
             source = self._computed(element, unit.tensors)
             self.target.rules[total.op.name](function, total, views[total], [source], add)  # type: ignore[union-attr, list-item]
         else:
-            loops.emit(function, tensor, views[tensor], [views[i] for i in tensor.inputs], add, self.target.rules)
+            sources = [self.layout.copies.get(i, {}).get(tensor, views[i]) for i in tensor.inputs]
+            loops.emit(function, tensor, views[tensor], sources, add, self.target.rules)
         return self.call(function, section, rows) if function.lines else None
 
     def _computed(self, tensor: Tensor, members: Collection[Tensor]) -> Computed:

@@ -73,7 +73,7 @@ class FastEngine(Compiling[PartedEngine]):
     """
 
     def __init__(self, recurrence: Recurrence, kernels: type[Kernels], threads: int | None = None):
-        super().__init__(recurrence, phases=kernels.target.pieces, biases=kernels.target.pieces)
+        super().__init__(recurrence, **dict.fromkeys(("phases", "biases", "joints"), kernels.target.pieces))
         self.kernels = kernels
         self.threads = threads
         self.split: Split | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rsref.tensor import Tensor
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 def fused(writer: Writer, function: Function, unit: Unit) -> None:
     """Write a loop over a unit's elements."""
-    shape, place, totals = _collapsed(writer, unit, {}, function.inside)
+    shape, place, stores, totals = _collapsed(writer, unit, {}, function.inside)
     with function.shared_nest(shape) as index:
-        values = _elements(writer, function, unit.tensors, unit.stored, place, index)
+        values = _elements(writer, function, unit.tensors, place, stores, index)
         for element, view in totals:
             function.store(view, index, values[element].text, accumulate=True)
         if not totals:
@@ -36,16 +36,14 @@ def joined(writer: Writer, function: Function, unit: Joined, section: Section) -
     straight = {t: writer.straight(unit, t) for t in unit.sums}
     targets = {t: layout.views[t] if into is None else whole(into) for t, into in straight.items()}
     folded = {t: folded_view(layout, t, target) for t, target in targets.items()}
-    shape, place, totals = _collapsed(writer, unit, folded)
+    shape, place, stores, totals = _collapsed(writer, unit, folded)
     for tensor, (_, view) in zip(unit.sums, totals[-len(unit.sums) :]):
         if straight[tensor] is None and not writer.over_blocks(tensor, section):
             with function.shared_nest(tuple(1 if s == 0 else n for n, s in zip(shape, view.strides))) as index:
                 function.store(view, index, "F(0)" if tensor.dtype == "float" else "0")
     row = [axis for axis, length in enumerate(shape) if length != 1][-2]
     for rows in function.shared_fours(shape, row):
-        found = [
-            _elements(writer, function, elements, unit.stored, place, index, f"_{k}") for k, index in enumerate(rows)
-        ]
+        found = [_elements(writer, function, elements, place, stores, index, f"_{k}") for k, index in enumerate(rows)]
         for element, view in totals:
             terms = [cast(values[element], view.buffer.kind).text for values in found]
             for index, text in [(rows[0], " + ".join(terms))] if view.strides[row] == 0 else zip(rows, terms):
@@ -54,11 +52,10 @@ def joined(writer: Writer, function: Function, unit: Joined, section: Section) -
 
 def over_steps(writer: Writer, function: Function, unit: Unit) -> None:
     """Write a loop over the samples of a block of steps that adds up elements of all steps of each."""
-    shape, place, totals = _collapsed(writer, unit, {}, True)
+    shape, place, stores, totals = _collapsed(writer, unit, {}, True)
     for sample, rows in function.steps_by_fours(shape):
         found = [
-            _elements(writer, function, unit.tensors, unit.stored, place, index, f"_{k}")
-            for k, index in enumerate(rows)
+            _elements(writer, function, unit.tensors, place, stores, index, f"_{k}") for k, index in enumerate(rows)
         ]
         for element, view in totals:
             function.store(view, sample, " + ".join(values[element].text for values in found), accumulate=True)
@@ -66,28 +63,36 @@ def over_steps(writer: Writer, function: Function, unit: Unit) -> None:
 
 def _collapsed(
     writer: Writer, unit: Unit, folded: Mapping[Tensor, View], but_rows: bool = False
-) -> tuple[Shape, dict[Tensor, View], list[tuple[Tensor, View]]]:
-    """Return a loop's shape, where the tensors lie that it reads and stores, and what is added where.
+) -> tuple[Shape, dict[Tensor, View], dict[Tensor, list[View]], list[tuple[Tensor, View]]]:
+    """Return a loop's shape, where the tensors lie that it reads, where it stores what, and what is added where.
 
     folded: sums of the loop, which are the last of what is added. but_rows: see `collapsed`.
     """
     views, members = writer.layout.views, [t for t in unit.tensors if t not in folded]
     read = [i for t in members for i in t.inputs if i not in members and t.op and t.op.name != "count"]
     read += [t.inputs[0] for t in folded if t.inputs[0] not in members]
-    used = [*dict.fromkeys(read), *(t for t in unit.stored if t in members)]
+    stored = [t for t in unit.stored if t in members]
+    used = [*dict.fromkeys(read), *stored]
+    copies = [(t, view) for t in stored for view in writer.layout.copies.get(t, {}).values()]
     added = [(t, b) for t in members for view, b in writer.added.get(t, ()) if writer.added_there(t, view)]
     totals = [*(View(b, b.shape, row_major(b.shape)) for _, b in added), *folded.values()]
-    shape, flat = collapsed(unit.shape, [*(views[t] for t in used), *totals], but_rows)
+    every = [*(views[t] for t in used), *(view for _, view in copies), *totals]
+    shape, found = collapsed(unit.shape, every, but_rows)
+    flat = iter(found)
+    place = dict(zip(used, flat))
+    stores = {t: [place[t]] for t in stored}
+    for (tensor, _), view in zip(copies, flat):
+        stores[tensor].append(view)
     elements = [*(t for t, _ in added), *(t.inputs[0] for t in folded)]
-    return shape, dict(zip(used, flat)), list(zip(elements, flat[len(used) :]))
+    return shape, place, stores, list(zip(elements, flat))
 
 
 def _elements(
     writer: Writer,
     function: Function,
     tensors: Sequence[Tensor],
-    stored: Collection[Tensor],
     place: Mapping[Tensor, View],
+    stores: Mapping[Tensor, Sequence[View]],
     index: list[str],
     suffix: str = "",
 ) -> dict[Tensor, Expression]:
@@ -113,8 +118,8 @@ def _elements(
         found = _count(writer, tensor) if count else value_of(tensor, [value(operand) for operand in tensor.inputs])
         function.add(f"v{i}{suffix} = {cast(found, tensor.dtype).text}")
         computed[tensor] = Expression(f"v{i}{suffix}", tensor.dtype)
-        if tensor in stored:
-            function.store(place[tensor], index, f"v{i}{suffix}")
+        for view in stores.get(tensor, ()):
+            function.store(view, index, f"v{i}{suffix}")
     return computed | {tensor: value(tensor) for tensor in place if tensor not in computed}
 
 

@@ -73,7 +73,7 @@ class CudaEngine(Compiling[PartedEngine]):
     ):  # fmt: skip
         check_options(strategy, products)
         check_library(device, products)
-        super().__init__(recurrence, blocks=False, phases=False, biases=False)
+        super().__init__(recurrence, blocks=False, phases=False, biases=False, joints=False)
         self.device = device
         self.strategy = strategy
         self.tile = tile = tile or tile_for(device.capability)

@@ -188,7 +188,9 @@ def built(recurrence: Recurrence, batch: int | None = None) -> Compiled:
         leaves = (*graph.sequences, *graph.constants, *graph.states)
         graph = as_one_sample(graph, {leaf: (batch, *_known(leaf)) for leaf in leaves})
     leaves = (*graph.sequences, *graph.constants, *graph.states)
-    return build(graph, {leaf: (1, *_known(leaf)) for leaf in leaves}, blocks=False, phases=False, biases=False)
+    return build(
+        graph, {leaf: (1, *_known(leaf)) for leaf in leaves}, blocks=False, phases=False, biases=False, joints=False
+    )
 
 
 def _known(leaf: Tensor) -> list[int]:

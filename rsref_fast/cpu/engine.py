@@ -38,6 +38,7 @@ from rsref_fast.threads import get_num_threads
 
 Array = np.ndarray
 LAYOUT = attrgetter("__class__", "dtype", "shape", "strides")
+SINGLE = np.dtype(np.float32)
 NOTHING = np.zeros(64, np.uint8)
 """Stands for gradients that there are not, and is not touched."""
 
@@ -171,7 +172,7 @@ class FastEngine(Compiling[PartedEngine]):
         mask: Array | None,
         steps: int | None,
         taped: bool,
-        run: Callable[[Plan, Sequence[Array]], None],
+        run: Callable[[Plan, Sequence[Array]], None] = run_untaped,
     ) -> tuple[list[Array], list[Array], Any]:
         """Run the loop on arrays that say what is known; the rest as `run`."""
         sequences, constants, states, parameters = groups
@@ -223,37 +224,48 @@ class FastEngine(Compiling[PartedEngine]):
             way = known.way = Way(asked, split, _answers(known, special, turned))
         return way
 
-    def known_of(self, groups: Sequence[Sequence[Array]], mask: Array | None, steps: int | None) -> Known:
-        """Return what the arrays of a call say, checked once for each way in which they lie. Errors: as `Engine`."""
+    def known_of(
+        self,
+        groups: Sequence[Sequence[Array]],
+        mask: Array | None,
+        steps: int | None,
+        least: np.dtype[Any] = SINGLE,
+    ) -> Known:
+        """Return what the arrays of a call say, checked once for each way in which they lie. Errors: as `Engine`.
+
+        least: in which floats are computed at least.
+        """
         sequences, constants, states, parameters = groups
         try:
             every = map(LAYOUT, (*sequences, *constants, *states, *parameters))
             shape = None if mask is None else mask.shape
-            key = steps, shape, len(sequences), len(constants), len(states), *every
+            key = steps, shape, least, len(sequences), len(constants), len(states), *every
         except (AttributeError, TypeError):
             check_arrays(groups, mask)
             raise
-        return remembered(self._checked, key, lambda: self._known_anew(groups, mask, steps), REMEMBERED)
+        return remembered(self._checked, key, lambda: self._known_anew(groups, mask, steps, least), REMEMBERED)
 
-    def _known_anew(self, groups: Sequence[Sequence[Array]], mask: Array | None, steps: int | None) -> Known:
+    def _known_anew(
+        self, groups: Sequence[Sequence[Array]], mask: Array | None, steps: int | None, least: np.dtype[Any]
+    ) -> Known:
         check_arrays(groups, mask)
         sequences, constants, states, parameters = groups
         length = self.reference.length(sequences, steps)
         batch = next((len(a) for a in (*sequences, *constants, *states)), 1)
         outputs = self.reference.check(sequences, constants, states, parameters, mask, length, batch)
-        dtype, time_first = self.precision_of(groups), lie_time_first(sequences)
+        dtype, time_first = self.precision_of(groups, least), lie_time_first(sequences)
         lie = [map(swapped, sequences) if time_first else sequences, constants, states, parameters]
         plain = [is_plain(a, kind, dtype) for arrays, kinds in zip(lie, self.kinds) for a, kind in zip(arrays, kinds)]
         return Known(length, batch, dtype, outputs, all(plain), time_first)
 
-    def precision_of(self, groups: Sequence[Sequence[Array]]) -> np.dtype[Any]:
+    def precision_of(self, groups: Sequence[Sequence[Array]], least: np.dtype[Any] = SINGLE) -> np.dtype[Any]:
         """Return the dtype in which floats are computed. Errors: TypeError for numbers that kernels do not take."""
         every = [a.dtype for group in groups for a in group]
         for dtype in every:
             if dtype.kind not in "fiub" or dtype.itemsize > 8:
                 raise TypeError(f"kernels compute with float32 or float64; got {dtype}: use the reference engine")
         self.reference.check_kinds(groups)
-        return np.result_type(np.float32, *(dtype for dtype in every if dtype.kind == "f"))
+        return np.result_type(least, *(dtype for dtype in every if dtype.kind == "f"))
 
     def _walk(self, tape: Tape, taped: bool) -> list[Array]:
         """Run all steps and return the final states."""

@@ -43,7 +43,9 @@ class PartedEngine:
         """Run both parts. dtype: in which floats are computed."""
         constants = [a.astype(dtype, copy=False) if a.dtype.kind == "f" else a for a in constants]
         parameters = [a.astype(dtype, copy=False) for a in parameters]
-        once, _, first = self.first.forward([], constants, [], [parameters[i] for i in self.parts.of_first], steps=1)
+        given: list[Sequence[Array]] = [[], constants, [], [parameters[i] for i in self.parts.of_first]]
+        known = self.first.known_of(given, None, 1, dtype)  # perhaps it is given no floats
+        once, _, first = self.first.run_known(known, given, None, 1, taped=True)
         every = [*constants, *(a[:, 0] for a in once)]
         own = [parameters[i] for i in self.parts.of_step]
         outputs, finals, step = self.step.forward(sequences, every, states, own, mask, steps)

@@ -6,7 +6,9 @@ import pytest
 import rsref_fast
 from rsref import Dropout, Input, RecurrentModel, cells, ops
 from rsref.cells import AttentionDecoderCell
-from rsref.tensor import Parameter
+from rsref.graph import StepGraph
+from rsref.recurrence import Recurrence
+from rsref.tensor import Parameter, constant
 from rsref.testing.arguments import random_arguments
 from rsref_fast.cpu.splitting import Split
 from rsref_fast.layout import Section
@@ -45,6 +47,18 @@ def test_a_single_precision_memory_beside_double_precision_weights():
     )
     found = engine.forward(given.sequences, given.constants, given.states, given.parameters)
     np.testing.assert_allclose(found[0][0], exact[0][0], rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_a_part_that_reads_integers_alone_is_computed_as_the_step_is(dtype):
+    number, h = Input((), dtype="int"), Input((3,))
+    fixed = constant(np.random.default_rng(0).normal(size=(5, 3)))
+    new = ops.tanh(h + ops.sin(ops.matmul(ops.one_hot(number, 5), fixed)))
+    own = Recurrence(StepGraph(constants=[number], states=[h], outputs=[new], new_states=[new]))
+    engine = check(own, random_arguments(own, batch=2, steps=3), dtype=dtype)
+    assert engine.parted is not None
+    ys, _, _ = random_arguments(own, batch=2, steps=3).cast(dtype).forward(engine)
+    assert ys[0].dtype == dtype
 
 
 def test_the_product_with_the_memory_is_no_part_of_the_step():

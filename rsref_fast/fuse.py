@@ -14,7 +14,7 @@ from rsref.ops.pointwise import Cast, Pointwise
 from rsref.tensor import Tensor
 from rsref_fast.concrete import Shape
 from rsref_fast.layout import Layout, Section
-from rsref_fast.views import Space
+from rsref_fast.views import RESHAPES, Space
 from rsref_fast.wide import is_wide
 
 
@@ -45,17 +45,14 @@ def pointwise(tensor: Tensor) -> bool:
     """Whether a tensor is computed element by element: pointwise ops, and views whose values must be moved."""
     if tensor.op is None:
         return False
-    return isinstance(tensor.op, Pointwise | Cast) or tensor.op.name in MOVING or tensor.op.name == "count"
+    return isinstance(tensor.op, Pointwise | Cast) or tensor.op.name in RESHAPES or tensor.op.name == "count"
 
 
 def added_as_computed(layout: Layout, tensor: Tensor) -> bool:
     """Whether the nest that computes a tensor can also add it to a sum over the steps."""
     stepped = layout.section.get(tensor) is Section.LOOP or tensor in layout.later
-    return stepped and pointwise(tensor) and tensor.op.name not in MOVING and tensor not in layout.sums  # type: ignore[union-attr]
+    return stepped and pointwise(tensor) and tensor.op.name not in RESHAPES and tensor not in layout.sums  # type: ignore[union-attr]
 
-
-MOVING = ("reshape", "reshape_like")
-"""Ops whose result is the operand in row-major order, when no view shows it so."""
 
 CHEAP = ("add", "subtract", "multiply", "negative", "square")
 """Ops that cost no more than reading what they computed."""
@@ -151,7 +148,7 @@ class _Fusion:
 
     def _only_summed(self, tensor: Tensor) -> bool:
         """Whether nothing but a sum reads a pointwise tensor of the section, whose operands are in memory anyway."""
-        own = tensor in self.inside and pointwise(tensor) and tensor.op.name not in (*MOVING, "count")  # type: ignore[union-attr]
+        own = tensor in self.inside and pointwise(tensor) and tensor.op.name not in (*RESHAPES, "count")  # type: ignore[union-attr]
         return (
             own and len(self.readers[tensor]) == 1 and all(i in self.again or self._in_memory(i) for i in tensor.inputs)
         )
@@ -166,7 +163,7 @@ class _Fusion:
     def _in_its_loop(self, reader: Tensor, tensor: Tensor) -> bool:
         """Whether what reads a tensor can be computed by the loop that computes it: it reads no view of it."""
         layout = self.layout
-        loop = pointwise(reader) and reader.op.name not in MOVING and reader not in layout.sums  # type: ignore[union-attr]
+        loop = pointwise(reader) and reader.op.name not in RESHAPES and reader not in layout.sums  # type: ignore[union-attr]
         same = layout.shapes[reader] == layout.shapes[tensor]
         return loop and same and all(i is tensor for i in reader.inputs if layout.root(i) is tensor)
 
@@ -214,7 +211,7 @@ class _Fusion:
         group: list[Tensor] = []
         there = set(done)
         for tensor in self.waiting:
-            if self._single(tensor) or tensor.op.name in MOVING or layout.shapes[tensor] != shape:  # type: ignore[union-attr]
+            if self._single(tensor) or tensor.op.name in RESHAPES or layout.shapes[tensor] != shape:  # type: ignore[union-attr]
                 continue
             read = self._operands(tensor)
             wanted = tensor in needed or any(i in group for i in read)

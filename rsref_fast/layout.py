@@ -17,7 +17,7 @@ from rsref_fast.concrete import Shape, shapes_of
 from rsref_fast.lengths import Varying, per_row, plus, times
 from rsref_fast.rows import Rows
 from rsref_fast.schedule import Schedule, is_sum_with_product
-from rsref_fast.views import RULES, Buffer, Space, View, row_major, rows_first, view_of_op, whole
+from rsref_fast.views import RESHAPES, RULES, Buffer, Space, View, row_major, rows_first, view_of_op, whole
 
 
 class Section(IntEnum):
@@ -249,7 +249,8 @@ def _find_parts(layout: Layout, places: Mapping[Tensor, Buffer]) -> None:
     read_through_views = {layout.root(t.inputs[0]) for t in layout.moved}
     for joint, part, start in _operands_of_joints(layout):
         free = (
-            part.op is not None and part not in layout.moved and part not in layout.parts and part not in places
+            part.op is not None and part.op.name not in RESHAPES and part not in layout.moved
+            and part not in layout.parts and part not in places
             and layout.section[part] is layout.section[joint] and layout.phase_of(part) == layout.phase_of(joint)
             and part not in read_through_views and layout.rows[part] is layout.rows[joint]
         )  # fmt: skip

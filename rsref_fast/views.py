@@ -218,6 +218,10 @@ RULES = {
 }
 
 
+RESHAPES = ("reshape", "reshape_like")
+"""Ops whose result is the operand in row-major order: where no view shows it so, it is written so, without gaps."""
+
+
 def rows_first(shape: Shape) -> bool:
     """Whether a buffer of this shape holds the samples one after the other."""
     return (

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from rsref.tensor import Tensor
 from rsref_fast.concrete import Shape
 from rsref_fast.cpu.loops import folded_like, folded_over
-from rsref_fast.fuse import MOVING, Unit
+from rsref_fast.fuse import Unit
 from rsref_fast.layout import Layout
-from rsref_fast.views import Buffer, Space, View
+from rsref_fast.views import RESHAPES, Buffer, Space, View
 
 MOST = 6
 """Sums of one nest: the addresses of more would not stay in registers."""
@@ -116,7 +116,7 @@ def _shape(layout: Layout, unit: Unit) -> Shape | None:
     total = total_of(unit)
     elements = [t for t in unit.tensors if t is not total]
     shape = layout.shapes[elements[-1] if total is None else total.inputs[0]]
-    if any(t.op is None or t.op.name in (*MOVING, "count") or layout.shapes[t] != shape for t in elements):
+    if any(t.op is None or t.op.name in (*RESHAPES, "count") or layout.shapes[t] != shape for t in elements):
         return None
     if total is None:
         apart = layout.sums.keys() & set(elements) or not layout.later.isdisjoint(elements)

@@ -16,6 +16,7 @@ from rsref_fast.lengths import ROWS, N, length_of, per_row, plus, sized, times
 from rsref_fast.program import build
 from rsref_fast.simplify import simplify
 from rsref_fast.views import Buffer, Space, view_of_op, whole
+from tests.covering import examples
 from tests.fast.agreement import check
 
 
@@ -322,3 +323,19 @@ def test_samples_picked_by_their_number_are_refused(name):
     layer = RecurrentModel(x, h + PICKED[name](x), h, h + x)
     with pytest.raises(NotImplementedError, match="along the batch, which picks samples by their number"):
         programs_of(layer)
+
+
+@pytest.mark.parametrize("target", examples(["interpreter", "cpu"], ["interpreter"]))
+def test_what_is_written_in_row_major_order_is_not_written_inside_a_concatenation(target):
+    """A reshape of what a view repeats, of a sequence, of a state, and of what nothing needs in the loop."""
+    x, h = Input((2,)), Input((4,))
+
+    def repeated(a):
+        return ops.reshape(ops.broadcast_to(ops.expand_dims(a, 1), (None, 2, 2)), (-1, 4))
+
+    before = ops.concatenate([repeated(ops.sin(x)), repeated(x)], -1)
+    inside = ops.concatenate([repeated(h[:, 1:3]), ops.cos(h)], -1)
+    new = ops.tanh(before[:, :4] + before[:, 4:] * inside[:, :4] + inside[:, 4:])
+    after = ops.concatenate([new, repeated(new[:, :2])], -1)
+    own = Recurrence(StepGraph(sequences=[x], states=[h], outputs=[after], new_states=[new]))
+    check(own, random_arguments(own, batch=3, steps=4), target=target)

@@ -241,6 +241,22 @@ def slices(d: Drawing) -> None:
 
 
 @piece
+def gates(d: Drawing) -> None:
+    """Parts side by side to which a product is added, or that are multiplied as one; they may be read on their own."""
+    x, y, z = d.matrix(), d.matrix(), d.matrix()
+    part = d.choose(bounded, ops.sin)(x)
+    joint = ops.concatenate([part, d.choose(ops.sigmoid, lambda y: y)(y)], 1) if size(x) + size(y) < 40 else part
+    d.add(part)
+    d.add(
+        d.choose(
+            lambda: joint + z @ d.parameter(size(z), size(joint)),
+            lambda: z @ d.parameter(size(z), size(joint)) + joint,
+            lambda: bounded(ops.concatenate([joint, part], 1) @ d.parameter(size(joint) + size(x), size(x))) * part,
+        )()
+    )
+
+
+@piece
 def join(d: Drawing) -> None:
     x, y = d.matrix(), d.matrix()
     y_as_x = d.fitted(y, x.shape[1:])

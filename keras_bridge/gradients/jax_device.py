@@ -240,13 +240,14 @@ def _read_by_kernels(value: Any, dtype: Any) -> Any:
 
 
 def call(
-    engine: CudaEngine, groups: Groups, dtypes: Sequence[Any], batch: int, steps: int, mask: Any = None
+    engine: CudaEngine, groups: Groups, dtypes: Sequence[Any], batch: int, steps: int, mask: Any = None,
+    least: Any = np.float32,
 ) -> list[Any]:  # fmt: skip
     """Return outputs and final states, differentiable. groups: sequences, constants, states and parameters.
 
-    dtypes: of the answers. Half precision is computed in float32.
+    dtypes: of the answers. Half precision is computed in float32. least: in which floats are computed at least.
     """
-    floats = [v.dtype for group in groups for v in group if jnp.issubdtype(v.dtype, jnp.floating)]
+    floats = [least, *(v.dtype for group in groups for v in group if jnp.issubdtype(v.dtype, jnp.floating))]
     dtype = np.dtype(np.float64 if any(d == jnp.float64 for d in floats) else np.float32)
     if engine.parted is not None:
         found = in_parts(call, engine.parted, groups, dtypes, batch, steps, mask, dtype)

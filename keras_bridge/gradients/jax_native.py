@@ -41,11 +41,18 @@ def _registered() -> bool:
 
 
 def call(
-    engine: Any, groups: list[list[Any]], dtypes: list[Any], batch: int, steps: int, mask: Any = None
+    engine: Any,
+    groups: list[list[Any]],
+    dtypes: list[Any],
+    batch: int,
+    steps: int,
+    mask: Any = None,
+    least: Any = np.float32,
 ) -> list[Any] | None:
     """Return outputs and final states of the fast engine, differentiable; None where it must be called with Python.
 
     groups: sequences, constants, states and parameters. dtypes: of the answers. mask: (batch, steps) of bool, or None.
+    least: in which floats are computed at least.
     Errors: XLA's own, when it runs, for an index out of range.
     """
     from rsref_fast.compiling import shapes_of
@@ -56,7 +63,7 @@ def call(
     if engine.kernels is Interpreted or not _registered():
         return None
     floating = [v.dtype for group in groups for v in group if jnp.issubdtype(v.dtype, jnp.floating)]
-    precision = np.result_type(np.float32, *floating)
+    precision = np.result_type(least, *floating)
     if engine.parted is not None:
         return in_parts(call, engine.parted, groups, dtypes, batch, steps, mask, precision)
     shapes = [[np.empty(v.shape, precision) for v in group] for group in groups]

@@ -15,13 +15,16 @@ def in_parts(
     call: Callable[..., list[Any] | None], parted: Any, groups: list[list[Any]], dtypes: Sequence[Any], batch: int,
     steps: int, mask: Any, precision: Any,
 ) -> list[Any] | None:  # fmt: skip
-    """Return what a call of the whole step would. call: of an engine, groups, dtypes, batch, steps and the mask."""
+    """Return what a call of the whole step would.
+
+    call: of an engine, groups, dtypes, batch, steps, the mask, and in which precision floats are computed at least.
+    """
     sequences, constants, states, parameters = groups
     constants = [v.astype(precision) if jnp.issubdtype(v.dtype, jnp.floating) else v for v in constants]
     parameters = [v.astype(precision) for v in parameters]
     first, step = ([parameters[i] for i in own] for own in (parted.parts.of_first, parted.parts.of_step))
     kinds = [precision] * len(parted.parts.first.outputs)
-    once = call(parted.first, [[], constants, [], first], kinds, batch, 1, None)
+    once = call(parted.first, [[], constants, [], first], kinds, batch, 1, None, least=precision)
     if once is None:
         return None
     every = [*constants, *(v[:, 0] for v in once)]

@@ -8,10 +8,17 @@ import numpy as np
 import pytest
 
 import keras_bridge as kb
+import rsref_fast
 from keras_bridge import fast_engine, traced_engine
 from keras_bridge.gradients import jax_native
 from keras_bridge.gradients.jax_masks import packed
 from keras_bridge.gradients.jax_words import read
+from rsref import Input, ops
+from rsref.engine import ReferenceEngine
+from rsref.graph import StepGraph
+from rsref.recurrence import Recurrence
+from rsref.tensor import constant
+from rsref.testing import random_arguments
 from rsref_fast.cpu.masks_plain import masked_batch
 from rsref_fast.cpu.splitting import Split
 from tests.sparing import kernel_folder
@@ -70,6 +77,21 @@ def test_steps_may_be_symbolic():
     shape = jax.export.symbolic_shape("batch, steps, 4")
     exported = jax.export.export(jax.jit(layer))(jax.ShapeDtypeStruct(shape, "float32"))
     assert_close(np.asarray(exported.call(X)), np.asarray(layer(X)), "float32")
+
+
+def test_a_part_that_reads_integers_alone_is_computed_as_the_step_is():
+    number, h = Input((), dtype="int"), Input((3,))
+    fixed = constant(np.random.default_rng(0).normal(size=(5, 3)))
+    new = ops.tanh(h + ops.sin(ops.matmul(ops.one_hot(number, 5), fixed)))
+    own = Recurrence(StepGraph(constants=[number], states=[h], outputs=[new], new_states=[new]))
+    engine = rsref_fast.compile(own)
+    assert engine.parted is not None
+    given = random_arguments(own, batch=2, steps=3)
+    ((expected,), _, _) = given.forward(ReferenceEngine(own))
+    with jax.enable_x64(True):
+        groups = [[jnp.asarray(a) for a in group] for group in ([], given.constants, given.states, [])]
+        found = jax_native.call(engine, groups, [np.float64] * 2, 2, 3)
+    assert_close(np.asarray(found[0]), expected, "float64")
 
 
 @pytest.mark.parametrize("engine", ["fast", "reference"])

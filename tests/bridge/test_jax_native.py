@@ -13,14 +13,11 @@ from keras_bridge import fast_engine, traced_engine
 from keras_bridge.gradients import jax_native
 from keras_bridge.gradients.jax_masks import packed
 from keras_bridge.gradients.jax_words import read
-from rsref import Input, ops
 from rsref.engine import ReferenceEngine
-from rsref.graph import StepGraph
-from rsref.recurrence import Recurrence
-from rsref.tensor import constant
 from rsref.testing import random_arguments
 from rsref_fast.cpu.masks_plain import masked_batch
 from rsref_fast.cpu.splitting import Split
+from tests.fast.attending import reading_integers
 from tests.sparing import kernel_folder
 from tests.tolerances import assert_close
 
@@ -80,10 +77,7 @@ def test_steps_may_be_symbolic():
 
 
 def test_a_part_that_reads_integers_alone_is_computed_as_the_step_is():
-    number, h = Input((), dtype="int"), Input((3,))
-    fixed = constant(np.random.default_rng(0).normal(size=(5, 3)))
-    new = ops.tanh(h + ops.sin(ops.matmul(ops.one_hot(number, 5), fixed)))
-    own = Recurrence(StepGraph(constants=[number], states=[h], outputs=[new], new_states=[new]))
+    own = reading_integers()
     engine = rsref_fast.compile(own)
     assert engine.parted is not None
     given = random_arguments(own, batch=2, steps=3)

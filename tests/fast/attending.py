@@ -1,9 +1,11 @@
-"""A step of which a part depends on no step."""
+"""Steps of which a part depends on no step."""
 
 import numpy as np
 
 from rsref import Input, RecurrentModel, ops
-from rsref.tensor import Parameter
+from rsref.graph import StepGraph
+from rsref.recurrence import Recurrence
+from rsref.tensor import Parameter, constant
 
 
 def attending(outputs=False):
@@ -19,3 +21,11 @@ def attending(outputs=False):
     layer = RecurrentModel(x, results, h, new, constants=[memory, flag])
     layer.build((None, None, 4))
     return layer.recurrence
+
+
+def reading_integers():
+    """A step of which that part reads integers alone, and no weights."""
+    number, h = Input((), dtype="int"), Input((3,))
+    fixed = constant(np.random.default_rng(0).normal(size=(5, 3)))
+    new = ops.tanh(h + ops.sin(ops.matmul(ops.one_hot(number, 5), fixed)))
+    return Recurrence(StepGraph(constants=[number], states=[h], outputs=[new], new_states=[new]))

@@ -6,16 +6,14 @@ import pytest
 import rsref_fast
 from rsref import Dropout, Input, RecurrentModel, cells, ops
 from rsref.cells import AttentionDecoderCell
-from rsref.graph import StepGraph
-from rsref.recurrence import Recurrence
-from rsref.tensor import Parameter, constant
+from rsref.tensor import Parameter
 from rsref.testing.arguments import random_arguments
 from rsref_fast.cpu.splitting import Split
 from rsref_fast.layout import Section
 from rsref_fast.prologue import parted
 from tests.covering import examples
 from tests.fast.agreement import check
-from tests.fast.attending import attending
+from tests.fast.attending import attending, reading_integers
 
 MASK = np.array([[1, 0, 1, 1], [1, 1, 1, 1], [0, 0, 0, 0]], bool)
 
@@ -51,10 +49,7 @@ def test_a_single_precision_memory_beside_double_precision_weights():
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_a_part_that_reads_integers_alone_is_computed_as_the_step_is(dtype):
-    number, h = Input((), dtype="int"), Input((3,))
-    fixed = constant(np.random.default_rng(0).normal(size=(5, 3)))
-    new = ops.tanh(h + ops.sin(ops.matmul(ops.one_hot(number, 5), fixed)))
-    own = Recurrence(StepGraph(constants=[number], states=[h], outputs=[new], new_states=[new]))
+    own = reading_integers()
     engine = check(own, random_arguments(own, batch=2, steps=3), dtype=dtype)
     assert engine.parted is not None
     ys, _, _ = random_arguments(own, batch=2, steps=3).cast(dtype).forward(engine)

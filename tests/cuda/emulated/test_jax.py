@@ -26,7 +26,7 @@ from rsref_fast.cuda.engine import CudaEngine
 from tests.cuda import fake
 from tests.cuda.kernels import TILE
 from tests.cuda.through_jax import compare, dtypes_of, groups_of
-from tests.fast.attending import attending
+from tests.fast.attending import attending, reading_integers
 from tests.fast.made import MASK, recurrence_of
 from tests.fast.picking import recurrence_of as recurrence_of_samples
 from tests.fast.steps import recurrence
@@ -100,6 +100,16 @@ def test_what_depends_on_no_step(device, mask):
     compare(engine, random_arguments(engine.recurrence, batch=3, steps=5, mask=mask), 3, 5)
     assert not engine._special
     assert engine.parted.first._special
+
+
+def test_what_depends_on_no_step_is_computed_as_the_rest_is(device):
+    own = reading_integers()
+    given = random_arguments(own, batch=2, steps=3)
+    ((expected,), _, _) = given.forward(ReferenceEngine(own))
+    with jax.enable_x64(True):
+        groups = [[jnp.asarray(a) for a in group] for group in ([], given.constants, given.states, [])]
+        y, _ = jax_device.call(CudaEngine(own, device, tile=TILE, rows=8), groups, ["float64"] * 2, 2, 3)
+    np.testing.assert_allclose(y, expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("own", [recurrence("across samples"), recurrence_of_samples("rolled")], ids=["mean", "rolled"])

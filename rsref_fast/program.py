@@ -230,17 +230,9 @@ def _forward(
         if tensor in inside and not moved and tensor not in places:
             places[tensor] = after
     layout = lay_out(
-        results,
-        rows,
-        plan,
-        leaves,
-        places=places,
-        packed=saved,
-        blockwise=outputs,
-        biases=biases,
-        joints=joints,
+        results, rows, plan, leaves, places=places, packed=saved, blockwise=outputs, biases=biases, joints=joints,
         prefix="f",
-    )
+    )  # fmt: skip
     units = {section: fuse(layout, section, results) for section in Section}
     return Program(layout, units, gathered, outputs, new_states), mixes, saved
 

@@ -152,18 +152,8 @@ class FastEngine(Compiling[PartedEngine]):
         taped: bool = True,
     ) -> tuple[list[Array], list[Array], Any]:
         """Run the loop; see `Engine`."""
-        return self.run((sequences, constants, states, parameters), mask, steps, taped)
-
-    def run(
-        self,
-        groups: Sequence[Sequence[Array]],
-        mask: Array | None,
-        steps: int | None,
-        taped: bool,
-        run: Callable[[Plan, Sequence[Array]], None] = run_untaped,
-    ) -> tuple[list[Array], list[Array], Any]:
-        """Run the loop on sequences, constants, states and parameters. run: as in `Tape`."""
-        return self.run_known(self.known_of(groups, mask, steps), groups, mask, steps, taped, run)
+        groups = sequences, constants, states, parameters
+        return self.run_known(self.known_of(groups, mask, steps), groups, mask, steps, taped)
 
     def run_known(
         self,
@@ -174,7 +164,7 @@ class FastEngine(Compiling[PartedEngine]):
         taped: bool,
         run: Callable[[Plan, Sequence[Array]], None] = run_untaped,
     ) -> tuple[list[Array], list[Array], Any]:
-        """Run the loop on arrays that say what is known; the rest as `run`."""
+        """Run the loop on sequences, constants, states and parameters that say what is known. run: as in `Tape`."""
         sequences, constants, states, parameters = groups
         length, batch, dtype = known.length, known.batch, known.dtype
         mask = None if mask is None or mask.all() else np.asarray(mask, bool)

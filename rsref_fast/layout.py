@@ -246,16 +246,21 @@ def _spaces(layout: Layout, packed: set[Tensor], blockwise: set[Tensor]) -> dict
 
 def _find_parts(layout: Layout, places: Mapping[Tensor, Buffer]) -> None:
     """Find the operands of concatenations that can be computed in place."""
-    read_through_views = {layout.root(t.inputs[0]) for t in layout.moved}
+    shown = _shown(layout)
     for joint, part, start in _operands_of_joints(layout):
         free = (
             part.op is not None and part.op.name not in RESHAPES and part not in layout.moved
             and part not in layout.parts and part not in places
             and layout.section[part] is layout.section[joint] and layout.phase_of(part) == layout.phase_of(joint)
-            and part not in read_through_views and layout.rows[part] is layout.rows[joint]
+            and part not in shown and layout.rows[part] is layout.rows[joint]
         )  # fmt: skip
         if free:
             layout.parts[part] = joint, start
+
+
+def _shown(layout: Layout) -> set[Tensor]:
+    """Return the tensors that are read through views of them, which need them to lie alone."""
+    return {layout.root(t.inputs[0]) for t in layout.moved}
 
 
 def _operands_of_joints(layout: Layout) -> Iterator[tuple[Tensor, Tensor, int]]:
@@ -278,13 +283,11 @@ def _find_copies(layout: Layout, kept: Set[Tensor]) -> dict[Tensor, dict[Tensor,
     One that lies nowhere else is computed in place. Return where others begin in each concatenation, operands that are
     concatenations of such ones among them. kept: tensors that need memory of their own.
     """
-    kept = kept | {layout.root(t.inputs[0]) for t in layout.moved}
+    kept = kept | _shown(layout)
     found: dict[Tensor, dict[Tensor, int]] = {}
     for joint, operand, start in _operands_of_joints(layout):
-        if layout.section[joint] is not Section.AFTER:
-            continue
         parts = list(_looped_parts(layout, operand, joint.attrs["axis"], start))
-        if not all(_looped(layout, part) for part, _ in parts):
+        if layout.section[joint] is not Section.AFTER or not all(_looped(layout, part) for part, _ in parts):
             continue
         if parts != [(operand, start)]:
             again = len(dict(parts)) < len(parts) or any(joint in found.get(part, ()) for part, _ in parts)

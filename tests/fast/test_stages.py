@@ -325,9 +325,8 @@ def test_samples_picked_by_their_number_are_refused(name):
         programs_of(layer)
 
 
-@pytest.mark.parametrize("target", examples(["interpreter", "cpu"], ["interpreter"]))
-def test_what_is_written_in_row_major_order_is_not_written_inside_a_concatenation(target):
-    """A reshape of what a view repeats, of a sequence, of a state, and of what nothing needs in the loop."""
+def joining_reshapes():
+    """Reshapes of what a view repeats: of a sequence, of a state, and of what nothing needs in the loop."""
     x, h = Input((2,)), Input((4,))
 
     def repeated(a):
@@ -337,5 +336,10 @@ def test_what_is_written_in_row_major_order_is_not_written_inside_a_concatenatio
     inside = ops.concatenate([repeated(h[:, 1:3]), ops.cos(h)], -1)
     new = ops.tanh(before[:, :4] + before[:, 4:] * inside[:, :4] + inside[:, 4:])
     after = ops.concatenate([new, repeated(new[:, :2])], -1)
-    own = Recurrence(StepGraph(sequences=[x], states=[h], outputs=[after], new_states=[new]))
+    return Recurrence(StepGraph(sequences=[x], states=[h], outputs=[after], new_states=[new]))
+
+
+@pytest.mark.parametrize("target", examples(["interpreter", "cpu"], ["interpreter"]))
+def test_what_is_written_in_row_major_order_is_not_written_inside_a_concatenation(target):
+    own = joining_reshapes()
     check(own, random_arguments(own, batch=3, steps=4), target=target)

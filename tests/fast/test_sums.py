@@ -136,9 +136,14 @@ def begun_with_parts_of_parts(x, h, w):
     return first + ops.matmul(h, w)
 
 
+def begun(draw):
+    """A step whose state is a sum that begins with a concatenation."""
+    w = Parameter("w", np.random.default_rng(0).normal(size=(4, 4))).tensor
+    return drawn(lambda x, h: draw(x, h, w)).recurrence
+
+
 @pytest.mark.parametrize("draw", [begun_in_the_loop, begun_before_it, begun_with_parts_of_parts])
 @pytest.mark.parametrize("target", examples(["interpreter", "cpu"], ["interpreter"]))
 def test_what_is_read_of_the_first_term_is_not_added_to(draw, target):
-    w = Parameter("w", np.random.default_rng(0).normal(size=(4, 4))).tensor
-    layer = drawn(lambda x, h: draw(x, h, w))
-    check(layer.recurrence, random_arguments(layer.recurrence, batch=3, steps=4), target=target)
+    own = begun(draw)
+    check(own, random_arguments(own, batch=3, steps=4), target=target)

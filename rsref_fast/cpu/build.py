@@ -14,10 +14,10 @@ from numba.core.codegen import AOTCodeLibrary
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
 
-from rsref_fast.cpu import gemm, vector_math
+from rsref_fast.cpu import gemm, single_row, vector_math
 from rsref_fast.cpu.alike import once
 from rsref_fast.cpu.jit import kernel, plain, summing
-from rsref_fast.cpu.meeting import meet, rank_of, size_of
+from rsref_fast.cpu.meeting import arrive, meet, rank_of, size_of, wait_for_all
 from rsref_fast.cpu.microkernel_shapes import Shape
 from rsref_fast.cpu.pointers import ADDRESSES, at, fetch, pointer_to
 from rsref_fast.cpu.remainders import hint, rest_masked
@@ -197,7 +197,8 @@ def namespace(dtype: np.dtype[Any], shape: Shape) -> dict[str, Any]:
     return {
         **vector_math.functions(element), **gemm.declared(element, shape),
         "kernel": once(kernel), "summing": once(summing), "entry": plain, "at": at, "rest_masked": rest_masked,
-        **sharing(shape.width), "meet": meet, "rank_of": rank_of, "size_of": size_of, "cutting_of": cutting_of,
+        **sharing(shape.width), **single_row.own_part(element, shape), "meet": meet, "arrive": arrive,
+        "wait_for_all": wait_for_all, "rank_of": rank_of, "size_of": size_of, "cutting_of": cutting_of,
         "in_a_row": in_a_row, "room_at": room_at,
         "floats": pointer_to(element), "ints": pointer_to(types.int64), "bytes_": pointer_to(types.uint8),
         "F": dtype.type, "I": np.int64, "U": np.uint8, "NAN": dtype.type("nan"), "INFINITY": dtype.type("inf"),

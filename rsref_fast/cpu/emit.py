@@ -54,6 +54,7 @@ class Writer:
         self.packing: list[str] = []
         self.held: list[Held] = []
         self.touched: dict[str, Touched] = {}
+        self.early: dict[str, Touched] = {}
         self.added: dict[Tensor | None, list[tuple[View, Buffer]]] = {}
         self.totals: set[Buffer] = set()
         self.anew: set[Buffer] = set()
@@ -132,7 +133,7 @@ class Writer:
         function.name = self._shared(function)
         pointers = {b: self.pointer(b, section) for b in function.parameters}
         known = {"turn": "s" if section is Section.LOOP else "0", "start": "first", "end": "k", "add": "again"}
-        known["index"] = "at(pos, r0)"
+        known["index"], known["late"] = "at(pos, r0)", "0"
         known["held"] = "" if function.holds is None else self._held(function.holds)
         extra = [known.get(name, name) for name in function.extra]
         line = f"{function.name}({', '.join([rows, *pointers.values(), *extra])})"
@@ -140,6 +141,9 @@ class Writer:
         lined = [self._seen(b, section) for b, own in function.lined.items() if own]
         touched = touched_by(units, [self._seen(b, section) for b in function.written], lined)
         self.touched[line] = touched if section is Section.LOOP else anywhere(touched)
+        if "late" in function.extra and function.early is not None:
+            row, own_part = function.early
+            self.early[line] = touched_by({self._seen(row, section): own_part}, ())
         return line
 
     def _held(self, own: Held) -> str:
@@ -227,6 +231,8 @@ class Writer:
         if self._begins(tensor, section):
             self.anew.add(target.buffer)
             function.extra.append("add")
+        units = self._computed_by_parts(left.buffer, section)
+        function.early = None if units is None else (left.buffer, units)
         self.target.product(function, target, left, right, panels, add, self._parts(tensor, section), begin)
 
     def _begins(self, tensor: Tensor, section: Section) -> bool:
@@ -237,15 +243,20 @@ class Writer:
 
     def _parts(self, tensor: Tensor, section: Section) -> int | None:
         """Return the length of which threads share what is computed from a tensor, if all of that is loops of one."""
-        memory, lengths = self.layout.views[tensor].buffer, set()
+        memory, readers = self.layout.views[tensor].buffer, []
         for unit in self.program.units[section]:
             read = any(
                 self.layout.views[i].buffer is memory for t in unit.tensors for i in t.inputs if i not in unit.tensors
             )
             if read and tensor not in unit.tensors:
-                lengths.add(next((n for n in reversed(unit.shape) if n != 1), None) if unit.fused else None)
-        (length,) = lengths if len(lengths) == 1 else (None,)
-        return length if isinstance(length, int) else None
+                readers.append(unit)
+        return _shared_length(readers)
+
+    def _computed_by_parts(self, row: Buffer, section: Section) -> int | None:
+        """Return the length of which threads share what a step's loops write to a memory, if all are loops of one."""
+        views, units = self.layout.views, self.program.units[section]
+        writers = [u for u in units if u.fused and any(_is_same(views[t].buffer, row) for t in u.stored)]
+        return _shared_length(writers) if section is Section.LOOP else None
 
     def copied(self, section: Section, source: View, target: Buffer, rows: str, add: bool = False) -> str:
         """Return the call that copies a view into memory, or adds it to what is there."""
@@ -343,7 +354,11 @@ class Writer:
         for name, comment, lines in entries:
             names.append(name)
             changing = [name for name in self.memory if name not in self.fixed]
-            lines = ["rank = rank_of(N)", "size = size_of(N)", *self.target.ordered(lines, self.touched, changing)]
+            lines = [
+                "rank = rank_of(N)",
+                "size = size_of(N)",
+                *self.target.ordered(lines, self.touched, changing, self.early),
+            ]
             if any("held" in line for line in lines):
                 lines[2:2] = self._holding()
             shared = sorted({units for line in lines for units in PARTS.findall(line)}, key=int)
@@ -359,6 +374,18 @@ class Writer:
         parts.append(f'@entry\ndef run(P, N, Q):\n{INDENT}"""What N[5] asks for."""\n{choice}{INDENT}return 0')
         text, memory = "\n\n\n".join(parts) + "\n", list(self.memory.values())
         return Source(text, tuple(names), memory, dict(self.fixed), held=self.held)
+
+
+def _is_same(one: Buffer, other: Buffer) -> bool:
+    """Whether two buffers are rows of one memory."""
+    return (one.memory or one.name) == (other.memory or other.name)
+
+
+def _shared_length(units: Iterable[Unit]) -> int | None:
+    """Return the length of the innermost loop of all units, which threads share, if they are loops of one length."""
+    lengths = {next((n for n in reversed(u.shape) if n != 1), None) if u.fused else None for u in units}
+    (length,) = lengths if len(lengths) == 1 else (None,)
+    return length if isinstance(length, int) else None
 
 
 def source_width(view: View) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 
 from numba import types
 
+from rsref_fast.cpu import single_row
 from rsref_fast.cpu.jit import plain
 from rsref_fast.cpu.microkernel import microkernel, microkernels
 from rsref_fast.cpu.microkernel_shapes import Shape
@@ -199,7 +200,7 @@ def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
                 for i in range(now, width):
                     panels[place + i] = element(0)
 
-    own = (multiply_panel, multiply_partial, pack, multiply_packed, multiply)
+    own = (multiply_panel, multiply_partial, pack, multiply_packed, multiply, single_row.multiply_row(element, shape))
     return {f.__name__: (f, signatures(element)[f.__name__]) for f in own}
 
 
@@ -213,6 +214,7 @@ def signatures(element: Any) -> dict[str, Any]:
         "multiply_packed": types.void(*left, pointer, *result, *[I64] * 5),
         "multiply": types.void(*left, pointer, I64, I64, pointer, *[I64] * 4),
         "pack": types.void(I64, I64, pointer, I64, I64, pointer, I64, I64),
+        "multiply_row": single_row.signature(element),
     }
 
 

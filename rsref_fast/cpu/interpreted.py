@@ -43,6 +43,12 @@ def namespace(dtype: Any) -> dict[str, Any]:
         pack,
         multiply_packed,
         multiply,
+        multiply_row,
+        aside,
+        begin_row,
+        end_row,
+        arrive,
+        wait_for_all,
         sigmoid,
     )
     return {
@@ -103,6 +109,14 @@ def size_of(numbers: Any) -> int:
 
 def meet(numbers: Any) -> None:
     turns.meet(int(numbers[8]), int(numbers[7]))
+
+
+def arrive(numbers: Any) -> None:
+    """Nothing: `wait_for_all`, which follows, is the whole meeting."""
+
+
+def wait_for_all(numbers: Any) -> None:
+    meet(numbers)
 
 
 def zero_rows(count: int, width: int, target: Any, rank: int, size: int) -> None:
@@ -198,6 +212,36 @@ def multiply_packed(
     own = slice(*_columns(columns, rank, size))
     begin = _matrix(start, rows, columns, start_step, 1)[:, own].copy() if accumulate else 0
     _multiply(rows, columns, depth, a, row_step, depth_step, b[:, :columns], c, c_step, begin, own)
+
+
+def multiply_row(
+    columns: int, depth: int, units: int, a: Any, panels: Any, c: Any, o: Any, accumulate: int, rank: int, size: int,
+    turn: int,
+) -> None:  # fmt: skip
+    multiply_packed(1, columns, depth, a, depth, 1, panels, c, columns, o, columns, accumulate, rank, size, turn, 0)
+
+
+def aside() -> list[Any]:
+    return []
+
+
+def begin_row(
+    pieces: int, columns: int, depth: int, units: int, a: Any, panels: Any, tile: Any, rank: int, turn: int
+) -> None:  # fmt: skip
+    """Read a thread's own part of the row, which is all that may be there, and keep it."""
+    own = np.zeros((depth // units, units), bool)
+    own[:, part(units, rank, 2) : part(units, rank + 1, 2)] = True
+    tile.append(np.where(own.reshape(-1), a[:depth], np.nan))
+
+
+def end_row(
+    pieces: int, columns: int, depth: int, units: int, a: Any, panels: Any, tile: Any, rank: int, turn: int,
+    c: Any, o: Any, accumulate: int,
+) -> None:  # fmt: skip
+    row = np.where(np.isnan(tile[0]), a[:depth], tile[0]).astype(a.dtype)
+    for i in range(0, pieces * columns, columns):
+        b = panels[i * depth :]
+        multiply_row(columns, depth, units, row, b, c[i:], o[i:], accumulate, rank, 2, turn)
 
 
 def multiply(

@@ -162,17 +162,29 @@ def size_of(N):
 
 
 @plain
+def arrive(N):
+    """Tell the others that this thread is here."""
+    if N[7] > 1:
+        own = at(words(N[8]), N[6] * LINE)
+        show(own, own[0] + 1)
+
+
+@plain
+def wait_for_all(N):
+    """Wait for those who have not arrived."""
+    counts = words(N[8])
+    own = at(counts, N[6] * LINE)
+    for other in range(N[7]):
+        wait_for(at(counts, other * LINE), own[0], own)
+
+
+@plain
 def meet(N):
     """Wait until all threads of a team are here: N[7] of them, each of which counts its meetings in a line of its own.
 
     The lines begin at the address N[8]. So a thread's arrival is on its way to the others at once, where a count that
     all add to would first have to be fetched from whoever added last.
     """
-    size = N[7]
-    if size > 1:
-        counts = words(N[8])
-        own = at(counts, N[6] * LINE)
-        meeting = own[0] + 1
-        show(own, meeting)
-        for other in range(size):
-            wait_for(at(counts, other * LINE), meeting, own)
+    if N[7] > 1:
+        arrive(N)
+        wait_for_all(N)

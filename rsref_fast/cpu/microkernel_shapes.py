@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-PRODUCTS = ("multiply_panel", "multiply_partial", "pack", "multiply_packed", "multiply")
+PRODUCTS = ("multiply_panel", "multiply_partial", "pack", "multiply_packed", "multiply", "multiply_row")
 """The products' functions, each after those that it calls."""
 
 
@@ -41,3 +41,12 @@ def shape_for(features: str, bits: int) -> Shape:
     if "+avx" in features:
         return Shape(256 // bits, 2, 6, 3, 1)
     return Shape(128 // bits, 2, 8, 3, 2 if "+neon" in features else 1)
+
+
+ASIDE = 8
+"""Panels of which a thread may multiply its own part of a row before it waits for the other's (see `single_row`)."""
+
+
+def fits(pieces: int, columns: int, units: int, width: int) -> bool:
+    """Whether two threads have as many panels of each of some pieces of so many columns, and places of the row."""
+    return columns % (2 * width) == 0 and units % (2 * width) == 0 and pieces * columns <= 2 * ASIDE * width

@@ -11,6 +11,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
+from types import MappingProxyType
 
 from rsref_fast.cpu.text import INDENT, nested
 from rsref_fast.cpu.touches import ALONE, Numbered, Touch, Touched, changed, everywhere
@@ -27,19 +28,28 @@ WIDTHS = {
 }  # fmt: skip
 """Which one says of how many elements the rows are, of which threads have parts."""
 
+ON_TIME, LATE = "N, 0", "N, 1"
+"""How the calls of products end of which the threads have met before, and those that wait for the others themselves."""
+
 MEETINGS = ("meet(N)", "line(N)", "near(N)")
 """Where all threads of a team meet, those of a line of it, and those of which nothing is known who touches what."""
+
+NOTHING: Mapping[str, Touched] = MappingProxyType({})
 
 Block = tuple[tuple[str, "Block"], ...]
 """Lines, each with those that are indented below it."""
 
 
-def spread(lines: Sequence[str], known: Mapping[str, Touched], memory: Collection[str]) -> list[str]:
+def spread(
+    lines: Sequence[str], known: Mapping[str, Touched], memory: Collection[str], early: Mapping[str, Touched] = NOTHING
+) -> list[str]:
     """Return an entry's lines as `ordered` does, if all threads make each call, for elements all over the memory."""
     return ordered(lines, everywhere(known), memory, alone=False, sparing=False)
 
 
-def shared_out(lines: Sequence[str], known: Mapping[str, Touched], memory: Collection[str]) -> list[str]:
+def shared_out(
+    lines: Sequence[str], known: Mapping[str, Touched], memory: Collection[str], early: Mapping[str, Touched] = NOTHING
+) -> list[str]:
     """Return an entry's lines as `ordered` does, if each thread of the team is a block of threads, and lines have some.
 
     They all make each call. Lines share out the samples, so those of a line meet by `line(N)` where all need not; and
@@ -52,11 +62,13 @@ def shared_out(lines: Sequence[str], known: Mapping[str, Touched], memory: Colle
 
 
 def ordered(
-    lines: Sequence[str], known: Mapping[str, Touched], memory: Collection[str], alone: bool = True,
-    sparing: bool = True, word: str = "meet(N)",
+    lines: Sequence[str], known: Mapping[str, Touched], memory: Collection[str],
+    early: Mapping[str, Touched] = NOTHING, alone: bool = True, sparing: bool = True,
+    word: str = "meet(N)",
 ) -> list[str]:  # fmt: skip
     """Return an entry's lines with `meet(N)` where it is needed.
 
+    early: what calls that wait themselves, if they are told so, touch before.
     known: how calls of generated functions touch memory. memory: the names of what changes during the entry.
     alone: whether calls that do not take a thread's rank are made by one; else all make each call. sparing: whether
     steps had better not wait for what is rarely done. word: in place of `meet(N)`; of those that go further than it
@@ -85,9 +97,13 @@ def ordered(
 
     block = _tree(lines)
     calls = {line: touched_by(line) for line in _calls(block)}
-    touches = Numbered(touched for touched, _ in calls.values())
+    begun = {
+        line: {name: own_part for name, own_part in touched.items() if name in own} for line, touched in early.items()
+    }
+    touches = Numbered(touched for touched in (*(found for found, _ in calls.values()), *begun.values()))
     sets = {line: touches.of(touched) for line, (touched, _) in calls.items()}
     disturbing = {line: touches.disturbing(touched) for line, touched in sets.items()}
+    not_begun = {line: touches.disturbing(touches.of(touched)) for line, touched in begun.items()}
 
     def walk(block: Block, before: int) -> tuple[list[str], int]:
         """Return a block's lines with their meetings, and what is touched after it."""
@@ -116,13 +132,17 @@ def ordered(
                 found += [line, *(INDENT + inner for inner in inside)]
                 before, aside = before | after, False
                 continue
-            only = calls[line][1]
+            only, line_text = calls[line][1], line
             if before & disturbing[line]:
-                found.append(word)
+                if line in not_begun and not before & not_begun[line]:
+                    found.append("arrive(N)")
+                    line_text = line.replace(ON_TIME, LATE)
+                else:
+                    found.append(word)
                 before, aside = 0, False
             if only and not aside:
                 found.append("if rank == 0:")
-            found.append(INDENT + line if only else line)
+            found.append(INDENT + line_text if only else line_text)
             before, aside = before | sets[line], only
         return found, before
 

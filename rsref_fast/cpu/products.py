@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rsref_fast.cpu.microkernel_shapes import fits
 from rsref_fast.cpu.text import Function
 from rsref_fast.layout import Section
 from rsref_fast.lengths import Length, Varying, number, text_of, times
 from rsref_fast.views import Buffer, Space, View
+
+EARLY = 1 << 16
+"""Weights up to which a single row of a step is multiplied by a thread's own part of it first, while it waits."""
 
 
 def panels_of(name: str, right: View, width: int) -> Buffer:
@@ -52,6 +56,8 @@ def product(
     add = "add" if "add" in function.extra else "1" if accumulate else "0"
     function.share()
     function.written.add(target.buffer)
+    if turning and panels is not None and not leading:
+        _row(function, target, left, panels, parts, add, begin)
     with function.nest(leading) as i:
         places = [
             at(function, view, [index if n != 1 else "0" for index, n in zip(i, view.shape)]) for view in (a, b, target)
@@ -82,6 +88,40 @@ def product(
         own = units if parts > 1 else columns
         apart = target.buffer not in (left.buffer, right.buffer)  # else it reads more of the row than its part
         function.units[target.buffer] = own if apart and isinstance(own, int) and target.counts(-1, own) else None
+
+
+def _row(
+    function: Function, target: View, left: View, panels: Buffer, parts: int, add: str, begin: View | None
+) -> None:
+    """Write what is done for a single row of a step, if each of two threads can begin with its own part of it."""
+    columns, depth, width = target.shape[-1], left.shape[-1], number(panels.shape[-1])
+    units = None if function.early is None else function.early[1]
+    if units is None or not isinstance(columns, int) or not isinstance(depth, int) or target.buffer is left.buffer:
+        return
+    if depth % units or columns * depth > EARLY or not left.counts(-1, units):
+        return
+    if not fits(parts, columns // parts, units, width):
+        return
+    function.extra += ["N", "late"]
+    a, b, c = at(function, left), function.pointer(panels), at(function, target)
+    o = at(function, target if begin is None else begin)
+    sizes = f"{parts}, {columns // parts}, {depth}, {units}, {a}, {b}, tile, rank, turn"
+    wait = ["if late != 0:", "    wait_for_all(N)"]
+    own = ["tile = aside()", f"begin_row({sizes})", *wait, f"end_row({sizes}, {c}, {o}, {add})", "return"]
+    function.add(f"if {text_of(target.shape[-2])} == 1 and size == 2:")
+    for line in own:
+        function.add(f"    {line}")
+    for line in wait:
+        function.add(line)
+    function.add(f"if {text_of(target.shape[-2])} == 1:")
+    function.add(f"    parts = {parts} if size > 1 else 1")
+    function.add("    for j in range(parts):")
+    count = columns // parts
+    b, c, o = (f"at({name}, j * {step})" for name, step in ((b, count * depth), (c, count), (o, count)))
+    function.add(
+        f"        multiply_row({columns} // parts, {depth}, {units}, {a}, {b}, {c}, {o}, {add}, rank, size, turn)"
+    )
+    function.add("    return")
 
 
 def _parts(columns: Length, units: int | None, panels: Buffer | None) -> int:

@@ -29,7 +29,7 @@ class Target:
     function: type[Function]
     rules: Mapping[str, loops.Emitter]
     product: Callable[[Function, View, View, View, Buffer | None, bool, int | None, View | None], None]
-    ordered: Callable[[Sequence[str], Mapping[str, Touched], Collection[str]], list[str]]
+    ordered: Callable[[Sequence[str], Mapping[str, Touched], Collection[str], Mapping[str, Touched]], list[str]]
     addressed: Callable[[Sequence[str], Mapping[str, str]], list[str]]
     pieces: bool
     in_place: bool = False

@@ -44,11 +44,13 @@ class Function:
     computes its part, if of the buffer it touches no more than that (see `ordering`); else None.
     inside: whether it is called in the time loop and blocks of threads have parts there. reads_first: whether all that
     an element is computed of is read before anything is computed, so that memory is waited for once. holds: weights
-    that it finds in a block's memory. lined: of which buffers a line of blocks touches the rows of its own samples, and
-    no others.
+    that it finds in a block's memory. early: the memory of which a product multiplies rows, and of how many places each
+    thread has computed its part, if that is known. lined: of which buffers a line of blocks touches the rows of its own
+    samples, and no others.
     """
 
     inside = False
+    early: tuple[Buffer, int] | None = None
     reads_first = False
     holds: Held | None = None
 

@@ -20,6 +20,7 @@ from rsref_fast.cpu.crew_native import COUNTS, LOST, NEXT, PAUSE, PLAN, SHORT, U
 from rsref_fast.cpu.jit import plain
 from rsref_fast.cpu.kernels import Interpreted
 from rsref_fast.cpu.meeting import SLICE, wait_for
+from rsref_fast.cpu.ordering import LATE, ON_TIME
 from rsref_fast.cpu.plan import forward_plan
 from rsref_fast.cpu.pointers import ADDRESSES
 from rsref_fast.cpu.splitting import Split, split_of
@@ -210,33 +211,39 @@ def test_more_callers_than_processors():
             np.testing.assert_array_equal(a, b)
 
 
+MEETING = r"(?m)^ +(?:meet|arrive)\(N\)$"
 SPARED = ("copy_rows(", "cut_rows(", "if active <")
 """After these lines threads meet in branches that are rarely taken. Where that is all that they do there, what comes
 next lets them meet again; and rows of samples that begin are nobody else's yet."""
 
 
-def test_each_meeting_left_out_is_seen(monkeypatch):
+@pytest.mark.parametrize("units", [24, 32])
+def test_each_meeting_left_out_is_seen(monkeypatch, units):
     """The interpreter lets one thread run far ahead of the others, so that it reads what is not written, or too late.
 
     Two samples of different lengths, several blocks, some of one step, gradients that are cut: every branch is
-    taken, but of the forward program the one without a tape.
+    taken, but of the forward program the one without a tape. Of 32 units each thread begins with its own part of a row,
+    and waits for the other's in the middle of a product.
     """
     monkeypatch.setattr(interpreted, "WIDTH", 8)
     monkeypatch.setattr(Interpreted, "block_rows", 2)
-    own = recurrence_of("LSTMCell", 24, 9, truncate=3)
+    own = recurrence_of("LSTMCell", units, 9, truncate=3)
     mask = np.array([[1, 1, 1, 1, 1, 1, 1], [0, 1, 1, 1, 0, 0, 0]], bool)
     arguments = random_arguments(own, batch=2, steps=7, mask=mask)
     original, texts = interpreted.load, []
     monkeypatch.setattr(interpreted, "load", lambda text, dtype: texts.append(text) or original(text, dtype))
     check(own, arguments, split=Split(1, 2))
+    assert all(("arrive(N)" in text) == (units == 32) for text in texts)
     missed, count = [], 0
     for text in texts:
         lines = text.splitlines()
         for number, line in enumerate(lines):
             before = lines[number - 1].strip()
             idle = text == texts[0] and before.startswith("if not taped ")
-            if line.strip() == "meet(N)" and not before.startswith(SPARED) and not idle:
-                broken = "\n".join([*lines[:number], *lines[number + 1 :]])
+            if line.strip() in ("meet(N)", "arrive(N)") and not before.startswith(SPARED) and not idle:
+                late = line.strip() == "arrive(N)"
+                following = lines[number + 1].replace(LATE, ON_TIME) if late else lines[number + 1]
+                broken = "\n".join([*lines[:number], following, *lines[number + 2 :]])
                 monkeypatch.setattr(
                     interpreted, "load", lambda t, dtype, a=text, b=broken: original(b if t == a else t, dtype)
                 )
@@ -277,9 +284,9 @@ def test_a_step_takes_one_meeting(cell):
     """A unit's gates, and then its states, are computed by the same thread, and their gradients."""
     own = recurrence_of(cell, 64, 9)
     forward, backward = (text.split("    for s in range(")[1] for text in text_of(own))
-    assert forward.split("following =")[0].count("meet(N)") == 1
+    assert len(re.findall(MEETING, forward.split("following =")[0])) == 1
     main = re.sub(r"(?m)^( +)if (active|cutting) .*\n(\1 .*\n)+", "", backward.split("    slot = 1 - slot")[0])
-    assert main.count("meet(N)") == 1, main
+    assert len(re.findall(MEETING, main)) == 1, main
 
 
 def text_of(own):

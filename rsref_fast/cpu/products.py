@@ -10,7 +10,7 @@ from rsref_fast.layout import Section
 from rsref_fast.lengths import Length, Varying, number, text_of, times
 from rsref_fast.views import Buffer, Space, View
 
-EARLY = 1 << 16
+EARLY = 1 << 15
 """Weights up to which a single row of a step is multiplied by a thread's own part of it first, while it waits."""
 
 

@@ -250,6 +250,30 @@ def test_whatever_the_turns_nobody_is_disturbed(order, words, disturbs, program,
     run_through(found, calls, itertools.cycle(turns), [], words, disturbs)
 
 
+@pytest.mark.parametrize(
+    ("before", "early"),
+    [
+        ([("written", PART, None)], True),
+        ([("written", OTHER, None)], False),
+        ([("written", ALL, None)], False),
+        ([("written", PART, None), ("written", OTHER, None)], False),
+        ([("written", OTHER, None), "meet(N)", ("written", PART, None)], True),
+        ([("written", OTHER, Space.CURRENT), ("written", PART, Space.PREVIOUS)], True),
+        ([("read", ALL, None), ("written", PART, None)], True),
+    ],
+    ids=str,
+)
+def test_a_product_begins_while_it_waits_if_its_threads_own_part_is_there(before, early):
+    product = call("f", a=("read", ALL, Space.PREVIOUS), b=("written", PART, None))
+    line = product[0].replace(")", ", N, 0)")
+    begun = {line: {"a": frozenset([Touch(PART, False, Space.PREVIOUS)])}}
+    calls = [one if one == "meet(N)" else call(f"g{i}", a=one) for i, one in enumerate(before)]
+    lines = [one if one == "meet(N)" else one[0] for one in calls]
+    known = dict(one for one in calls if one != "meet(N)") | {line: product[1]}
+    found = ordered([*lines, line], known, ("a", "b"), begun)[-2:]
+    assert found == (["arrive(N)", line.replace("N, 0", "N, 1")] if early else ["meet(N)", line])
+
+
 def test_who_passes_a_branch_does_not_wait_for_those_who_take_it():
     product = call("f", a=("read", ALL, Space.PREVIOUS))
     loop = call("g", a=("written", PART, Space.CURRENT))

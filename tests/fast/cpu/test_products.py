@@ -21,10 +21,11 @@ TARGETS = {
 FEATURES = {"avx512": "+avx512f", "avx": "+avx", "neon": "+neon"}
 
 
+@pytest.mark.parametrize("product", ["multiply_panel", "multiply_row"])
 @pytest.mark.parametrize("name", TARGETS)
-def test_the_innermost_loop_is_vector_code(name):
+def test_the_innermost_loop_is_vector_code(name, product):
     features, triple, cpu, instruction = TARGETS[name]
-    function, signature = gemm.products(types.float32, shape_for(features, 32))["multiply_panel"]
+    function, signature = gemm.products(types.float32, shape_for(features, 32))[product]
     own = plain(function)
     own.compile(signature.args)
     text = str(own.overloads[tuple(signature.args)].library._final_module)

@@ -63,19 +63,23 @@ def test_one_sample_is_split_among_threads_and_answers_are_repeatable():
 
 
 @pytest.mark.parametrize(
-    ("cell", "units", "dtype"),
+    ("cell", "units", "dtype", "lengths"),
     [
-        ("LSTMCell", 70, np.float64),
-        ("LSTMCell", 70, np.float32),
-        ("LayerNormLSTMCell", 70, np.float64),
-        ("GRUCell", 64, np.float64),
+        ("LSTMCell", 70, np.float64, [7, 7]),
+        ("LSTMCell", 70, np.float32, [7, 7]),
+        ("LayerNormLSTMCell", 70, np.float64, [7, 7]),
+        ("GRUCell", 64, np.float64, [7, 7]),
+        ("LSTMCell", 64, np.float32, [7]),
+        ("GRUCell", 64, np.float32, [7, 4]),
+        ("SimpleRNNCell", 128, np.float32, [7]),
     ],
 )
-def test_a_team_answers_what_one_thread_does(cell, units, dtype):
+def test_a_team_answers_what_one_thread_does(cell, units, dtype, lengths):
     """Bit by bit: so one may take the place of the other while a program runs."""
     own = recurrence_of(cell, units, 9)
     engine = rsref_fast.compile(own)
-    arguments = random_arguments(own, batch=2, steps=7)
+    mask = np.arange(7) < np.array(lengths)[:, None]
+    arguments = random_arguments(own, batch=len(lengths), steps=7, mask=mask)
     names = ("sequences", "states", "parameters")
     arguments = replace(arguments, **{name: [a.astype(dtype) for a in getattr(arguments, name)] for name in names})
     found = []

@@ -32,6 +32,7 @@ from rsref_fast.cpu.jit import plain
 from rsref_fast.cpu.meeting import address_of, c_function, meet, now, rest, seen, seen_in_order, show_in_order, words
 from rsref_fast.cpu.plan import CONTEXT, HEADER, LINE, NUMBERS
 from rsref_fast.cpu.pointers import ADDRESSES, at
+from rsref_fast.cpu.trials import is_for_one, note, turn_of
 
 I64 = types.int64
 SIGNATURE = I64(I64, I64, I64, I64)
@@ -206,14 +207,12 @@ def give_back(control, found):
 
 
 @plain
-def chosen(plan, control):
-    """The address of a plan, or of that for one thread in place of its team, if teams lose too much time.
+def is_replaced(plan, control):
+    """Whether one thread does the work of a plan's team, since teams lose too much time.
 
     What they have lost is forgiven by and by: a quarter of the time that calls should take. Several callers may be here
     at once, and lose some of it to each other: it need not be exact.
     """
-    if plan[ALONE] == 0 or control[KEPT] != 0:
-        return address_of(plan)
     control[COUNTS] = max(control[COUNTS] - plan[FORGIVEN], 0) + control[LOST] - control[KNOWN]
     control[KNOWN] = control[LOST]
     if control[COUNTS] > TOO_MUCH:
@@ -222,9 +221,7 @@ def chosen(plan, control):
         control[PAUSE] = min(2 * control[PAUSE], MOST) if again else SHORT
         control[UNTIL] = time + control[PAUSE]
         control[COUNTS] = 0
-    if control[UNTIL] != 0 and now() < control[UNTIL]:
-        return plan[ALONE]
-    return address_of(plan)
+    return control[UNTIL] != 0 and now() < control[UNTIL]
 
 
 @plain
@@ -304,6 +301,19 @@ def addresses_of(plan, context):
     return at(context, plan[RANKS] + plan[SHARDS] * plan[TEAM] * NUMBERS)
 
 
+@plain
+def execute_on(plan, arrays, control, held_at):
+    """Run a plan on arrays at some addresses, or, if `held_at` is not 0, on those that are held at a place behind."""
+    last = arrays[plan[ARRAYS] - 1]
+    if held_at == 0:
+        return execute(plan, arrays, context_of(plan, last), control)
+    context = context_of(plan, words(last + held_at)[0])
+    found = addresses_of(plan, context)
+    for i in range(plan[ARRAYS]):
+        found[i] = words(arrays[i] + held_at)[0]
+    return execute(plan, found, context, control)
+
+
 def crew() -> tuple[bytes, str]:
     """Return an object file, and the name of its function.
 
@@ -320,14 +330,14 @@ def crew() -> tuple[bytes, str]:
             else:
                 work(words(second))
             return 0
-        plan, arrays = words(chosen(words(plan_address), words(control))), words(second)
-        last = arrays[plan[ARRAYS] - 1]
-        if held_at == 0:
-            return execute(plan, arrays, context_of(plan, last), words(control))
-        context = context_of(plan, words(last + held_at)[0])
-        found = addresses_of(plan, context)
-        for i in range(plan[ARRAYS]):
-            found[i] = words(arrays[i] + held_at)[0]
-        return execute(plan, found, context, words(control))
+        plan, arrays = words(plan_address), words(second)
+        if plan[ALONE] == 0 or words(control)[KEPT] != 0:
+            return execute_on(plan, arrays, words(control), held_at)
+        if is_replaced(plan, words(control)):
+            return execute_on(words(plan[ALONE]), arrays, words(control), held_at)
+        turn, begin = turn_of(plan), now()
+        status = execute_on(words(plan[ALONE]) if is_for_one(plan, turn) else plan, arrays, words(control), held_at)
+        note(plan, turn, now() - begin)
+        return status
 
     return object_of(plain(run), SIGNATURE)

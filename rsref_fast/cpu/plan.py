@@ -28,7 +28,12 @@ Array = np.ndarray
 FIXED = -1
 """The number of an array for places whose address is known."""
 
-HEADER = 16
+HEADER = 24
+"""Words before those that say where memory is. The last ones are not the plan's but for notes about its calls."""
+
+LEFT, EVERY, ALONE_NOW, OWN, THEN, OTHER = range(15, 21)
+"""Which words are for notes: see `trials`."""
+
 BRIEF = 4_000_000
 """Additions and multiplications up to which a step is brief: some ten microseconds."""
 
@@ -126,10 +131,10 @@ class Plan:
             getattr(self.kernels, "address", 0), slots, len(self.shards), self.team, self.arrays, self.scratch,
             self.tables, self.numbers, len(self.copies), len(self.clears), int(self.prepares),
             int(self.kernels.source.backward), int(self.taped),
-            self.alone.address if self.alone else 0, self.forgiven, 0,
+            self.alone.address if self.alone else 0, self.forgiven,
         ]  # fmt: skip
-        assert len(head) == HEADER
-        return np.array([*head, *body], np.int64)
+        assert len(head) == LEFT
+        return np.array([*head, *[0] * (HEADER - LEFT), *body], np.int64)
 
     @property
     def tables(self) -> int:

@@ -1,0 +1,112 @@
+"""Whether a team or one thread does a call: what was faster, tried seldom while nothing changes, soon if it does."""
+
+import ctypes
+
+import numpy as np
+import pytest
+from numba import types
+
+import rsref_fast
+from rsref.testing.arguments import random_arguments
+from rsref_fast.cpu import crew, objects
+from rsref_fast.cpu.build import object_of
+from rsref_fast.cpu.crew_native import COUNTS, KNOWN, LOST, PLAN, UNTIL
+from rsref_fast.cpu.jit import plain
+from rsref_fast.cpu.plan import ALONE_NOW, EVERY, HEADER, LEFT, OWN, THEN
+from rsref_fast.cpu.pointers import ADDRESSES
+from rsref_fast.cpu.splitting import Split
+from rsref_fast.cpu.trials import SELDOM, SOON, is_for_one, note, turn_of
+from tests.fast.made import recurrence_of
+
+
+def _call(plan, times):
+    turn = turn_of(plan)
+    alone = 1 if is_for_one(plan, turn) else 0
+    note(plan, turn, times[alone])
+    return alone
+
+
+@pytest.fixture(scope="module")
+def calls():
+    """A function of a plan's words, the number of calls, and a team's and one thread's microseconds: who did them."""
+    signature = types.int64(ADDRESSES, ADDRESSES)
+    entry = objects.c_entry(objects.load(*object_of(plain(_call), signature)), "i64 %0, i64 %1")
+    call = ctypes.CFUNCTYPE(*[ctypes.c_int64] * 4)(entry)
+
+    def of(plan, count, *times):
+        table = 1000 * np.array(times)
+        return [call(plan.ctypes.data, table.ctypes.data, 0) for _ in range(count)]
+
+    return of
+
+
+def test_the_faster_one_is_taken_and_the_other_tried_ever_less_often(calls):
+    plan = np.zeros(HEADER, np.int64)
+    found = calls(plan, 6 * SELDOM, 100, 130)
+    trials = np.flatnonzero(found)
+    assert trials[:6].tolist() == [SOON - 1, SOON, 3 * SOON, 3 * SOON + 1, 7 * SOON + 1, 7 * SOON + 2]
+    assert np.diff(trials)[-1:].tolist() == [1]
+    assert plan[EVERY] == SELDOM
+    assert len(found) > sum(found) * 100
+
+
+def test_one_thread_takes_over_where_it_is_faster_and_gives_back(calls):
+    plan = np.zeros(HEADER, np.int64)
+    first = calls(plan, 4 * SOON, 100, 60)
+    assert first == [0] * (SOON - 1) + [1] * (2 + SOON - 1) + [0] * 2 + [1] * (2 * SOON - 2)
+    calls(plan, 4 * SELDOM, 100, 60)
+    assert (plan[ALONE_NOW], plan[OWN], plan[EVERY]) == (1, 60_000, SELDOM)
+    later = calls(plan, 100, 30, 90)  # calls take longer than they did, and a trial is due
+    assert later[:3] == [1] * 3
+    assert sum(later[:20]) > 10 > sum(later[20:])
+    assert plan[ALONE_NOW] == 0
+
+
+def test_little_better_is_not_worth_a_change(calls):
+    plan = np.zeros(HEADER, np.int64)
+    calls(plan, 1000, 100, 91)
+    assert plan[ALONE_NOW] == 0
+    calls(plan, SELDOM, 100, 89)
+    assert plan[ALONE_NOW] == 1
+
+
+def test_a_call_that_took_long_by_chance_changes_nothing(calls):
+    plan = np.zeros(HEADER, np.int64)
+    calls(plan, 3 * SOON + 3, 100, 130)
+    before = plan[LEFT], plan[EVERY], plan[THEN]
+    calls(plan, 1, 10**9, 130)
+    assert calls(plan, 5, 100, 130) == [0] * 5
+    assert (plan[LEFT] + 6, plan[EVERY], plan[THEN]) == before
+
+
+@pytest.fixture
+def free():
+    """Teams may be replaced, but not because this machine is busy."""
+    crew.runners()
+    before, crew._control[UNTIL] = int(crew._control[UNTIL]), 0
+    crew.keep_teams(False)
+    yield
+    crew.keep_teams(True)
+    crew._control[UNTIL] = before
+
+
+def test_who_did_a_call_cannot_be_seen_in_its_answers(free):
+    """Through a trial, and back."""
+    own = recurrence_of("LSTMCell", 64, 9)
+    engine = rsref_fast.compile(own)
+    engine.split = Split(1, 2)
+    arguments = random_arguments(own, batch=1, steps=10)
+    step = engine.stream([], arguments.states, arguments.parameters)
+    way = step._alone
+    context = ctypes.c_int64.from_address((way.where[-1] + way.plan.scratch + 63) // 64 * 64 + 8 * PLAN)
+    both = {way.plan.address: 0, way.plan.alone.address: 1}
+    expected, ran = None, []
+    for _ in range(SOON + 2):
+        crew._control[COUNTS], crew._control[KNOWN] = 0, crew._control[LOST]
+        step.reset(arguments.states)
+        answers = step(arguments.sequences[0][:, 0])[0].copy()
+        expected = answers if expected is None else expected
+        np.testing.assert_array_equal(answers, expected)
+        ran.append(both[context.value])
+    assert ran[SOON - 1 : SOON + 1] == [1, 1]
+    assert ran[: SOON - 1] == [0] * (SOON - 1)

@@ -196,10 +196,10 @@ def namespace(dtype: np.dtype[Any], shape: Shape) -> dict[str, Any]:
     element = element_of(dtype)
     return {
         **vector_math.functions(element), **gemm.declared(element, shape),
-        "kernel": once(kernel), "summing": once(summing), "entry": plain, "at": at, "rest_masked": rest_masked,
-        **sharing(shape.width), **single_row.own_part(element, shape), "meet": meet, "arrive": arrive,
-        "wait_for_all": wait_for_all, "rank_of": rank_of, "size_of": size_of, "cutting_of": cutting_of,
-        "in_a_row": in_a_row, "room_at": room_at,
+        "kernel": once(kernel), "summing": once(summing), "waiting": once(plain), "entry": plain, "at": at,
+        "rest_masked": rest_masked, **sharing(shape.width), **single_row.own_part(element, shape),
+        "meet": meet, "arrive": arrive, "wait_for_all": wait_for_all, "rank_of": rank_of, "size_of": size_of,
+        "cutting_of": cutting_of, "in_a_row": in_a_row, "room_at": room_at,
         "floats": pointer_to(element), "ints": pointer_to(types.int64), "bytes_": pointer_to(types.uint8),
         "F": dtype.type, "I": np.int64, "U": np.uint8, "NAN": dtype.type("nan"), "INFINITY": dtype.type("inf"),
     }  # fmt: skip

@@ -16,7 +16,7 @@ worker: 0 a mutex, 8 a condition, that there is work, 16 another, that it is don
 context: 0 the plan's address; from 64 on two counts for each thread: 0 of meetings with its team, 8 with all, each
     followed by the address of word 18 of control, or 0; then P for each shard, N for each thread, and the addresses of
     the arrays.
-plan: see `HEADER` and `rsref_fast.cpu.plan`.
+plan: see `HEADER` and `rsref_fast.cpu.plan`, and for notes about its calls `trials`.
 """
 
 from __future__ import annotations

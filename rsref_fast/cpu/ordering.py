@@ -29,7 +29,7 @@ WIDTHS = {
 """Which one says of how many elements the rows are, of which threads have parts."""
 
 ON_TIME, LATE = "N, 0", "N, 1"
-"""How the calls of products end of which the threads have met before, and those that wait for the others themselves."""
+"""What a product is given that begins when the threads have met, and what if it waits for the others by itself."""
 
 MEETINGS = ("meet(N)", "line(N)", "near(N)")
 """Where all threads of a team meet, those of a line of it, and those of which nothing is known who touches what."""
@@ -43,7 +43,10 @@ Block = tuple[tuple[str, "Block"], ...]
 def spread(
     lines: Sequence[str], known: Mapping[str, Touched], memory: Collection[str], early: Mapping[str, Touched] = NOTHING
 ) -> list[str]:
-    """Return an entry's lines as `ordered` does, if all threads make each call, for elements all over the memory."""
+    """Return an entry's lines as `ordered` does, if all threads make each call, for elements all over the memory.
+
+    early: nothing, since a GPU's products wait for all that they read.
+    """
     return ordered(lines, everywhere(known), memory, alone=False, sparing=False)
 
 
@@ -54,6 +57,7 @@ def shared_out(
 
     They all make each call. Lines share out the samples, so those of a line meet by `line(N)` where all need not; and
     those of a block, among which nothing is known of who touches what, by `near(N)` wherever no others need.
+    early: nothing, as in `spread`.
     """
     lines = ordered(lines, known, memory, alone=False)
     inside = changed(known, lambda touch: replace(touch, line=False))
@@ -63,13 +67,13 @@ def shared_out(
 
 def ordered(
     lines: Sequence[str], known: Mapping[str, Touched], memory: Collection[str],
-    early: Mapping[str, Touched] = NOTHING, alone: bool = True, sparing: bool = True,
-    word: str = "meet(N)",
+    early: Mapping[str, Touched] = NOTHING, alone: bool = True, sparing: bool = True, word: str = "meet(N)",
 ) -> list[str]:  # fmt: skip
     """Return an entry's lines with `meet(N)` where it is needed.
 
-    early: what calls that wait themselves, if they are told so, touch before.
     known: how calls of generated functions touch memory. memory: the names of what changes during the entry.
+    early: what some calls touch before they wait for the others, if they are told to do so. Where that is nothing that
+    others may still disturb, they are, and the thread says by `arrive(N)` that it is there.
     alone: whether calls that do not take a thread's rank are made by one; else all make each call. sparing: whether
     steps had better not wait for what is rarely done. word: in place of `meet(N)`; of those that go further than it
     does some are there.
@@ -97,13 +101,11 @@ def ordered(
 
     block = _tree(lines)
     calls = {line: touched_by(line) for line in _calls(block)}
-    begun = {
-        line: {name: own_part for name, own_part in touched.items() if name in own} for line, touched in early.items()
-    }
-    touches = Numbered(touched for touched in (*(found for found, _ in calls.values()), *begun.values()))
+    starts = {line: {name: found for name, found in parts.items() if name in own} for line, parts in early.items()}
+    touches = Numbered([*(touched for touched, _ in calls.values()), *starts.values()])
     sets = {line: touches.of(touched) for line, (touched, _) in calls.items()}
     disturbing = {line: touches.disturbing(touched) for line, touched in sets.items()}
-    not_begun = {line: touches.disturbing(touches.of(touched)) for line, touched in begun.items()}
+    begun = {line: touches.disturbing(touches.of(touched)) for line, touched in starts.items()}
 
     def walk(block: Block, before: int) -> tuple[list[str], int]:
         """Return a block's lines with their meetings, and what is touched after it."""
@@ -132,17 +134,15 @@ def ordered(
                 found += [line, *(INDENT + inner for inner in inside)]
                 before, aside = before | after, False
                 continue
-            only, line_text = calls[line][1], line
+            only, text = calls[line][1], line
             if before & disturbing[line]:
-                if line in not_begun and not before & not_begun[line]:
-                    found.append("arrive(N)")
-                    line_text = line.replace(ON_TIME, LATE)
-                else:
-                    found.append(word)
+                late = line in begun and not before & begun[line]
+                found.append("arrive(N)" if late else word)
+                text = line.replace(ON_TIME, LATE) if late else line
                 before, aside = 0, False
             if only and not aside:
                 found.append("if rank == 0:")
-            found.append(INDENT + line_text if only else line_text)
+            found.append(INDENT + text if only else text)
             before, aside = before | sets[line], only
         return found, before
 

@@ -263,6 +263,8 @@ class Function:
     def source(self) -> str:
         # what holds weights is taken into its kernel: a function of its own would have registers to save
         decorator = "@summing" if self.reassociates else "@entry" if self.holds else "@kernel"
+        if "late" in self.extra:  # while it runs others write what it reads, which a kernel may take for impossible
+            decorator = "@waiting"
         names = ", ".join(["n", *self.parameters.values(), *self.extra])
         body = self.lines or [INDENT + "pass"]
         return "\n".join([decorator, f"def {self.name}({names}):", f'{INDENT}"""{self.comment}"""', *body])

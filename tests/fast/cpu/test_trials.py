@@ -81,17 +81,15 @@ def test_a_call_that_took_long_by_chance_changes_nothing(calls):
 
 @pytest.fixture
 def free():
-    """Teams may be replaced, but not because this machine is busy."""
+    """Teams may be replaced."""
     crew.runners()
-    before, crew._control[UNTIL] = int(crew._control[UNTIL]), 0
     crew.keep_teams(False)
     yield
     crew.keep_teams(True)
-    crew._control[UNTIL] = before
 
 
 def test_who_did_a_call_cannot_be_seen_in_its_answers(free):
-    """Through a trial, and back."""
+    """Through a trial, and back. That this machine is busy is forgotten before each call."""
     own = recurrence_of("LSTMCell", 64, 9)
     engine = rsref_fast.compile(own)
     engine.split = Split(1, 2)
@@ -102,7 +100,7 @@ def test_who_did_a_call_cannot_be_seen_in_its_answers(free):
     both = {way.plan.address: 0, way.plan.alone.address: 1}
     expected, ran = None, []
     for _ in range(SOON + 2):
-        crew._control[COUNTS], crew._control[KNOWN] = 0, crew._control[LOST]
+        crew._control[[COUNTS, UNTIL]], crew._control[KNOWN] = 0, crew._control[LOST]
         step.reset(arguments.states)
         answers = step(arguments.sequences[0][:, 0])[0].copy()
         expected = answers if expected is None else expected

@@ -16,6 +16,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from rsref_fast.cpu.microkernel_shapes import Shape
+from rsref_fast.cpu.vectors import WORD, Vectors
 
 I64 = types.int64
 
@@ -73,28 +74,10 @@ def _emit(
 ) -> None:
     vectors = shape.vectors * panels
     depth, a, row_step, depth_step, b, b_step, panel_step, c, c_step, o, o_step, accumulate = arguments
-    scalar = context.get_value_type(element)
-    vector = ir.VectorType(scalar, shape.lanes)
-    kind = "f32" if element is types.float32 else "f64"
-    fma = cgutils.get_or_insert_function(
-        builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{shape.lanes}{kind}"
-    )
-    size = context.get_abi_sizeof(scalar)
+    write = Vectors(context, builder, element, shape)
 
-    def const(n: int) -> Any:
-        return ir.Constant(ir.IntType(64), n)
-
-    def place(base: Any, index: Any) -> Any:
-        return builder.bitcast(builder.gep(base, [index]), vector.as_pointer())
-
-    def spread(value: Any) -> Any:
-        empty = ir.Constant(vector, ir.Undefined)
-        one = builder.insert_element(empty, value, ir.Constant(ir.IntType(32), 0))
-        zeros = ir.Constant(ir.VectorType(ir.IntType(32), shape.lanes), [0] * shape.lanes)
-        return builder.shuffle_vector(one, empty, zeros)
-
-    starts = [builder.gep(a, [builder.mul(row_step, const(i))]) for i in range(rows)]
-    bases = [builder.gep(b, [builder.mul(panel_step, const(p))]) for p in range(panels)]
+    starts = [builder.gep(a, [builder.mul(row_step, WORD(i))]) for i in range(rows)]
+    bases = [builder.gep(b, [builder.mul(panel_step, WORD(p))]) for p in range(panels)]
     if rows > 1:  # fetch where the block will be added to: each of its rows may be far from the one before
         empty = ir.IntType(8).as_pointer()
         fetch = cgutils.get_or_insert_function(
@@ -102,8 +85,8 @@ def _emit(
         )
         to_write_and_keep = [ir.Constant(ir.IntType(32), n) for n in (1, 3, 1)]
         for i in range(rows):
-            for byte in range(0, shape.width * panels * size, 64):
-                line = builder.gep(c, [builder.add(builder.mul(c_step, const(i)), const(byte // size))])
+            for byte in range(0, shape.width * panels * write.size, 64):
+                line = builder.gep(c, [builder.add(builder.mul(c_step, WORD(i)), WORD(byte // write.size))])
                 builder.call(fetch, [builder.bitcast(line, empty), *to_write_and_keep])
     entry = builder.block
     loop = builder.append_basic_block("depth")
@@ -111,26 +94,24 @@ def _emit(
     builder.branch(loop)
 
     builder.position_at_end(loop)
-    step = builder.phi(ir.IntType(64))
-    step.add_incoming(const(0), entry)
-    sums = [[builder.phi(vector) for _ in range(vectors)] for _ in range(rows * deep)]
+    step = builder.phi(WORD)
+    step.add_incoming(WORD(0), entry)
+    sums = [[builder.phi(write.kind) for _ in range(vectors)] for _ in range(rows * deep)]
     for phi in (phi for row in sums for phi in row):
-        phi.add_incoming(ir.Constant(vector, [0.0] * shape.lanes), entry)
+        phi.add_incoming(write.zero, entry)
     new = []
     for d in range(deep):
-        now = builder.add(step, const(d))
+        now = builder.add(step, WORD(d))
         along = builder.mul(now, b_step)
         loaded = []
         for v in range(vectors):
             base = bases[v // shape.vectors]
-            load = builder.load(place(base, builder.add(along, const(v % shape.vectors * shape.lanes))))
-            load.align = size
-            loaded.append(load)
+            loaded.append(write.load(base, builder.add(along, WORD(v % shape.vectors * shape.lanes))))
         across = builder.mul(now, depth_step)
         for i in range(rows):
-            value, own = spread(builder.load(builder.gep(starts[i], [across]))), sums[d * rows + i]
-            new.append([builder.call(fma, [value, loaded[v], own[v]]) for v in range(vectors)])
-    following = builder.add(step, const(deep))
+            value, own = write.spread(builder.load(builder.gep(starts[i], [across]))), sums[d * rows + i]
+            new.append([write.fma(value, loaded[v], own[v]) for v in range(vectors)])
+    following = builder.add(step, WORD(deep))
     step.add_incoming(following, loop)
     for row, values in zip(sums, new):
         for phi, value in zip(row, values):
@@ -141,12 +122,9 @@ def _emit(
     for d in range(1, deep):
         for i in range(rows):
             new[i] = [builder.fadd(one, more) for one, more in zip(new[i], new[d * rows + i])]
-    adds = builder.icmp_signed("!=", accumulate, const(0))
+    adds = builder.icmp_signed("!=", accumulate, WORD(0))
     for i in range(rows):
         for v in range(vectors):
-            target = place(c, builder.add(builder.mul(c_step, const(i)), const(v * shape.lanes)))
-            old = builder.load(place(o, builder.add(builder.mul(o_step, const(i)), const(v * shape.lanes))))
-            old.align = size
-            zero = ir.Constant(vector, [0.0] * shape.lanes)
-            store = builder.store(builder.fadd(new[i][v], builder.select(adds, old, zero)), target)
-            store.align = size
+            old = write.load(o, builder.add(builder.mul(o_step, WORD(i)), WORD(v * shape.lanes)))
+            total = builder.fadd(new[i][v], builder.select(adds, old, write.zero))
+            write.store(total, c, builder.add(builder.mul(c_step, WORD(i)), WORD(v * shape.lanes)))

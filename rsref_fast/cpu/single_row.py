@@ -12,14 +12,13 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from rsref_fast.cpu.microkernel_shapes import ASIDE, Shape
 from rsref_fast.cpu.pointers import at, memory_on_stack
+from rsref_fast.cpu.vectors import WORD, Vectors
 
 I64 = types.int64
-WORD = ir.IntType(64)
 DEEP = 4
 """Rows of a panel that are multiplied at once."""
 
@@ -69,7 +68,7 @@ def own_part(element: Any, shape: Shape) -> dict[str, Any]:
         def generate(context, builder, signature, arguments):
             emitter, sizes = Emitter(context, builder, element, shape), _constants(signature)
             for aside, _, sums in _halves(emitter, sizes, False, *arguments[4:9]):
-                emitter.store(sums, aside)
+                emitter.put(sums, aside)
             return context.get_dummy_value()
 
         return void(pieces, columns, depth, units, *[pointer] * 3, I64, I64), generate
@@ -80,7 +79,7 @@ def own_part(element: Any, shape: Shape) -> dict[str, Any]:
             emitter, sizes = Emitter(context, builder, element, shape), _constants(signature)
             to, begin, adds = arguments[9:]
             for aside, place, sums in _halves(emitter, sizes, True, *arguments[4:9]):
-                own = emitter.vectors(aside)
+                own = emitter.panel(aside)
                 emitter.end(own, sums, builder.gep(to, [place]), builder.gep(begin, [place]), adds)
             return context.get_dummy_value()
 
@@ -123,47 +122,15 @@ def _halves(
     return found
 
 
-class Emitter:
+class Emitter(Vectors):
     """LLVM's instructions for the sums of a row times some panels."""
-
-    def __init__(self, context: Any, builder: Any, element: Any, shape: Shape):
-        self.builder, self.shape = builder, shape
-        self.vector = ir.VectorType(context.get_value_type(element), shape.lanes)
-        self.size = context.get_abi_sizeof(context.get_value_type(element))
-        kind = "f32" if element is types.float32 else "f64"
-        self.fma = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(self.vector, [self.vector] * 3), f"llvm.fma.v{shape.lanes}{kind}"
-        )
-        self.zero = ir.Constant(self.vector, [0.0] * shape.lanes)
-
-    def _place(self, base: Any, index: Any) -> Any:
-        return self.builder.bitcast(self.builder.gep(base, [index]), self.vector.as_pointer())
-
-    def _load(self, base: Any, index: Any) -> Any:
-        found = self.builder.load(self._place(base, index))
-        found.align = self.size
-        return found
-
-    def _spread(self, value: Any) -> Any:
-        empty = ir.Constant(self.vector, ir.Undefined)
-        one = self.builder.insert_element(empty, value, ir.Constant(ir.IntType(32), 0))
-        zeros = ir.Constant(ir.VectorType(ir.IntType(32), self.shape.lanes), [0] * self.shape.lanes)
-        return self.builder.shuffle_vector(one, empty, zeros)
-
-    def vectors(self, base: Any) -> list[Any]:
-        """Return a panel's width of numbers."""
-        return [self._load(base, WORD(v * self.shape.lanes)) for v in range(self.shape.vectors)]
-
-    def store(self, vectors: Sequence[Any], base: Any) -> None:
-        for v, vector in enumerate(vectors):
-            self.builder.store(vector, self._place(base, WORD(v * self.shape.lanes))).align = self.size
 
     def end(self, sums: Sequence[Any], more: Sequence[Any], c: Any, o: Any, accumulate: Any) -> None:
         """Write the sums of both parts of the row, and what they begin with, if they accumulate."""
         adds = self.builder.icmp_signed("!=", accumulate, WORD(0))
-        begins = [self.builder.select(adds, begin, self.zero) for begin in self.vectors(o)]
+        begins = [self.builder.select(adds, begin, self.zero) for begin in self.panel(o)]
         totals = [self.builder.fadd(*pair) for pair in zip(sums, more)]
-        self.store([self.builder.fadd(*pair) for pair in zip(begins, totals)], c)
+        self.put([self.builder.fadd(*pair) for pair in zip(begins, totals)], c)
 
     def sums(self, blocks: Any, units: Any, first: Any, last: Any, a: Any, panels: Sequence[Any]) -> list[list[Any]]:
         """Return for each panel the sums over what lies between two places of each of some blocks of so many units.
@@ -175,18 +142,18 @@ class Emitter:
         block, depth, behind, done = (builder.append_basic_block(name) for name in ("block", "depth", "behind", "done"))
         builder.cbranch(builder.icmp_signed("<", first, last), block, done)
         builder.position_at_end(block)
-        j, before = builder.phi(WORD), [builder.phi(self.vector) for _ in range(count * DEEP)]
+        j, before = builder.phi(WORD), [builder.phi(self.kind) for _ in range(count * DEEP)]
         start = builder.mul(j, units)
         builder.branch(depth)
         builder.position_at_end(depth)
-        k, sums = builder.phi(WORD), [builder.phi(self.vector) for _ in range(count * DEEP)]
+        k, sums = builder.phi(WORD), [builder.phi(self.kind) for _ in range(count * DEEP)]
         following, further = self._deeper(builder.add(start, k), sums, a, panels), builder.add(k, WORD(DEEP))
         builder.cbranch(builder.icmp_signed("<", further, last), depth, behind)
         builder.position_at_end(behind)
         after = builder.add(j, WORD(1))
         builder.cbranch(builder.icmp_signed("<", after, blocks), block, done)
         builder.position_at_end(done)
-        found = [builder.phi(self.vector) for _ in following]
+        found = [builder.phi(self.kind) for _ in following]
         k.add_incoming(first, block)
         k.add_incoming(further, depth)
         for own, value in ((j, after), *zip(before, following), *zip(found, following)):
@@ -205,10 +172,10 @@ class Emitter:
         builder, old, following = self.builder, iter(sums), []
         for d in range(DEEP):
             here = builder.add(place, WORD(d))
-            value, row = self._spread(builder.load(builder.gep(a, [here]))), builder.mul(here, WORD(self.shape.width))
+            value, row = self.spread(builder.load(builder.gep(a, [here]))), builder.mul(here, WORD(self.shape.width))
             for panel in panels:
-                for vector in self.vectors(builder.gep(panel, [row])):
-                    following.append(builder.call(self.fma, [value, vector, next(old)]))
+                for vector in self.panel(builder.gep(panel, [row])):
+                    following.append(self.fma(value, vector, next(old)))
         return following
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +44,8 @@ class Call:
 
     @cached_property
     def backward(self) -> Plan:
-        return backward_plan(self.special, self.shards, self.steps, self.team, self.tabled, self.zeroed)
+        plan = backward_plan(self.special, self.shards, self.steps, self.team, self.tabled, self.zeroed)
+        return replace(plan, leader=self.forward)
 
 
 @dataclass

@@ -30,14 +30,14 @@ from rsref_fast.cpu.crew import KEPT
 from rsref_fast.cpu.indices import REFUSED
 from rsref_fast.cpu.jit import plain
 from rsref_fast.cpu.meeting import address_of, c_function, meet, now, rest, seen, seen_in_order, show_in_order, words
-from rsref_fast.cpu.plan import CONTEXT, HEADER, LINE, NUMBERS
+from rsref_fast.cpu.plan import CONTEXT, HEADER, LINE, NUMBERS, TOTAL, WENT
 from rsref_fast.cpu.pointers import ADDRESSES, at
-from rsref_fast.cpu.trials import is_for_one, note, turn_of
+from rsref_fast.cpu.trials import next_way
 
 I64 = types.int64
 SIGNATURE = I64(I64, I64, I64, I64)
 PROGRAM, SLOTS, SHARDS, TEAM, ARRAYS, SCRATCH, TABLES, RANKS, COPIES, CLEARS, PREPARES, BACKWARD, TAPED = range(13)
-ALONE, FORGIVEN = 13, 14
+ALONE, FORGIVEN, LEADER = 13, 14, 15
 PLAN, ALL = 0, CONTEXT + 8
 LOST, KNOWN, COUNTS, UNTIL, PAUSE = range(18, 23)
 WORK, END, JOB, RANK, NEXT, CONTROL, THREAD, ASLEEP, DONE, AWAITED = 8, 16, 24, 25, 26, 27, 28, 29, 30, 31
@@ -335,9 +335,11 @@ def crew() -> tuple[bytes, str]:
             return execute_on(plan, arrays, words(control), held_at)
         if is_replaced(plan, words(control)):
             return execute_on(words(plan[ALONE]), arrays, words(control), held_at)
-        turn, begin = turn_of(plan), now()
-        status = execute_on(words(plan[ALONE]) if is_for_one(plan, turn) else plan, arrays, words(control), held_at)
-        note(plan, turn, now() - begin)
+        leader = words(plan[LEADER]) if plan[LEADER] != 0 else plan
+        alone = leader[WENT] if plan[LEADER] != 0 else next_way(plan)
+        begin = now()
+        status = execute_on(words(plan[ALONE]) if alone != 0 else plan, arrays, words(control), held_at)
+        leader[TOTAL] += now() - begin
         return status
 
     return object_of(plain(run), SIGNATURE)

@@ -28,10 +28,10 @@ Array = np.ndarray
 FIXED = -1
 """The number of an array for places whose address is known."""
 
-HEADER = 24
+HEADER = 32
 """Words before those that say where memory is. The last ones are not the plan's but for notes about its calls."""
 
-LEFT, EVERY, ALONE_NOW, OWN, THEN, OTHER = range(15, 21)
+LEFT, EVERY, ALONE_NOW, OWN, THEN, OTHER, TURN, TOTAL, WENT = range(16, 25)
 """Which words are for notes: see `trials`."""
 
 BRIEF = 4_000_000
@@ -79,6 +79,7 @@ class Plan:
     arrays: how many the call has. tape, scratch: bytes of the last two.
     brief: whether a step takes so little that waiting for a thread without a processor would cost far more.
     forgiven: nanoseconds that a call may take longer than it should, a quarter of that.
+    leader: the plan of forward, if this is backward's: where one thread did that one, it does this one, too.
     """
 
     kernels: Kernels
@@ -96,6 +97,7 @@ class Plan:
     brief: bool
     forgiven: int
     kept: list[Any] = field(default_factory=list)
+    leader: Plan | None = None
 
     def __deepcopy__(self, _memo: Any) -> Plan:
         return self  # its address is that of its own words: a copied engine runs it too
@@ -131,7 +133,7 @@ class Plan:
             getattr(self.kernels, "address", 0), slots, len(self.shards), self.team, self.arrays, self.scratch,
             self.tables, self.numbers, len(self.copies), len(self.clears), int(self.prepares),
             int(self.kernels.source.backward), int(self.taped),
-            self.alone.address if self.alone else 0, self.forgiven,
+            self.alone.address if self.alone else 0, self.forgiven, self.leader.address if self.leader else 0,
         ]  # fmt: skip
         assert len(head) == LEFT
         return np.array([*head, *[0] * (HEADER - LEFT), *body], np.int64)

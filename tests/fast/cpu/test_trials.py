@@ -87,8 +87,13 @@ def free():
     crew.keep_teams(True)
 
 
+def forget():
+    """Forget that this machine is busy: else teams would be replaced because of it."""
+    crew._control[[COUNTS, UNTIL]], crew._control[KNOWN] = 0, crew._control[LOST]
+
+
 def test_who_did_a_call_cannot_be_seen_in_its_answers(free):
-    """Through a trial, and back. That this machine is busy is forgotten before each call."""
+    """Through a trial, and back."""
     own = recurrence_of("LSTMCell", 64, 9)
     engine = rsref_fast.compile(own)
     engine.split = Split(1, 2)
@@ -99,7 +104,7 @@ def test_who_did_a_call_cannot_be_seen_in_its_answers(free):
     both = {way.plan.address: 0, way.plan.alone.address: 1}
     expected, ran = None, []
     for _ in range(SOON + TRIAL):
-        crew._control[[COUNTS, UNTIL]], crew._control[KNOWN] = 0, crew._control[LOST]
+        forget()
         step.reset(arguments.states)
         answers = step(arguments.sequences[0][:, 0])[0].copy()
         expected = answers if expected is None else expected
@@ -116,10 +121,11 @@ def test_backward_goes_forwards_way(free):
     arguments = random_arguments(own, batch=1, steps=10)
     expected, went = None, []
     for _ in range(SOON + TRIAL):
-        crew._control[[COUNTS, UNTIL]], crew._control[KNOWN] = 0, crew._control[LOST]
+        forget()
         ys, _, tape = arguments.forward(engine)
         notes = tape.call.forward.words
         forward = int(notes[TOTAL])
+        forget()
         found = engine.backward(tape, [np.cos(ys[0])], [None])
         assert tape.call.backward.leader is tape.call.forward
         assert notes[TOTAL] > forward > 0

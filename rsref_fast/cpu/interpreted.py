@@ -231,14 +231,15 @@ def begin_row(
     """Read a thread's own part of the row, which is all that may be there, and keep it."""
     own = np.zeros((depth // units, units), bool)
     own[:, part(units, rank, 2) : part(units, rank + 1, 2)] = True
-    tile.append(np.where(own.reshape(-1), a[:depth], np.nan))
+    tile += [own.reshape(-1), a[:depth].copy()]
 
 
 def end_row(
     pieces: int, columns: int, depth: int, units: int, a: Any, panels: Any, tile: Any, rank: int, turn: int,
     c: Any, o: Any, accumulate: int,
 ) -> None:  # fmt: skip
-    row = np.where(np.isnan(tile[0]), a[:depth], tile[0]).astype(a.dtype)
+    own, early = tile
+    row = np.where(own, early, a[:depth])
     for i in range(0, pieces * columns, columns):
         b = panels[i * depth :]
         multiply_row(columns, depth, units, row, b, c[i:], o[i:], accumulate, rank, 2, turn)

@@ -17,7 +17,7 @@ from rsref_fast.derivative import Derivative, differentiate
 from rsref_fast.fuse import Unit, added_as_computed, fuse
 from rsref_fast.later import added_later
 from rsref_fast.layout import Layout, Section, lay_out
-from rsref_fast.lengths import per_row
+from rsref_fast.lengths import per_row, sized
 from rsref_fast.merge import merge
 from rsref_fast.phases import in_phases
 from rsref_fast.rows import Rows, rows_of
@@ -28,6 +28,7 @@ from rsref_fast.sums import reorder
 from rsref_fast.together import together
 from rsref_fast.views import RULES as MOVING_OPS
 from rsref_fast.views import Buffer, Space, View, whole
+from rsref_fast.wide import is_wide
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,17 @@ class Program:
     def units_of(self, section: Section, phase: int) -> list[Unit]:
         """Return the units of a section that belong to one loop."""
         return [unit for unit in self.units[section] if self.layout.phase_of(unit.tensors[-1]) == phase]
+
+    @property
+    def attended(self) -> int:
+        """Values of a sample that every step reads: of wide tensors that are the same at all steps."""
+        read = {
+            self.layout.views[operand].buffer
+            for unit in self.units[Section.LOOP]
+            for tensor in unit.tensors
+            for operand in tensor.inputs
+        }
+        return sum(own for b in read if b.space is Space.ROW and is_wide(own := sized(b.size, 1)))
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ def main():
     parser.add_argument("--mixing", action="store_true", help="steps that work across the samples of a batch, too")
     parser.add_argument("--checkpoint", action="store_true", help="with checkpoints, of stretches as short as can be")
     parser.add_argument("--team", type=int, default=0, help="threads that share each step, of panels of one column")
+    parser.add_argument("--rounds", type=int, default=1, help="in which samples are computed, one after the other")
     parser.add_argument("--rows", type=int, help="of a block of steps, instead of a hundred or more")
     parser.add_argument("--wide", type=int, default=wide.WIDE, help="values of a sample that make a tensor wide")
     options = parser.parse_args()
@@ -32,7 +33,8 @@ def main():
     if options.team:
         interpreted.WIDTH = 1
     Interpreted.block_rows, wide.WIDE = options.rows, options.wide
-    split = Split(1, options.team) if options.team else None
+    rounds, team = options.rounds, options.team
+    split = Split(rounds, team or 1, rounds) if team or rounds > 1 else None
     dtype = np.float32 if options.float32 else np.float64
     done = 0
 

@@ -80,7 +80,7 @@ def call(
     specs += [(state.shape, kind) for state, kind in zip(groups[2], kinds[2])]
 
     deal = most_rows if tabled else whole_batch
-    plans = special.call(deal, (batch, steps, split.shards, truncate), split.team, tabled)
+    plans = special.call(deal, (batch, steps, split.shards, truncate), split, tabled)
     run = _differentiable(plans, [kind for group in kinds for kind in group], specs, precision)
     arrays = [[written(v, k, precision) for v, k in zip(*pair)] for pair in zip(groups, kinds)]
     if tabled:

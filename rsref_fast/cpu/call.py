@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Call:
     """How calls of some sizes are run; each plan is made when it is first needed.
 
-    shards: samples that are computed apart. steps: those of the arrays. team: how many threads share a shard.
+    shards: samples that are computed apart. steps: those of the arrays. split: who computes the shards.
     tabled: whether more arguments say what the rows are (see `rsref_fast.cpu.plan.Tables`). zeroed: whether the arrays
     of answers are zero before a call, so that what a mask leaves out of them need not be cleared.
     gradients: what makes the arrays that backward answers, once it is known.
@@ -29,22 +29,22 @@ class Call:
     special: Specialised
     shards: Sequence[Shard]
     steps: int
-    team: int
+    split: Split
     tabled: bool = False
     zeroed: bool = False
     gradients: Makers | None = None
 
     @cached_property
     def inference(self) -> Plan:
-        return forward_plan(self.special, self.shards, self.steps, self.team, False, self.tabled, self.zeroed)
+        return forward_plan(self.special, self.shards, self.steps, self.split, False, self.tabled, self.zeroed)
 
     @cached_property
     def forward(self) -> Plan:
-        return forward_plan(self.special, self.shards, self.steps, self.team, True, self.tabled, self.zeroed)
+        return forward_plan(self.special, self.shards, self.steps, self.split, True, self.tabled, self.zeroed)
 
     @cached_property
     def backward(self) -> Plan:
-        plan = backward_plan(self.special, self.shards, self.steps, self.team, self.tabled, self.zeroed)
+        plan = backward_plan(self.special, self.shards, self.steps, self.split, self.tabled, self.zeroed)
         return replace(plan, leader=self.forward)
 
 

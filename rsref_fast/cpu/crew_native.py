@@ -14,8 +14,8 @@ worker: 0 a mutex, 8 a condition, that there is work, 16 another, that it is don
     context it is to work for, 25 its rank, 26 the next worker, idle or hired, 27 control, 28 its thread, 29 whether it
     sleeps, 30 whether it is done, 31 whether somebody sleeps until it is.
 context: 0 the plan's address; from 64 on two counts for each thread: 0 of meetings with its team, 8 with all, each
-    followed by the address of word 18 of control, or 0; then P for each shard, N for each thread, and the addresses of
-    the arrays.
+    followed by the address of word 18 of control, or 0; then P for each shard, N for each thread of its team, and the
+    addresses of the arrays.
 plan: see `HEADER` and `rsref_fast.cpu.plan`, and for notes about its calls `trials`.
 """
 
@@ -37,7 +37,7 @@ from rsref_fast.cpu.trials import next_way
 I64 = types.int64
 SIGNATURE = I64(I64, I64, I64, I64)
 PROGRAM, SLOTS, SHARDS, TEAM, ARRAYS, SCRATCH, TABLES, RANKS, COPIES, CLEARS, PREPARES, BACKWARD, TAPED = range(13)
-ALONE, FORGIVEN, LEADER = 13, 14, 15
+ALONE, FORGIVEN, LEADER, TEAMS = range(13, 17)
 PLAN, ALL = 0, CONTEXT + 8
 LOST, KNOWN, COUNTS, UNTIL, PAUSE = range(18, 23)
 WORK, END, JOB, RANK, NEXT, CONTROL, THREAD, ASLEEP, DONE, AWAITED = 8, 16, 24, 25, 26, 27, 28, 29, 30, 31
@@ -108,24 +108,25 @@ def gather(context, numbers, threads, rank):
 def member(context, rank):
     """What each thread of a call does."""
     plan = words(context[PLAN])
-    shards, team, slots = plan[SHARDS], plan[TEAM], plan[SLOTS]
-    threads = shards * team
+    shards, teams, team, slots = plan[SHARDS], plan[TEAMS], plan[TEAM], plan[SLOTS]
+    threads = teams * team
     first = at(context, plan[TABLES])
     numbers = at(context, plan[RANKS] + rank * NUMBERS)
-    own = at(first, rank // team * slots)
     if plan[PREPARES] != 0:
         numbers[6] = rank
         numbers[7] = threads
         numbers[8] = address_of(at(context, ALL))
         run_entry(plan, 0, first, numbers, first)
         meet(numbers)
-    numbers[6] = rank % team
-    numbers[7] = team
-    numbers[8] = address_of(at(context, CONTEXT + rank // team * team * LINE))
-    run_entry(plan, 1, own, numbers, own)
+    for shard in range(rank // team, shards, teams):
+        own, numbers = at(first, shard * slots), at(context, plan[RANKS] + (shard * team + rank % team) * NUMBERS)
+        numbers[6] = rank % team
+        numbers[7] = team
+        numbers[8] = address_of(at(context, CONTEXT + rank // team * team * LINE))
+        run_entry(plan, 1, own, numbers, own)
     if plan[BACKWARD] != 0:
         gather(context, numbers, threads, rank)
-        for shard in range(1, shards):
+        for shard in range(1, teams):
             run_entry(plan, 2, first, numbers, at(first, shard * slots))
         meet(numbers)
         run_entry(plan, 3, first, numbers, first)  # of which some programs have none
@@ -227,18 +228,19 @@ def is_replaced(plan, control):
 @plain
 def fill(plan, arrays, context, control):
     """Write P and N, and do what comes before all else."""
-    shards, team, slots = plan[SHARDS], plan[TEAM], plan[SLOTS]
+    teams, team, slots = plan[TEAMS], plan[TEAM], plan[SLOTS]
     lost = address_of(at(control, LOST)) if plan[ALONE] != 0 else 0
+    for rank in range(teams * team):
+        context[CONTEXT + rank * LINE] = 0
+        context[ALL + rank * LINE] = 0
+        context[CONTEXT + rank * LINE + 1] = lost
+        context[ALL + rank * LINE + 1] = lost if teams == 1 else 0
     word = HEADER
-    for shard in range(shards):
+    for shard in range(plan[SHARDS]):
         for rank in range(shard * team, (shard + 1) * team):
-            context[CONTEXT + rank * LINE] = 0
-            context[ALL + rank * LINE] = 0
-            context[CONTEXT + rank * LINE + 1] = lost
-            context[ALL + rank * LINE + 1] = lost if shards == 1 else 0
             numbers = at(context, plan[RANKS] + rank * NUMBERS)
             numbers[0], numbers[1], numbers[2] = plan[word], plan[word + 1], plan[word + 2]
-            numbers[REFUSED], numbers[4] = 0, plan[TAPED]
+            numbers[REFUSED], numbers[4], numbers[9] = 0, plan[TAPED], 1 if shard >= teams else 0
         word += 3
         table = at(context, plan[TABLES] + shard * slots)
         for slot in range(slots):
@@ -260,7 +262,7 @@ def execute(plan, arrays, context, control):
     """
     fill(plan, arrays, context, control)
     context[PLAN] = address_of(plan)
-    threads = plan[SHARDS] * plan[TEAM]
+    threads = plan[TEAMS] * plan[TEAM]
     crew = 0
     for _ in range(1, threads):
         found = hired(control)
@@ -282,7 +284,7 @@ def execute(plan, arrays, context, control):
         wait_until(words(found), DONE, END, AWAITED)
         found = words(found)[NEXT]
     give_back(control, crew)
-    for rank in range(threads):
+    for rank in range(plan[SHARDS] * plan[TEAM]):
         numbers = at(context, plan[RANKS] + rank * NUMBERS)
         if numbers[REFUSED] != 0:
             return address_of(numbers)

@@ -287,10 +287,10 @@ class FastEngine(Compiling[PartedEngine]):
         special, split, truncate = tape.special, tape.split, self.recurrence.truncate
         if tape.mask is None:
             sizes = (special.samples(tape.batch), tape.length, split.shards, truncate, tape.stretch, tape.turned)
-            return special.call(whole_batch, sizes, split.team)
+            return special.call(whole_batch, sizes, split)
         rows = tape.packed = self.kernels.masks.packed(tape.mask, split.shards, truncate, tape.stretch)
         room = (tape.batch, tape.length, split.shards, rows.steps, rows.rows)
-        return special.call(with_room, room, split.team, tabled=True, zeroed=True)
+        return special.call(with_room, room, split, tabled=True, zeroed=True)
 
     # --- backward -------------------------------------------------------------------------------------------------
 

@@ -33,7 +33,8 @@ def machinery(special: Specialised, threads: int | None) -> str:
         split = split_of(None, threads, special, batch, batch * STEPS)
         team = f", {split.team} threads share the units of each" if split.team > 1 else ""
         shards = "1 shard" if split.shards == 1 else f"{split.shards} shards"
-        lines.append(f"a batch of {batch}, {STEPS} steps: {shards}{team}")
+        rounds = f" in {split.rounds} rounds" if split.rounds > 1 else ""
+        lines.append(f"a batch of {batch}, {STEPS} steps: {shards}{rounds}{team}")
     for name, source in zip(("forward", "backward"), special.sources()):
         lines.append(f"{name}: blocks of {special.block_rows(source, 0)} rows; buffers, in bytes:")
         lines += _buffers(special, source)

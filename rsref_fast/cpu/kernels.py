@@ -102,19 +102,14 @@ class Interpreted(Kernels):
         for target in plan.clears:
             seen(target)[...] = 0
         tables = [[seen(place) for place in places] for _, places in plan.shards]
-        threads, program = plan.threads, self.source
+        threads, team, program = plan.threads, plan.split.team, self.source
         found = np.zeros((threads, 16), np.int64)
 
         def member(rank: int) -> None:
-            shard, _ = plan.shards[rank // plan.team]
             numbers = found[rank]
-            numbers[:5] = shard.count, shard.steps, max(plan.limit, shard.count), 0, plan.taped
-            own = tables[rank // plan.team]
 
             def run(entry: str, table: Any, other: Any, together: bool) -> None:
-                numbers[6:9] = (
-                    (rank, threads, -1) if together else (rank % plan.team, plan.team, rank // plan.team)
-                )  # fmt: skip
+                numbers[6:9] = (rank, threads, -1) if together else (rank % team, team, rank // team)
                 with np.errstate(all="ignore"):
                     self.names[entry](table, numbers, other)
 
@@ -125,10 +120,14 @@ class Interpreted(Kernels):
             if plan.prepares:
                 run("prepare", tables[0], tables[0], True)
                 meet()
-            run("shard", own, own, False)
+            for i in range(rank // team, len(tables), plan.split.teams):
+                shard, _ = plan.shards[i]
+                numbers[:5] = shard.count, shard.steps, max(plan.limit, shard.count), numbers[REFUSED], plan.taped
+                numbers[9] = i >= plan.split.teams
+                run("shard", tables[i], tables[i], False)
             if program.backward:
                 meet()
-                for other in tables[1:]:
+                for other in tables[1 : plan.split.teams]:
                     run("fold", tables[0], other, True)
             if program.finishes:
                 meet()

@@ -19,6 +19,7 @@ from rsref.tensor import ConstantSource, Parameter
 from rsref_fast.cpu.kernels import Kernels
 from rsref_fast.cpu.memory import ALIGNMENT, Frame
 from rsref_fast.cpu.source import Source
+from rsref_fast.cpu.splitting import Split
 from rsref_fast.packing import Shard
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ FIXED = -1
 HEADER = 32
 """Words before those that say where memory is. The last ones are not the plan's but for notes about its calls."""
 
-LEFT, EVERY, ALONE_NOW, OWN, THEN, OTHER, TURN, TOTAL, WENT = range(16, 25)
+LEFT, EVERY, ALONE_NOW, OWN, THEN, OTHER, TURN, TOTAL, WENT = range(17, 26)
 """Which words are for notes: see `trials`."""
 
 BRIEF = 4_000_000
@@ -73,7 +74,7 @@ class Place:
 class Plan:
     """A call of one program.
 
-    shards: samples that are computed apart, with the places of P for each. team: how many threads share a shard.
+    shards: samples that are computed apart, with the places of P for each. split: which threads compute which.
     copies: (target, source), before all else. clears: what is to be zero. prepares: whether `prepare` is run.
     prepared: how many bytes it fills, the first ones of scratch memory.
     arrays: how many the call has. tape, scratch: bytes of the last two.
@@ -84,7 +85,7 @@ class Plan:
 
     kernels: Kernels
     shards: Sequence[tuple[Shard, list[Place]]]
-    team: int
+    split: Split
     taped: bool
     limit: int
     prepares: bool
@@ -104,7 +105,7 @@ class Plan:
 
     @property
     def threads(self) -> int:
-        return len(self.shards) * self.team
+        return self.split.teams * self.split.team
 
     @cached_property
     def prepared_before(self) -> Plan:
@@ -114,7 +115,7 @@ class Plan:
     @cached_property
     def alone(self) -> Plan | None:
         """The plan by which one thread does the work of a team, with the same answers, if that may be better."""
-        return replace(self, team=1) if self.team > 1 and self.brief else None
+        return replace(self, split=replace(self.split, team=1)) if self.split.team > 1 and self.brief else None
 
     @cached_property
     def words(self) -> Array:
@@ -130,10 +131,11 @@ class Plan:
         for target in self.clears:
             body += [*target.words, target.bytes]
         head = [
-            getattr(self.kernels, "address", 0), slots, len(self.shards), self.team, self.arrays, self.scratch,
+            getattr(self.kernels, "address", 0), slots, len(self.shards), self.split.team, self.arrays, self.scratch,
             self.tables, self.numbers, len(self.copies), len(self.clears), int(self.prepares),
             int(self.kernels.source.backward), int(self.taped),
             self.alone.address if self.alone else 0, self.forgiven, self.leader.address if self.leader else 0,
+            self.split.teams,
         ]  # fmt: skip
         assert len(head) == LEFT
         return np.array([*head, *[0] * (HEADER - LEFT), *body], np.int64)
@@ -145,13 +147,14 @@ class Plan:
 
     @property
     def numbers(self) -> int:
-        """Where N of the threads begins."""
+        """Where N begins: for each shard as often as a team has threads."""
         return self.tables + len(self.shards) * len(self.shards[0][1])
 
     @cached_property
     def scratch_bytes(self) -> int:
         """How much scratch memory a call needs, with what its threads share."""
-        return self.scratch + ALIGNMENT + 8 * (self.numbers + NUMBERS * self.threads + self.arrays)
+        numbers = NUMBERS * len(self.shards) * self.split.team
+        return self.scratch + ALIGNMENT + 8 * (self.numbers + numbers + self.arrays)
 
     @cached_property
     def address(self) -> int:
@@ -162,7 +165,7 @@ def forward_plan(
     special: Specialised,
     shards: Sequence[Shard],
     steps: int,
-    team: int,
+    split: Split,
     taped: bool,
     tabled: bool = False,
     zeroed: bool = False,
@@ -181,8 +184,9 @@ def forward_plan(
     starts[4:] = [n + (2 if tabled else 0) for n in starts[4:]]
     batch = sum(shard.count for shard in shards)
     tape = Cutter(starts[6])
-    call = _Layout(special, source, kernels, first_parameter, starts[6] + 1, tables, shards)
-    found, copies, first = [], [], 0
+    call = _Layout(special, source, kernels, first_parameter, starts[6] + 1, tables, shards, split)
+    found: list[tuple[Shard, list[Place]]] = []
+    copies, first = [], 0
     for shard in shards:
         kept, _ = special.frames(source, shard, taped, call.limit)
         own = tape.cut(kept)
@@ -196,15 +200,15 @@ def forward_plan(
             own[f"final{i}"] = call.rows(starts[5] + i, leaf, first, shard.count)
             start, target = call.rows(starts[2] + i, leaf, first, shard.count), own[f"state{i}"]
             copies.append((Place(target.array, target.offset, start.size, start.dtype), start))
-        found.append((shard, call.places(own, shard, taped)))
+        found.append((shard, call.places(own, shard, taped, len(found))))
         first += shard.count
     cleared = graph.outputs if tabled and not zeroed else ()
     clears = [call.whole(starts[4] + i, leaf, batch * steps) for i, leaf in enumerate(cleared)]
-    return call.plan(found, team, taped, copies, clears, tape.total)
+    return call.plan(found, split, taped, copies, clears, tape.total)
 
 
 def backward_plan(
-    special: Specialised, shards: Sequence[Shard], steps: int, team: int, tabled: bool = False, zeroed: bool = False
+    special: Specialised, shards: Sequence[Shard], steps: int, split: Split, tabled: bool = False, zeroed: bool = False
 ) -> Plan:
     """Return the plan of a backward run.
 
@@ -221,7 +225,7 @@ def backward_plan(
     starts = [int(n) for n in np.cumsum([given[7], *counts])]
     batch = sum(shard.count for shard in shards)
     tape = Cutter(given[4])
-    call = _Layout(special, source, kernels, given[3], starts[4] + 1, tables, shards)
+    call = _Layout(special, source, kernels, given[3], starts[4] + 1, tables, shards, split)
     found: list[tuple[Shard, list[Place]]] = []
     first = 0
     for shard in shards:
@@ -240,9 +244,9 @@ def backward_plan(
             own[f"d_state{i}"] = call.rows(starts[2] + i, leaf, first, shard.count)
         for i, parameter in enumerate(graph.parameters):
             own[f"d_parameter{i}"] = Place(starts[3] + i, 0, math.prod(parameter.shape), special.dtype)
-        if not found:  # what the others have summed is added to what the first one has
+        if len(found) % split.teams == 0:  # what other teams have summed is added to what the first one has
             own |= {name: own[f"d_parameter{i}"] for name, i in source.results.items()}
-        found.append((shard, call.places(own, shard, True)))
+        found.append((shard, call.places(own, shard, True, len(found))))
         first += shard.count
     clears = []
     groups = (
@@ -255,7 +259,7 @@ def backward_plan(
             unwritten = tensor is None or (tabled and not zeroed and leaves is graph.sequences)
             if unwritten and leaf.dtype == "float":
                 clears.append(call.whole(start + i, leaf, rows))
-    return call.plan(found, team, True, [], clears, 0)
+    return call.plan(found, split, True, [], clears, 0)
 
 
 class Tables:
@@ -306,10 +310,12 @@ class _Layout:
         scratch: int,
         tables: Tables | None,
         shards: Sequence[Shard],
+        split: Split,
     ):
+        self.split, self.largest = split, max(shards, key=lambda shard: (shard.count, len(shard.pos)))
+        self.rooms: list[dict[str, Place]] = []
         self.special, self.source, self.kernels, self.tables = special, source, kernels, tables
-        self.limit = special.block_rows(source, max(len(shard.pos) for shard in shards))
-        self.rows_a_step = max(shard.count for shard in shards)
+        self.limit = special.block_rows(source, len(self.largest.pos))
         self.all_rows = sum(len(shard.pos) for shard in shards)
         self.scratch = Cutter(scratch)
         self.arrays = scratch + 1
@@ -335,19 +341,21 @@ class _Layout:
         dtype, width = self.special.dtype_of(leaf.dtype), _count(leaf.shape[1:])
         return Place(array, first * width * dtype.itemsize, count * width, dtype)
 
-    def places(self, own: dict[str, Place], shard: Shard, taped: bool) -> list[Place]:
-        """Return the places of P for a shard."""
-        elsewhere = frozenset(own.keys() & self.source.results)
-        _, scratch = self.special.frames(self.source, shard, taped, self.limit, elsewhere)
-        found = {**self.shared, **own, **self.scratch.cut(scratch)}
+    def places(self, own: dict[str, Place], shard: Shard, taped: bool, number: int) -> list[Place]:
+        """Return the places of P for a shard. number: of the shard; a team's shards all use the memory of its first."""
+        if number < self.split.teams:
+            elsewhere = frozenset(own.keys() & self.source.results)
+            _, scratch = self.special.frames(self.source, self.largest, taped, self.limit, elsewhere)
+            self.rooms.append(self.scratch.cut(scratch))
+        found = {**self.shared, **own, **self.rooms[number % self.split.teams]}
         own_rows = (shard.off, shard.pos, shard.rid, shard.cut)
         first = self.tables.places(shard) if self.tables else [self.fixed(a) for a in own_rows]
         return first + [found[memory.name] for memory in self.source.memory]
 
-    def plan(self, shards: Any, team: int, taped: bool, copies: Any, clears: Any, tape: int) -> Plan:
+    def plan(self, shards: Any, split: Split, taped: bool, copies: Any, clears: Any, tape: int) -> Plan:
         return Plan(
-            self.kernels, shards, team, taped, self.limit, bool(self.source.prepared), self.prepared, copies, clears,
-            self.arrays, tape, self.scratch.total, self.special.flops * self.rows_a_step <= BRIEF,
+            self.kernels, shards, split, taped, self.limit, bool(self.source.prepared), self.prepared, copies, clears,
+            self.arrays, tape, self.scratch.total, self.special.flops * self.largest.count <= BRIEF,
             self.special.flops * self.all_rows // FLOPS_FORGIVEN,
         )  # fmt: skip
 

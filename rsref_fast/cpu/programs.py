@@ -181,7 +181,7 @@ def backward_source(compiled: Compiled, width: int, target: Target = CPU) -> Sou
         else:
             answer = Buffer(f"d_parameter{i}", "float", Space.FIXED, gradient.shape)
             finish.append(w.copied(Section.FINISH, view, answer, "0"))
-    zeros = [_zeros(w, b, "0 if steps > 0 else " if b in w.anew else "") for b in folds]
+    zeros = [_zeros(w, b) for b in folds]
     zeros += [f"zero_rows(n0, {b.width}, {w.variable(b)}, rank, size)" for b in accumulators]
 
     def the_loop(phase: int) -> list[str]:
@@ -206,6 +206,7 @@ def backward_source(compiled: Compiled, width: int, target: Target = CPU) -> Sou
 
     lines = [
         *SHARD, "cut = bytes_(P, 3)", "cutting = cutting_of(N, off[steps], cut)",
+        *(["further = N[9]"] if target.rounds else []),
         *once, *zeros,
         "q = 0",
         "slot = 0",
@@ -219,7 +220,7 @@ def backward_source(compiled: Compiled, width: int, target: Target = CPU) -> Sou
         "        first -= 1",
         "    r0 = off[first]",
         "    rows = off[k] - r0",
-        *(["    again = 0 if k == steps else 1"] if w.anew else []),
+        *([f"    again = 0 if k == steps{' and further == 0' if target.rounds else ''} else 1"] if w.anew else []),
         *_indented([*_rooms(w), *_gathers(w, program), *_row_shadows(w), *_previous_shadows(w)], 1),
         *(line for phase in layout.phases for line in the_loop(phase)),
         *_indented([*after_loop, *scatters], 1),
@@ -238,10 +239,14 @@ def backward_source(compiled: Compiled, width: int, target: Target = CPU) -> Sou
     return source
 
 
-def _zeros(w: Writer, total: Buffer, unless: str = "") -> str:
-    """Return the call that makes a sum zero. unless: how many of its rows there are else, as text."""
+def _zeros(w: Writer, total: Buffer) -> str:
+    """Return the call that makes a sum zero: unless the first block's takes its place, or it goes on."""
     columns = total.shape[-1] if total.shape else 1
-    return f"zero_rows({unless}{total.width // max(1, number(columns))}, {columns}, {w.variable(total)}, rank, size)"
+    there = ["steps > 0"] if total in w.anew else []
+    there += ["further != 0"] if w.target.rounds else []
+    unless = f"0 if {' or '.join(there)} else " if there else ""
+    rows = f"{unless}{total.width // max(1, number(columns))}"
+    return f"zero_rows({rows}, {columns}, {w.variable(total)}, rank, size)"
 
 
 def _prepare(w: Writer, calls: list[str]) -> tuple[str, str, list[str]]:

@@ -16,6 +16,7 @@ from rsref_fast.cpu.kernels import Kernels
 from rsref_fast.cpu.memory import Frame, frame
 from rsref_fast.cpu.programs import backward_source, forward_source
 from rsref_fast.cpu.source import Memory, Source
+from rsref_fast.cpu.splitting import Split
 from rsref_fast.explain import flops_a_row
 from rsref_fast.lengths import sized
 from rsref_fast.packing import Shard
@@ -63,6 +64,11 @@ class Specialised:
     def flops(self) -> int:
         """Additions and multiplications for one sample and step, forward."""
         return flops_a_row(self.compiled.forward)
+
+    @cached_property
+    def attended(self) -> int:
+        """Bytes of a sample that every step reads forward, of what is the same at all steps."""
+        return self.compiled.forward.attended * self.dtype.itemsize
 
     def sources(self) -> tuple[Source, Source]:
         """Return forward's and backward's source, generated now if it was not."""
@@ -114,19 +120,19 @@ class Specialised:
         self,
         deal: Callable[..., Sequence[Shard]],
         sizes: tuple[Any, ...],
-        team: int = 1,
+        split: Split,
         tabled: bool = False,
         zeroed: bool = False,
     ) -> Call:
         """Return how calls of some sizes are run; it is remembered.
 
-        deal: a function of the sizes (samples, steps and more) that answers shards. team, tabled, zeroed: as in `Call`.
+        deal: a function of the sizes (samples, steps and more) that answers shards. split and more: as in `Call`.
         """
 
         def make() -> Call:
-            return Call(self, deal(*sizes), sizes[1], team, tabled, zeroed)
+            return Call(self, deal(*sizes), sizes[1], split, tabled, zeroed)
 
-        return remembered(self.calls, (deal, sizes, team, tabled, zeroed), make, REMEMBERED)
+        return remembered(self.calls, (deal, sizes, split, tabled, zeroed), make, REMEMBERED)
 
     def frames(
         self, source: Source, shard: Shard, taped: bool, limit: int, elsewhere: frozenset[str] = frozenset()

@@ -1,4 +1,4 @@
-"""How a call is split among threads: its batch into shards, and the units of a shard among a team."""
+"""How a call is split: its batch into shards, at once or in rounds, and the units of each among a team of threads."""
 
 from __future__ import annotations
 
@@ -31,10 +31,24 @@ SHARED = 1 << 24
 weights only, where shards would all read the whole of what their caches do not hold."""
 
 
+ATTENDED = 1 << 22
+"""Bytes that all samples together read at every step, beside weights, up to which a cache has them the next time, too:
+backward needs twice as many, and others use the cache as well."""
+
+
 @dataclass(frozen=True)
 class Split:
+    """shards: samples that are computed apart. team: how many threads share a shard. rounds: of how many shards a team
+    computes all steps, one after the other.
+    """
+
     shards: int
     team: int
+    rounds: int = 1
+
+    @property
+    def teams(self) -> int:
+        return -(-self.shards // self.rounds)
 
 
 def split_of(wanted: Split | None, threads: int | None, special: Specialised, batch: int, rows: int) -> Split:
@@ -44,7 +58,8 @@ def split_of(wanted: Split | None, threads: int | None, special: Specialised, ba
     threads: as the engine was given them: then all are used. rows: samples times steps, masked ones left out.
     """
     if wanted is not None:
-        return Split(1 if special.compiled.mixes else max(1, min(batch, wanted.shards)), wanted.team)
+        shards = 1 if special.compiled.mixes else max(1, min(batch, wanted.shards))
+        return Split(shards, wanted.team, min(shards, wanted.rounds))
     most = threads
     if most is None:
         most = max(1, min(get_num_threads(), special.flops * rows // FLOPS_A_THREAD))
@@ -56,7 +71,19 @@ def split_of(wanted: Split | None, threads: int | None, special: Specialised, ba
     else:
         shards = 1
     together = threads is not None or special.flops * batch >= FLOPS_A_MEETING * shards
-    return Split(shards, max(1, most // shards) if together else 1)
+    rounds = 1 if special.compiled.mixes or weights > SHARED else _rounds(special.attended, batch, rows, shards)
+    return Split(shards * rounds, max(1, most // shards) if together else 1, rounds)
+
+
+def _rounds(attended: int, batch: int, rows: int, teams: int) -> int:
+    """Return in how many rounds steps are computed, so that what they attend to comes from a cache at all but one.
+
+    attended: bytes of a sample. The answer is a power of two, as most batches are: then shards are alike.
+    """
+    rounds = 1
+    while rows > batch >= 2 * rounds * teams * ROWS and attended * batch > ATTENDED * rounds:
+        rounds *= 2
+    return rounds
 
 
 def close_split_of(split: Split, threads: int | None, special: Specialised, batch: int) -> Split:

@@ -66,7 +66,7 @@ class Stream:
 
         def repeated(split: Split) -> Callable[[], None]:
             plans = [
-                forward_plan(special, whole_batch(samples, steps, split.shards, None), steps, split.team, False)
+                forward_plan(special, whole_batch(samples, steps, split.shards, None), steps, split, False)
                 for steps in (0, 1)
             ]
             return plans[1].kernels.repeated(plans, arrays)

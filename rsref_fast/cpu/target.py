@@ -21,8 +21,9 @@ class Target:
     lines, what each call of a function touches, and the names of the memory that changes meanwhile. addressed: lines in
     which the names of pointers stand for what computes them. pieces: whether wide tensors are computed for a few
     samples of a step at a time (see `pieces`), and sums where their elements are (see `joining`), the time loop may be
-    several (see `phases`), and products may begin with a bias. in_place: whether a block's rows are read where they lie
-    if they follow each other, and else copied.
+    several (see `phases`), and products may begin with a bias. rounds: whether a team may compute several shards, one
+    after the other: N[9] says whether sums go on that an earlier one has begun. in_place: whether a block's rows are
+    read where they lie if they follow each other, and else copied.
     """
 
     runtime: str
@@ -32,6 +33,7 @@ class Target:
     ordered: Callable[[Sequence[str], Mapping[str, Touched], Collection[str], Mapping[str, Touched]], list[str]]
     addressed: Callable[[Sequence[str], Mapping[str, str]], list[str]]
     pieces: bool
+    rounds: bool = False
     in_place: bool = False
 
 
@@ -42,5 +44,5 @@ def named(lines: Sequence[str], pointers: Mapping[str, str]) -> list[str]:
 
 CPU = Target(
     "rsref_fast.cpu.runtime", Function, loops.RULES, products.product_or_sums, ordered, addressed=named, pieces=True,
-    in_place=True,
+    rounds=True, in_place=True,
 )  # fmt: skip

@@ -20,6 +20,7 @@ from rsref.recurrence import Recurrence
 from rsref_fast.compiling import Compiling, shapes_of
 from rsref_fast.cpu.plan import Plan
 from rsref_fast.cpu.specialised import Specialised
+from rsref_fast.cpu.splitting import Split
 from rsref_fast.cuda.arrays import DeviceArray, device_array, gradients_of
 from rsref_fast.cuda.choice import Choice
 from rsref_fast.cuda.deciding import check_sizes, decided
@@ -348,7 +349,7 @@ class CudaEngine(Compiling[PartedEngine]):
         """Return the plan of a program for a call's sizes."""
         deal = whole_batch if tape.packed is None else most_rows
         key = (tape.special.samples(batch), length, tape.choice.shards, self.recurrence.truncate)
-        plan: Plan = getattr(tape.special.call(deal, key), kind)
+        plan: Plan = getattr(tape.special.call(deal, key, Split(tape.choice.shards, 1)), kind)
         most = max(plan.limit, *(shard.count for shard, _ in plan.shards))
         self._once((id(plan.kernels), most), lambda: check_sizes(plan.kernels.source, most))
         return plan

@@ -203,13 +203,13 @@ def masked_function_of(layer):
 
 
 @pytest.mark.covering("values")
-@pytest.mark.parametrize("shards", [1, 3])
+@pytest.mark.parametrize("split", [Split(1, 1), Split(3, 1), Split(3, 1, 2)], ids=str)
 @pytest.mark.parametrize("options", MASKED, ids=str)
-def test_masks_need_no_python(request, options, shards):
+def test_masks_need_no_python(request, options, split):
     """One compiled function serves every mask; values and all gradients are the reference engine's."""
     states = [jnp.asarray(np.random.default_rng(i).normal(size=(3, 6)), jnp.float32) for i in range(2)]
     fast, slow = layers_of("LSTMCell", **options)
-    fast_engine.prepare(fast.recurrence).engine.split = Split(shards, 1)
+    fast_engine.prepare(fast.recurrence).engine.split = split
     found = []
     for layer in (slow, fast):
         if layer is fast:

@@ -76,12 +76,12 @@ def added_later(engine):
 
 @pytest.mark.parametrize("rows", [None, 12], ids=["one block", "blocks"])
 def test_against_the_oracle(monkeypatch, rows):
-    """By one thread, in shards and by teams, in blocks of a few steps or a single one."""
+    """By one thread, in shards, by teams and in rounds, in blocks of a few steps or a single one."""
     monkeypatch.setattr(Interpreted, "block_rows", rows)
     own = reader(read_twice)
     engine = rsref_fast.compile(own, target="interpreter")
     for mask in (None, MASK):
-        for split in (None, Split(2, 1), Split(1, 3), Split(2, 2)):
+        for split in (None, Split(2, 1), Split(1, 3), Split(2, 2), Split(2, 1, 2)):
             check(own, arguments_of(own, mask), engine=engine, split=split)
     assert added_later(engine) == 1
 

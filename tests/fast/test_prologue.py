@@ -23,7 +23,7 @@ def test_against_the_oracle(outputs):
     own = attending(outputs)
     engine = rsref_fast.compile(own, target="interpreter")
     for mask in (None, MASK):
-        for split in (None, Split(2, 1), Split(1, 2)):
+        for split in (None, Split(2, 1), Split(1, 2), Split(2, 1, 2)):
             check(own, random_arguments(own, batch=3, steps=4, mask=mask), engine=engine, split=split)
 
 

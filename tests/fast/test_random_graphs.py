@@ -35,8 +35,8 @@ def for_graphs(number, count, mixing, compare):
     run()
 
 
-WAYS = [{"threads": 1}, {"threads": 2}, {"split": Split(1, 2)}, {"split": Split(1, 3)}]
-"""Alone, in shards, and by teams."""
+WAYS = [{"threads": 1}, {"threads": 2}, {"split": Split(1, 2)}, {"split": Split(1, 3)}, {"split": Split(3, 1, 2)}]
+"""Alone, in shards, by teams, and in rounds."""
 
 
 @pytest.mark.parametrize("part", range(PARTS))

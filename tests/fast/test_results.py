@@ -18,7 +18,7 @@ from rsref_fast.packing import whole_batch
 from tests.fast.agreement import check
 from tests.fast.made import recurrence_of
 
-SPLITS = [Split(1, 1), Split(2, 1), Split(3, 1), Split(1, 2), Split(2, 2)]
+SPLITS = [Split(1, 1), Split(2, 1), Split(3, 1), Split(1, 2), Split(2, 2), Split(3, 1, 2), Split(3, 2, 3)]
 
 
 @pytest.mark.parametrize("cell", ["LSTMCell", "GRUCell", "LayerNormLSTMCell"])
@@ -68,7 +68,7 @@ def test_no_memory_of_their_own():
     (special,) = engine._special.values()
     assert sorted(special.backward.results.values()) == [0, 1, 2]
     source = special.backward
-    plan = special.call(whole_batch, (4, 3, 3, None)).backward
+    plan = special.call(whole_batch, (4, 3, 3, None), Split(3, 1)).backward
     sums = [FIRST_SLOT + i for i, memory in enumerate(source.memory) if memory.name in source.results]
     arrays = [{places[slot].array for slot in sums} for _, places in plan.shards]
     scratch = plan.arrays - 1

@@ -43,7 +43,7 @@ def gradients_of(engine, tape, d_outputs, states):
     return [*found.sequences, *found.constants, *found.states, *found.parameters]
 
 
-@pytest.mark.parametrize("split", [None, Split(3, 1), Split(1, 2), Split(2, 2)], ids=str)
+@pytest.mark.parametrize("split", [None, Split(3, 1), Split(1, 2), Split(2, 2), Split(3, 1, 2)], ids=str)
 @pytest.mark.parametrize("options", [{}, {"truncate": 4}], ids=str)
 @pytest.mark.parametrize("checkpoint", [False, True])
 def test_against_the_oracle(checkpoint, options, split):

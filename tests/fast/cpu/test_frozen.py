@@ -50,7 +50,7 @@ def arguments_of(own, batch, steps, masked=None, seed=0):
 
 
 @pytest.mark.covering("values")
-@pytest.mark.parametrize("split", [None, Split(2, 2)], ids=str)
+@pytest.mark.parametrize("split", [None, Split(2, 2), Split(2, 1, 2)], ids=str)
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("target", ["interpreter", "cpu"])
 def test_calls_of_all_sizes(step, target, split):

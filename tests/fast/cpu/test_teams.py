@@ -35,7 +35,7 @@ from tests.fast.made import recurrence_of
 @pytest.mark.parametrize(
     ("cell", "units"), [("LSTMCell", 64), ("LSTMCell", 70), ("LayerNormLSTMCell", 70), ("GRUCell", 64)]
 )
-@pytest.mark.parametrize("split", [Split(1, 2), Split(1, 3), Split(2, 2)], ids=str)
+@pytest.mark.parametrize("split", [Split(1, 2), Split(1, 3), Split(2, 2), Split(3, 1, 3), Split(3, 2, 2)], ids=str)
 def test_against_the_oracle(cell, units, split):
     own = recurrence_of(cell, units, 9, truncate=3)
     engine = rsref_fast.compile(own)
@@ -136,7 +136,7 @@ def test_one_thread_takes_the_place_of_a_team_that_loses_time(lost):
     engine.split = Split(1, 2)
     step = engine.stream([], arguments.states, arguments.parameters)
     team, alone = step._alone.plan.address, step._alone.plan.alone.address
-    assert (step._alone.plan.alone.team, step._alone.plan.alone.alone) == (1, None)
+    assert (step._alone.plan.alone.split.team, step._alone.plan.alone.alone) == (1, None)
     for t, milliseconds, until, plan, pause in (
         (0, 0, None, team, 0), (1, 11, None, team, 0), (2, 11, None, alone, SHORT), (3, 0, 60, alone, SHORT),
         (4, 0, 0, team, SHORT), (5, 13, 0, alone, 2 * SHORT), (6, 0, 0, team, 2 * SHORT), (7, 13, 0, alone, 4 * SHORT),
@@ -149,7 +149,7 @@ def test_one_thread_takes_the_place_of_a_team_that_loses_time(lost):
         assert (ran(step._alone), lost[PAUSE - LOST]) == (plan, pause), t
     special = engine.specialised([(1, 9), (1, 64), (1, 64)], np.dtype(np.float64))
     for batch, also_alone in ((1, True), (500, False)):
-        plan = forward_plan(special, whole_batch(batch, 1, 1, None), 1, 2, False)
+        plan = forward_plan(special, whole_batch(batch, 1, 1, None), 1, Split(1, 2), False)
         assert (plan.alone is not None) == also_alone
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from rsref.tensor import Tensor
 from rsref_fast.layout import Layout, Section
@@ -27,13 +27,16 @@ LATER_LOOPS = {
 STEPPED = (Section.BEFORE, Section.LOOP, Section.AFTER)
 
 
-def flops_a_row(program: Program) -> int:
-    """Return the additions and multiplications for one sample and step: products exactly, other ops one an element."""
+def flops_a_row(program: Program, sections: Collection[Section] = STEPPED) -> int:
+    """Return the additions and multiplications for one sample and step: products exactly, other ops one an element.
+
+    sections: which ones count; of `Section.ONCE` for a sample.
+    """
     layout = program.layout
     return sum(
         flops_of(layout, tensor)
         for tensor, section in layout.section.items()
-        if section in STEPPED and tensor not in layout.moved
+        if section in sections and tensor not in layout.moved
     )
 
 

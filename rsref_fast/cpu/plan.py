@@ -316,7 +316,6 @@ class _Layout:
         self.rooms: list[dict[str, Place]] = []
         self.special, self.source, self.kernels, self.tables = special, source, kernels, tables
         self.limit = special.block_rows(source, len(self.largest.pos))
-        self.all_rows = sum(len(shard.pos) for shard in shards)
         self.scratch = Cutter(scratch)
         self.arrays = scratch + 1
         place = {p.tensor: i for i, p in enumerate(special.compiled.graph.parameters)}
@@ -353,10 +352,11 @@ class _Layout:
         return first + [found[memory.name] for memory in self.source.memory]
 
     def plan(self, shards: Any, split: Split, taped: bool, copies: Any, clears: Any, tape: int) -> Plan:
+        largest = self.special.work(self.largest.count, len(self.largest.pos))
         return Plan(
             self.kernels, shards, split, taped, self.limit, bool(self.source.prepared), self.prepared, copies, clears,
-            self.arrays, tape, self.scratch.total, self.special.flops * self.largest.count <= BRIEF,
-            self.special.flops * self.all_rows // FLOPS_FORGIVEN,
+            self.arrays, tape, self.scratch.total, largest // max(1, self.largest.steps) <= BRIEF,
+            sum(self.special.work(shard.count, len(shard.pos)) for shard, _ in shards) // FLOPS_FORGIVEN,
         )  # fmt: skip
 
 

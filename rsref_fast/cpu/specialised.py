@@ -18,6 +18,7 @@ from rsref_fast.cpu.programs import backward_source, forward_source
 from rsref_fast.cpu.source import Memory, Source
 from rsref_fast.cpu.splitting import Split
 from rsref_fast.explain import flops_a_row
+from rsref_fast.layout import Section
 from rsref_fast.lengths import sized
 from rsref_fast.packing import Shard
 from rsref_fast.program import Compiled
@@ -64,6 +65,15 @@ class Specialised:
     def flops(self) -> int:
         """Additions and multiplications for one sample and step, forward."""
         return flops_a_row(self.compiled.forward)
+
+    @cached_property
+    def flops_once(self) -> int:
+        """Additions and multiplications for one sample once a call, forward."""
+        return flops_a_row(self.compiled.forward, (Section.ONCE,))
+
+    def work(self, samples: int, rows: int) -> int:
+        """Return the additions and multiplications of a call, forward. rows: of all steps of all samples."""
+        return self.flops_once * samples + self.flops * rows
 
     @cached_property
     def attended(self) -> int:

@@ -62,7 +62,7 @@ def split_of(wanted: Split | None, threads: int | None, special: Specialised, ba
         return Split(shards, wanted.team, min(shards, wanted.rounds))
     most = threads
     if most is None:
-        most = max(1, min(get_num_threads(), special.flops * rows // FLOPS_A_THREAD))
+        most = max(1, min(get_num_threads(), special.work(batch, rows) // FLOPS_A_THREAD))
     weights = special.flops // 2 * special.dtype.itemsize
     if special.compiled.mixes or weights > SHARED:
         shards = 1
@@ -70,7 +70,8 @@ def split_of(wanted: Split | None, threads: int | None, special: Specialised, ba
         shards = max(1, min(most, batch))
     else:
         shards = 1
-    together = threads is not None or special.flops * batch >= FLOPS_A_MEETING * shards
+    steps = max(1, rows // max(1, batch))
+    together = threads is not None or special.work(batch, rows) // steps >= FLOPS_A_MEETING * shards
     rounds = 1 if special.compiled.mixes or weights > SHARED else _rounds(special.attended, batch, rows, shards)
     return Split(shards * rounds, max(1, most // shards) if together else 1, rounds)
 
@@ -89,6 +90,6 @@ def _rounds(attended: int, batch: int, rows: int, teams: int) -> int:
 def close_split_of(split: Split, threads: int | None, special: Specialised, batch: int) -> Split:
     """Return how a single step is split where threads need not be woken, given how it is split where they must be."""
     most = threads or get_num_threads()
-    if split != Split(1, 1) or special.flops * batch < FLOPS_A_CALL:
+    if split != Split(1, 1) or special.work(batch, batch) < FLOPS_A_CALL:
         return split
     return Split(1, most)

@@ -94,6 +94,20 @@ def test_places_folded_into_the_batch():
     check(own, random_arguments(own, batch=2, steps=3))
 
 
+@pytest.mark.parametrize(("batch", "places", "expected"), [(16, 50, Split(2, 1)), (1, 600, Split(1, 2))])
+def test_it_is_shared_out_among_threads(monkeypatch, batch, places, expected):
+    """As many as are set, and not only where an engine was told of them."""
+    monkeypatch.setattr("rsref_fast.threads._number", 2)
+    layer = cells.AttentionDecoderCell(64).get_layer(decode=True, output_length=2)
+    layer.build((None, places, 64))
+    own = layer.recurrence
+    engine = rsref_fast.compile(own, target="interpreter")
+    x = np.random.default_rng(0).normal(size=(batch, places, 64)).astype(np.float32)
+    states = [np.zeros((batch, *state.shape[1:]), np.float32) for state in own.graph.states]
+    *_, tape = engine.forward([], [x, np.ones((batch, places), bool)], states, layer.get_weights(), steps=2)
+    assert tape.first.split == expected
+
+
 def test_what_is_cheap_stays_in_the_step():
     layer = cells.LSTMCell(4).get_layer()
     layer.build((None, None, 3))

@@ -62,8 +62,12 @@ def test_samples_that_are_mixed_are_not_split():
     own = RecurrentModel(x, new, h, new, constants=[memory]).recurrence
     special = special_of(own, 64, (4,), (1100, 4), (4,))
     assert special.attended > 0
-    assert split_of(None, 2, special, 64, 6400) == Split(1, 2)
-    assert split_of(Split(4, 1, 2), 2, special, 64, 6400) == Split(1, 1)
+    assert split_of(None, 2, special, 512, 51200) == Split(1, 2)
+    assert split_of(Split(4, 1, 2), 2, special, 512, 51200) == Split(1, 1)
+
+
+def test_weights_that_no_cache_holds_are_not_read_for_fewer_samples():
+    assert split_of(None, 2, decoder(1400), 64, 6400) == Split(1, 2)
 
 
 @pytest.mark.parametrize("threads", [1, 2])

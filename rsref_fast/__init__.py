@@ -4,7 +4,7 @@
 not when the package is imported.
 
 The stages, each a pure function on graphs, in the order in which they are applied:
-prologue     for training, what depends on no step becomes a step of its own
+prologue     for training and streams, what depends on no step becomes a step of its own
 numbered     a step that picks samples by their number is drawn for a batch that is one sample
 concrete     the step for arrays of known inner shapes
 merge        matrix products that share their left operand become one

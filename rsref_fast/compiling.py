@@ -99,9 +99,9 @@ class Compiling(abc.ABC, Generic[Parts]):
         return "\n\n".join(source.text for s in every for source in s.sources())
 
     def known(self: Own) -> list[tuple[str, Own]]:
-        """Return what there is to tell of, with titles: this engine, and for training those of a step's parts."""
+        """Return what there is to tell of, with titles: this engine, and those of a step's two parts."""
         every = [("", self)]
         if self.parted is not None:
-            every += [("training, what depends on no step: ", self.parted.first)]
-            every += [("training, the steps: ", self.parted.step)]
+            every += [("in two parts, what depends on no step: ", self.parted.first)]
+            every += [("in two parts, the steps: ", self.parted.step)]
         return [pair for pair in every if pair[1]._special or not pair[1]._open()] or [("", self)]

@@ -1,7 +1,7 @@
 """What depends on no step, apart from the steps: the keys of an attention, say, a product of its memory and weights.
 
 Forward computes it once a call in any case. Backward goes through it once, too, if it is no part of the step, but a
-constant of it, whose gradient is summed over all steps first.
+constant of it, whose gradient is summed over all steps first; and a stream, whose calls are steps, begins with it.
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ class FastEngine(Compiling[PartedEngine]):
 
     @cached_property
     def parted(self) -> PartedEngine | None:
-        """Two engines for training, if what depends on no step is worth going back through once only."""
+        """Two engines, if what depends on no step is worth going back through, or streaming after it, once only."""
         parts = None if self.picks else parted(self.recurrence.graph)
         if parts is None:
             return None
@@ -98,6 +98,11 @@ class FastEngine(Compiling[PartedEngine]):
         return PartedEngine(
             parts, FastEngine(first, self.kernels, self.threads), type(self)(step, self.kernels, self.threads)
         )
+
+    def split_parts(self, parted: PartedEngine) -> PartedEngine:
+        """Return the two engines, which heed how this one's calls are to be split."""
+        parted.first.split = parted.step.split = self.split
+        return parted
 
     # --- compiling ------------------------------------------------------------------------------------------------
 
@@ -169,8 +174,7 @@ class FastEngine(Compiling[PartedEngine]):
         length, batch, dtype = known.length, known.batch, known.dtype
         mask = None if mask is None or mask.all() else np.asarray(mask, bool)
         if taped and self.parted is not None:
-            self.parted.first.split = self.parted.step.split = self.split
-            return self.parted.forward(sequences, constants, states, parameters, mask, steps, dtype)
+            return self.split_parts(self.parted).forward(sequences, constants, states, parameters, mask, steps, dtype)
         special = known.special or self.specialised_for(groups, known)
         as_given = mask is None and known.time_first
         turned = as_given or (special.whole and mask is None)

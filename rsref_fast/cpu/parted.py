@@ -1,4 +1,4 @@
-"""Training of a step of which a part depends on no step: one engine for that, one for the rest.
+"""Training, and streams, of a step of which a part depends on no step: one engine for that, one for the rest.
 
 See `rsref_fast.prologue`.
 """
@@ -41,15 +41,20 @@ class PartedEngine:
         parameters: Sequence[Array], mask: Array | None, steps: int | None, dtype: np.dtype[Any],
     ) -> tuple[list[Array], list[Array], Any]:  # fmt: skip
         """Run both parts. dtype: in which floats are computed."""
+        every, own, first = self.entered(constants, parameters, dtype)
+        outputs, finals, step = self.step.forward(sequences, every, states, own, mask, steps)
+        return outputs, finals, PartedTape(first, step)
+
+    def entered(
+        self, constants: Sequence[Array], parameters: Sequence[Array], dtype: np.dtype[Any], taped: bool = True
+    ) -> tuple[list[Array], list[Array], Any]:
+        """Run the first part; return the constants and parameters of the other one, and the tape."""
         constants = [a.astype(dtype, copy=False) if a.dtype.kind == "f" else a for a in constants]
         parameters = [a.astype(dtype, copy=False) for a in parameters]
         given: list[Sequence[Array]] = [[], constants, [], [parameters[i] for i in self.parts.of_first]]
         known = self.first.known_of(given, None, 1, dtype)  # perhaps it is given no floats
-        once, _, first = self.first.run_known(known, given, None, 1, taped=True)
-        every = [*constants, *(a[:, 0] for a in once)]
-        own = [parameters[i] for i in self.parts.of_step]
-        outputs, finals, step = self.step.forward(sequences, every, states, own, mask, steps)
-        return outputs, finals, PartedTape(first, step)
+        once, _, tape = self.first.run_known(known, given, None, 1, taped)
+        return [*constants, *(a[:, 0] for a in once)], [parameters[i] for i in self.parts.of_step], tape
 
     def backward(
         self, tape: PartedTape, d_outputs: Sequence[Array | None], d_states: Sequence[Array | None]

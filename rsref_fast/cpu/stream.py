@@ -51,6 +51,9 @@ class Stream:
         inner = [tuple(n or 0 for n in leaf.shape[1:]) for leaf in graph.sequences]
         sequences = [np.zeros((batch, 1, *s), numpy_kinds[leaf.dtype]) for leaf, s in zip(graph.sequences, inner)]
         specs = engine.reference.check(sequences, constants, states, parameters, None, 1, batch)
+        if engine.parted is not None:  # what depends on no step is computed now
+            constants, parameters, _ = engine.split_parts(engine.parted).entered(constants, parameters, dtype, False)
+            engine = engine.parted.step
         special = engine.specialised(shapes_of(sequences, constants, states), dtype)
         self.batch = batch
         groups = zip((sequences, constants, states, parameters), engine.kinds)

@@ -69,7 +69,7 @@ def test_the_product_with_the_memory_is_no_part_of_the_step():
     backward = next(iter(engine.parted.step._special.values())).compiled.backward
     loop = [unit for unit in backward.units[Section.LOOP] if unit.tensors[0].op.name == "matmul"]
     assert all(len(unit.shape) == 2 or 1 in unit.tensors[0].inputs[0].shape for unit in loop)
-    assert "training, what depends on no step" in engine.explain()
+    assert "in two parts, what depends on no step" in engine.explain()
 
 
 def test_a_step_with_dropout_keeps_its_masks():

@@ -69,7 +69,7 @@ def test_it_is_no_part_of_the_steps(device):
         few, many = (launched(device, engine, random_arguments(own, batch=2, steps=n).cast(np.float32)) for n in (2, 4))
         counts[parted] = (many - few) // 2
         if parted:
-            assert "training, what depends on no step" in engine.engine.explain()
+            assert "in two parts, what depends on no step" in engine.engine.explain()
     assert counts[True] < counts[False]
 
 

@@ -20,6 +20,7 @@ from rsref.testing.arguments import random_arguments
 from rsref_fast.cpu import splitting, stream
 from rsref_fast.cpu.direct import direct_step
 from rsref_fast.cpu.splitting import Split
+from tests.fast.attending import attending
 
 
 def recurrence(cell):
@@ -31,10 +32,11 @@ def recurrence(cell):
 
 @pytest.mark.covering("values")
 @pytest.mark.parametrize("split", [None, Split(2, 2)], ids=str)
-@pytest.mark.parametrize("cell", ["LSTMCell", "GRUCell", "RWACell", "AttentionCell"])
+@pytest.mark.parametrize("cell", ["LSTMCell", "GRUCell", "RWACell", "AttentionCell", "keys"])
 @pytest.mark.parametrize("target", ["interpreter", "cpu"])
 def test_against_the_whole_sequence(cell, target, split):
-    own = recurrence(cell) if cell != "AttentionCell" else attention()
+    drawn = {"AttentionCell": attention, "keys": attending}
+    own = drawn[cell]() if cell in drawn else recurrence(cell)
     arguments = random_arguments(own, batch=3, steps=5)
     (expected,), ends, _ = arguments.forward(ReferenceEngine(own))
     engine = rsref_fast.compile(own, target=target)
@@ -88,6 +90,19 @@ def attention():
     scores = ops.softmax(ops.sum(memory * ops.expand_dims(x + h, 1), -1))
     new = ops.tanh(ops.sum(memory * ops.expand_dims(scores, -1), 1) + h)
     return RecurrentModel(x, new, h, new, constants=memory).recurrence
+
+
+@pytest.mark.parametrize("target", ["interpreter", "cpu"])
+def test_what_depends_on_no_step_is_computed_when_a_stream_begins(target):
+    own = attending()
+    arguments = random_arguments(own, batch=3, steps=5)
+    engine = rsref_fast.compile(own, target=target)
+    engine.stream(arguments.constants, arguments.states, arguments.parameters, batch=3)
+    assert [bool(e._special) for e in (engine, engine.parted.first, engine.parted.step)] == [False, True, True]
+    with pytest.raises(ValueError, match="2 constant arrays are needed; got 1"):
+        engine.stream(arguments.constants[:1], arguments.states, arguments.parameters, batch=3)
+    with pytest.raises(ValueError, match="3 parameter arrays are needed; got 1"):
+        engine.stream(arguments.constants, arguments.states, arguments.parameters[:1], batch=3)
 
 
 def test_each_stream_has_memory_of_its_own():

@@ -70,6 +70,10 @@ def test_weights_that_no_cache_holds_are_not_read_for_fewer_samples():
     assert split_of(None, 2, decoder(1400), 64, 6400) == Split(1, 2)
 
 
+def test_teams_have_as_many_rounds_as_they_need():
+    assert [Split(shards, 1, 3).teams for shards in (1, 3, 4, 5, 6, 7)] == [1, 1, 2, 2, 2, 3]
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 def test_chosen_rounds_agree_with_the_oracle(monkeypatch, threads):
     monkeypatch.setattr(splitting, "ATTENDED", 1 << 16)

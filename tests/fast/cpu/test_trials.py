@@ -69,6 +69,20 @@ def test_little_better_is_not_worth_a_change(calls):
     assert plan[ALONE_NOW] == 1
 
 
+def test_the_fastest_call_of_a_trial_counts(calls):
+    """And of the calls between two trials the fastest one at once. Then the next trial comes soon."""
+    plan = np.zeros(HEADER, np.int64)
+    calls(plan, 3 * SOON + TRIAL - 2, 100, 130)
+    assert plan[EVERY] == 2 * SOON
+    for time in (130, 60, 130, 130):
+        assert calls(plan, 1, 100, time) == [1]
+    assert calls(plan, 1, 100, 60) == [1]
+    assert (plan[ALONE_NOW], plan[OWN], plan[EVERY], plan[LEFT]) == (1, 60_000, SOON, SOON - 1)
+    calls(plan, 1, 100, 40)
+    calls(plan, 1, 100, 60)
+    assert plan[OWN] == 40_000
+
+
 def test_a_call_that_took_long_by_chance_changes_nothing(calls):
     plan = np.zeros(HEADER, np.int64)
     calls(plan, 3 * SOON + 2 * TRIAL, 100, 130)
@@ -135,3 +149,4 @@ def test_backward_goes_forwards_way(free):
             np.testing.assert_array_equal(a, b)
         went.append(int(notes[WENT]))
     assert went[: SOON - 1 + TRIAL] == [0] * (SOON - 1) + [1] * TRIAL
+    assert not tape.call.backward.words[LEFT : WENT + 1].any()  # it has no trials of its own

@@ -25,6 +25,10 @@ LATER_LOOPS = {
     Section.LOOP: "step by step, loop {}",
 }
 STEPPED = (Section.BEFORE, Section.LOOP, Section.AFTER)
+FUNCTIONS = (
+    "exp", "expm1", "log", "log1p", "power", "sigmoid", "tanh", "erf", "erfc", "softplus", "sin", "cos", "tan",
+    "arctan", "sinh", "cosh",
+)  # fmt: skip
 
 
 def flops_a_row(program: Program, sections: Collection[Section] = STEPPED) -> int:
@@ -37,6 +41,16 @@ def flops_a_row(program: Program, sections: Collection[Section] = STEPPED) -> in
         flops_of(layout, tensor)
         for tensor, section in layout.section.items()
         if section in sections and tensor not in layout.moved
+    )
+
+
+def functions_a_row(program: Program, sections: Collection[Section] = STEPPED) -> int:
+    """Return how many exponentials, logarithms and the like one sample and step takes. sections: as above."""
+    layout = program.layout
+    return sum(
+        flops_of(layout, tensor)
+        for tensor, section in layout.section.items()
+        if section in sections and tensor.op is not None and tensor.op.name in FUNCTIONS
     )
 
 

@@ -17,7 +17,7 @@ from rsref_fast.cpu.memory import Frame, frame
 from rsref_fast.cpu.programs import backward_source, forward_source
 from rsref_fast.cpu.source import Memory, Source
 from rsref_fast.cpu.splitting import Split
-from rsref_fast.explain import flops_a_row
+from rsref_fast.explain import STEPPED, flops_a_row, functions_a_row
 from rsref_fast.layout import Section
 from rsref_fast.lengths import sized
 from rsref_fast.packing import Shard
@@ -32,6 +32,9 @@ BLOCK_ROWS = 96
 
 LARGE, MORE_ROWS = 1 << 20, 384
 """Bytes of gradients that do not stay in the cache, and for how many rows at once they are then added up."""
+
+FUNCTION = 32
+"""Additions and multiplications of a product that take as long as an exponential, say."""
 
 REMEMBERED = 256
 """Calls and frames that are kept for the same sizes."""
@@ -67,13 +70,19 @@ class Specialised:
         return flops_a_row(self.compiled.forward)
 
     @cached_property
-    def flops_once(self) -> int:
-        """Additions and multiplications for one sample once a call, forward."""
-        return flops_a_row(self.compiled.forward, (Section.ONCE,))
+    def costs(self) -> tuple[int, int]:
+        """What one sample takes once a call, and at each step, forward: as `work` answers it."""
+        program = self.compiled.forward
+        once, stepped = (
+            flops_a_row(program, sections) + FUNCTION * functions_a_row(program, sections)
+            for sections in ((Section.ONCE,), STEPPED)
+        )
+        return once, stepped
 
     def work(self, samples: int, rows: int) -> int:
-        """Return the additions and multiplications of a call, forward. rows: of all steps of all samples."""
-        return self.flops_once * samples + self.flops * rows
+        """Return what a call takes, forward, in additions and multiplications. rows: of all steps of all samples."""
+        once, stepped = self.costs
+        return once * samples + stepped * rows
 
     @cached_property
     def attended(self) -> int:

@@ -159,7 +159,7 @@ def test_little_lost_time_is_forgiven(lost):
     engine = rsref_fast.compile(own)
     engine.split = Split(1, 2)
     arguments = random_arguments(own, batch=1, steps=100)
-    forgiven = 2 * 100 * 4 * 64 * (64 + 9) // 400
+    forgiven = 100 * 64 * (4 * 2 * (64 + 9) + 5 * 32) // 400  # products, and functions
     for counts in (5_000_000, 10_000_000 - forgiven, 0):
         lost[:2] = 5_000_000, 0
         engine.forward(arguments.sequences, [], arguments.states, arguments.parameters, taped=False)
@@ -183,6 +183,17 @@ def test_long_waits_are_lost_time():
         counter[0] = 1
         thread.join()
         assert found[0] == expected
+
+
+def test_functions_count_as_work(monkeypatch):
+    """Where there are no products, threads compute what is no addition."""
+    monkeypatch.setattr("rsref_fast.threads._number", 2)
+    x, h = Input((500,)), Input((500,))
+    for new, functions, threads in ((ops.tanh(x + h), 1, 2), (ops.maximum(x, h), 0, 1)):
+        engine = rsref_fast.compile(RecurrentModel(x, new, h, new).recurrence, target="interpreter")
+        special = engine.specialised([(3, 500), (3, 500)], np.dtype(np.float32))
+        assert special.work(3, 300) == 300 * (special.flops + 32 * 500 * functions)
+        assert split_of(None, None, special, 3, 300) == Split(threads, 1)
 
 
 def _waiting(counter, target, own):

@@ -123,6 +123,8 @@ def member(context, rank):
         numbers[6] = rank % team
         numbers[7] = team
         numbers[8] = address_of(at(context, CONTEXT + rank // team * team * LINE))
+        if shard >= teams:  # others may still read the memory of the round before
+            meet(numbers)
         run_entry(plan, 1, own, numbers, own)
     if plan[BACKWARD] != 0:
         gather(context, numbers, threads, rank)

@@ -113,8 +113,8 @@ class Interpreted(Kernels):
                 with np.errstate(all="ignore"):
                     self.names[entry](table, numbers, other)
 
-            def meet() -> None:
-                numbers[6:9] = rank, threads, -1
+            def meet(*among: int) -> None:
+                numbers[6:9] = among or (rank, threads, -1)
                 interpreted.meet(numbers)
 
             if plan.prepares:
@@ -124,6 +124,8 @@ class Interpreted(Kernels):
                 shard, _ = plan.shards[i]
                 numbers[:5] = shard.count, shard.steps, max(plan.limit, shard.count), numbers[REFUSED], plan.taped
                 numbers[9] = i >= plan.split.teams
+                if numbers[9]:  # others may still read the memory of the round before
+                    meet(rank % team, team, rank // team)
                 run("shard", tables[i], tables[i], False)
             if program.backward:
                 meet()

@@ -35,8 +35,8 @@ def for_graphs(number, count, mixing, compare):
     run()
 
 
-WAYS = [{"threads": 1}, {"threads": 2}, {"split": Split(1, 2)}, {"split": Split(1, 3)}, {"split": Split(3, 1, 2)}]
-"""Alone, in shards, by teams, and in rounds."""
+WAYS = [{"threads": 1}, {"threads": 2}, {"split": Split(1, 2)}, {"split": Split(1, 3)}, {"split": Split(3, 2, 2)}]
+"""Alone, in shards, by teams, and by teams in rounds."""
 
 
 @pytest.mark.parametrize("part", range(PARTS))

@@ -6,8 +6,10 @@ import pytest
 import rsref
 import rsref_fast
 from rsref import Input, RecurrentModel, cells, ops
+from rsref.graph import StepGraph
+from rsref.recurrence import Recurrence
 from rsref.testing.arguments import random_arguments
-from rsref_fast.cpu import splitting
+from rsref_fast.cpu import interpreted, splitting
 from rsref_fast.cpu.splitting import Split, split_of
 from tests.fast.agreement import check
 from tests.fast.cpu.test_wide import attention, given
@@ -84,6 +86,19 @@ def test_chosen_rounds_agree_with_the_oracle(monkeypatch, threads):
     *_, tape = arguments.forward(engine)
     assert tape.step.split == Split(4, 1, 4 // threads)
     assert "a batch of 256, 100 steps: 64 shards in" in engine.explain()
+
+
+@pytest.mark.parametrize("target", ["interpreter", "cpu"])
+def test_a_team_meets_before_it_uses_its_memory_again(monkeypatch, target):
+    """What is computed once a call is read by threads that are still at the samples of the round before."""
+    monkeypatch.setattr(interpreted, "WIDTH", 1)
+    c = Input((3,))
+    weights = [rsref.Parameter(name, np.full(3, 0.5)) for name in "vw"]
+    new = ops.tanh(ops.sum(c, 1, keepdims=True) * weights[0].tensor + c * weights[1].tensor)
+    own = Recurrence(StepGraph(constants=[c], outputs=[new]))
+    engine = rsref_fast.compile(own, target=target)
+    for batch, split in ((3, Split(3, 2, 3)), (5, Split(4, 3, 2)), (5, Split(5, 2, 5))):
+        check(own, random_arguments(own, batch=batch, steps=3), engine=engine, split=split)
 
 
 def test_a_team_keeps_its_memory_from_round_to_round():

@@ -34,6 +34,10 @@ innermost cache holds, but not so many that they come from farther than the next
 once, as far as there are so many: a sum must not wait for the one before. Bytes are those of the whole product, so that
 sums are added up in the same order however threads share it."""
 
+FETCHED_FROM = 512 * 1024
+"""Bytes of all panels from which on they do not stay in a cache that is near: the first block of rows fetches each one
+before it reads it (see `Shape.ahead`)."""
+
 
 @cache
 def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
@@ -44,9 +48,10 @@ def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
     wide = microkernel(element, shape, 1, wide_panels)
     long, longer = (microkernel(element, shape, 1, n, DEEP) for n in (1, shape.panels))
     at_once = shape.panels * width
-    near, far = (size // (element.bitwidth // 8) for size in DEEP_FOR)
+    near, far, fetched_from = (size // (element.bitwidth // 8) for size in (*DEEP_FOR, FETCHED_FROM))
     whole, single = (microkernel(element, shape, n) for n in (shape.rows, 1))
-    fewer = microkernels(element, shape)
+    fewer, fetching = microkernels(element, shape), microkernels(element, shape, shape.ahead)
+    fetches = shape.ahead > 0
     narrow = microkernels(element, replace(shape, vectors=1))
     most, enough = shape.rows, shape.rows + shape.few
     tile_of = memory_on_stack(element, most * width)
@@ -55,9 +60,12 @@ def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
     called = declared(element, shape)
     block, partial, pack_panels = called["multiply_panel"], called["multiply_partial"], called["pack"]
 
-    def multiply_panel(rows, depth, a, row_step, depth_step, b, b_step, c, c_step, o, o_step, accumulate):
-        """Columns of one panel, for all rows."""
+    def multiply_panel(rows, depth, a, row_step, depth_step, b, b_step, c, c_step, o, o_step, accumulate, ahead):
+        """Columns of one panel, for all rows. ahead: whether the first of them are to fetch it."""
         i = 0
+        if fetches and ahead != 0:
+            i = most if rows >= enough else rows if rows <= most else (rows + 1) // 2
+            fetching(i, depth, a, row_step, depth_step, b, b_step, 0, c, c_step, o, o_step, accumulate)
         while rows - i == most or rows - i >= enough:
             left, to, begin = at(a, i * row_step), at(c, i * c_step), at(o, i * o_step)
             whole(depth, left, row_step, depth_step, b, b_step, 0, to, c_step, begin, o_step, accumulate)
@@ -77,7 +85,7 @@ def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
             if columns <= lanes:
                 narrow(now, depth, left, row_step, depth_step, b, b_step, 0, tile, width, tile, width, 0)
             else:
-                block(now, depth, left, row_step, depth_step, b, b_step, tile, width, tile, width, 0)
+                block(now, depth, left, row_step, depth_step, b, b_step, tile, width, tile, width, 0, 0)
             for r in range(now):
                 for j in range(columns):
                     begin = o[(i + r) * o_step + j] if accumulate != 0 else element(0)
@@ -123,6 +131,7 @@ def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
             return
         back = turn % 2 == 1
         full, done, deep = columns // width * width, 0, near < whole * depth <= far
+        ahead = 1 if whole * depth > fetched_from else 0
         if rows == 1 and not deep:
             done = full // (wide_panels * width) * (wide_panels * width)
             for i in range(0, done, wide_panels * width):
@@ -148,7 +157,7 @@ def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
         for i in range(done, full, width):
             j = full - width - (i - done) if back else i
             b = at(panels, j * depth)
-            block(rows, depth, a, row_step, depth_step, b, width, at(c, j), c_step, at(o, j), o_step, accumulate)
+            block(rows, depth, a, row_step, depth_step, b, width, at(c, j), c_step, at(o, j), o_step, accumulate, ahead)
         if full < columns:
             partial(
                 rows, columns - full, depth, a, row_step, depth_step, at(panels, full * depth), width, at(c, full),
@@ -171,11 +180,11 @@ def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
                 add = 1 if k > 0 else accumulate
                 left, right, to = at(a, k * depth_step), at(b, k * b_row + j * b_column), at(c, j)
                 if rows <= FEW and now == width and b_column == 1:
-                    block(rows, deep, left, row_step, depth_step, right, b_row, to, c_step, to, c_step, add)
+                    block(rows, deep, left, row_step, depth_step, right, b_row, to, c_step, to, c_step, add, 0)
                     continue
                 pack_panels(deep, now, right, b_row, b_column, panel, 0, 1)
                 if now == width:
-                    block(rows, deep, left, row_step, depth_step, panel, width, to, c_step, to, c_step, add)
+                    block(rows, deep, left, row_step, depth_step, panel, width, to, c_step, to, c_step, add, 0)
                 else:
                     partial(rows, now, deep, left, row_step, depth_step, panel, width, to, c_step, to, c_step, add)
 
@@ -209,7 +218,7 @@ def signatures(element: Any) -> dict[str, Any]:
     pointer = types.CPointer(element)
     left, result = (I64, I64, I64, pointer, I64, I64), (pointer, I64, pointer, I64)
     return {
-        "multiply_panel": types.void(*left[1:], pointer, I64, *result, I64),
+        "multiply_panel": types.void(*left[1:], pointer, I64, *result, I64, I64),
         "multiply_partial": types.void(*left, pointer, I64, *result, I64),
         "multiply_packed": types.void(*left, pointer, *result, *[I64] * 5),
         "multiply": types.void(*left, pointer, I64, I64, pointer, *[I64] * 4),

@@ -12,10 +12,10 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from rsref_fast.cpu.microkernel_shapes import Shape
+from rsref_fast.cpu.pointers import write_fetch
 from rsref_fast.cpu.vectors import WORD, Vectors
 
 I64 = types.int64
@@ -40,8 +40,11 @@ def microkernel(element: Any, shape: Shape, rows: int, panels: int = 1, deep: in
     return kernel
 
 
-def microkernels(element: Any, shape: Shape) -> Any:
-    """Return an intrinsic of a number of rows, 1 to shape.rows, and then `microkernel`'s arguments for one panel."""
+def microkernels(element: Any, shape: Shape, ahead: int = 0) -> Any:
+    """Return an intrinsic of a number of rows, 1 to shape.rows, and then `microkernel`'s arguments for one panel.
+
+    ahead: how many of the panel's rows lie between the one that is read and the one that is fetched; 0: none is.
+    """
 
     @intrinsic
     def kernel(
@@ -54,7 +57,7 @@ def microkernels(element: Any, shape: Shape) -> Any:
                 block = builder.append_basic_block(f"rows_{n}")
                 choice.add_case(ir.Constant(ir.IntType(64), n), block)
                 builder.position_at_end(block)
-                _emit(context, builder, arguments[1:], element, shape, n)
+                _emit(context, builder, arguments[1:], element, shape, n, ahead=ahead)
                 builder.branch(done)
             builder.position_at_end(done)
             return context.get_dummy_value()
@@ -70,24 +73,27 @@ def _arguments(element: Any) -> tuple[Any, ...]:
 
 
 def _emit(
-    context: Any, builder: Any, arguments: Any, element: Any, shape: Shape, rows: int, panels: int = 1, deep: int = 1
+    context: Any,
+    builder: Any,
+    arguments: Any,
+    element: Any,
+    shape: Shape,
+    rows: int,
+    panels: int = 1,
+    deep: int = 1,
+    ahead: int = 0,
 ) -> None:
     vectors = shape.vectors * panels
     depth, a, row_step, depth_step, b, b_step, panel_step, c, c_step, o, o_step, accumulate = arguments
     write = Vectors(context, builder, element, shape)
+    line = 64 // write.size
 
     starts = [builder.gep(a, [builder.mul(row_step, WORD(i))]) for i in range(rows)]
     bases = [builder.gep(b, [builder.mul(panel_step, WORD(p))]) for p in range(panels)]
     if rows > 1:  # fetch where the block will be added to: each of its rows may be far from the one before
-        empty = ir.IntType(8).as_pointer()
-        fetch = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(ir.VoidType(), [empty, *[ir.IntType(32)] * 3]), "llvm.prefetch.p0"
-        )
-        to_write_and_keep = [ir.Constant(ir.IntType(32), n) for n in (1, 3, 1)]
         for i in range(rows):
-            for byte in range(0, shape.width * panels * write.size, 64):
-                line = builder.gep(c, [builder.add(builder.mul(c_step, WORD(i)), WORD(byte // write.size))])
-                builder.call(fetch, [builder.bitcast(line, empty), *to_write_and_keep])
+            for column in range(0, shape.width * panels, line):
+                write_fetch(builder, c, builder.add(builder.mul(c_step, WORD(i)), WORD(column)), writes=True)
     entry = builder.block
     loop = builder.append_basic_block("depth")
     done = builder.append_basic_block("done")
@@ -103,6 +109,10 @@ def _emit(
     for d in range(deep):
         now = builder.add(step, WORD(d))
         along = builder.mul(now, b_step)
+        if ahead:
+            soon = builder.mul(builder.add(now, WORD(ahead)), b_step)
+            for column in range(0, shape.width, line):
+                write_fetch(builder, b, builder.add(soon, WORD(column)))
         loaded = []
         for v in range(vectors):
             base = bases[v // shape.vectors]

@@ -15,7 +15,8 @@ class Shape:
     lanes: elements of a vector. vectors: of a panel. rows: of a block, at most. few: rows from which a block has enough
     sums that none waits for the one before; a rest of fewer shares the rows of a whole block. panels: of how many a
     single row takes several rows at once: of two where there are 32 registers, so that a number of the row is fetched
-    for both.
+    for both. ahead: of how many rows a panel that comes from far is fetched before they are read; 0 where that gains
+    nothing over what the processor fetches by itself.
     """
 
     lanes: int
@@ -23,6 +24,7 @@ class Shape:
     rows: int
     few: int
     panels: int
+    ahead: int = 0
 
     def symbol(self, name: str, precision: str) -> str:
         """Return the name under which one of the products' functions is published."""
@@ -39,7 +41,7 @@ def shape_for(features: str, bits: int) -> Shape:
     if "+avx512f" in features:
         return Shape(512 // bits, 2, 8, 2, 2)
     if "+avx" in features:
-        return Shape(256 // bits, 2, 6, 3, 1)
+        return Shape(256 // bits, 2, 6, 3, 1, 64)
     return Shape(128 // bits, 2, 8, 3, 2 if "+neon" in features else 1)
 
 

@@ -41,16 +41,20 @@ def at(typing_context, pointer, place):
     return pointer(pointer, I64), generate
 
 
+def write_fetch(builder: Any, pointer: Any, place: Any, writes: bool = False) -> None:
+    """Write the instruction that begins to read the cache line of an element. writes: it will be written, too."""
+    address = builder.bitcast(builder.gep(pointer, [place]), ir.IntType(8).as_pointer())
+    kind = ir.FunctionType(ir.VoidType(), [address.type, *[ir.IntType(32)] * 3])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    builder.call(function, [address, *(ir.Constant(ir.IntType(32), n) for n in (int(writes), 3, 1))])  # kept, as data
+
+
 @intrinsic
 def fetch(typing_context, pointer, place):
     """Begin to read the cache line of an element."""
 
     def generate(context, builder, signature, arguments):
-        address = builder.bitcast(builder.gep(arguments[0], [arguments[1]]), ir.IntType(8).as_pointer())
-        kind = ir.FunctionType(ir.VoidType(), [address.type, *[ir.IntType(32)] * 3])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        to_read_and_keep = [ir.Constant(ir.IntType(32), n) for n in (0, 3, 1)]
-        builder.call(function, [address, *to_read_and_keep])
+        write_fetch(builder, *arguments)
         return context.get_dummy_value()
 
     return types.none(pointer, I64), generate

@@ -13,19 +13,19 @@ from typing import Any
 
 from numba import types
 
-from rsref_fast.cpu import single_row
+from rsref_fast.cpu import copied_rows, single_row
 from rsref_fast.cpu.jit import plain
-from rsref_fast.cpu.microkernel import microkernel, microkernels
-from rsref_fast.cpu.microkernel_shapes import Shape
-from rsref_fast.cpu.pointers import at, caller, copied, memory_on_stack
+from rsref_fast.cpu.microkernel import blocks, microkernel, microkernels
+from rsref_fast.cpu.microkernel_shapes import CHUNK, Shape
+from rsref_fast.cpu.pointers import allocated, at, caller, copied, memory_on_stack, release, there
 from rsref_fast.cpu.transpose import transposed_block
 
 I64 = types.int64
-CHUNK = 256
-"""Depth that is taken at once when the right operand does not come in panels: a panel of it stays in the L1 cache."""
-
 FEW = 64
 """Rows for which the right operand is not worth packing where a panel's columns follow each other: 5 % of a product."""
+
+MANY = 8
+"""Panels for which a left operand is worth copying (see `copied_rows`)."""
 
 DEEP = 4
 DEEP_FOR = 32 * 1024, 2 * 1024 * 1024
@@ -47,33 +47,33 @@ def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
     wide_panels = 4
     wide = microkernel(element, shape, 1, wide_panels)
     long, longer = (microkernel(element, shape, 1, n, DEEP) for n in (1, shape.panels))
-    at_once = shape.panels * width
+    together = shape.panels * width
     near, far, fetched_from = (size // (element.bitwidth // 8) for size in (*DEEP_FOR, FETCHED_FROM))
     whole, single = (microkernel(element, shape, n) for n in (shape.rows, 1))
     fewer, fetching = microkernels(element, shape), microkernels(element, shape, shape.ahead)
     fetches = shape.ahead > 0
     narrow = microkernels(element, replace(shape, vectors=1))
-    most, enough = shape.rows, shape.rows + shape.few
+    most, at_once, taken = shape.rows, shape.copied, blocks(shape)
     tile_of = memory_on_stack(element, most * width)
     panel_of = memory_on_stack(element, CHUNK * width)
 
     called = declared(element, shape)
     block, partial, pack_panels = called["multiply_panel"], called["multiply_partial"], called["pack"]
+    multiply_copied = called["multiply_copied"]
 
     def multiply_panel(rows, depth, a, row_step, depth_step, b, b_step, c, c_step, o, o_step, accumulate, ahead):
         """Columns of one panel, for all rows. ahead: whether the first of them are to fetch it."""
         i = 0
         if fetches and ahead != 0:
-            i = most if rows >= enough else rows if rows <= most else (rows + 1) // 2
+            i = taken(rows)
             fetching(i, depth, a, row_step, depth_step, b, b_step, 0, c, c_step, o, o_step, accumulate)
-        while rows - i == most or rows - i >= enough:
-            left, to, begin = at(a, i * row_step), at(c, i * c_step), at(o, i * o_step)
-            whole(depth, left, row_step, depth_step, b, b_step, 0, to, c_step, begin, o_step, accumulate)
-            i += most
         while i < rows:
-            now = rows - i if rows - i < most else (rows - i + 1) // 2
+            now = taken(rows - i)
             left, to, begin = at(a, i * row_step), at(c, i * c_step), at(o, i * o_step)
-            fewer(now, depth, left, row_step, depth_step, b, b_step, 0, to, c_step, begin, o_step, accumulate)
+            if now == most:
+                whole(depth, left, row_step, depth_step, b, b_step, 0, to, c_step, begin, o_step, accumulate)
+            else:
+                fewer(now, depth, left, row_step, depth_step, b, b_step, 0, to, c_step, begin, o_step, accumulate)
             i += now
 
     def multiply_partial(rows, columns, depth, a, row_step, depth_step, b, b_step, c, c_step, o, o_step, accumulate):
@@ -140,15 +140,15 @@ def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
                 wide(depth, a, 0, depth_step, b, width, depth * width, at(c, j), 0, at(o, j), 0, accumulate)
         if rows == 1 and deep and depth >= DEEP:
             whole_depth = depth // DEEP * DEEP
-            for i in range(0, full, at_once):
-                now = min(at_once, full - i)
+            for i in range(0, full, together):
+                now = min(together, full - i)
                 start = full - i - now if back else i
-                if now == at_once:
+                if now == together:
                     b, to, begin = at(panels, start * depth), at(c, start), at(o, start)
                     longer(whole_depth, a, 0, depth_step, b, width, depth * width, to, 0, begin, 0, accumulate)
                 for j in range(start, start + now, width):
                     b = at(panels, j * depth)
-                    if now < at_once:
+                    if now < together:
                         long(whole_depth, a, 0, depth_step, b, width, 0, at(c, j), 0, at(o, j), 0, accumulate)
                     if whole_depth < depth:
                         rest, left = at(b, whole_depth * width), at(a, whole_depth * depth_step)
@@ -172,8 +172,15 @@ def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
         if depth == 0:
             begun(rows, columns, c, c_step, c, c_step, accumulate)
             return
+        done = 0
+        if at_once > 0 and row_step == 1 and rows > FEW and columns >= MANY * width:
+            memory = allocated(a, min(rows, at_once) * min(depth, CHUNK))
+            if there(memory):
+                done = columns // width * width
+                multiply_copied(rows, done, depth, a, depth_step, b, b_row, b_column, c, c_step, accumulate, memory)
+                release(memory)
         panel = panel_of()
-        for j in range(0, columns, width):
+        for j in range(done, columns, width):
             now = min(width, columns - j)
             for k in range(0, depth, CHUNK):
                 deep = min(CHUNK, depth - k)
@@ -209,7 +216,10 @@ def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
                 for i in range(now, width):
                     panels[place + i] = element(0)
 
-    own = (multiply_panel, multiply_partial, pack, multiply_packed, multiply, single_row.multiply_row(element, shape))
+    own = (
+        multiply_panel, multiply_partial, pack, multiply_packed, multiply,
+        copied_rows.multiply_copied(element, shape, pack_panels), single_row.multiply_row(element, shape),
+    )  # fmt: skip
     return {f.__name__: (f, signatures(element)[f.__name__]) for f in own}
 
 
@@ -223,6 +233,7 @@ def signatures(element: Any) -> dict[str, Any]:
         "multiply_packed": types.void(*left, pointer, *result, *[I64] * 5),
         "multiply": types.void(*left, pointer, I64, I64, pointer, *[I64] * 4),
         "pack": types.void(I64, I64, pointer, I64, I64, pointer, I64, I64),
+        "multiply_copied": copied_rows.signature(element),
         "multiply_row": single_row.signature(element),
     }
 

@@ -14,6 +14,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from rsref_fast.cpu.jit import plain
 from rsref_fast.cpu.microkernel_shapes import Shape
 from rsref_fast.cpu.pointers import write_fetch
 from rsref_fast.cpu.vectors import WORD, Vectors
@@ -65,6 +66,18 @@ def microkernels(element: Any, shape: Shape, ahead: int = 0) -> Any:
         return types.void(I64, *_arguments(element)), generate
 
     return kernel
+
+
+def blocks(shape: Shape) -> Any:
+    """Return a function: how many of the rows that are left the next block takes, if there are any."""
+    most, enough = shape.rows, shape.rows + shape.few
+
+    @plain
+    def taken(rows):
+        """A whole block; but of a few more rows half, so that no block is too small."""
+        return most if rows >= enough else rows if rows <= most else (rows + 1) // 2
+
+    return taken
 
 
 def _arguments(element: Any) -> tuple[Any, ...]:

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-PRODUCTS = ("multiply_panel", "multiply_partial", "pack", "multiply_packed", "multiply", "multiply_row")
+PRODUCTS = (
+    "multiply_panel", "multiply_partial", "pack", "multiply_packed", "multiply_copied", "multiply", "multiply_row",
+)  # fmt: skip
 """The products' functions, each after those that it calls."""
+
+CHUNK = 256
+"""Depth that is taken at once when the right operand does not come in panels: a panel of it stays in the L1 cache."""
 
 
 @dataclass(frozen=True)
@@ -15,8 +20,8 @@ class Shape:
     lanes: elements of a vector. vectors: of a panel. rows: of a block, at most. few: rows from which a block has enough
     sums that none waits for the one before; a rest of fewer shares the rows of a whole block. panels: of how many a
     single row takes several rows at once: of two where there are 32 registers, so that a number of the row is fetched
-    for both. ahead: of how many rows a panel that comes from far is fetched before they are read; 0 where that gains
-    nothing over what the processor fetches by itself.
+    for both. ahead: how many rows of a panel that comes from far are fetched before they are read. copied: how many
+    rows of a left operand at most are copied at once (see `copied_rows`). Both are 0 where that gains nothing.
     """
 
     lanes: int
@@ -25,6 +30,7 @@ class Shape:
     few: int
     panels: int
     ahead: int = 0
+    copied: int = 0
 
     def symbol(self, name: str, precision: str) -> str:
         """Return the name under which one of the products' functions is published."""
@@ -41,7 +47,7 @@ def shape_for(features: str, bits: int) -> Shape:
     if "+avx512f" in features:
         return Shape(512 // bits, 2, 8, 2, 2)
     if "+avx" in features:
-        return Shape(256 // bits, 2, 6, 3, 1, 64)
+        return Shape(256 // bits, 2, 6, 3, 1, 64, 86 * 6)
     return Shape(128 // bits, 2, 8, 3, 2 if "+neon" in features else 1)
 
 

@@ -115,6 +115,49 @@ def memory_on_stack(element: Any, count: int) -> Any:
     return allocate
 
 
+@intrinsic
+def allocated(typing_context, like, count):
+    """A pointer to memory for some elements, of the kind that another pointer has; of which there may be none.
+
+    It must be handed to `release`.
+    """
+
+    def generate(context, builder, signature, arguments):
+        word, pointer = ir.IntType(64), context.get_value_type(signature.return_type)
+        kind = ir.FunctionType(ir.IntType(8).as_pointer(), [word])
+        size = ir.Constant(word, context.get_abi_sizeof(pointer.pointee))
+        found = builder.call(
+            cgutils.get_or_insert_function(builder.module, kind, "malloc"), [builder.mul(arguments[1], size)]
+        )
+        return builder.bitcast(found, pointer)
+
+    return like(like, I64), generate
+
+
+@intrinsic
+def release(typing_context, pointer):
+    """Give memory back that was `allocated`."""
+
+    def generate(context, builder, signature, arguments):
+        empty = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [empty])
+        free = cgutils.get_or_insert_function(builder.module, kind, "free")
+        builder.call(free, [builder.bitcast(arguments[0], empty)])
+        return context.get_dummy_value()
+
+    return types.none(pointer), generate
+
+
+@intrinsic
+def there(typing_context, pointer):
+    """Whether a pointer leads anywhere."""
+
+    def generate(context, builder, signature, arguments):
+        return cgutils.is_not_null(builder, arguments[0])
+
+    return types.boolean(pointer), generate
+
+
 def copied(element: Any, count: int) -> Any:
     """Return an intrinsic `(source, target)`: so many elements that follow each other, in vectors.
 

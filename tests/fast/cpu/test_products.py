@@ -21,7 +21,7 @@ TARGETS = {
 FEATURES = {"avx512": "+avx512f", "avx": "+avx", "neon": "+neon"}
 
 
-@pytest.mark.parametrize("product", ["multiply_panel", "multiply_row"])
+@pytest.mark.parametrize("product", ["multiply_panel", "multiply_row", "multiply_copied"])
 @pytest.mark.parametrize("name", TARGETS)
 def test_the_innermost_loop_is_vector_code(name, product):
     features, triple, cpu, instruction = TARGETS[name]
@@ -44,7 +44,7 @@ def runner(dtype, features):
     element = build.element_of(dtype)
     shape = shape_for(features, dtype.itemsize * 8)
     functions = gemm.products(element, shape)
-    for name in ("multiply_panel", "multiply_partial", "pack"):  # which the others call by name
+    for name in ("multiply_panel", "multiply_partial", "pack", "multiply_copied"):  # which the others call by name
         function, signature = functions[name]
         objects.publish(shape.symbol(name, dtype.name), objects.load(*build.object_of(plain(function), signature)))
     own = {name: plain(f) for name, (f, _) in functions.items()}
@@ -87,6 +87,7 @@ def test_products(dtype, kind):
     sizes = [(1, 130, 5), (1, 7, 300), (9, 64, 0), (6, 1, 3), (13, 33, 300), (64, 96, 257), (3, 16, 1), (17, 129, 40)]
     sizes += [(rows, 40, 9) for rows in range(2, 20)]  # blocks of each number of rows, and of two alike
     sizes += [(64, 65, 300), (65, 65, 300)]  # a right operand that is read where it lies, and one that is packed
+    sizes += [(65, 130, 40), (67, 130, 300), (1055, 131, 5)]  # a left operand that is copied, in blocks of any number
     sizes += [(1, 200, 131), (1, 9000, 3), (1, 1100, 500)]  # one row: panels from near, from farther, from far
     for rows, columns, depth in sizes:
         for transposed in (False, True):

@@ -14,7 +14,7 @@ from rsref_fast.cpu import crew, direct, masks, objects
 from rsref_fast.cpu.kernels import Array, Kernels
 from rsref_fast.cpu.machine import versions
 from rsref_fast.cpu.memory import Arena
-from rsref_fast.cpu.microkernel_shapes import PRODUCTS, Shape, shape_for
+from rsref_fast.cpu.microkernel_shapes import Shape, shape_for
 from rsref_fast.cpu.plan import Plan
 from rsref_fast.cpu.source import Source
 
@@ -33,7 +33,7 @@ def library(dtype: np.dtype[Any]) -> None:
 
         return build.product(name, dtype, shape(dtype))
 
-    for name in PRODUCTS:
+    for name in shape(dtype).products:
         key = disk.key_of(name, dtype.name, versions())
         code, symbol = disk.fetch(key, "", lambda name=name: build(name))  # type: ignore[misc]
         objects.publish(shape(dtype).symbol(name, dtype.name), objects.load(code, symbol))

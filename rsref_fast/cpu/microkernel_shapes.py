@@ -7,7 +7,6 @@ from dataclasses import dataclass
 PRODUCTS = (
     "multiply_panel", "multiply_partial", "pack", "multiply_packed", "multiply_copied", "multiply", "multiply_row",
 )  # fmt: skip
-"""The products' functions, each after those that it calls."""
 
 CHUNK = 256
 """Depth that is taken at once when the right operand does not come in panels: a panel of it stays in the L1 cache."""
@@ -31,6 +30,11 @@ class Shape:
     panels: int
     ahead: int = 0
     copied: int = 0
+
+    @property
+    def products(self) -> tuple[str, ...]:
+        """Names of the products' functions that are called, each after those that it calls."""
+        return tuple(name for name in PRODUCTS if self.copied > 0 or name != "multiply_copied")
 
     def symbol(self, name: str, precision: str) -> str:
         """Return the name under which one of the products' functions is published."""

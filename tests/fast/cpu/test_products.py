@@ -53,7 +53,8 @@ def runner(dtype, features):
     element = build.element_of(dtype)
     shape = shape_for(features, dtype.itemsize * 8)
     functions = gemm.products(element, shape)
-    for name in ("multiply_panel", "multiply_partial", "pack", "multiply_copied"):  # which the others call by name
+    by_name = ("multiply_panel", "multiply_partial", "pack", "multiply_copied")  # as the others call them
+    for name in (name for name in shape.products if name in by_name):
         function, signature = functions[name]
         objects.publish(shape.symbol(name, dtype.name), objects.load(*build.object_of(plain(function), signature)))
     own = {name: plain(f) for name, (f, _) in functions.items()}
@@ -97,6 +98,7 @@ def test_products(dtype, kind):
     sizes += [(rows, 40, 9) for rows in range(2, 20)]  # blocks of each number of rows, and of two alike
     sizes += [(64, 65, 300), (65, 65, 300)]  # a right operand that is read where it lies, and one that is packed
     sizes += [(65, 130, 40), (67, 130, 300), (1055, 131, 5)]  # a left operand that is copied, in blocks of any number
+    sizes += [(rows, 260, 600) for rows in (5, 7, 13)]  # panels from far, which the first block of rows fetches
     sizes += [(1, 200, 131), (1, 9000, 3), (1, 1100, 500)]  # one row: panels from near, from farther, from far
     for rows, columns, depth in sizes:
         for transposed in (False, True):

@@ -20,7 +20,7 @@ class Shape:
     sums that none waits for the one before; a rest of fewer shares the rows of a whole block. panels: of how many a
     single row takes several rows at once: of two where there are 32 registers, so that a number of the row is fetched
     for both. ahead: how many rows of a panel that comes from far are fetched before they are read. copied: how many
-    rows of a left operand at most are copied at once (see `copied_rows`). Both are 0 where that gains nothing.
+    rows of a left operand at most are copied at once (see `copied_rows`). Both are 0 where no gain was measured.
     """
 
     lanes: int

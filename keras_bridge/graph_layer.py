@@ -9,8 +9,9 @@ import numpy as np
 from keras import ops
 
 from keras_bridge.emission import evaluate, standard_dtype
+from keras_bridge.noise import drawn, source_of
 from rsref.graph import Model, noise_leaves, substitute
-from rsref.tensor import NoiseSource, Parameter, Tensor, constant, noise
+from rsref.tensor import Parameter, Tensor, constant, noise
 
 
 class GraphLayer(keras.layers.Layer):
@@ -56,7 +57,8 @@ class GraphLayer(keras.layers.Layer):
             values[parameter.tensor] = ops.cast(variable, precision)
         batch = ops.shape(inputs[0])[0]
         for i, leaf in enumerate(self.noise):
-            values[leaf] = self._mask(i, leaf, batch, precision) if training else ops.ones((), precision)
+            resting = ops.full((), source_of(leaf).mean, precision)
+            values[leaf] = self._noise(i, leaf, batch, precision) if training else resting
         found = evaluate(self.drawn.outputs, values, precision)
         return [ops.cast(y, self.compute_dtype) if leaf.dtype == "float" else y for y, leaf in self._paired(found)]
 
@@ -69,33 +71,32 @@ class GraphLayer(keras.layers.Layer):
         dtypes = {"float": self.compute_dtype, "int": "int32", "bool": "bool"}
         return [keras.KerasTensor((batch, *y.shape[1:]), dtypes[y.dtype]) for y in shapes]
 
-    # --- dropout ------------------------------------------------------------------------------------------------------
+    # --- noise --------------------------------------------------------------------------------------------------------
     def hold_masks(self, batch: Any) -> None:
         """Draw the masks that last for a sequence, and keep them until `drop_masks`."""
         precision = standard_dtype(self.compute_dtype)
         self._held = [
-            self._draw(leaf, batch, precision) if _source(leaf).per == "sequence" else None for leaf in self.noise
+            self._draw(leaf, batch, precision) if source_of(leaf).per == "sequence" else None for leaf in self.noise
         ]
 
     def drop_masks(self) -> None:
         """Forget the masks kept by `hold_masks`."""
         self._held = None
 
-    def _mask(self, i: int, leaf: Tensor, batch: Any, precision: str) -> Any:
+    def _noise(self, i: int, leaf: Tensor, batch: Any, precision: str) -> Any:
         held = None if self._held is None else self._held[i]
         return self._draw(leaf, batch, precision) if held is None else held
 
     def _draw(self, leaf: Tensor, batch: Any, precision: str) -> Any:
-        ones = ops.ones((batch, *leaf.shape[1:]), precision)
-        return keras.random.dropout(ones, _source(leaf).rate, seed=self.seed_generator)
+        return drawn(leaf, (batch, *leaf.shape[1:]), precision, self.seed_generator)
 
     # --- tracing ------------------------------------------------------------------------------------------------------
     def new_masks(self, training: bool) -> list[Tensor]:
-        """Return tensors for the dropout masks of one more drawing; ones at inference."""
-        sources = [_source(leaf) for leaf in self.noise]
+        """Return tensors for the noise of one more drawing; its mean at inference."""
+        sources = [source_of(leaf) for leaf in self.noise]
         if not training:
-            return [constant(1.0) for _ in sources]
-        return [noise(leaf.shape, source.rate, source.per) for leaf, source in zip(self.noise, sources)]
+            return [constant(source.mean) for source in sources]
+        return [noise(leaf.shape, *source) for leaf, source in zip(self.noise, sources)]
 
     def draw(self, inputs: list[Tensor], parameter_of: Any, masks: list[Tensor]) -> list[Tensor]:
         """Return the outputs drawn on rsref tensors; parameter_of(variable) is the tensor that stands for a weight."""
@@ -107,8 +108,3 @@ class GraphLayer(keras.layers.Layer):
 
 def _given(value: np.ndarray) -> Any:
     return lambda shape, dtype=None: ops.convert_to_tensor(value, dtype)
-
-
-def _source(leaf: Tensor) -> NoiseSource:
-    assert isinstance(leaf.source, NoiseSource)
-    return leaf.source

@@ -14,6 +14,9 @@ from keras import ops
 
 from rsref.recurrence import Step
 
+NOISE = ("rate", "stddev", "dropout", "recurrent_dropout")
+"""Attributes of layers that say how much noise they draw."""
+
 
 @dataclass(eq=False)
 class KerasRecurrence:
@@ -50,7 +53,8 @@ class KerasRecurrence:
         for layer in self.layers:  # every call does this: the public property `variables` takes ten times as long
             now += layer._trainable_variables
             now += layer._non_trainable_variables
-            now += vars(layer).get("rate"), layer.trainable  # the latter as BatchNormalization reads it
+            now += map(vars(layer).get, NOISE)
+            now.append(layer.trainable)  # as BatchNormalization reads it
         if len(now) != len(self.seen) or any(map(is_not, now, self.seen)):
             for kept in (self.traces, self.held_back, self.calls):
                 kept.clear()

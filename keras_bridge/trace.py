@@ -17,15 +17,15 @@ import numpy as np
 from keras import tree
 from keras.src.backend.common import global_state
 from keras.src.layers.layer import CallContext
-from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell
 from keras.src.ops.function import Function
 
+from keras_bridge import noise
 from keras_bridge.dropped_masks import check_masks
 from keras_bridge.graph_layer import GraphLayer
 from keras_bridge.rules import LAYERS, apply_rule, kind_of
 from keras_bridge.trace_error import TraceError
 from keras_bridge.unrolling import unrolled
-from rsref.tensor import Input, Parameter, Tensor, constant, noise
+from rsref.tensor import Input, Parameter, Tensor, constant
 
 
 @dataclass
@@ -33,8 +33,8 @@ class TracedStep:
     """A Keras step said with rsref's ops.
 
     inputs, outputs: rsref tensors in the order of the step model's. variables: the Keras variables that are the graph's
-    parameters, with the rsref parameters that stand for them. generators: for each dropout mask of a layer that was
-    given a seed, the layer's keras.random.SeedGenerator.
+    parameters, with the rsref parameters that stand for them. generators: for noise of a layer that was given a
+    seed, the layer's keras.random.SeedGenerator.
     """
 
     inputs: list[Tensor]
@@ -58,6 +58,7 @@ class _Tracer:
         self.training = training
         self.generators: dict[Tensor, Any] = {}
         self.variables: dict[int, tuple[Any, Parameter]] = {}
+        self.masks_of_cells: dict[int, dict[str, Any]] = {}
 
     def walk(self, graph: Any, inputs: list[Tensor], path: str) -> list[Tensor]:
         """Return the outputs of a Keras graph of operations, given its inputs.
@@ -121,35 +122,28 @@ class _Tracer:
         return results
 
     def random(self, layer: Any, tensors: list[Tensor], path: str) -> list[Tensor]:
-        """Draw dropout as a product with a mask that comes from outside; at inference nothing is left of it."""
+        """Draw a random layer with noise that comes from outside; at inference nothing is left of it."""
         if not self.training:
             return tensors
         (x,) = tensors
-        if "Spatial" in type(layer).__name__:
-            first = getattr(layer, "data_format", None) == "channels_first"
-            channels = 1 if first else x.ndim - 1
-            shape: Any = tuple(n if axis in (0, channels) else 1 for axis, n in enumerate(x.shape))
-        elif type(layer).__name__ == "Dropout":
-            given = layer.noise_shape or (None,) * x.ndim
-            shape = tuple(n if m is None else m for n, m in zip(x.shape, given))
-        else:
-            raise TraceError(
-                f'{path}: the random layer {type(layer).__name__} is not traced in training; engine="keras" runs it'
-            )
-        if layer.rate == 0:
-            return tensors
-        if shape[0] is not None:
-            raise TraceError(f'{path}: a dropout mask shared by the samples is not traced; engine="keras" runs it')
-        if None in shape[1:]:
-            raise TraceError(f'{path}: a dropout mask of unknown shape {shape} is not traced; engine="keras" runs it')
-        mask = noise(shape, layer.rate)
-        self.draw_as_seeded(layer, [mask])
-        return [x * mask]
+        y, drawn = noise.in_training(layer, x, path)
+        self.draw_as_seeded(layer, drawn)
+        return [y]
 
-    def draw_as_seeded(self, layer: Any, masks: list[Tensor]) -> None:
-        """Let the seed of a layer count for its dropout masks, if it was given one."""
+    def masks_of_cell(self, layer: Any, tensors: list[Any], path: str) -> dict[str, Any]:
+        """Return the masks that a cell of Keras's own holds for a sequence, the same wherever it stands in the step."""
+        if not self.training or not noise.keeps_masks(layer):
+            return {}
+        if id(layer) not in self.masks_of_cells:
+            x, state, *_ = (one for one in tensors if isinstance(one, Tensor))
+            masks = self.masks_of_cells[id(layer)] = noise.masks_of_cell(layer, x, state, path)
+            self.draw_as_seeded(layer, [mask for mask in tree.flatten(masks) if mask is not None])
+        return self.masks_of_cells[id(layer)]
+
+    def draw_as_seeded(self, layer: Any, drawn: list[Tensor]) -> None:
+        """Let the seed of a layer count for its noise, if it was given one."""
         if layer.seed is not None:
-            self.generators.update(dict.fromkeys(masks, layer.seed_generator))
+            self.generators.update(dict.fromkeys(drawn, layer.seed_generator))
 
     def layer(self, layer: Any, arguments: Any, keywords: dict[str, Any], path: str) -> list[Tensor]:
         """Open a layer: record what its call does to fresh symbolic inputs, and follow that."""
@@ -161,13 +155,12 @@ class _Tracer:
             return unrolled(self, layer, arguments, keywords, path)
         if layer.quantization_mode is not None:  # Keras calls then not call, but quantized_call
             raise TraceError(f'{path}: quantized weights are not traced; engine="keras" runs it')
-        if type(layer).__name__ in RANDOM_LAYERS:
+        if noise.is_random(layer):
             return self.random(layer, tree.flatten(arguments), path)
         options = {name: value for name, value in keywords.items() if name != "training"}
         if type(layer) in LAYERS:
             return [LAYERS[type(layer)](layer, *arguments, **options)]
-        if self.training and _draws_masks(layer):
-            raise TraceError(f'{path}: the dropout of {type(layer).__name__} is not traced; engine="keras" runs it')
+        cell_masks = self.masks_of_cell(layer, tree.flatten((arguments, options)), path)
         given: list[Tensor] = []
         fresh: list[Any] = []
 
@@ -178,10 +171,10 @@ class _Tracer:
             fresh.append(keras.Input(batch_shape=value.shape, dtype=_keras_dtype(value, layer)))
             return fresh[-1]
 
-        positions, options = tree.map_structure(symbol, (arguments, options))
+        positions, options, held = tree.map_structure(symbol, (arguments, options, cell_masks))
         if layer._call_has_training_arg:
             options["training"] = self.training
-        with symbolic_attributes(layer) as variables:
+        with symbolic_attributes(layer, held) as variables:
             try:
                 with _NoValues(), _call_context(), _lone_slices():
                     outputs = tree.flatten(layer.call(*positions, **options))
@@ -230,9 +223,10 @@ def _is_lone(key: Any) -> bool:
 
 
 @contextlib.contextmanager
-def symbolic_attributes(layer: Any) -> Iterator[list[tuple[Any, Any]]]:
+def symbolic_attributes(layer: Any, others: dict[str, Any]) -> Iterator[list[tuple[Any, Any]]]:
     """Let a layer hold symbolic tensors in place of its own variables, so that what it computes of them is recorded.
 
+    others: more of them, by the attribute that they stand for.
     Without this an op on a variable alone would be computed at once, and its value kept in the graph for ever.
     Activations of Keras that take no symbolic tensor stand as operations that do.
     """
@@ -253,6 +247,8 @@ def symbolic_attributes(layer: Any) -> Iterator[list[tuple[Any, Any]]]:
 
     kept = {name: value for name, value in vars(layer).items() if _is_replaced(value) and name not in BOOKKEEPING}
     vars(layer).update({name: symbol(value) for name, value in kept.items()})
+    kept.update((name, vars(layer).get(name)) for name in others)
+    vars(layer).update(others)
     try:
         yield pairs
     finally:
@@ -294,21 +290,6 @@ class _NoValues(keras.StatelessScope):
             f"the variable {update[0].path!r} is set while the step is traced, and a traced step sets none; "
             f'engine="keras" runs this step'
         )
-
-
-RANDOM_LAYERS = (
-    "Dropout",
-    "SpatialDropout1D",
-    "SpatialDropout2D",
-    "SpatialDropout3D",
-    "GaussianDropout",
-    "GaussianNoise",
-    "AlphaDropout",
-)
-
-
-def _draws_masks(layer: Any) -> bool:
-    return isinstance(layer, DropoutRNNCell) and bool(layer.dropout or layer.recurrent_dropout)
 
 
 def _keras_dtype(tensor: Tensor, layer: Any) -> str:

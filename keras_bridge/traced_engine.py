@@ -16,12 +16,13 @@ from keras import ops
 
 from keras_bridge.backend import backend_module, outside_graphs
 from keras_bridge.checks import cast
+from keras_bridge.noise import drawn
 from keras_bridge.step import KerasRecurrence
 from keras_bridge.trace import trace
 from rsref.engine import Engine
 from rsref.ops import cast as kept_as
 from rsref.recurrence import Recurrence, Step, with_noise
-from rsref.tensor import NoiseSource, Tensor
+from rsref.tensor import Tensor
 
 Array = np.ndarray
 MakeEngine = Callable[[Recurrence], Engine]
@@ -35,7 +36,7 @@ class TracedRecurrence:
     """A traced step with the pure functions on arrays that a custom gradient needs.
 
     `forward` takes sequences, constants, states, variables and, at the end, the mask if there is one; it answers
-    outputs and final states. Dropout masks are the last of the sequences (one a step) and of the constants (one for
+    outputs and final states. Noise is the last of the sequences (drawn at each step) and of the constants (once for
     all). `backward` takes the same and the gradients of the answer; it answers the gradients of all but the mask.
     What forward remembers it keeps under a number, the ticket; backward runs forward again if it is no longer there.
     """
@@ -89,16 +90,16 @@ class TracedRecurrence:
         return self.engine.forward(*leaves, mask=mask, steps=steps, taped=keep)
 
     def masks(self, leaves: tuple[Tensor, ...], lead: list[Any], dtype: str, seed: Any) -> list[Any]:
-        """Draw dropout masks; lead: their shape up to the batch, or the time axis.
+        """Draw dropout masks and other noise; lead: their shape up to the batch, or the time axis.
 
-        seed: the recurrent layer's generator, for the masks of layers that were not given a seed of their own.
+        seed: the recurrent layer's generator, for the noise of layers that were not given a seed of their own.
         """
-        drawn = []
-        for leaf in leaves:
-            assert isinstance(leaf.source, NoiseSource)
-            ones = ops.ones((*lead, *leaf.shape[1:]), dtype)
-            drawn.append(keras.random.dropout(ones, leaf.source.rate, seed=self.generators.get(leaf, seed)))
-        return drawn
+        seeded = [leaf for leaf in self.generators if leaf in set(leaves)]  # in the order in which Keras draws them
+        found = {
+            leaf: drawn(leaf, (*lead, *leaf.shape[1:]), dtype, self.generators.get(leaf, seed))
+            for leaf in dict.fromkeys((*seeded, *leaves))
+        }
+        return [found[leaf] for leaf in leaves]
 
 
 def prepare(

@@ -47,7 +47,7 @@ def substitute(outputs: Sequence[Tensor], replacements: Mapping[Tensor, Tensor])
         if tensor in new:
             continue
         if isinstance(tensor.source, NoiseSource):
-            new[tensor] = noise(tensor.shape, tensor.source.rate, tensor.source.per)
+            new[tensor] = noise(tensor.shape, *tensor.source)
         elif tensor.op is None:
             new[tensor] = tensor
         else:
@@ -61,7 +61,7 @@ def substitute(outputs: Sequence[Tensor], replacements: Mapping[Tensor, Tensor])
 
 
 def noise_leaves(outputs: Iterable[Tensor]) -> list[Tensor]:
-    """Return the dropout masks that the outputs depend on."""
+    """Return the noise that the outputs depend on."""
     return [tensor for tensor in topological_order(outputs) if isinstance(tensor.source, NoiseSource)]
 
 

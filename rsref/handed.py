@@ -13,9 +13,10 @@ Array = np.ndarray
 
 
 def wanted(leaves: Sequence[Tensor]) -> str:
-    """Return what to say of leaves for which arrays are missing; nobody thinks of the dropout masks among them."""
-    masks = any(isinstance(leaf.source, NoiseSource) for leaf in leaves)
-    words = "; ones, unless in training, for noise, which stands for dropout masks" if masks else ""
+    """Return what to say of leaves for which arrays are missing; nobody thinks of the noise among them."""
+    means = sorted({leaf.source.mean for leaf in leaves if isinstance(leaf.source, NoiseSource)})
+    names = " or ".join({0.0: "zeros", 1.0: "ones"}.get(mean, f"{mean:g}") for mean in means)
+    words = f"; {names}, unless in training, for noise, which stands for dropout masks and the like" if means else ""
     return f", for {', '.join(map(repr, leaves)) or 'none'}{words}"
 
 

@@ -222,7 +222,7 @@ class RecurrentLayer(abc.ABC):
         mask: (batch, time) of bool, False for a step to skip; lengths: (batch,) of int, the same for right padding.
         constants: values of the step's constants. output_length: steps of a decoder, instead of the layer's.
         training: dropout and teacher forcing act only in training.
-        dropout_masks: the masks to use instead of random ones, in the order of `noise_shapes`.
+        dropout_masks: the masks, and other noise, to use instead of random ones, in the order of `noise_shapes`.
         taped: whether anything is kept for `backward`.
         Errors: TypeError or ValueError that name the argument, before anything is computed.
         """
@@ -325,7 +325,7 @@ class RecurrentLayer(abc.ABC):
     def resting_masks(
         self, sequences: Sequence[Array], constants: Sequence[Array], states: Sequence[Array], batch: int
     ) -> tuple[list[Array], list[Array]]:
-        """Return the dropout masks of one step at inference: ones, by step and by sequence."""
+        """Return the dropout masks, and other noise, of one step at inference, by step and by sequence."""
         shapes = noise.mask_shapes(self.step, self.recurrence.graph, sequences, constants, states)
         return noise.dropout_masks(self.name, self.step, shapes, None, None, batch, 1, self.dtype)
 
@@ -337,7 +337,10 @@ class RecurrentLayer(abc.ABC):
 
     @property
     def noise_shapes(self) -> list[tuple[str, Shape]]:
-        """For each dropout mask its life time, "step" or "sequence", and its shape for one step, batch axis first."""
+        """For each dropout mask, and other noise, how long it lives, "step" or "sequence", and its shape for one step.
+
+        The batch axis is first.
+        """
         return noise.noise_shapes(self.step)
 
     # --- parts of a run -----------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The masks of dropout in a step: drawn for a call, given with it, or ones."""
+"""The noise in a step, such as the masks of dropout: drawn for a call, given with it, or its mean."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Array = np.ndarray
 
 
 def noise_shapes(step: Step) -> list[tuple[str, Shape]]:
-    """Return for each mask its life time, "step" or "sequence", and its shape for one step, batch axis first."""
+    """Return for each noise its life time, "step" or "sequence", and its shape for one step, batch axis first."""
     leaves = [*step.step_masks, *step.sequence_masks]
     return [(leaf.source.per, leaf.shape) for leaf in leaves if isinstance(leaf.source, NoiseSource)]
 
@@ -66,7 +66,7 @@ def dropout_masks(
     """Return the masks that change at every step, (batch, steps, ...), and those of whole sequences, (batch, ...).
 
     layer: its name, for errors. shapes: of `mask_shapes`. given: the masks to use, in the order of `noise_shapes`.
-    generator: draws them if none are given; None for ones, as nothing is left out at inference.
+    generator: draws them if none are given; None for their mean, as nothing is changed at inference.
     Errors: ValueError, or TypeError, if those given are not as many, or not of these shapes.
     """
     leaves = [*step.step_masks, *step.sequence_masks]
@@ -81,10 +81,16 @@ def dropout_masks(
         shape = (batch, steps, *rest) if i < count else (batch, *rest)
         if given is not None:
             masks.append(arguments.shaped_array(f"dropout_masks[{i}]", given[i], shape, dtype))
-        elif generator is not None:
-            assert isinstance(leaf.source, NoiseSource)
-            rate = leaf.source.rate
-            masks.append(((generator.random(shape) >= rate) / (1 - rate)).astype(dtype))
         else:
-            masks.append(np.ones(shape, dtype))
+            assert isinstance(leaf.source, NoiseSource)
+            masks.append(drawn(leaf.source, shape, generator).astype(dtype))
     return masks[:count], masks[count:]
+
+
+def drawn(source: NoiseSource, shape: tuple[int, ...], generator: np.random.Generator | None) -> Array:
+    """Return noise of a shape in float64: drawn, or, without a generator, its mean."""
+    if generator is None:
+        return np.full(shape, source.mean)
+    if source.stddev is None:
+        return (generator.random(shape) >= source.rate) / (1 - source.rate)
+    return generator.normal(source.mean, source.stddev, shape)

@@ -48,7 +48,7 @@ def _tensor_data(tensor: Tensor, place: dict[Tensor, int]) -> dict[str, Any]:
     if isinstance(tensor.source, Parameter):
         return {**data, "parameter": tensor.source.name}
     if isinstance(tensor.source, NoiseSource):
-        return {**data, "noise": {"rate": tensor.source.rate, "per": tensor.source.per}}
+        return {**data, "noise": tensor.source._asdict()}
     return data
 
 

@@ -49,7 +49,7 @@ class Step:
     readouts: leaves that receive the step's previous outputs, pairwise with the first of `outputs`.
     mask_input: the leaf that receives the mask of a whole input, or None.
     truths, forced: added by `with_teacher_forcing`: sequences for the true outputs and for the choice, step by step.
-    masks: added by `with_noise`: the dropout masks, those of the whole sequence among the constants.
+    masks: added by `with_noise`: dropout masks and other noise, that of the whole sequence among the constants.
     """
 
     sequences: tuple[Tensor, ...]
@@ -75,7 +75,7 @@ class Step:
 
 
 def with_noise(step: Step) -> Step:
-    """Dropout masks become sequences (one mask a step) or constants (one mask a sequence)."""
+    """Noise, such as dropout masks, becomes sequences (drawn at each step) or constants (once for a sequence)."""
     leaves = noise_leaves((*step.outputs, *step.new_states))
     per = {leaf: leaf.source.per for leaf in leaves if isinstance(leaf.source, NoiseSource)}
     return replace(

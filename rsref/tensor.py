@@ -50,13 +50,17 @@ class ConstantSource:
 
 
 class NoiseSource(NamedTuple):
-    """The leaf is an inverted-dropout mask that the caller draws: 0, or 1 / (1 - rate).
+    """The leaf is noise that the caller draws in training; elsewhere its mean stands for it.
 
-    `per` says how long a mask lives: "step" (a new one at every timestep) or "sequence" (one for all steps).
+    rate: of an inverted-dropout mask: 0, or 1 / (1 - rate), whose mean is 1.
+    per: how long what is drawn lives: "step" (anew at every timestep) or "sequence" (once for all steps).
+    stddev: of normally distributed numbers around `mean` instead; None for a mask.
     """
 
     rate: float
     per: str
+    stddev: float | None = None
+    mean: float = 1.0
 
 
 class Parameter:
@@ -355,11 +359,11 @@ def constant(value: Any, name: str = "constant") -> Tensor:
     return Tensor(spec, source=ConstantSource(array), name=name)
 
 
-def noise(shape: Shape, rate: float, per: str = "step") -> Tensor:
-    """Return a leaf tensor for an inverted-dropout mask of a shape (batch axis first); see `NoiseSource`."""
+def noise(shape: Shape, rate: float = 0.0, per: str = "step", stddev: float | None = None, mean: float = 1.0) -> Tensor:
+    """Return a leaf tensor for noise of a shape (batch axis first), a dropout mask if no stddev; see `NoiseSource`."""
     if per not in ("step", "sequence"):
         raise ValueError(f'per must be "step" or "sequence"; got {per!r}')
-    return Tensor(Spec(shape, "float"), source=NoiseSource(rate, per), name=unique_name("noise"))
+    return Tensor(Spec(shape, "float"), source=NoiseSource(rate, per, stddev, mean), name=unique_name("noise"))
 
 
 def array_of(name: str, value: Any) -> np.ndarray:

@@ -5,7 +5,6 @@ from rsref.layers.core import (
     Activation,
     Conv,
     Dense,
-    Dropout,
     Embedding,
     Flatten,
     Lambda,
@@ -31,6 +30,7 @@ from rsref.layers.merging import (
     multiply,
     subtract,
 )
+from rsref.layers.regularization import Dropout, GaussianDropout, GaussianNoise
 
 __all__ = [
     "Activation",
@@ -42,6 +42,8 @@ __all__ = [
     "Dropout",
     "Embedding",
     "Flatten",
+    "GaussianDropout",
+    "GaussianNoise",
     "Lambda",
     "Layer",
     "LayerNormalization",

@@ -183,6 +183,15 @@ def dropout_rate(name: str, value: float) -> float:
     return float(value)
 
 
+def standard_deviation(name: str, value: float) -> float:
+    """Return a standard deviation; ValueError or TypeError, naming the argument, unless it is a number from 0 on."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        raise TypeError(f"{name} must be a number, at least 0; got {value!r}")
+    if not 0 <= value < np.inf:
+        raise ValueError(f"{name} must be at least 0 and finite; got {value!r}")
+    return float(value)
+
+
 def window_size(value: Any) -> int | tuple[int, ...]:
     """Return a kernel_size, for all axes or each; ValueError or TypeError unless it is positive integers."""
     if isinstance(value, Iterable):

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from rsref import activations, ops
-from rsref.layers.base import Layer, dropout_rate, positive_integer, weight_options, window_size
+from rsref.layers.base import Layer, positive_integer, weight_options, window_size
 from rsref.ops.base import lengths_of
-from rsref.tensor import Shape, Tensor, noise
+from rsref.tensor import Shape, Tensor
 
 
 class Dense(Layer):
@@ -182,25 +182,6 @@ class Activation(Lambda):
 
     def __init__(self, activation: Any, name: str | None = None):
         super().__init__(activations.get(activation), name)
-
-
-class Dropout(Layer):
-    """x times an inverted-dropout mask in training, x elsewhere (Srivastava 2014).
-
-    per: "step" draws a new mask at every timestep, "sequence" one for all steps (variational dropout, Gal 2016).
-    """
-
-    takes = 1
-
-    def __init__(self, rate: float, per: str = "step", name: str | None = None):
-        super().__init__(name)
-        self.rate = dropout_rate("rate", rate)
-        if per not in ("step", "sequence"):
-            raise ValueError(f'per must be "step" or "sequence"; got {per!r}')
-        self.per = per
-
-    def call(self, *tensors: Tensor) -> Tensor:
-        return tensors[0] * noise(tensors[0].shape, self.rate, self.per) if self.rate else tensors[0]
 
 
 class Flatten(Layer):

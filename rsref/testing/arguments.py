@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from rsref.graph import StepGraph
+from rsref.noise import drawn
 from rsref.recurrence import Recurrence
 from rsref.tensor import NoiseSource, Tensor
 
@@ -93,9 +94,9 @@ def random_arguments(
 
 
 def random_leaf(tensor: Tensor, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
-    """Return random values for a leaf: dropout masks for noise, 0 and 1 for integers, normal numbers for floats."""
+    """Return random values for a leaf: noise as in training, 0 and 1 for integers, normal numbers for floats."""
     if isinstance(tensor.source, NoiseSource):
-        return (rng.random(shape) >= tensor.source.rate) / (1 - tensor.source.rate)
+        return drawn(tensor.source, shape, rng)
     if tensor.dtype == "float":
         return rng.normal(0, 0.8, shape)
     return rng.integers(0, 2, shape).astype(np.int64 if tensor.dtype == "int" else np.bool_)

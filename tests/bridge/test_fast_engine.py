@@ -98,9 +98,7 @@ class DropoutOfAnotherName(keras.layers.Dropout):
     "make",
     [
         keras.layers.BatchNormalization,
-        lambda: keras.layers.GaussianNoise(0.1),
         lambda: DropoutOfAnotherName(0.1),
-        lambda: keras.layers.LSTMCell(4, dropout=0.1),
     ],
 )
 def test_auto_takes_an_engine_that_can_train(make):

@@ -185,16 +185,6 @@ def test_a_dropout_mask_shared_by_the_samples_is_named():
         trace(model, training=True)
 
 
-@pytest.mark.parametrize("option", ["dropout", "recurrent_dropout"])
-def test_the_dropout_of_a_cell_of_keras_is_named(option):
-    x, h = keras.Input((3,)), keras.Input((2,))
-    y, _ = keras.layers.SimpleRNNCell(2, **{option: 0.5}, name="inner")(x, [h])
-    model = keras.Model([x, h], y)
-    assert len(trace(model).variables) == 3  # at inference nothing is left of it
-    with pytest.raises(TraceError, match="inner: the dropout of SimpleRNNCell is not traced"):
-        trace(model, training=True)
-
-
 def test_a_recurrent_layer_of_unknown_length_is_named():
     inputs = keras.Input((None, 3))
     with pytest.raises(TraceError, match="number of steps is known"):

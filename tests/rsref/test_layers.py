@@ -117,6 +117,8 @@ MAKERS = {
     "Lambda": lambda **options: layers.Lambda(abs, **options),
     "Activation": lambda **options: layers.Activation("elu", **options),
     "Dropout": lambda **options: layers.Dropout(0.5, **options),
+    "GaussianDropout": lambda **options: layers.GaussianDropout(0.5, **options),
+    "GaussianNoise": lambda **options: layers.GaussianNoise(0.5, **options),
     "Flatten": layers.Flatten,
     "Reshape": lambda **options: layers.Reshape((2,), **options),
     "Permute": lambda **options: layers.Permute((1,), **options),

@@ -11,7 +11,7 @@ from keras import ops
 from keras_bridge.emission import evaluate, standard_dtype
 from keras_bridge.noise import drawn, source_of
 from rsref.graph import Model, noise_leaves, substitute
-from rsref.tensor import Parameter, Tensor, constant, noise
+from rsref.tensor import Parameter, Tensor
 
 
 class GraphLayer(keras.layers.Layer):
@@ -91,16 +91,12 @@ class GraphLayer(keras.layers.Layer):
         return drawn(leaf, (batch, *leaf.shape[1:]), precision, self.seed_generator)
 
     # --- tracing ------------------------------------------------------------------------------------------------------
-    def new_masks(self, training: bool) -> list[Tensor]:
-        """Return tensors for the noise of one more drawing; its mean at inference."""
-        sources = [source_of(leaf) for leaf in self.noise]
-        if not training:
-            return [constant(source.mean) for source in sources]
-        return [noise(leaf.shape, *source) for leaf, source in zip(self.noise, sources)]
+    def draw(self, inputs: list[Tensor], parameter_of: Any, drawn: list[Tensor]) -> list[Tensor]:
+        """Return the outputs drawn on rsref tensors; parameter_of(variable) is the tensor that stands for a weight.
 
-    def draw(self, inputs: list[Tensor], parameter_of: Any, masks: list[Tensor]) -> list[Tensor]:
-        """Return the outputs drawn on rsref tensors; parameter_of(variable) is the tensor that stands for a weight."""
-        replacements = {**dict(zip(self.leaves, inputs)), **dict(zip(self.noise, masks))}
+        drawn: what stands for the noise.
+        """
+        replacements = {**dict(zip(self.leaves, inputs)), **dict(zip(self.noise, drawn))}
         for parameter, variable in zip(self.parameters, self.variables_of_parameters):
             replacements[parameter.tensor] = parameter_of(variable)
         return substitute(self.drawn.outputs, replacements)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
@@ -109,27 +110,76 @@ LAYERS: dict[str, Callable[[Any, Tensor], tuple[Tensor, Tensor]]] = {
 }
 
 
+MASKS = ("_dropout_mask", "_recurrent_dropout_mask")
+"""Attributes by which a cell of Keras's own keeps masks: of its input, and of its first state."""
+
+
+@dataclass
+class Held:
+    """Noise that the cells of a sequence keep for all of its steps: each cell the same wherever it stands in a step.
+
+    per: how long that is in the traced step: "sequence", or "step" for a recurrent layer within a step.
+    """
+
+    per: str = "sequence"
+    by_layer: dict[int, Any] = field(default_factory=dict)
+
+    def of_graph(self, layer: Any) -> list[Tensor]:
+        """Return the noise of a layer that rsref drew; what lives for a step only is new for each drawing."""
+        kept = self.by_layer.setdefault(id(layer), {})
+        found = []
+        for leaf in layer.noise:
+            source = source_of(leaf)
+            if source.per == "step":
+                found.append(noise(leaf.shape, *source))
+                continue
+            if leaf not in kept:
+                kept[leaf] = noise(leaf.shape, *source._replace(per=self.per))
+            found.append(kept[leaf])
+        return found
+
+    def of_cell(self, cell: Any, x: Tensor, state: Tensor, path: str) -> dict[str, Any]:
+        """Return noise for each mask that a cell of Keras's own keeps, by the attribute that holds it.
+
+        One tensor for each attribute, or as many as the cell's implementation keeps; None where nothing is dropped,
+        though a mask may be left from when something was. Errors: as `in_training`.
+        """
+        if id(cell) not in self.by_layer:
+            rates = cell.dropout, cell.recurrent_dropout
+            with _named(path):
+                self.by_layer[id(cell)] = {
+                    name: self._masks(cell, rate, (x.shape[0], *scaled.shape[1:]))
+                    for name, rate, scaled in zip(MASKS, rates, (x, state))
+                }
+        found: dict[str, Any] = self.by_layer[id(cell)]
+        return found
+
+    def _masks(self, cell: Any, rate: float, shape: Shape) -> Any:
+        if not rate:
+            return None
+        count = getattr(cell, "dropout_mask_count", None)
+        leaves = [_leaf(shape, rate=rate, per=self.per) for _ in range(count or 1)]
+        return leaves if count else leaves[0]
+
+
 def keeps_masks(layer: Any) -> bool:
     """Whether a layer is a cell of Keras's own that may have dropout."""
     return isinstance(layer, DropoutRNNCell)
 
 
-def draws_masks(layer: Any) -> bool:
-    """Whether a layer is a cell of Keras's own that has dropout."""
-    return keeps_masks(layer) and bool(layer.dropout or layer.recurrent_dropout)
+@contextlib.contextmanager
+def resting(layer: Any) -> Iterator[None]:
+    """Let the cells of Keras's own in a layer have masks of ones: some ask for masks even where they do not use them.
 
-
-def masks_of_cell(cell: Any, x: Tensor, state: Tensor, path: str) -> dict[str, Any]:
-    """Return noise for each mask that a cell of Keras's own keeps for a sequence, by the attribute that holds it.
-
-    One tensor for each attribute, or as many as the cell's implementation keeps; None where nothing is dropped, though
-    a mask may be left from when something was. Errors: as `in_training`.
+    So do those within another one, of which only the shape of the answer is asked while that one is opened.
     """
-    count = getattr(cell, "dropout_mask_count", None)
-    found: dict[str, Any] = {}
-    rates = {"_dropout_mask": (cell.dropout, x), "_recurrent_dropout_mask": (cell.recurrent_dropout, state)}
-    for name, (rate, scaled) in rates.items():
-        with _named(path):
-            leaves = [_leaf(scaled.shape, rate=rate, per="sequence") for _ in range(count or 1)] if rate else [None]
-        found[name] = leaves if count and rate else leaves[0]
-    return found
+    cells = [one for one in layer._flatten_layers() if keeps_masks(one)]
+    kept = [{name: vars(cell).get(name) for name in MASKS} for cell in cells]
+    for cell in cells:
+        count = getattr(cell, "dropout_mask_count", None)
+        vars(cell).update(dict.fromkeys(MASKS, [1.0] * count if count else 1.0))
+    try:
+        yield
+    finally:
+        for cell, own in zip(cells, kept):
+            vars(cell).update(own)

@@ -58,7 +58,7 @@ class _Tracer:
         self.training = training
         self.generators: dict[Tensor, Any] = {}
         self.variables: dict[int, tuple[Any, Parameter]] = {}
-        self.masks_of_cells: dict[int, dict[str, Any]] = {}
+        self.held = noise.Held()
 
     def walk(self, graph: Any, inputs: list[Tensor], path: str) -> list[Tensor]:
         """Return the outputs of a Keras graph of operations, given its inputs.
@@ -130,15 +130,31 @@ class _Tracer:
         self.draw_as_seeded(layer, drawn)
         return [y]
 
+    def noise_of_graph(self, layer: GraphLayer) -> list[Tensor]:
+        """Return what stands for the noise of a layer that rsref drew; at inference its mean does."""
+        if not self.training:
+            return [constant(noise.source_of(leaf).mean) for leaf in layer.noise]
+        drawn = self.held.of_graph(layer)
+        self.draw_as_seeded(layer, drawn)
+        return drawn
+
     def masks_of_cell(self, layer: Any, tensors: list[Any], path: str) -> dict[str, Any]:
-        """Return the masks that a cell of Keras's own holds for a sequence, the same wherever it stands in the step."""
+        """Return the masks that a cell of Keras's own has in training, by attribute."""
         if not self.training or not noise.keeps_masks(layer):
             return {}
-        if id(layer) not in self.masks_of_cells:
-            x, state, *_ = (one for one in tensors if isinstance(one, Tensor))
-            masks = self.masks_of_cells[id(layer)] = noise.masks_of_cell(layer, x, state, path)
-            self.draw_as_seeded(layer, [mask for mask in tree.flatten(masks) if mask is not None])
-        return self.masks_of_cells[id(layer)]
+        x, state, *_ = (one for one in tensors if isinstance(one, Tensor))
+        masks = self.held.of_cell(layer, x, state, path)
+        self.draw_as_seeded(layer, [mask for mask in tree.flatten(masks) if mask is not None])
+        return masks
+
+    @contextlib.contextmanager
+    def sequence_within(self) -> Iterator[None]:
+        """Let what cells keep for a sequence live for a step: theirs is that of a recurrent layer in the step."""
+        kept, self.held = self.held, noise.Held("step")
+        try:
+            yield
+        finally:
+            self.held = kept
 
     def draw_as_seeded(self, layer: Any, drawn: list[Tensor]) -> None:
         """Let the seed of a layer count for its noise, if it was given one."""
@@ -148,11 +164,10 @@ class _Tracer:
     def layer(self, layer: Any, arguments: Any, keywords: dict[str, Any], path: str) -> list[Tensor]:
         """Open a layer: record what its call does to fresh symbolic inputs, and follow that."""
         if isinstance(layer, GraphLayer):
-            masks = layer.new_masks(self.training)
-            self.draw_as_seeded(layer, masks)
-            return layer.draw(tree.flatten(arguments), self.parameter, masks)
+            return layer.draw(tree.flatten(arguments), self.parameter, self.noise_of_graph(layer))
         if isinstance(layer, keras.layers.RNN) or hasattr(layer, "recurrence"):
-            return unrolled(self, layer, arguments, keywords, path)
+            with self.sequence_within():
+                return unrolled(self, layer, arguments, keywords, path)
         if layer.quantization_mode is not None:  # Keras calls then not call, but quantized_call
             raise TraceError(f'{path}: quantized weights are not traced; engine="keras" runs it')
         if noise.is_random(layer):
@@ -174,7 +189,7 @@ class _Tracer:
         positions, options, held = tree.map_structure(symbol, (arguments, options, cell_masks))
         if layer._call_has_training_arg:
             options["training"] = self.training
-        with symbolic_attributes(layer, held) as variables:
+        with noise.resting(layer), symbolic_attributes(layer, held) as variables:
             try:
                 with _NoValues(), _call_context(), _lone_slices():
                     outputs = tree.flatten(layer.call(*positions, **options))

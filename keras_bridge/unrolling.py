@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from keras import tree
 
-from keras_bridge.noise import draws_masks
 from keras_bridge.trace_error import TraceError
 from rsref import ops
 from rsref.tensor import Tensor, constant
@@ -59,9 +58,6 @@ def _of_keras(tracer: Any, layer: Any, path: str) -> tuple[Step, list[Tensor]]:
 
     if starts_its_states(layer.cell):
         raise TraceError(f'{path}: states that start from get_initial_state are not traced; engine="keras" runs it')
-
-    if tracer.training and any(map(draws_masks, layer.cell._flatten_layers())):
-        raise TraceError(f'{path}: dropout within a recurrent layer in a step is not traced; engine="keras" runs it')
 
     def step(x: Tensor, states: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         held = tree.pack_sequence_as(sizes, states) if nested else states

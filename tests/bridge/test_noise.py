@@ -104,15 +104,61 @@ def test_what_was_drawn_is_kept_out_of_the_cell():
         assert cell._dropout_mask is held
 
 
-@pytest.mark.parametrize(
-    "make", [lambda: layers.LSTM(4, dropout=0.5), lambda: layers.RNN([layers.GRUCell(4, recurrent_dropout=0.5)])]
-)
-def test_dropout_of_a_recurrent_layer_in_a_step_is_named(make):
-    inputs = keras.Input((5, 3))
-    model = keras.Model(inputs, make()(inputs))
-    trace(model)  # at inference nothing is left of it
-    with pytest.raises(TraceError, match=r"dropout within a recurrent layer in a step is not traced; engine=.keras."):
-        trace(model, training=True)
+COPIES = {"activation": "linear", "use_bias": False, "kernel_initializer": "identity", "recurrent_initializer": "zeros"}
+WITHIN = {
+    "of Keras": lambda **options: layers.SimpleRNN(20, **COPIES, **options),
+    "cells of Keras": lambda **options: layers.RNN(
+        [layers.SimpleRNNCell(20, **COPIES, dropout=0.5), layers.SimpleRNNCell(20, **COPIES)], **options
+    ),
+    "of ours": lambda dropout=0.5, **options: kb.SimpleRNNCell(20, **COPIES, dropout=dropout).get_layer(**options),
+}
+
+
+@pytest.mark.parametrize("engine", ["keras", *TRACED])
+@pytest.mark.parametrize("kind", WITHIN)
+def test_a_recurrent_layer_in_a_step_keeps_a_mask_for_its_own_sequence(kind, engine):
+    """Each step of the outer loop is a call of the inner layer, with masks of its own, for all of the inner steps."""
+    x = keras.Input((3, 20))
+    options = {"dropout": 0.5} if kind == "of Keras" else {}
+    inner = WITHIN[kind](return_sequences=True, **options)
+    layer = kb.RecurrentModel(x, inner(x), return_sequences=True, engine=engine)
+    ones = np.ones((2, 4, 3, 20), "float32")
+    found = answered(layer, ones, training=True)
+    assert set(np.unique(found)) == {0.0, 2.0}
+    assert np.abs(np.diff(found, axis=2)).max() == 0
+    for axis in (0, 1):
+        assert np.abs(np.diff(found, axis=axis)).max(axis=(1, 2, 3) if axis == 0 else (0, 2, 3)).min() == 2
+    assert_close(answered(layer, ones), ones, "float32")
+
+
+@pytest.mark.parametrize("engine", TRACED)
+def test_the_state_of_a_recurrent_layer_in_a_step_is_dropped_alike(engine):
+    """With the kernel zero and one as the first state, what is left is the mask, multiplied once a step."""
+    inner = layers.SimpleRNN(
+        20, "linear", use_bias=False, kernel_initializer="zeros", recurrent_initializer="identity",
+        recurrent_dropout=0.5, return_sequences=True,
+    )  # fmt: skip
+    x, h = keras.Input((3, 2)), keras.Input((20,))
+    layer = kb.RecurrentModel(x, inner(x, initial_state=h), h, h, return_sequences=True, engine=engine)
+    found = answered(
+        layer, np.ones((2, 4, 3, 2), "float32"), initial_state=[np.ones((2, 20), "float32")], training=True
+    )
+    assert set(np.unique(found[:, :, 0])) == {0.0, 2.0}
+    assert_close(found, found[:, :, :1] ** np.arange(1, 4)[:, None], "float32")
+    assert np.abs(np.diff(found[:, :, 0], axis=1)).max(axis=(0, 2)).min() == 2
+
+
+@pytest.mark.parametrize("engine", ["keras", *TRACED])
+def test_a_cell_of_ours_that_stands_twice_in_a_step_has_one_mask(engine):
+    cell = kb.SimpleRNNCell(20, **COPIES, dropout=0.5)
+    x, h = keras.Input((20,)), keras.Input((20,))
+    first, new = cell([x, h])
+    second, _ = cell([2 * x, new])
+    layer = kb.RecurrentModel(x, ops.stack([first, second], 1), h, new, return_sequences=True, engine=engine)
+    found = answered(layer, np.ones((3, 4, 20), "float32"), training=True)
+    assert set(np.unique(found[:, :, 0])) == {0.0, 2.0}
+    assert_close(found[:, :, 1], 2 * found[:, :, 0], "float32")
+    assert np.abs(np.diff(found, axis=1)).max() == 0
 
 
 @pytest.mark.parametrize("make", [layers.GaussianDropout, layers.AlphaDropout])

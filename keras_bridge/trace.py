@@ -193,8 +193,8 @@ class _Tracer:
             try:
                 with _NoValues(), _call_context(), _lone_slices():
                     outputs = tree.flatten(layer.call(*positions, **options))
-            except TraceError:
-                raise
+            except TraceError as error:  # of `_NoValues`, which knows no layer
+                raise TraceError(f"{path}: {error}") from error
             except Exception as error:
                 raise TraceError(
                     f"{path}: the layer {type(layer).__name__} cannot be called on symbolic tensors, nor be traced "

@@ -161,6 +161,14 @@ def test_a_cell_of_ours_that_stands_twice_in_a_step_has_one_mask(engine):
     assert np.abs(np.diff(found, axis=1)).max() == 0
 
 
+def test_a_layer_that_draws_numbers_itself_is_named():
+    inputs = keras.Input((5, 3))
+    model = keras.Model(inputs, layers.Attention(dropout=0.5, name="attends")([inputs, inputs]))
+    trace(model)
+    with pytest.raises(TraceError, match=r"attends: the value of the variable .*seed.* is read while"):
+        trace(model, training=True)
+
+
 @pytest.mark.parametrize("make", [layers.GaussianDropout, layers.AlphaDropout])
 def test_dropout_that_leaves_nothing_is_named(make):
     inputs = keras.Input((5,))

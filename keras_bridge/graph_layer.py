@@ -91,12 +91,12 @@ class GraphLayer(keras.layers.Layer):
         return drawn(leaf, (batch, *leaf.shape[1:]), precision, self.seed_generator)
 
     # --- tracing ------------------------------------------------------------------------------------------------------
-    def draw(self, inputs: list[Tensor], parameter_of: Any, drawn: list[Tensor]) -> list[Tensor]:
+    def draw(self, inputs: list[Tensor], parameter_of: Any, noise: list[Tensor]) -> list[Tensor]:
         """Return the outputs drawn on rsref tensors; parameter_of(variable) is the tensor that stands for a weight.
 
-        drawn: what stands for the noise.
+        noise: what stands for the model's.
         """
-        replacements = {**dict(zip(self.leaves, inputs)), **dict(zip(self.noise, drawn))}
+        replacements = {**dict(zip(self.leaves, inputs)), **dict(zip(self.noise, noise))}
         for parameter, variable in zip(self.parameters, self.variables_of_parameters):
             replacements[parameter.tensor] = parameter_of(variable)
         return substitute(self.drawn.outputs, replacements)

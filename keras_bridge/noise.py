@@ -1,10 +1,9 @@
-"""Noise in a traced step: what Keras's random layers do in training, and how numbers are drawn for it."""
+"""Noise in a traced step: of random layers, of cells that keep it for a sequence, and how its numbers are drawn."""
 
 from __future__ import annotations
 
 import contextlib
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +11,7 @@ import keras
 from keras import ops
 from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell
 
+from keras_bridge.rules.noise import RANDOM_LAYERS, leaf_of
 from keras_bridge.trace_error import TraceError
 from rsref.tensor import NoiseSource, Shape, Tensor, noise
 
@@ -29,11 +29,6 @@ def drawn(leaf: Tensor, shape: tuple[Any, ...], dtype: str, seed: Any) -> Any:
     return keras.random.normal(shape, source.mean, source.stddev, dtype, seed)
 
 
-def is_random(layer: Any) -> bool:
-    """Whether a layer is one of Keras's whose noise is known."""
-    return type(layer).__name__ in LAYERS
-
-
 def in_training(layer: Any, x: Tensor, path: str) -> tuple[Tensor, list[Tensor]]:
     """Return what a random layer answers in training, and the noise in it, which comes from outside.
 
@@ -42,7 +37,7 @@ def in_training(layer: Any, x: Tensor, path: str) -> tuple[Tensor, list[Tensor]]
     if (layer.stddev if isinstance(layer, keras.layers.GaussianNoise) else layer.rate) == 0:
         return x, []
     with _named(path):
-        y, leaf = LAYERS[type(layer).__name__](layer, x)
+        y, leaf = RANDOM_LAYERS[type(layer).__name__](layer, x)
     return y, [leaf]
 
 
@@ -54,60 +49,6 @@ def _named(path: str) -> Iterator[None]:
         raise TraceError(f'{path}: {error}; engine="keras" runs it') from error
     except ZeroDivisionError as error:
         raise TraceError(f"{path}: what rate=1 leaves of a number is divided by zero, as in Keras") from error
-
-
-def _leaf(shape: Shape, **of: Any) -> Tensor:
-    if shape[0] is not None:
-        raise ValueError("a dropout mask shared by the samples is not traced")
-    if None in shape[1:]:
-        raise ValueError(f"a dropout mask of unknown shape {shape} is not traced")
-    return noise(shape, **of)
-
-
-def _mask(layer: Any, x: Tensor) -> Tensor:
-    given = layer.noise_shape or (None,) * x.ndim
-    return _leaf(tuple(n if m is None else m for n, m in zip(x.shape, given)), rate=layer.rate)
-
-
-def _dropout(layer: Any, x: Tensor) -> tuple[Tensor, Tensor]:
-    mask = _mask(layer, x)
-    return x * mask, mask
-
-
-def _spatial_dropout(layer: Any, x: Tensor) -> tuple[Tensor, Tensor]:
-    channels = 1 if getattr(layer, "data_format", None) == "channels_first" else x.ndim - 1
-    mask = _leaf(tuple(n if axis in (0, channels) else 1 for axis, n in enumerate(x.shape)), rate=layer.rate)
-    return x * mask, mask
-
-
-def _gaussian_dropout(layer: Any, x: Tensor) -> tuple[Tensor, Tensor]:
-    scales = _leaf(x.shape, stddev=math.sqrt(layer.rate / (1 - layer.rate)))
-    return x * scales, scales
-
-
-def _gaussian_noise(layer: Any, x: Tensor) -> tuple[Tensor, Tensor]:
-    added = _leaf(x.shape, stddev=layer.stddev, mean=0.0)
-    return x + added, added
-
-
-def _alpha_dropout(layer: Any, x: Tensor) -> tuple[Tensor, Tensor]:
-    """What is dropped saturates, and all is scaled so that mean and variance stay (Klambauer 2017, section 2)."""
-    saturated = -1.0507009873554804934193349852946 * 1.6732632423543772848170429916717
-    scale = ((1 - layer.rate) * (1 + layer.rate * saturated**2)) ** -0.5
-    mask = _mask(layer, x)
-    kept = mask * (1 - layer.rate)
-    return scale * (x * kept + saturated * (1 - kept)) - scale * saturated * layer.rate, mask
-
-
-LAYERS: dict[str, Callable[[Any, Tensor], tuple[Tensor, Tensor]]] = {
-    "Dropout": _dropout,
-    "SpatialDropout1D": _spatial_dropout,
-    "SpatialDropout2D": _spatial_dropout,
-    "SpatialDropout3D": _spatial_dropout,
-    "GaussianDropout": _gaussian_dropout,
-    "GaussianNoise": _gaussian_noise,
-    "AlphaDropout": _alpha_dropout,
-}
 
 
 MASKS = ("_dropout_mask", "_recurrent_dropout_mask")
@@ -158,7 +99,7 @@ class Held:
         if not rate:
             return None
         count = getattr(cell, "dropout_mask_count", None)
-        leaves = [_leaf(shape, rate=rate, per=self.per) for _ in range(count or 1)]
+        leaves = [leaf_of(shape, rate=rate, per=self.per) for _ in range(count or 1)]
         return leaves if count else leaves[0]
 
 

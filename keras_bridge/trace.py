@@ -23,6 +23,7 @@ from keras_bridge import noise
 from keras_bridge.dropped_masks import check_masks
 from keras_bridge.graph_layer import GraphLayer
 from keras_bridge.rules import LAYERS, apply_rule, kind_of
+from keras_bridge.rules.noise import RANDOM_LAYERS
 from keras_bridge.trace_error import TraceError
 from keras_bridge.unrolling import unrolled
 from rsref.tensor import Input, Parameter, Tensor, constant
@@ -170,7 +171,7 @@ class _Tracer:
                 return unrolled(self, layer, arguments, keywords, path)
         if layer.quantization_mode is not None:  # Keras calls then not call, but quantized_call
             raise TraceError(f'{path}: quantized weights are not traced; engine="keras" runs it')
-        if noise.is_random(layer):
+        if type(layer).__name__ in RANDOM_LAYERS:
             return self.random(layer, tree.flatten(arguments), path)
         options = {name: value for name, value in keywords.items() if name != "training"}
         if type(layer) in LAYERS:

@@ -27,7 +27,8 @@ class KerasRecurrence:
     traces: what engines keep about this step. held_back: for each engine, and each place of tensors, what keeps it from
     running the step.
     calls: what is kept about calls, see `keras_bridge.direct`.
-    layers, seen: the step's layers, and what of them a trace depends on, as it was at the last `renew`.
+    layers, amounts: the step's layers, and which of their attributes say how much noise they draw. seen: what of them a
+    trace depends on, as it was at the last `renew`.
     """
 
     model: Any
@@ -41,10 +42,12 @@ class KerasRecurrence:
     held_back: dict[tuple[str, str], str] = field(default_factory=dict)
     calls: dict[Any, Any] = field(default_factory=dict)
     layers: list[Any] = field(default_factory=list)
+    amounts: list[tuple[Any, str]] = field(default_factory=list)
     seen: list[Any] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.layers = [one for one in self.model._flatten_layers() if not isinstance(one, keras.layers.InputLayer)]
+        self.amounts = [(layer, name) for layer in self.layers for name in NOISE if name in vars(layer)]
         self.renew()
 
     def renew(self) -> None:
@@ -53,8 +56,8 @@ class KerasRecurrence:
         for layer in self.layers:  # every call does this: the public property `variables` takes ten times as long
             now += layer._trainable_variables
             now += layer._non_trainable_variables
-            now += map(vars(layer).get, NOISE)
             now.append(layer.trainable)  # as BatchNormalization reads it
+        now += [vars(layer)[name] for layer, name in self.amounts]
         if len(now) != len(self.seen) or any(map(is_not, now, self.seen)):
             for kept in (self.traces, self.held_back, self.calls):
                 kept.clear()

@@ -9,6 +9,7 @@ import keras_bridge as kb
 import rsref
 from keras_bridge.trace import trace
 from keras_bridge.trace_error import TraceError
+from tests.bridge.test_training import ENGINES
 from tests.tolerances import assert_close
 
 TRACED = ("reference", "fast")
@@ -220,3 +221,21 @@ def test_noise_that_is_changed_later(layer, amounts):
     for name in amounts:
         setattr(noisy, name, 0.0)
     assert_close(answered(recurrent, ones, training=True), answered(recurrent, ones), "float32")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_noise_of_unknown_batch_and_time(engine):
+    """As `fit` compiles it; what it predicts has no noise."""
+    x = np.random.default_rng(0).standard_normal((6, 7, 4)).astype("float32")
+    found = []
+    for _ in range(2):
+        keras.utils.set_random_seed(0)
+        noisy = [layers.GaussianNoise(0.5), layers.SimpleRNNCell(4, dropout=0.5), layers.AlphaDropout(0.5)]
+        layer = kb.RecurrentSequential([*noisy, kb.SimpleRNNCell(1)], engine=engine, seed=3)
+        model = keras.Sequential([keras.Input((None, 4)), layer])
+        model.compile("sgd", "mse")
+        rested = model.predict(x, verbose=0)
+        (loss,) = model.fit(x, np.zeros((6, 1)), batch_size=6, verbose=0).history["loss"]
+        assert abs(loss - (rested**2).mean()) > 1e-4
+        found.append(loss)
+    assert_close(found[1], found[0], "float32")

@@ -24,6 +24,7 @@ from keras_bridge.cells.base import KerasCell
 from keras_bridge.engines import use_engine
 from keras_bridge.loop import RecurrentLayer
 from keras_bridge.recurrent import RecurrentSequential
+from keras_bridge.stock import is_graph
 
 LOOP_OPTIONS = ("return_sequences", "return_state", "go_backwards", "stateful", "unroll", "zero_output_for_mask")
 COMMON = (
@@ -60,7 +61,7 @@ def from_keras(layer: Any, **options: Any) -> Any:
     States of stacked cells: initial_state may be nested, as in Keras; with return_state the answer is flat.
     Errors: TypeError for any other layer; ValueError for a ConvLSTM of data_format="channels_first".
     """
-    if isinstance(layer, Bidirectional):
+    if type(layer) is Bidirectional:
         return _both_ways(layer, lambda part: from_keras(part, **options))
     known = next((entry for entry in FULL if type(layer) is entry[0]), None)
     if known is None and type(layer) is not RNN:
@@ -92,7 +93,7 @@ def to_keras(layer: Any) -> Any:
         Keras's layers have; or a Bidirectional around one.
     Errors: TypeError or ValueError that say what has no counterpart.
     """
-    if isinstance(layer, Bidirectional):
+    if type(layer) is Bidirectional:
         return _both_ways(layer, to_keras)
     if not isinstance(layer, RecurrentSequential):
         raise TypeError(f"to_keras takes a RecurrentSequential or a Bidirectional; got {type(layer).__name__}")
@@ -188,12 +189,16 @@ def accelerate(model: Any, **options: Any) -> Any:
 
     model: Functional or Sequential.
     Replaced: LSTM, GRU, SimpleRNN, RNN around any cell, ConvLSTM, and Bidirectional and TimeDistributed around them, in
-    nested models too.
+    nested models too. A model with a `call` of its own within one is copied as it is, as other layers are.
     A compiled model is compiled again. options: of the new layers, such as engine="reference".
-    Errors: ValueError for a subclassed model, which cannot be cloned; those of `from_keras`.
+    Errors: ValueError for a subclassed model, or one with a `call` of its own, of which a copy would do something else;
+    those of `from_keras`.
     """
-    if not isinstance(model, keras.Sequential) and not hasattr(model, "_nodes_by_depth"):
-        raise ValueError(f"accelerate takes Functional and Sequential models; {type(model).__name__} is neither")
+    if not is_graph(model):
+        kind = type(model).__name__
+        raise ValueError(
+            f"accelerate takes Functional and Sequential models; {kind} is neither, or has a call of its own"
+        )
     pairs: list[tuple[Any, Any]] = []
 
     def clone(layer: Any) -> Any:
@@ -204,12 +209,14 @@ def accelerate(model: Any, **options: Any) -> Any:
             return made
         if _is_stock(layer):
             return from_keras(layer, **options)
+        if is_graph(layer):
+            return keras.models.clone_model(layer, clone_function=clone)
         copy = type(layer).from_config(layer.get_config())
         if isinstance(layer, keras.layers.Layer):  # else an operation, which has no weights
             pairs.append((layer, copy))
         return copy
 
-    cloned = keras.models.clone_model(model, clone_function=clone, recursive=True)
+    cloned = keras.models.clone_model(model, clone_function=clone)
     for source, target in pairs:
         target.set_weights(source.get_weights())
         for place, value in zip(target.weights, source.weights):
@@ -224,7 +231,7 @@ def accelerate(model: Any, **options: Any) -> Any:
 
 def _is_stock(layer: Any) -> bool:
     """Whether `from_keras` takes a layer."""
-    inner = layer.forward_layer if isinstance(layer, Bidirectional) else layer
+    inner = layer.forward_layer if type(layer) is Bidirectional else layer
     return type(inner) is RNN or any(type(inner) is entry[0] for entry in FULL)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from keras_bridge.stock import is_graph
 from keras_bridge.trace_error import TraceError
 
 
@@ -37,6 +38,6 @@ def _is_mask(argument: str) -> bool:
 
 def _reads_masks(layer: Any) -> bool:
     """Whether a layer does something with masks itself, rather than hand them to the layers of its graph."""
-    if isinstance(layer, keras.Sequential) or hasattr(layer, "_nodes_by_depth"):
+    if is_graph(layer):
         return False
     return any(map(_is_mask, inspect.signature(layer.call).parameters))

@@ -37,7 +37,7 @@ def in_training(layer: Any, x: Tensor, path: str) -> tuple[Tensor, list[Tensor]]
     if (layer.stddev if isinstance(layer, keras.layers.GaussianNoise) else layer.rate) == 0:
         return x, []
     with _named(path):
-        y, leaf = RANDOM_LAYERS[type(layer).__name__](layer, x)
+        y, leaf = RANDOM_LAYERS[type(layer)](layer, x)
     return y, [leaf]
 
 

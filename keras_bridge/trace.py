@@ -24,6 +24,7 @@ from keras_bridge.dropped_masks import check_masks
 from keras_bridge.graph_layer import GraphLayer
 from keras_bridge.rules import LAYERS, apply_rule, kind_of
 from keras_bridge.rules.noise import RANDOM_LAYERS
+from keras_bridge.stock import is_graph, is_stock
 from keras_bridge.trace_error import TraceError
 from keras_bridge.unrolling import unrolled
 from rsref.tensor import Input, Parameter, Tensor, constant
@@ -104,10 +105,9 @@ class _Tracer:
         return self.variables[id(variable)][1].tensor
 
     def operation(self, operation: Any, arguments: Any, keywords: dict[str, Any], path: str) -> list[Tensor]:
-        if isinstance(operation, keras.Sequential):
-            operation = operation._functional
-        if isinstance(operation, keras.Model) and hasattr(operation, "_nodes_by_depth"):
-            return self.walk(operation, tree.flatten(arguments), path)
+        if is_graph(operation):
+            graph = operation._functional if isinstance(operation, keras.Sequential) else operation
+            return self.walk(graph, tree.flatten(arguments), path)
         if isinstance(operation, keras.layers.Layer):
             return self.layer(operation, arguments, keywords, path)
         try:
@@ -167,11 +167,14 @@ class _Tracer:
         if isinstance(layer, GraphLayer):
             return layer.draw(tree.flatten(arguments), self.parameter, self.noise_of_graph(layer))
         if isinstance(layer, keras.layers.RNN) or hasattr(layer, "recurrence"):
+            if not is_stock(layer):
+                what = "a recurrent layer with a call of its own inside a step"
+                raise TraceError(f'{path}: {what} is not traced; engine="keras" runs it')
             with self.sequence_within():
                 return unrolled(self, layer, arguments, keywords, path)
         if layer.quantization_mode is not None:  # Keras calls then not call, but quantized_call
             raise TraceError(f'{path}: quantized weights are not traced; engine="keras" runs it')
-        if type(layer).__name__ in RANDOM_LAYERS:
+        if type(layer) in RANDOM_LAYERS:
             return self.random(layer, tree.flatten(arguments), path)
         options = {name: value for name, value in keywords.items() if name != "training"}
         if type(layer) in LAYERS:

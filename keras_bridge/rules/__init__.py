@@ -13,6 +13,7 @@ import keras
 from keras_bridge.rules import pointwise, products, reductions, structure
 from keras_bridge.rules.base import Rule, kind_of
 from keras_bridge.rules.layers import LAYERS
+from keras_bridge.stock import is_stock
 from rsref.tensor import Tensor
 
 __all__ = ["LAYERS", "RULES", "apply_rule", "kind_of"]
@@ -23,7 +24,7 @@ RULES: dict[str, Rule] = {**pointwise.RULES, **reductions.RULES, **products.RULE
 def apply_rule(operation: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> list[Tensor] | None:
     """Return the operation's results as rsref tensors, or None if there is no rule for it."""
     rule = RULES.get(type(operation).__name__)
-    if rule is None or isinstance(operation, keras.layers.Layer):
+    if rule is None or isinstance(operation, keras.layers.Layer) or not is_stock(operation):
         return None
     result = rule(operation, *arguments, **keywords)
     return list(result) if isinstance(result, list | tuple) else [result]

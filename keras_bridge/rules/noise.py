@@ -1,4 +1,4 @@
-"""What Keras's random layers do in training: one entry a class, found by its name.
+"""What Keras's random layers do in training: one entry a class.
 
 A rule takes the layer and a tensor, and answers the layer's result and the noise in it, which comes from outside.
 """
@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from typing import Any
+
+from keras import layers
 
 from rsref.tensor import Shape, Tensor, noise
 
@@ -56,12 +58,12 @@ def _alpha_dropout(layer: Any, x: Tensor) -> tuple[Tensor, Tensor]:
     return scale * (x * kept + saturated * (1 - kept)) - scale * saturated * layer.rate, mask
 
 
-RANDOM_LAYERS: dict[str, Callable[[Any, Tensor], tuple[Tensor, Tensor]]] = {
-    "Dropout": _dropout,
-    "SpatialDropout1D": _spatial_dropout,
-    "SpatialDropout2D": _spatial_dropout,
-    "SpatialDropout3D": _spatial_dropout,
-    "GaussianDropout": _gaussian_dropout,
-    "GaussianNoise": _gaussian_noise,
-    "AlphaDropout": _alpha_dropout,
+RANDOM_LAYERS: dict[type, Callable[[Any, Tensor], tuple[Tensor, Tensor]]] = {
+    layers.Dropout: _dropout,
+    layers.SpatialDropout1D: _spatial_dropout,
+    layers.SpatialDropout2D: _spatial_dropout,
+    layers.SpatialDropout3D: _spatial_dropout,
+    layers.GaussianDropout: _gaussian_dropout,
+    layers.GaussianNoise: _gaussian_noise,
+    layers.AlphaDropout: _alpha_dropout,
 }

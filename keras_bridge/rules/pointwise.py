@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from keras_bridge.rules.base import Rule, kind_of, plain, whole, with_attributes
 from rsref import activations, ops
 
@@ -74,6 +76,23 @@ def _where(operation: Any, condition: Any, x1: Any = None, x2: Any = None) -> An
     if x1 is None or x2 is None:
         raise ValueError("where with a condition alone has no counterpart: the shape of its answer is not fixed")
     return ops.where(condition, x1, x2)
+
+
+def _select(operation: Any, conditions: Any, choices: Any, default: Any = 0) -> Any:
+    """The choice of the first condition that holds."""
+    for condition, choice in reversed(list(zip(conditions, choices))):
+        default = ops.where(condition, choice, default)
+    return default
+
+
+def _nan_to_num(operation: Any, x: Any) -> Any:
+    if x.dtype != "float":
+        return x
+    largest = float(np.finfo(operation.output.dtype).max)
+    top = largest if operation.posinf is None else operation.posinf
+    bottom = -largest if operation.neginf is None else operation.neginf
+    x = ops.where(ops.equal(x, math.inf), top, ops.where(ops.isnan(x), operation.nan, x))
+    return ops.where(ops.equal(x, -math.inf), bottom, x)
 
 
 def _relu_layer(operation: Any, x: Any) -> Any:
@@ -178,6 +197,8 @@ RULES: dict[str, Rule] = {
     "Isfinite": plain(ops.isfinite),
     "Isinf": plain(lambda x: ops.equal(ops.absolute(x), math.inf)),
     "Where": _where,
+    "Select": _select,
+    "NanToNum": _nan_to_num,
     # fillings, kinds, gradients
     "ZerosLike": _like(0.0),
     "OnesLike": _like(1.0),

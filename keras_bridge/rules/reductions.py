@@ -104,6 +104,10 @@ def _average(operation: Any, x: Any, weights: Any = None) -> Any:
     return ops.sum(x * weights, axis) / ops.sum(weights, axis)
 
 
+def _count_nonzero(operation: Any, x: Any) -> Any:
+    return ops.sum(ops.cast(ops.not_equal(x, 0), "int"), operation.axis)
+
+
 _axis = ("axis",)
 _fold = ("axis", "keepdims")
 
@@ -123,6 +127,7 @@ RULES: dict[str, Rule] = {
     "Cumsum": _cumsum,
     "Prod": _product,
     "Average": _average,
+    "CountNonzero": _count_nonzero,
     "Any": _any_or_all(ops.max),
     "All": _any_or_all(ops.min),
     "Softmax": with_attributes(ops.softmax, *_axis),

@@ -37,6 +37,11 @@ def nothing(x):
     return ops.log(0 * x)
 
 
+def unknown(x, y):
+    """x, but not a number where y is large, and beyond all numbers where x is."""
+    return ops.where(y > 1, np.nan, ops.where(x > 1, np.inf, ops.where(x < -1, -np.inf, x)))
+
+
 def folds(function):
     """A reduction over one axis, over several, from the end, and with the axes kept."""
     return [
@@ -164,6 +169,20 @@ CASES = {
     "Isfinite": [lambda x, y: ops.isfinite(ops.log(x))],
     "Isinf": [lambda x, y: ops.isinf(ops.where(x > 0, x, nothing(x))), lambda x, y: ops.isinf(-nothing(x))],
     "Where": [lambda x, y: ops.where(x > y, x, 2 * y), lambda x, y: ops.where(x > 0, x, 0.5)],
+    "Select": [
+        lambda x, y: ops.select([x > 1, y > 0], [x, x * y], default=y),
+        lambda x, y: ops.select([x > 1, x > 0, y > 0], [x, 2 * y, x * y]),
+    ],
+    "NanToNum": [
+        lambda x, y: ops.log(1 + ops.absolute(ops.nan_to_num(unknown(x, y)))) * y,
+        lambda x, y: ops.nan_to_num(unknown(x, y), nan=0.5, posinf=2.0, neginf=-3.0) * y,
+        lambda x, y: ops.nan_to_num(ops.cast(3 * x, "int32")),
+    ],
+    "CountNonzero": [
+        lambda x, y: ops.count_nonzero(ops.round(table(x)), axis=1),
+        lambda x, y: x * ops.cast(ops.count_nonzero(ops.relu(y)), "float64"),
+        lambda x, y: ops.count_nonzero(ops.relu(table(x)), axis=(1, 2)),
+    ],
     "Any": [
         lambda x, y: ops.any(table(x) > 0.5, axis=1),
         lambda x, y: ops.any(x > 1.0, axis=-1, keepdims=True),
@@ -368,9 +387,17 @@ POSITIVE = {"Sqrt", "Rsqrt", "Log", "Log1p", "Log2", "Log10", "Power"}
 # Operations that Keras computes with constants in float32, even in a float64 step.
 SINGLE = {"Mod", "LeakyRelu", "Gelu"}
 # Cases that a backend gets wrong: on PyTorch, Keras's average pooling counts the padding of one side, and its layer
-# normalization of an inner axis normalises the last one; TensorFlow does not add or multiply bools.
+# normalization of an inner axis normalises the last one, and count_nonzero answers transposed; TensorFlow does not add
+# or multiply bools. The largest number is another where Keras computes in float32.
 FAULTS = {
-    "jax": {("DotProductAttention", 5)},
-    "torch": {("AveragePool", 2), ("LayerNorm", 2), ("RMSNorm", 1), ("Average", 1)},
+    "jax": {("DotProductAttention", 5), ("NanToNum", 0)},
+    "torch": {
+        ("AveragePool", 2),
+        ("LayerNorm", 2),
+        ("RMSNorm", 1),
+        ("Average", 1),
+        ("CountNonzero", 0),
+        ("NanToNum", 0),
+    },
     "tensorflow": {("Add", 4), ("Multiply", 4)},
 }

@@ -17,6 +17,7 @@ from rsref.tensor import NoiseSource, Shape, Tensor, noise
 
 
 def source_of(leaf: Tensor) -> NoiseSource:
+    """Return what is to be drawn for a leaf."""
     assert isinstance(leaf.source, NoiseSource)
     return leaf.source
 

@@ -200,8 +200,14 @@ def accelerate(model: Any, **options: Any) -> Any:
             f"accelerate takes Functional and Sequential models; {kind} is neither, or has a call of its own"
         )
     pairs: list[tuple[Any, Any]] = []
+    clones: dict[int, Any] = {}
 
     def clone(layer: Any) -> Any:
+        if id(layer) not in clones:  # one of several places, or of several models
+            clones[id(layer)] = cloned_anew(layer)
+        return clones[id(layer)]
+
+    def cloned_anew(layer: Any) -> Any:
         if type(layer) is TimeDistributed and _is_stock(layer.layer):
             made = TimeDistributed(from_keras(layer.layer, **options), **_of_any_layer(layer))
             if layer.built:

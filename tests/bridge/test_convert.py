@@ -217,6 +217,18 @@ def sequential():
     return keras.Sequential([keras.Input((5, 4)), layers.LSTM(3, return_sequences=True), layers.GRU(2)])
 
 
+def test_accelerate_shares_what_models_share():
+    """A model that stands in two others, and twice in one of them, has one copy, and so one set of weights."""
+    inputs, others, within = (keras.Input((None, 4)) for _ in range(3))
+    shared = keras.Sequential([keras.Input((None, 4)), layers.LSTM(4, return_sequences=True), layers.Dense(4)])
+    outer = keras.Model(within, layers.GRU(4)(shared(shared(within))))
+    model = randomized(keras.Model([inputs, others], [outer(inputs) + outer(others), shared(others)]), [X, X[:, ::-1]])
+    fast = accelerate(model, engine="reference")
+    assert [w.shape for w in fast.weights] == [w.shape for w in model.weights]
+    for found, expected in zip(fast([X, 2 * X]), model([X, 2 * X]), strict=True):
+        assert_close(ops.convert_to_numpy(found), ops.convert_to_numpy(expected), "float32")
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("make", [functional, sequential])
 def test_accelerate_keeps_a_models_outputs(make, engine):

@@ -208,12 +208,12 @@ def accelerate(model: Any, **options: Any) -> Any:
         return clones[id(layer)]
 
     def cloned_anew(layer: Any) -> Any:
-        if type(layer) is TimeDistributed and _is_stock(layer.layer):
+        if type(layer) is TimeDistributed and _is_taken(layer.layer):
             made = TimeDistributed(from_keras(layer.layer, **options), **_of_any_layer(layer))
             if layer.built:
                 made.build(_built_shape(layer))
             return made
-        if _is_stock(layer):
+        if _is_taken(layer):
             return from_keras(layer, **options)
         if is_graph(layer):
             return keras.models.clone_model(layer, clone_function=clone)
@@ -235,7 +235,7 @@ def accelerate(model: Any, **options: Any) -> Any:
     return cloned
 
 
-def _is_stock(layer: Any) -> bool:
+def _is_taken(layer: Any) -> bool:
     """Whether `from_keras` takes a layer."""
     inner = layer.forward_layer if type(layer) is Bidirectional else layer
     return type(inner) is RNN or any(type(inner) is entry[0] for entry in FULL)

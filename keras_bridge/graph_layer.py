@@ -57,8 +57,10 @@ class GraphLayer(keras.layers.Layer):
             values[parameter.tensor] = ops.cast(variable, precision)
         batch = ops.shape(inputs[0])[0]
         for i, leaf in enumerate(self.noise):
-            resting = ops.full((), source_of(leaf).mean, precision)
-            values[leaf] = self._noise(i, leaf, batch, precision) if training else resting
+            if training:
+                values[leaf] = self._noise(i, leaf, batch, precision)
+            else:
+                values[leaf] = ops.full((), source_of(leaf).mean, precision)
         found = evaluate(self.drawn.outputs, values, precision)
         return [ops.cast(y, self.compute_dtype) if leaf.dtype == "float" else y for y, leaf in self._paired(found)]
 

@@ -1,4 +1,4 @@
-"""What all tests share: hypothesis profiles, `tests.*` importable behind whatever is installed, and which run."""
+"""What all tests share: profiles, seeds, `tests.*` importable behind whatever is installed, and which run."""
 
 import gc
 import os
@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, settings
 # At the end of the path: the installed rsref is tested if there is one, the checkout's otherwise.
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
+import rsref
 from tests import covering
 
 # Python's collector looks through all of a compiler, or a backend, again and again.
@@ -34,3 +35,10 @@ def pytest_collection_modifyitems(config, items):
     if out:
         config.hook.pytest_deselected(items=[item for item in items if item in out])
         items[:] = [item for item in items if item not in out]
+
+
+def pytest_runtest_setup(item):
+    """What is drawn at random is the same in each run, and whichever tests ran before."""
+    rsref.set_random_seed(0)
+    if "keras" in sys.modules:
+        sys.modules["keras"].utils.set_random_seed(0)

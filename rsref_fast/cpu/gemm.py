@@ -13,7 +13,7 @@ from typing import Any
 
 from numba import types
 
-from rsref_fast.cpu import copied_rows, single_row
+from rsref_fast.cpu import copied_rows, single_row, threes
 from rsref_fast.cpu.jit import plain
 from rsref_fast.cpu.microkernel import blocks, microkernel, microkernels
 from rsref_fast.cpu.microkernel_shapes import CHUNK, Shape
@@ -50,8 +50,8 @@ def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
     together = shape.panels * width
     near, far, fetched_from = (size // (element.bitwidth // 8) for size in (*DEEP_FOR, FETCHED_FROM))
     whole, single = (microkernel(element, shape, n) for n in (shape.rows, 1))
-    fewer, fetching = microkernels(element, shape), microkernels(element, shape, shape.ahead)
-    fetches = shape.ahead > 0
+    fewer, fetching = (microkernels(element, shape, ahead=n) for n in (0, shape.ahead))
+    fetches, by_three = shape.ahead > 0, shape.threes
     narrow = microkernels(element, replace(shape, vectors=1))
     most, at_once, taken = shape.rows, shape.copied, blocks(shape)
     tile_of = memory_on_stack(element, most * width)
@@ -59,7 +59,7 @@ def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
 
     called = declared(element, shape)
     block, partial, pack_panels = called["multiply_panel"], called["multiply_partial"], called["pack"]
-    multiply_copied = called["multiply_copied"]
+    multiply_copied, multiply_threes = called["multiply_copied"], called["multiply_threes"]
 
     def multiply_panel(rows, depth, a, row_step, depth_step, b, b_step, c, c_step, o, o_step, accumulate, ahead):
         """Columns of one panel, for all rows. ahead: whether the first of them are to fetch it."""
@@ -135,7 +135,7 @@ def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
         if rows == 1 and not deep:
             done = full // (wide_panels * width) * (wide_panels * width)
             for i in range(0, done, wide_panels * width):
-                j = done - wide_panels * width - i if back else i
+                j = full - wide_panels * width - i if back else i
                 b = at(panels, j * depth)
                 wide(depth, a, 0, depth_step, b, width, depth * width, at(c, j), 0, at(o, j), 0, accumulate)
         if rows == 1 and deep and depth >= DEEP:
@@ -154,8 +154,16 @@ def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
                         rest, left = at(b, whole_depth * width), at(a, whole_depth * depth_step)
                         single(depth - whole_depth, left, 0, depth_step, rest, width, 0, at(c, j), 0, at(c, j), 0, 1)
             done = full
+        if by_three and rows > 1:
+            done = full // (3 * width) * (3 * width)
+            for i in range(0, done, 3 * width):
+                j = full - 3 * width - i if back else i
+                multiply_threes(
+                    rows, depth, a, row_step, depth_step, at(panels, j * depth), depth * width, at(c, j), c_step,
+                    at(o, j), o_step, accumulate, ahead,
+                )  # fmt: skip
         for i in range(done, full, width):
-            j = full - width - (i - done) if back else i
+            j = full - width - i if back else i
             b = at(panels, j * depth)
             block(rows, depth, a, row_step, depth_step, b, width, at(c, j), c_step, at(o, j), o_step, accumulate, ahead)
         if full < columns:
@@ -219,6 +227,7 @@ def products(element: Any, shape: Shape) -> dict[str, tuple[Any, Any]]:
     own = (
         multiply_panel, multiply_partial, pack, multiply_packed, multiply,
         copied_rows.multiply_copied(element, shape, pack_panels), single_row.multiply_row(element, shape),
+        threes.multiply_threes(element, shape),
     )  # fmt: skip
     return {f.__name__: (f, signatures(element)[f.__name__]) for f in own}
 
@@ -235,6 +244,7 @@ def signatures(element: Any) -> dict[str, Any]:
         "pack": types.void(I64, I64, pointer, I64, I64, pointer, I64, I64),
         "multiply_copied": copied_rows.signature(element),
         "multiply_row": single_row.signature(element),
+        "multiply_threes": threes.signature(element),
     }
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 PRODUCTS = (
-    "multiply_panel", "multiply_partial", "pack", "multiply_packed", "multiply_copied", "multiply", "multiply_row",
+    "multiply_panel", "multiply_threes", "multiply_partial", "pack", "multiply_packed", "multiply_copied", "multiply",
+    "multiply_row",
 )  # fmt: skip
 
 CHUNK = 256
@@ -21,6 +22,8 @@ class Shape:
     single row takes several rows at once: of two where there are 32 registers, so that a number of the row is fetched
     for both. ahead: how many rows of a panel that comes from far are fetched before they are read. copied: how many
     rows of a left operand at most are copied at once (see `copied_rows`). Both are 0 where no gain was measured.
+    threes: whether products are of three panels at once, as far as there are so many (see `threes`). unrolled: how
+    often the loop along the depth is; 0 for LLVM's choice, which with sixteen registers would keep sums in memory.
     """
 
     lanes: int
@@ -30,11 +33,14 @@ class Shape:
     panels: int
     ahead: int = 0
     copied: int = 0
+    threes: bool = False
+    unrolled: int = 0
 
     @property
     def products(self) -> tuple[str, ...]:
         """Names of the products' functions that are called, each after those that it calls."""
-        return tuple(name for name in PRODUCTS if self.copied > 0 or name != "multiply_copied")
+        without = {"multiply_copied": self.copied == 0, "multiply_threes": not self.threes}
+        return tuple(name for name in PRODUCTS if not without.get(name))
 
     def symbol(self, name: str, precision: str) -> str:
         """Return the name under which one of the products' functions is published."""
@@ -51,7 +57,7 @@ def shape_for(features: str, bits: int) -> Shape:
     if "+avx512f" in features:
         return Shape(512 // bits, 2, 8, 2, 2)
     if "+avx" in features:
-        return Shape(256 // bits, 2, 6, 3, 1, 64, 86 * 6)
+        return Shape(256 // bits, 2, 6, 3, 1, 64, 86 * 6, True, 2)
     return Shape(128 // bits, 2, 8, 3, 2 if "+neon" in features else 1)
 
 

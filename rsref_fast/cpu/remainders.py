@@ -47,6 +47,11 @@ def hint(module: Any) -> None:
             for one in marks:
                 block.instructions.remove(one)
             if marks and MASKING & {*features().split(",")}:
-                loop = module.add_metadata([ir.Constant(ir.IntType(32), len(module.metadata))])
-                loop.operands = (loop, masked)  # LLVM knows a loop by a node that names itself
-                block.terminator.set_metadata("llvm.loop", loop)
+                name_loop(module, block.terminator, masked)
+
+
+def name_loop(module: Any, branch: Any, hint: Any) -> None:
+    """Give the loop that a branch repeats a hint, a node of the module's."""
+    loop = module.add_metadata([ir.Constant(ir.IntType(32), len(module.metadata))])
+    loop.operands = (loop, hint)  # LLVM knows a loop by a node that names itself
+    branch.set_metadata("llvm.loop", loop)

@@ -18,6 +18,7 @@ TARGETS = {
     "AVX2": ("+avx2,+avx,+fma", "x86_64-unknown-linux-gnu", "haswell", r"vfn?madd\w+ps\s[^\n]*%ymm"),
     "NEON": ("+neon", "aarch64-unknown-linux-gnu", "generic", r"fmla\s+v\d+\.4s"),
 }
+BY_AVX2 = {"multiply_copied", "multiply_threes"}
 FEATURES = {"avx512": "+avx512f", "avx": "+avx", "neon": "+neon"}
 
 
@@ -45,7 +46,7 @@ def test_a_processor_has_all_products_that_its_products_call(kind):
     codes = {name: build.product(name, np.dtype(np.float32), shape)[0] for name in shape.products}
     called = {name for name in PRODUCTS if any(shape.symbol(name, "float32").encode() in c for c in codes.values())}
     assert called <= set(shape.products)
-    assert ("multiply_copied" in called) == (kind == "avx")
+    assert called & BY_AVX2 == (BY_AVX2 if kind == "avx" else set())
 
 
 def runner(dtype, features):
@@ -53,7 +54,7 @@ def runner(dtype, features):
     element = build.element_of(dtype)
     shape = shape_for(features, dtype.itemsize * 8)
     functions = gemm.products(element, shape)
-    by_name = ("multiply_panel", "multiply_partial", "pack", "multiply_copied")  # as the others call them
+    by_name = ("multiply_panel", "multiply_partial", "pack", "multiply_copied", "multiply_threes")
     for name in (name for name in shape.products if name in by_name):
         function, signature = functions[name]
         objects.publish(shape.symbol(name, dtype.name), objects.load(*build.object_of(plain(function), signature)))
@@ -96,9 +97,10 @@ def test_products(dtype, kind):
     rng = np.random.default_rng(0)
     sizes = [(1, 130, 5), (1, 7, 300), (9, 64, 0), (6, 1, 3), (13, 33, 300), (64, 96, 257), (3, 16, 1), (17, 129, 40)]
     sizes += [(rows, 40, 9) for rows in range(2, 20)]  # blocks of each number of rows, and of two alike
+    sizes += [(rows, 135, 9) for rows in range(2, 20)]  # panels by three, two panels and a part of one
     sizes += [(64, 65, 300), (65, 65, 300)]  # a right operand that is read where it lies, and one that is packed
     sizes += [(65, 130, 40), (67, 130, 300), (1055, 131, 5)]  # a left operand that is copied, in blocks of any number
-    sizes += [(rows, 260, 600) for rows in (5, 7, 13)]  # panels from far, which the first block of rows fetches
+    sizes += [(rows, 260, 600) for rows in (*range(2, 6), 7, 13)]  # panels from far: the first block fetches them
     sizes += [(1, 200, 131), (1, 9000, 3), (1, 1100, 500)]  # one row: panels from near, from farther, from far
     for rows, columns, depth in sizes:
         for transposed in (False, True):

@@ -57,7 +57,7 @@ def shape_for(features: str, bits: int) -> Shape:
     if "+avx512f" in features:
         return Shape(512 // bits, 2, 8, 2, 2)
     if "+avx" in features:
-        return Shape(256 // bits, 2, 6, 3, 1, 64, 86 * 6, True, 2)
+        return Shape(256 // bits, 2, 6, 3, 1, ahead=64, copied=86 * 6, threes=True, unrolled=2)
     return Shape(128 // bits, 2, 8, 3, 2 if "+neon" in features else 1)
 
 

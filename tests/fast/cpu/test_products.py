@@ -46,7 +46,7 @@ def test_the_innermost_loop_is_vector_code(name, product):
 
 @pytest.mark.parametrize("product", ["multiply_panel", "multiply_threes", "multiply_copied"])
 def test_sums_stay_in_sixteen_registers(product):
-    """LLVM's own choice of how often loops are unrolled would keep some in memory, which takes half as long again."""
+    """LLVM's own choice of how often a loop is unrolled would keep some in memory, for up to 1.6 times as long."""
     loops = re.findall(r"^(\.L\w+):((?:(?!\n\.L).)*?\tj\w+\t\1)$", assembly("AVX2", product), re.MULTILINE | re.DOTALL)
     innermost = [text for _, text in loops if len(re.findall("vfmadd", text)) >= 6]
     assert len(innermost) >= 5

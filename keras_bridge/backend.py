@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from importlib import import_module
 from typing import Any
 
 import keras
+from keras.src.ops.node import Node
 
 BACKENDS = ("jax", "numpy", "tensorflow", "torch")
 
@@ -30,8 +31,34 @@ def outside_graphs() -> Any:
     if keras.backend.backend() == "jax":
         import jax
 
-        return jax.ensure_compile_time_eval()
+        return jax.core.eval_context()  # ensure_compile_time_eval reaches into what Keras infers shapes with, too
     return contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def noting_gradients() -> Iterator[None]:
+    """Let the record of each operation say, as `gradients_off`, whether PyTorch has switched gradients off meanwhile.
+
+    So it has within `torch.no_grad`, and in a function with a gradient of its own, which takes symbolic tensors, too.
+    """
+    if keras.backend.backend() != "torch":
+        yield
+        return
+    import torch
+
+    def record(node: Any, *arguments: Any, **options: Any) -> None:
+        node.gradients_off = not torch.is_grad_enabled()
+        RECORD(node, *arguments, **options)
+
+    Node.__init__ = record
+    try:
+        with torch.enable_grad():
+            yield
+    finally:
+        Node.__init__ = RECORD
+
+
+RECORD = Node.__init__
 
 
 def is_compiling(tensor: Any) -> bool:

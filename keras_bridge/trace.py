@@ -20,6 +20,7 @@ from keras.src.layers.layer import CallContext
 from keras.src.ops.function import Function
 
 from keras_bridge import noise
+from keras_bridge.backend import noting_gradients
 from keras_bridge.dropped_masks import check_masks
 from keras_bridge.graph_layer import GraphLayer
 from keras_bridge.rules import LAYERS, apply_rule, kind_of
@@ -79,6 +80,9 @@ class _Tracer:
                 )
                 name = f"{path}/{node.operation.name}"
                 check_masks(node, name)
+                if getattr(node, "gradients_off", False):
+                    what = "an operation within torch.no_grad, or in a function with a gradient of its own,"
+                    raise TraceError(f'{name}: {what} is not traced; engine="keras" runs it')
                 asked = keywords.get("training")
                 if recorded and asked is not None and not isinstance(asked, _AsAround):
                     self.training = bool(asked)  # of this layer and all within it
@@ -117,9 +121,7 @@ class _Tracer:
                 f"{path}: {type(operation).__name__} has no counterpart in rsref for these arguments: {error}"
             ) from error
         if results is None:
-            raise TraceError(
-                f'{path}: the operation {type(operation).__name__} has no counterpart in rsref; engine="keras" runs it'
-            )
+            raise _without_counterpart(operation, path)
         return results
 
     def random(self, layer: Any, tensors: list[Tensor], path: str) -> list[Tensor]:
@@ -195,7 +197,7 @@ class _Tracer:
             options["training"] = self.training
         with noise.resting(layer), symbolic_attributes(layer, held) as variables:
             try:
-                with _NoValues(), _call_context(), _lone_slices():
+                with _NoValues(), _call_context(), _lone_slices(), noting_gradients():
                     outputs = tree.flatten(layer.call(*positions, **options))
             except TraceError as error:  # of `_NoValues`, which knows no layer
                 raise TraceError(f"{path}: {error}") from error
@@ -205,6 +207,10 @@ class _Tracer:
                     f'({type(error).__name__}: {error}); engine="keras" runs it'
                 ) from error
         graph = Function([*fresh, *(symbol for _, symbol in variables)], outputs)
+        for one in graph.inputs:  # a branch of `ops.cond` may answer one, which is then the answer of both to Keras
+            operation = one._keras_history.operation
+            if not isinstance(operation, keras.layers.InputLayer):
+                raise _without_counterpart(operation, f"{path}/{operation.name}")
         return self.walk(graph, [*given, *(self.parameter(variable) for variable, _ in variables)], path)
 
 
@@ -309,6 +315,12 @@ class _NoValues(keras.StatelessScope):
             f"the variable {update[0].path!r} is set while the step is traced, and a traced step sets none; "
             f'engine="keras" runs this step'
         )
+
+
+def _without_counterpart(operation: Any, path: str) -> TraceError:
+    return TraceError(
+        f'{path}: the operation {type(operation).__name__} has no counterpart in rsref; engine="keras" runs it'
+    )
 
 
 def _keras_dtype(tensor: Tensor, layer: Any) -> str:

@@ -9,9 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+from keras import tree
 
 from keras_bridge.rules import pointwise, products, reductions, structure
 from keras_bridge.rules.base import Rule, kind_of
+from keras_bridge.rules.integers import in_range
 from keras_bridge.rules.layers import LAYERS
 from keras_bridge.stock import is_stock
 from rsref.tensor import Tensor
@@ -27,4 +29,5 @@ def apply_rule(operation: Any, arguments: tuple[Any, ...], keywords: dict[str, A
     if rule is None or isinstance(operation, keras.layers.Layer) or not is_stock(operation):
         return None
     result = rule(operation, *arguments, **keywords)
-    return list(result) if isinstance(result, list | tuple) else [result]
+    results = list(result) if isinstance(result, list | tuple) else [result]
+    return [in_range(operation, one, own.dtype) for one, own in zip(results, tree.flatten(operation.output))]

@@ -22,8 +22,13 @@ def with_attributes(function: Rule, *attributes: str) -> Rule:
 
 
 def kind_of(dtype: Any) -> str:
-    """Return rsref's "float", "int" or "bool" for a Keras dtype."""
+    """Return rsref's "float", "int" or "bool" for a Keras dtype.
+
+    Errors: ValueError for complex numbers, floats of 8 bits and text.
+    """
     name = keras.backend.standardize_dtype(dtype)
+    if name.startswith(("complex", "float8", "string")):
+        raise ValueError(f"the dtype {name} has no counterpart")
     return "bool" if name == "bool" else "float" if "float" in name else "int"
 
 

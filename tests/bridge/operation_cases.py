@@ -37,6 +37,15 @@ def nothing(x):
     return ops.log(0 * x)
 
 
+UNSIGNED = ("uint8", "uint16", "uint32")
+"""Dtypes of whole numbers without a sign; Keras computes the latter two with more bits on PyTorch."""
+
+
+def whole(x, dtype):
+    """Whole numbers up to 38, from 0 on if they have no sign."""
+    return ops.cast(20 * (ops.absolute(x) if dtype.startswith("u") else x), dtype)
+
+
 def unknown(x, y):
     """x, but not a number where y is large, and beyond all numbers where x is."""
     return ops.where(y > 1, np.nan, ops.where(x > 1, np.inf, ops.where(x < -1, -np.inf, x)))
@@ -68,9 +77,20 @@ def binary(function):
 
 CASES = {
     # arithmetic
-    "Add": [*binary(ops.add), lambda x, y: ops.add(x > 0, y > 0)],
-    "Subtract": binary(ops.subtract),
-    "Multiply": [*binary(ops.multiply), lambda x, y: ops.multiply(x > 0, y > 0)],
+    "Add": [
+        *binary(ops.add),
+        lambda x, y: ops.add(x > 0, y > 0),
+        lambda x, y: whole(x, "int8") + 110,
+        lambda x, y: whole(x, "uint8") + 240,
+    ],
+    "Subtract": [*binary(ops.subtract), *(lambda x, y, d=d: whole(x, d) - 20 for d in UNSIGNED)],
+    "Multiply": [
+        *binary(ops.multiply),
+        lambda x, y: ops.multiply(x > 0, y > 0),
+        lambda x, y: whole(x, "int8") * whole(y, "int8"),
+        lambda x, y: whole(x, "int16") * 9999,
+        lambda x, y: whole(x, "int32") * 1_000_000_007,
+    ],
     "Divide": binary(ops.divide),
     "TrueDivide": binary(ops.true_divide),
     "DivideNoNan": [ops.divide_no_nan, lambda x, y: ops.divide_no_nan(x, ops.relu(y))],
@@ -83,7 +103,7 @@ CASES = {
     "Absolute": unary(ops.absolute),
     "Fabs": unary(ops.fabs),
     "Sign": unary(ops.sign),
-    "Square": unary(ops.square),
+    "Square": [*unary(ops.square), lambda x, y: ops.square(whole(x, "int8"))],
     "Sqrt": unary(ops.sqrt),
     "Rsqrt": unary(ops.rsqrt),
     "Reciprocal": unary(ops.reciprocal),
@@ -377,7 +397,11 @@ CASES = {
     "ZerosLike": [lambda x, y: x + ops.zeros_like(y), lambda x, y: ops.zeros_like(x, dtype="int32")],
     "OnesLike": [lambda x, y: x * ops.ones_like(y)],
     "FullLike": [lambda x, y: x * ops.full_like(y, 3.0), lambda x, y: ops.full_like(x, 3, dtype="int32")],
-    "Cast": [lambda x, y: x * ops.cast(y > 0, "float64"), lambda x, y: ops.cast(3 * x, "int32")],
+    "Cast": [
+        lambda x, y: x * ops.cast(y > 0, "float64"),
+        lambda x, y: ops.cast(3 * x, "int32"),
+        *(lambda x, y, d=d: ops.cast(whole(x, "int32") * 2001, d) for d in ("int8", "int16", *UNSIGNED)),
+    ],
     "ConvertToTensor": [lambda x, y: ops.convert_to_tensor(x > 0, dtype="float64") * y],
     "StopGradient": [lambda x, y: x * ops.stop_gradient(x)],
     "Copy": unary(ops.copy),

@@ -128,6 +128,8 @@ UNKNOWN = {
     "Round.*decimals": lambda x: ops.round(x, 1),
     "Power.*exponent": lambda x: ops.cast(x, "int32") ** ops.cast(x, "int32"),
     "Where": lambda x: ops.where(x > 0)[0],
+    "Cast.*complex64": lambda x: ops.absolute(ops.cast(x, "complex64")),
+    "Cast.*float8_e5m2": lambda x: ops.cast(x, "float8_e5m2"),
     "Repeat": lambda x: ops.repeat(x, 2),
     "Conv.*channels_first": lambda x: ops.conv(image(x), np.ones((2, 2, 6, 3)), data_format="channels_first"),
     "MaxPool.*channels_first": lambda x: ops.max_pool(image(x), 2, data_format="channels_first"),

@@ -191,6 +191,45 @@ def test_a_recurrent_layer_of_unknown_length_is_named():
         trace(keras.Model(inputs, keras.layers.LSTM(4, name="inner")(inputs)))
 
 
+def test_a_choice_between_functions_is_named():
+    """Keras draws such an operation as what its first function answers, which is nothing new where that is an input."""
+    inputs = keras.Input((6,))
+    choice = keras.layers.Lambda(lambda x: ops.cond(ops.sum(x) > 0, lambda: x, lambda: -x), output_shape=(6,))
+    with pytest.raises(TraceError, match=r"\bCond\b"):
+        trace(keras.Model(inputs, choice(inputs)))
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="symbolic tensors go through functions of PyTorch alone")
+@pytest.mark.parametrize("outside", ["no_grad", "enable_grad"])
+def test_gradients_of_another_kind_are_named(outside):
+    import torch
+
+    class Straight(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return ops.round(x)
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return gradient
+
+    def held(x):
+        with torch.no_grad():
+            return ops.tanh(x)
+
+    for function, operation in ((Straight.apply, "round"), (held, "tanh"), (doubled_with_another_gradient, "multiply")):
+        inputs = keras.Input((6,))
+        layer = keras.layers.Lambda(lambda x, function=function: function(x) + x, output_shape=(6,))
+        model = keras.Model(inputs, layer(inputs))
+        with getattr(torch, outside)(), pytest.raises(TraceError, match=rf"{operation}\w*: .* gradient of its own"):
+            trace(model)
+
+
+@ops.custom_gradient
+def doubled_with_another_gradient(x):
+    return 2.0 * x, lambda *arguments, upstream: 3.0 * upstream
+
+
 def traced_values(model, x):
     return values_of(trace(model), x)
 

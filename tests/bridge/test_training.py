@@ -48,6 +48,14 @@ def test_a_layer_of_a_step_that_makes_a_constant_is_traced_while_a_model_compile
     assert_close(model.train_on_batch(X, X[:, -1]), (X[:, -1] ** 2).mean(), "float32")
 
 
+def test_a_layer_of_a_step_that_calls_layers_of_any_batch_is_traced():
+    """This GRUCell takes a slice without columns: as many rows as samples, and nobody knows how many these are."""
+    cell = layers.StackedRNNCells([layers.LSTMCell(3), layers.GRUCell(2, reset_after=False)])
+    layer = kb.RecurrentSequential([cell], engine="reference")
+    expected = ops.convert_to_numpy(layers.RNN(cell)(X))
+    assert_close(ops.convert_to_numpy(layer(X)), expected, "float32")
+
+
 def test_engines_train_alike():
     histories = []
     for engine in ENGINES:

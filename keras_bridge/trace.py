@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from types import FunctionType
 from typing import Any
 
@@ -20,7 +21,7 @@ from keras.src.layers.layer import CallContext
 from keras.src.ops.function import Function
 
 from keras_bridge import noise
-from keras_bridge.backend import noting_gradients
+from keras_bridge.backend import array_now, noting_gradients
 from keras_bridge.dropped_masks import check_masks
 from keras_bridge.graph_layer import GraphLayer
 from keras_bridge.rules import LAYERS, apply_rule, kind_of
@@ -28,6 +29,7 @@ from keras_bridge.rules.noise import RANDOM_LAYERS
 from keras_bridge.stock import is_graph, is_stock
 from keras_bridge.trace_error import TraceError
 from keras_bridge.unrolling import unrolled
+from rsref import ops
 from rsref.tensor import Input, Parameter, Tensor, constant
 
 
@@ -103,10 +105,17 @@ class _Tracer:
         return value
 
     def parameter(self, variable: Any) -> Tensor:
+        try:
+            kind = kind_of(variable.dtype)
+        except TraceError as error:
+            raise TraceError(f"the variable {variable.path!r}: {error}") from error
         if id(variable) not in self.variables:
+            if kind == "int":
+                _check_whole(variable)
             parameter = Parameter(variable.path, np.zeros(variable.shape), variable.trainable)
             self.variables[id(variable)] = (variable, parameter)
-        return self.variables[id(variable)][1].tensor
+        tensor = self.variables[id(variable)][1].tensor
+        return tensor if kind == "float" else ops.cast(tensor, kind)
 
     def operation(self, operation: Any, arguments: Any, keywords: dict[str, Any], path: str) -> list[Tensor]:
         if is_graph(operation):
@@ -116,6 +125,8 @@ class _Tracer:
             return self.layer(operation, arguments, keywords, path)
         try:
             results = apply_rule(operation, arguments, keywords)
+        except TraceError as error:  # of a dtype
+            raise TraceError(f"{path}: {error}") from error
         except (TypeError, ValueError, ArithmeticError, LookupError) as error:  # the latter of axes without a length
             raise TraceError(
                 f"{path}: {type(operation).__name__} has no counterpart in rsref for these arguments: {error}"
@@ -261,7 +272,9 @@ def symbolic_attributes(layer: Any, others: dict[str, Any]) -> Iterator[list[tup
     def symbol(value: Any) -> Any:
         if isinstance(value, keras.Variable):
             if id(value) not in known:
-                known[id(value)] = keras.Input(batch_shape=value.shape, dtype=layer.compute_dtype)
+                dtype = layer.compute_dtype if "float" in value.dtype else value.dtype
+                known[id(value)] = one = keras.Input(batch_shape=value.shape, dtype=dtype)
+                one.assign = one.assign_add = one.assign_sub = partial(_refuse_to_set, value)
                 pairs.append((value, known[id(value)]))
             return known[id(value)]
         if isinstance(value, list | tuple):
@@ -291,7 +304,7 @@ BOOKKEEPING = ("_trainable_variables", "_non_trainable_variables", "_tracker", "
 
 def _is_replaced(value: Any) -> bool:
     if isinstance(value, keras.Variable):
-        return "float" in str(value.dtype)
+        return True
     if isinstance(value, FunctionType):
         return value in ACTIVATIONS
     parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
@@ -311,9 +324,23 @@ class _NoValues(keras.StatelessScope):
         )
 
     def add_update(self, update: Any) -> None:
+        _refuse_to_set(*update)
+
+
+def _refuse_to_set(variable: Any, _value: Any) -> None:
+    raise TraceError(
+        f"the variable {variable.path!r} is set while the step is traced, and a traced step sets none; "
+        f'engine="keras" runs this step'
+    )
+
+
+def _check_whole(variable: Any) -> None:
+    """Engines hold all weights as floats."""
+    value = array_now(variable)
+    if value is not None and np.abs(value.astype(np.float64)).max(initial=0) > 2**24:
         raise TraceError(
-            f"the variable {update[0].path!r} is set while the step is traced, and a traced step sets none; "
-            f'engine="keras" runs this step'
+            f"the variable {variable.path!r} holds whole numbers beyond 2**24, which float32 does not tell apart; "
+            f'engine="keras" runs it'
         )
 
 

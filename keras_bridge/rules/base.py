@@ -7,6 +7,8 @@ from typing import Any
 
 import keras
 
+from keras_bridge.trace_error import TraceError
+
 Rule = Callable[..., Any]
 """Called as `rule(operation, *arguments, **keywords)`, see `keras_bridge.rules`."""
 
@@ -24,11 +26,11 @@ def with_attributes(function: Rule, *attributes: str) -> Rule:
 def kind_of(dtype: Any) -> str:
     """Return rsref's "float", "int" or "bool" for a Keras dtype.
 
-    Errors: ValueError for complex numbers, floats of 8 bits and text.
+    Errors: TraceError for complex numbers, floats of 8 bits and text.
     """
     name = keras.backend.standardize_dtype(dtype)
     if name.startswith(("complex", "float8", "string")):
-        raise ValueError(f"the dtype {name} has no counterpart")
+        raise TraceError(f'the dtype {name} has no counterpart in rsref; engine="keras" runs it')
     return "bool" if name == "bool" else "float" if "float" in name else "int"
 
 

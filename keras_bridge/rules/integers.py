@@ -21,7 +21,7 @@ WIDER = {"uint16": "int32", "uint32": "int64"}
 
 
 def in_range(operation: Any, result: Tensor, dtype: Any) -> Tensor:
-    """Return the result of an operation, given its Keras dtype; ValueError if it has no counterpart."""
+    """Return the result of an operation, given its Keras dtype."""
     kind, name = keras.backend.standardize_dtype(dtype), type(operation).__name__
     if kind_of(kind) != "int":
         return result

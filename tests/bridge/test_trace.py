@@ -170,6 +170,23 @@ def test_a_cell_that_starts_its_states_itself_is_named():
         trace(keras.Model(inputs, layer(inputs)))
 
 
+class Complex(keras.layers.Layer):
+    def build(self, shape):
+        self.phase = self.add_weight(shape=shape[1:], dtype="complex64", initializer="zeros", name="phase")
+
+    def call(self, x):
+        return ops.real(ops.cast(x, "complex64") * self.phase)
+
+
+def test_complex_weights_and_inputs_are_named():
+    inputs = keras.Input((6,))
+    with pytest.raises(TraceError, match=r"phase.*complex64"):
+        trace(keras.Model(inputs, Complex()(inputs)))
+    inputs = keras.Input((6,), dtype="complex64")
+    with pytest.raises(TraceError, match="complex64"):
+        trace(keras.Model(inputs, ops.real(inputs)))
+
+
 def test_quantized_weights_are_named():
     inputs, dense = keras.Input((6,)), keras.layers.Dense(3, name="small", dtype="float32")
     model = keras.Model(inputs, dense(inputs))
@@ -295,20 +312,26 @@ def test_a_value_read_while_tracing_is_refused():
 
 
 class CountsCalls(keras.layers.Layer):
-    """A layer that sets a variable of integers in training."""
+    """A layer that sets a variable in training."""
+
+    def __init__(self, dtype, add):
+        super().__init__()
+        self.kind, self.add = dtype, add
 
     def build(self, shape):
-        self.calls = self.add_weight(shape=(), dtype="int32", initializer="zeros", trainable=False, name="calls")
+        self.calls = self.add_weight(shape=(), dtype=self.kind, initializer="zeros", trainable=False, name="calls")
 
     def call(self, x, training=False):
         if training:
-            self.calls.assign(1)
+            (self.calls.assign_add if self.add else self.calls.assign)(1)
         return x
 
 
-def test_a_variable_set_while_tracing_is_refused():
+@pytest.mark.parametrize("add", [False, True])
+@pytest.mark.parametrize("dtype", ["int32", "float32"])
+def test_a_variable_set_while_tracing_is_refused(dtype, add):
     inputs = keras.Input((6,))
-    model = keras.Model(inputs, CountsCalls()(inputs))
+    model = keras.Model(inputs, CountsCalls(dtype, add)(inputs))
     trace(model)
     with pytest.raises(TraceError, match="calls' is set while the step is traced"):
         trace(model, training=True)

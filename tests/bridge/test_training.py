@@ -6,6 +6,7 @@ import pytest
 from keras import layers, ops
 
 import keras_bridge as kb
+from keras_bridge.trace_error import TraceError
 from tests.bridge.autodiff import BACKEND, PLACE
 from tests.covering import examples
 from tests.cross.cases import CASES
@@ -54,6 +55,49 @@ def test_a_layer_of_a_step_that_calls_layers_of_any_batch_is_traced():
     layer = kb.RecurrentSequential([cell], engine="reference")
     expected = ops.convert_to_numpy(layers.RNN(cell)(X))
     assert_close(ops.convert_to_numpy(layer(X)), expected, "float32")
+
+
+class Pruned(layers.Layer):
+    """A layer with whole numbers and bools among its weights: a mask, places, and a scale of 8 bits."""
+
+    def __init__(self, places=(2, 0, 3, 1)):
+        super().__init__()
+        self.order = places
+
+    def build(self, shape):
+        self.kernel = self.add_weight(shape=(4, 4), initializer="orthogonal")
+        self.mask = self.whole("bool", np.arange(16).reshape(4, 4) % 3 > 0)
+        self.places = self.whole("int32", self.order)
+        self.scale = self.whole("uint8", [200, 100, 50, 250])
+
+    def whole(self, dtype, values):
+        weight = self.add_weight(shape=np.shape(values), dtype=dtype, initializer="zeros", trainable=False)
+        weight.assign(np.array(values, dtype))
+        return weight
+
+    def call(self, x):
+        y = ops.take(x @ (self.kernel * ops.cast(self.mask, "float32")), self.places, axis=-1)
+        return y * ops.cast(self.scale + 100, "float32") / 100.0  # 250 and 100 are 94 there
+
+
+def test_whole_numbers_among_the_weights():
+    found = []
+    for engine in ENGINES:
+        keras.utils.set_random_seed(1)
+        layer = kb.RecurrentSequential([kb.GRUCell(4), Pruned(), kb.GRUCell(3)], engine=engine)
+        model = keras.Sequential([keras.Input((None, 3)), layer])
+        model.compile(keras.optimizers.SGD(0.1), "mse")
+        found.append([model.train_on_batch(X, X[:, -1]) for _ in range(3)])
+        found[-1] += model.get_weights()
+    for other in found[1:]:
+        for one, expected in zip(other, found[0], strict=True):
+            assert_close(np.asarray(one, "float32"), np.asarray(expected, "float32"), "float32")
+
+
+def test_whole_numbers_that_no_float_holds_are_named():
+    layer = kb.RecurrentSequential([Pruned((2, 0, 3, 2**24 + 1)), kb.GRUCell(3)], engine="reference")
+    with pytest.raises(TraceError, match=r"beyond 2\*\*24"):
+        layer(np.zeros((1, 2, 4), "float32"))
 
 
 def test_engines_train_alike():

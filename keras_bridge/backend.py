@@ -61,6 +61,33 @@ def noting_gradients() -> Iterator[None]:
 RECORD = Node.__init__
 
 
+def is_own_weight(tensor: Any) -> bool:
+    """Whether a tensor is a weight of the backend's own, which Keras does not know, or computed from one."""
+    if keras.backend.backend() == "torch":
+        import torch
+
+        return isinstance(tensor, torch.Tensor) and tensor.requires_grad
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return isinstance(tensor, tf.Variable)
+    return False
+
+
+@contextlib.contextmanager
+def variables_read() -> Iterator[list[Any]]:
+    """Let a list hold, at the end, TensorFlow's trained variables that were read: what is computed of them hides it."""
+    read: list[Any] = []
+    if keras.backend.backend() != "tensorflow":
+        yield read
+        return
+    from tensorflow.python.eager import record  # a tape sees nothing outside of graphs
+
+    with record.VariableWatcher() as watcher:
+        yield read
+    read += watcher.watched_variables()
+
+
 def is_compiling(tensor: Any) -> bool:
     """Whether this tensor stands for values that come later: Python code runs once, and what it decides is kept."""
     if keras.backend.backend() == "tensorflow":

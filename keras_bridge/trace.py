@@ -21,7 +21,7 @@ from keras.src.layers.layer import CallContext
 from keras.src.ops.function import Function
 
 from keras_bridge import noise
-from keras_bridge.backend import array_now, noting_gradients
+from keras_bridge.backend import array_now, is_own_weight, noting_gradients, variables_read
 from keras_bridge.dropped_masks import check_masks
 from keras_bridge.graph_layer import GraphLayer
 from keras_bridge.rules import LAYERS, apply_rule, kind_of
@@ -77,10 +77,10 @@ class _Tracer:
             for node in graph._nodes_by_depth[depth]:
                 if node.is_input:
                     continue
-                arguments, keywords = tree.map_structure(
-                    lambda v: self.value(v, values), (node.arguments.args, dict(node.arguments.kwargs))
-                )
                 name = f"{path}/{node.operation.name}"
+                arguments, keywords = tree.map_structure(
+                    lambda v, name=name: self.value(v, values, name), (node.arguments.args, dict(node.arguments.kwargs))
+                )
                 check_masks(node, name)
                 if getattr(node, "gradients_off", False):
                     what = "an operation within torch.no_grad, or in a function with a gradient of its own,"
@@ -92,14 +92,16 @@ class _Tracer:
                 self.training = training
                 for own, result in zip(node.outputs, results):
                     values[id(own)] = result
-        return [self.value(tensor, values) for tensor in tree.flatten(graph.outputs)]
+        return [self.value(tensor, values, path) for tensor in tree.flatten(graph.outputs)]
 
-    def value(self, value: Any, values: dict[int, Tensor]) -> Any:
+    def value(self, value: Any, values: dict[int, Tensor], path: str) -> Any:
         """Return what an argument stands for: a tensor of the graph, a parameter, an array, or itself."""
         if isinstance(value, keras.KerasTensor):
             return values[id(value)]
         if isinstance(value, keras.Variable):
             return self.parameter(value)
+        if is_own_weight(value):
+            raise _with_own_weight(path)
         if keras.ops.is_tensor(value) or isinstance(value, np.ndarray):
             return constant(keras.ops.convert_to_numpy(value))
         return value
@@ -206,7 +208,7 @@ class _Tracer:
         positions, options, held = tree.map_structure(symbol, (arguments, options, cell_masks))
         if layer._call_has_training_arg:
             options["training"] = self.training
-        with noise.resting(layer), symbolic_attributes(layer, held) as variables:
+        with noise.resting(layer), variables_read() as read, symbolic_attributes(layer, held) as variables:
             try:
                 with _NoValues(), _call_context(), _lone_slices(), noting_gradients():
                     outputs = tree.flatten(layer.call(*positions, **options))
@@ -218,6 +220,10 @@ class _Tracer:
                     f'({type(error).__name__}: {error}); engine="keras" runs it'
                 ) from error
         graph = Function([*fresh, *(symbol for _, symbol in variables)], outputs)
+        parts = [layer, *(part for part in graph.operations if isinstance(part, keras.layers.Layer))]
+        known = {id(variable._value) for part in parts for variable in part.variables}
+        if any(id(one) not in known for one in read):
+            raise _with_own_weight(path)
         for one in graph.inputs:  # a branch of `ops.cond` may answer one, which is then the answer of both to Keras
             operation = one._keras_history.operation
             if not isinstance(operation, keras.layers.InputLayer):
@@ -342,6 +348,13 @@ def _check_whole(variable: Any) -> None:
             f"the variable {variable.path!r} holds whole numbers beyond 2**24, which float32 does not tell apart; "
             f'engine="keras" runs it'
         )
+
+
+def _with_own_weight(path: str) -> TraceError:
+    return TraceError(
+        f"{path}: a weight that Keras does not know, such as a torch.nn.Parameter or a tf.Variable, is not traced; "
+        f'make it by add_weight; engine="keras" runs it'
+    )
 
 
 def _without_counterpart(operation: Any, path: str) -> TraceError:

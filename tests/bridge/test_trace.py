@@ -43,7 +43,15 @@ class Sliced(keras.layers.Layer):
         return x * self.scale[: x.shape[-1]] + self.scale[...][None][:, -x.shape[-1] :] * x[...]
 
 
+def around_a_layer(x):
+    """A function that calls a layer which nothing holds."""
+    dense = keras.layers.Dense(3)
+    dense.build((None, 6))
+    return keras.layers.Lambda(lambda v: dense(v) * 2)(x)
+
+
 STEPS = {
+    "a layer from outside": around_a_layer,
     "lone slices": lambda x: Sliced()(x),
     "dense silu": lambda x: keras.layers.Dense(3, activation="silu")(x),
     "layer norm": lambda x: keras.layers.LayerNormalization()(x * x),
@@ -240,6 +248,32 @@ def test_gradients_of_another_kind_are_named(outside):
         model = keras.Model(inputs, layer(inputs))
         with getattr(torch, outside)(), pytest.raises(TraceError, match=rf"{operation}\w*: .* gradient of its own"):
             trace(model)
+
+
+def weight_of_the_backend():
+    if keras.backend.backend() == "torch":
+        import torch
+
+        return torch.nn.Parameter(torch.ones(6, dtype=torch.float64))
+    import tensorflow as tf
+
+    return tf.Variable(np.ones(6))
+
+
+OF_WEIGHTS = {
+    "itself": lambda x, w: x * w,
+    "on the left": lambda x, w: w * x,
+    "computed": lambda x, w: x + ops.tanh(w),
+}
+
+
+@pytest.mark.skipif(keras.backend.backend() not in ("torch", "tensorflow"), reason="JAX has no weights of its own")
+@pytest.mark.parametrize("way", OF_WEIGHTS)
+def test_weights_that_keras_does_not_know_are_named(way):
+    weight, inputs = weight_of_the_backend(), keras.Input((6,))
+    model = keras.Model(inputs, keras.layers.Lambda(lambda x: OF_WEIGHTS[way](x, weight), name="around")(inputs))
+    with pytest.raises(TraceError, match=r"around.*: a weight that Keras does not know"):
+        trace(model)
 
 
 @ops.custom_gradient

@@ -208,27 +208,60 @@ class _Tracer:
         positions, options, held = tree.map_structure(symbol, (arguments, options, cell_masks))
         if layer._call_has_training_arg:
             options["training"] = self.training
-        with noise.resting(layer), variables_read() as read, symbolic_attributes(layer, held) as variables:
-            try:
-                with _NoValues(), _call_context(), _lone_slices(), noting_gradients():
-                    outputs = tree.flatten(layer.call(*positions, **options))
-            except TraceError as error:  # of `_NoValues`, which knows no layer
-                raise TraceError(f"{path}: {error}") from error
-            except Exception as error:
-                raise TraceError(
-                    f"{path}: the layer {type(layer).__name__} cannot be called on symbolic tensors, nor be traced "
-                    f'({type(error).__name__}: {error}); engine="keras" runs it'
-                ) from error
-        graph = Function([*fresh, *(symbol for _, symbol in variables)], outputs)
-        parts = [layer, *(part for part in graph.operations if isinstance(part, keras.layers.Layer))]
-        known = {id(variable._value) for part in parts for variable in part.variables}
-        if any(id(one) not in known for one in read):
-            raise _with_own_weight(path)
-        for one in graph.inputs:  # a branch of `ops.cond` may answer one, which is then the answer of both to Keras
-            operation = one._keras_history.operation
-            if not isinstance(operation, keras.layers.InputLayer):
-                raise _without_counterpart(operation, f"{path}/{operation.name}")
+        graph, variables = _recorded(layer, fresh, positions, options, held, path)
+        again, _ = _recorded(layer, fresh, positions, options, held, path)
+        if _constants_of(graph) != _constants_of(again):
+            raise TraceError(
+                f"{path}: the layer {type(layer).__name__} computes something else at each call, as where it draws "
+                f'numbers by other means than keras.random; engine="keras" runs it'
+            )
         return self.walk(graph, [*given, *(self.parameter(variable) for variable, _ in variables)], path)
+
+
+def _recorded(
+    layer: Any, inputs: list[Any], positions: Any, options: Any, held: dict[str, Any], path: str
+) -> tuple[Function, list[tuple[Any, Any]]]:
+    """Return the graph of what a layer's call does, and the variables that are inputs of it after the given ones."""
+    with noise.resting(layer), variables_read() as read, symbolic_attributes(layer, held) as variables:
+        try:
+            with _NoValues(), _call_context(), _lone_slices(), noting_gradients():
+                outputs = tree.flatten(layer.call(*positions, **options))
+        except TraceError as error:  # of `_NoValues`, which knows no layer
+            raise TraceError(f"{path}: {error}") from error
+        except Exception as error:
+            raise TraceError(
+                f"{path}: the layer {type(layer).__name__} cannot be called on symbolic tensors, nor be traced "
+                f'({type(error).__name__}: {error}); engine="keras" runs it'
+            ) from error
+    graph = Function([*inputs, *(symbol for _, symbol in variables)], outputs)
+    parts = [layer, *(part for part in graph.operations if isinstance(part, keras.layers.Layer))]
+    known = {id(variable._value) for part in parts for variable in part.variables}
+    if any(id(one) not in known for one in read):
+        raise _with_own_weight(path)
+    for one in graph.inputs:  # a branch of `ops.cond` may answer one, which is then the answer of both to Keras
+        operation = one._keras_history.operation
+        if not isinstance(operation, keras.layers.InputLayer):
+            raise _without_counterpart(operation, f"{path}/{operation.name}")
+    return graph, variables
+
+
+def _constants_of(graph: Function) -> list[Any]:
+    """Return the operations of a graph with all numbers that they are given, to be compared."""
+    found: list[Any] = []
+    for depth in sorted(graph._nodes_by_depth):
+        for node in graph._nodes_by_depth[depth]:
+            operation = node.operation
+            own = (
+                () if isinstance(operation, keras.layers.Layer) else vars(operation).values()
+            )  # layers are opened, too
+            found.append((type(operation), repr([v for v in own if isinstance(v, int | float | tuple)])))
+            for value in tree.flatten((node.arguments.args, dict(node.arguments.kwargs))):
+                if keras.ops.is_tensor(value) or isinstance(value, np.ndarray):
+                    value = keras.ops.convert_to_numpy(value)
+                    found.append((value.dtype, value.shape, value.tobytes()))
+                elif isinstance(value, int | float):
+                    found.append(repr(value))
+    return found
 
 
 class _AsAround(int):

@@ -1,5 +1,7 @@
 """Keras steps said with rsref's ops: whole layers opened, values compared; what has no counterpart is named."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -342,6 +344,23 @@ def test_a_value_read_while_tracing_is_refused():
     variable = keras.Variable(np.ones(6), name="outside")
     model = keras.Model(inputs, keras.layers.Lambda(lambda x: x * ops.exp(variable))(inputs))
     with pytest.raises(TraceError, match=r"outside.*is read while the step is traced"):
+        trace(model)
+
+
+COUNT = itertools.count(1.0)
+CHANGING = {
+    "an argument": lambda x: x * np.random.default_rng().standard_normal(6),
+    "a number": lambda x: x + next(COUNT),
+    "an attribute": lambda x: ops.clip(x, 0.0, next(COUNT)),
+    "an operation": lambda x: ops.tanh(x) if next(COUNT) % 2 else ops.exp(x),
+}
+
+
+@pytest.mark.parametrize("what", CHANGING)
+def test_what_changes_from_call_to_call_is_named(what):
+    inputs = keras.Input((6,))
+    model = keras.Model(inputs, keras.layers.Lambda(CHANGING[what], output_shape=(6,), name="drawn")(inputs))
+    with pytest.raises(TraceError, match=r"drawn: .* something else at each call"):
         trace(model)
 
 

@@ -48,17 +48,15 @@ def noting_gradients() -> Iterator[None]:
 
     def record(node: Any, *arguments: Any, **options: Any) -> None:
         node.gradients_off = not torch.is_grad_enabled()
-        RECORD(node, *arguments, **options)
+        kept(node, *arguments, **options)
 
+    kept = Node.__init__  # another layer may be opened meanwhile
     Node.__init__ = record
     try:
         with torch.enable_grad():
             yield
     finally:
-        Node.__init__ = RECORD
-
-
-RECORD = Node.__init__
+        Node.__init__ = kept
 
 
 def is_own_weight(tensor: Any) -> bool:

@@ -1,0 +1,195 @@
+"""What a layer's call does, recorded as a graph: called on symbolic inputs, it records the keras.ops inside.
+
+Whatever would be recorded as something else than it is, or as what it is by chance, is refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from functools import partial
+from types import FunctionType
+from typing import Any
+
+import keras
+import numpy as np
+from keras import tree
+from keras.src.backend.common import global_state
+from keras.src.layers.layer import CallContext
+from keras.src.ops.function import Function
+
+from keras_bridge import noise
+from keras_bridge.backend import noting_gradients, variables_read
+from keras_bridge.trace_error import TraceError, with_own_weight, without_counterpart
+
+
+def opened(
+    layer: Any, inputs: list[Any], positions: Any, options: Any, held: dict[str, Any], path: str
+) -> tuple[Function, list[tuple[Any, Any]]]:
+    """Return the graph of what a layer's call does, and its further inputs: variables, with what stands for them.
+
+    inputs: symbolic tensors, as they stand in the call's arguments: positions, options, and attributes that are held.
+    Errors: TraceError, with the path, for what cannot be recorded.
+    """
+    graph, variables = _recorded(layer, inputs, positions, options, held, path)
+    again, _ = _recorded(layer, inputs, positions, options, held, path)
+    if _constants_of(graph) != _constants_of(again):
+        raise TraceError(
+            f"{path}: the layer {type(layer).__name__} computes something else at each call, as where it draws "
+            f'numbers by other means than keras.random; engine="keras" runs it'
+        )
+    return graph, variables
+
+
+def _recorded(
+    layer: Any, inputs: list[Any], positions: Any, options: Any, held: dict[str, Any], path: str
+) -> tuple[Function, list[tuple[Any, Any]]]:
+    with noise.resting(layer), variables_read() as read, symbolic_attributes(layer, held) as variables:
+        try:
+            with _NoValues(), _call_context(), _lone_slices(), noting_gradients():
+                outputs = tree.flatten(layer.call(*positions, **options))
+        except TraceError as error:  # of `_NoValues`, which knows no layer
+            raise TraceError(f"{path}: {error}") from error
+        except Exception as error:
+            raise TraceError(
+                f"{path}: the layer {type(layer).__name__} cannot be called on symbolic tensors, nor be traced "
+                f'({type(error).__name__}: {error}); engine="keras" runs it'
+            ) from error
+    graph = Function([*inputs, *(symbol for _, symbol in variables)], outputs)
+    parts = [layer, *(part for part in graph.operations if isinstance(part, keras.layers.Layer))]
+    known = {id(variable._value) for part in parts for variable in part.variables}
+    if any(id(one) not in known for one in read):
+        raise with_own_weight(path)
+    for one in graph.inputs:  # a branch of `ops.cond` may answer one, which is then the answer of both to Keras
+        operation = one._keras_history.operation
+        if not isinstance(operation, keras.layers.InputLayer):
+            raise without_counterpart(operation, f"{path}/{operation.name}")
+    return graph, variables
+
+
+def _constants_of(graph: Function) -> list[Any]:
+    """Return the operations of a graph with all numbers that they are given, to be compared."""
+    found: list[Any] = []
+    for depth in sorted(graph._nodes_by_depth):
+        for node in graph._nodes_by_depth[depth]:
+            operation = node.operation
+            own = (
+                [] if isinstance(operation, keras.layers.Layer) else vars(operation).values()
+            )  # a layer is opened, too
+            found.append((type(operation), repr([v for v in own if isinstance(v, int | float | tuple)])))
+            for value in tree.flatten((node.arguments.args, dict(node.arguments.kwargs))):
+                if keras.ops.is_tensor(value) or isinstance(value, np.ndarray):
+                    value = keras.ops.convert_to_numpy(value)
+                    found.append((value.dtype, value.shape, value.tobytes()))
+                elif isinstance(value, int | float):
+                    found.append(repr(value))
+    return found
+
+
+class AsAround(int):
+    """The training argument that Keras hands to layers called by an opened layer that do not give one themselves."""
+
+
+@contextlib.contextmanager
+def _call_context() -> Iterator[None]:
+    """Let layers called within know no call around them but the one that opens a layer."""
+    kept, own = global_state.get_global_attribute("current_call_ctx"), CallContext(entry_layer=None)
+    own.set_value("training", AsAround(False))
+    global_state.set_global_attribute("current_call_ctx", own)
+    try:
+        yield
+    finally:
+        global_state.set_global_attribute("current_call_ctx", kept)
+
+
+@contextlib.contextmanager
+def _lone_slices() -> Iterator[None]:
+    """Let symbolic tensors have x[:n] and x[...], as all others have; Keras's own take these within a tuple alone."""
+    keras.KerasTensor.__getitem__ = lambda x, key: GET_ITEM(x, (key,) if _is_lone(key) else key)
+    try:
+        yield
+    finally:
+        keras.KerasTensor.__getitem__ = GET_ITEM
+
+
+GET_ITEM = keras.KerasTensor.__getitem__
+
+
+def _is_lone(key: Any) -> bool:
+    return key is None or key is Ellipsis or isinstance(key, slice)
+
+
+@contextlib.contextmanager
+def symbolic_attributes(layer: Any, others: dict[str, Any]) -> Iterator[list[tuple[Any, Any]]]:
+    """Let a layer hold symbolic tensors in place of its own variables, so that what it computes of them is recorded.
+
+    others: more of them, by the attribute that they stand for.
+    Without this an op on a variable alone would be computed at once, and its value kept in the graph for ever.
+    Activations of Keras that take no symbolic tensor stand as operations that do.
+    """
+    pairs: list[tuple[Any, Any]] = []
+    known: dict[int, Any] = {}
+
+    def symbol(value: Any) -> Any:
+        if isinstance(value, keras.Variable):
+            if id(value) not in known:
+                dtype = layer.compute_dtype if "float" in value.dtype else value.dtype
+                known[id(value)] = one = keras.Input(batch_shape=value.shape, dtype=dtype)
+                one.assign = one.assign_add = one.assign_sub = partial(_refuse_to_set, value)
+                pairs.append((value, known[id(value)]))
+            return known[id(value)]
+        if isinstance(value, list | tuple):
+            return [symbol(one) for one in value]
+        if isinstance(value, dict):
+            return {name: symbol(one) for name, one in value.items()}
+        return ACTIVATIONS.get(value, value) if isinstance(value, FunctionType) else value
+
+    kept = {name: value for name, value in vars(layer).items() if _is_replaced(value) and name not in BOOKKEEPING}
+    vars(layer).update({name: symbol(value) for name, value in kept.items()})
+    kept.update((name, vars(layer).get(name)) for name in others)
+    vars(layer).update(others)
+    try:
+        yield pairs
+    finally:
+        vars(layer).update(kept)
+
+
+ACTIVATIONS = {
+    keras.activations.mish: lambda x: x * keras.ops.tanh(keras.ops.softplus(x)),
+    keras.activations.hard_silu: keras.ops.hard_silu,
+    keras.activations.sparsemax: keras.ops.sparsemax,
+}
+
+BOOKKEEPING = ("_trainable_variables", "_non_trainable_variables", "_tracker", "_parameters", "_modules")
+
+
+def _is_replaced(value: Any) -> bool:
+    if isinstance(value, keras.Variable):
+        return True
+    if isinstance(value, FunctionType):
+        return value in ACTIVATIONS
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return any(_is_replaced(part) for part in parts)
+
+
+class _NoValues(keras.StatelessScope):
+    """A scope in which no variable has a value: a layer that reads or sets one is not traced.
+
+    The number read would be kept, and what is set would be lost.
+    """
+
+    def get_current_value(self, variable: Any) -> Any:
+        raise TraceError(
+            f"the value of the variable {variable.path!r} is read while the step is traced, which would keep it for "
+            f'ever; engine="keras" runs this step'
+        )
+
+    def add_update(self, update: Any) -> None:
+        _refuse_to_set(*update)
+
+
+def _refuse_to_set(variable: Any, _value: Any) -> None:
+    raise TraceError(
+        f"the variable {variable.path!r} is set while the step is traced, and a traced step sets none; "
+        f'engine="keras" runs this step'
+    )

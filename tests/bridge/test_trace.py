@@ -1,7 +1,5 @@
 """Keras steps said with rsref's ops: whole layers opened, values compared; what has no counterpart is named."""
 
-import itertools
-
 import keras
 import numpy as np
 import pytest
@@ -180,23 +178,6 @@ def test_a_cell_that_starts_its_states_itself_is_named():
         trace(keras.Model(inputs, layer(inputs)))
 
 
-class Complex(keras.layers.Layer):
-    def build(self, shape):
-        self.phase = self.add_weight(shape=shape[1:], dtype="complex64", initializer="zeros", name="phase")
-
-    def call(self, x):
-        return ops.real(ops.cast(x, "complex64") * self.phase)
-
-
-def test_complex_weights_and_inputs_are_named():
-    inputs = keras.Input((6,))
-    with pytest.raises(TraceError, match=r"phase.*complex64"):
-        trace(keras.Model(inputs, Complex()(inputs)))
-    inputs = keras.Input((6,), dtype="complex64")
-    with pytest.raises(TraceError, match="complex64"):
-        trace(keras.Model(inputs, ops.real(inputs)))
-
-
 def test_quantized_weights_are_named():
     inputs, dense = keras.Input((6,)), keras.layers.Dense(3, name="small", dtype="float32")
     model = keras.Model(inputs, dense(inputs))
@@ -216,71 +197,6 @@ def test_a_recurrent_layer_of_unknown_length_is_named():
     inputs = keras.Input((None, 3))
     with pytest.raises(TraceError, match="number of steps is known"):
         trace(keras.Model(inputs, keras.layers.LSTM(4, name="inner")(inputs)))
-
-
-def test_a_choice_between_functions_is_named():
-    """Keras draws such an operation as what its first function answers, which is nothing new where that is an input."""
-    inputs = keras.Input((6,))
-    choice = keras.layers.Lambda(lambda x: ops.cond(ops.sum(x) > 0, lambda: x, lambda: -x), output_shape=(6,))
-    with pytest.raises(TraceError, match=r"\bCond\b"):
-        trace(keras.Model(inputs, choice(inputs)))
-
-
-@pytest.mark.skipif(keras.backend.backend() != "torch", reason="symbolic tensors go through functions of PyTorch alone")
-@pytest.mark.parametrize("outside", ["no_grad", "enable_grad"])
-def test_gradients_of_another_kind_are_named(outside):
-    import torch
-
-    class Straight(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, x):
-            return ops.round(x)
-
-        @staticmethod
-        def backward(ctx, gradient):
-            return gradient
-
-    def held(x):
-        with torch.no_grad():
-            return ops.tanh(x)
-
-    for function, operation in ((Straight.apply, "round"), (held, "tanh"), (doubled_with_another_gradient, "multiply")):
-        inputs = keras.Input((6,))
-        layer = keras.layers.Lambda(lambda x, function=function: function(x) + x, output_shape=(6,))
-        model = keras.Model(inputs, layer(inputs))
-        with getattr(torch, outside)(), pytest.raises(TraceError, match=rf"{operation}\w*: .* gradient of its own"):
-            trace(model)
-
-
-def weight_of_the_backend():
-    if keras.backend.backend() == "torch":
-        import torch
-
-        return torch.nn.Parameter(torch.ones(6, dtype=torch.float64))
-    import tensorflow as tf
-
-    return tf.Variable(np.ones(6))
-
-
-OF_WEIGHTS = {
-    "itself": lambda x, w: x * w,
-    "on the left": lambda x, w: w * x,
-    "computed": lambda x, w: x + ops.tanh(w),
-}
-
-
-@pytest.mark.skipif(keras.backend.backend() not in ("torch", "tensorflow"), reason="JAX has no weights of its own")
-@pytest.mark.parametrize("way", OF_WEIGHTS)
-def test_weights_that_keras_does_not_know_are_named(way):
-    weight, inputs = weight_of_the_backend(), keras.Input((6,))
-    model = keras.Model(inputs, keras.layers.Lambda(lambda x: OF_WEIGHTS[way](x, weight), name="around")(inputs))
-    with pytest.raises(TraceError, match=r"around.*: a weight that Keras does not know"):
-        trace(model)
-
-
-@ops.custom_gradient
-def doubled_with_another_gradient(x):
-    return 2.0 * x, lambda *arguments, upstream: 3.0 * upstream
 
 
 def traced_values(model, x):
@@ -337,57 +253,6 @@ def test_what_is_computed_of_weights_alone_is_traced(make):
     after = ops.convert_to_numpy(model(x))
     assert np.abs(after - before).max() > 0.1
     assert_close(values_of(traced, x), after, KERAS_KIND)
-
-
-def test_a_value_read_while_tracing_is_refused():
-    inputs = keras.Input((6,))
-    variable = keras.Variable(np.ones(6), name="outside")
-    model = keras.Model(inputs, keras.layers.Lambda(lambda x: x * ops.exp(variable))(inputs))
-    with pytest.raises(TraceError, match=r"outside.*is read while the step is traced"):
-        trace(model)
-
-
-COUNT = itertools.count(1.0)
-CHANGING = {
-    "an argument": lambda x: x * np.random.default_rng().standard_normal(6),
-    "a number": lambda x: x + next(COUNT),
-    "an attribute": lambda x: ops.clip(x, 0.0, next(COUNT)),
-    "an operation": lambda x: ops.tanh(x) if next(COUNT) % 2 else ops.exp(x),
-}
-
-
-@pytest.mark.parametrize("what", CHANGING)
-def test_what_changes_from_call_to_call_is_named(what):
-    inputs = keras.Input((6,))
-    model = keras.Model(inputs, keras.layers.Lambda(CHANGING[what], output_shape=(6,), name="drawn")(inputs))
-    with pytest.raises(TraceError, match=r"drawn: .* something else at each call"):
-        trace(model)
-
-
-class CountsCalls(keras.layers.Layer):
-    """A layer that sets a variable in training."""
-
-    def __init__(self, dtype, add):
-        super().__init__()
-        self.kind, self.add = dtype, add
-
-    def build(self, shape):
-        self.calls = self.add_weight(shape=(), dtype=self.kind, initializer="zeros", trainable=False, name="calls")
-
-    def call(self, x, training=False):
-        if training:
-            (self.calls.assign_add if self.add else self.calls.assign)(1)
-        return x
-
-
-@pytest.mark.parametrize("add", [False, True])
-@pytest.mark.parametrize("dtype", ["int32", "float32"])
-def test_a_variable_set_while_tracing_is_refused(dtype, add):
-    inputs = keras.Input((6,))
-    model = keras.Model(inputs, CountsCalls(dtype, add)(inputs))
-    trace(model)
-    with pytest.raises(TraceError, match="calls' is set while the step is traced"):
-        trace(model, training=True)
 
 
 class DropsHalf(keras.layers.Layer):

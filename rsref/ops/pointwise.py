@@ -90,9 +90,12 @@ class Pointwise(Op):
 
 def _names(op: str, formula: Formula) -> tuple[str, ...]:
     """Return what a formula or a derivative reads; TypeError if it is not a function of some numbers by position."""
-    parameters = inspect.signature(formula).parameters.values()
     kinds = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
-    if any(p.kind not in kinds or p.default is not p.empty for p in parameters):
+    try:
+        parameters = [*inspect.signature(formula).parameters.values()]
+    except ValueError:  # some built-in functions say nothing of their operands, nor do those of older NumPy
+        parameters = []
+    if not parameters or any(p.kind not in kinds or p.default is not p.empty for p in parameters):
         raise TypeError(
             f"op {op!r}: formulas are functions of operands by position, each with a name and no default, such as "
             f"lambda x: numpy.tanh(x); got {formula!r}"

@@ -101,6 +101,16 @@ MISTAKES = {
         TypeError,
         ["op 'own'", "by position", "ufunc 'tanh'"],
     ),
+    "a function of Python that does not name its operands": (
+        lambda: ops.pointwise("own", max, (lambda g, y: g, lambda g, y: g)),
+        TypeError,
+        ["op 'own'", "by position", "built-in function max"],
+    ),
+    "a formula of nothing": (
+        lambda: ops.pointwise("own", lambda: 1.0, ()),
+        TypeError,
+        ["op 'own'", "by position"],
+    ),
 }
 
 

@@ -125,6 +125,7 @@ class RecurrentLayer(keras.layers.Layer):
         if self.teacher_force is not False:
             self.forced_leaves = with_teacher_forcing(step)
             self.forced_recurrence = keras_recurrence(self.forced_leaves, self.zero_output_for_mask, self.truncate)
+            self.forced_recurrence.watched = self.recurrence.watched  # of the same layers
         needs_seed = self.teacher_force is not False or is_random(self.step)
         self.seed_generator = keras.random.SeedGenerator(self.seed) if needs_seed else None
         freeze_drawn(self)
@@ -260,10 +261,10 @@ class RecurrentLayer(keras.layers.Layer):
 
     def _renew(self) -> None:
         """Forget the traces of the step if its layers have changed since."""
-        if self.step is not None:
-            self.recurrence.renew()
+        if self.step is not None and self.recurrence.watched.changed():
+            self.recurrence.forget()
             if self.teacher_force is not False:
-                self.forced_recurrence.renew()
+                self.forced_recurrence.forget()
 
     def call(
         self,
@@ -325,19 +326,20 @@ class RecurrentLayer(keras.layers.Layer):
         specs = [((batch, *s), precision if is_float(y) else y.dtype) for s, y in zip(shapes, leaves.outputs)]
         if forced:
             running = [*running, *self._forcing(truths, batch, length, given[0], precision)]
-        engine = engines.module_of(engines.chosen(self.engine, self.recurrence))
-        outputs, final_states = engine.run(
-            recurrence,
-            running,
-            whole,
-            states,
-            specs,
-            valid,
-            length,
-            return_sequences=self.return_sequences,
-            training=bool(training),
-            seed=self.seed_generator,
-        )
+        with recurrence.watched.own_changes():
+            engine = engines.module_of(engines.chosen(self.engine, self.recurrence))
+            outputs, final_states = engine.run(
+                recurrence,
+                running,
+                whole,
+                states,
+                specs,
+                valid,
+                length,
+                return_sequences=self.return_sequences,
+                training=bool(training),
+                seed=self.seed_generator,
+            )
         if self.stateful:
             self.memory.keep(final_states)
         found = [cast(y, self.compute_dtype) if is_float(y) else y for y in (*outputs, *final_states)]

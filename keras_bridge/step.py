@@ -6,16 +6,13 @@ The plain rewrites (readout, decoder) are rsref's own, on Keras's tensors; teach
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from operator import is_not
 from typing import Any
 
 import keras
 from keras import ops
 
+from keras_bridge.watched import Watched
 from rsref.recurrence import Step
-
-NOISE = ("rate", "stddev", "dropout", "recurrent_dropout")
-"""Attributes of layers that say how much noise they draw."""
 
 
 @dataclass(eq=False)
@@ -27,8 +24,7 @@ class KerasRecurrence:
     traces: what engines keep about this step. held_back: for each engine, and each place of tensors, what keeps it from
     running the step.
     calls: what is kept about calls, see `keras_bridge.direct`.
-    layers, amounts: the step's layers, and which of their attributes say how much noise they draw. seen: what of them a
-    trace depends on, as it was at the last `renew`.
+    watched: what all that depends on. layers: of the step.
     """
 
     model: Any
@@ -41,27 +37,17 @@ class KerasRecurrence:
     traces: dict[Any, Any] = field(default_factory=dict)
     held_back: dict[tuple[str, str], str] = field(default_factory=dict)
     calls: dict[Any, Any] = field(default_factory=dict)
-    layers: list[Any] = field(default_factory=list)
-    amounts: list[tuple[Any, str]] = field(default_factory=list)
-    seen: list[Any] = field(default_factory=list)
+    layers: list[Any] = field(init=False)
+    watched: Watched = field(init=False)
 
     def __post_init__(self) -> None:
         self.layers = [one for one in self.model._flatten_layers() if not isinstance(one, keras.layers.InputLayer)]
-        self.amounts = [(layer, name) for layer in self.layers for name in NOISE if name in vars(layer)]
-        self.renew()
+        self.watched = Watched(self.layers)
 
-    def renew(self) -> None:
-        """Forget what is kept if layers have other variables now, as after enable_lora, or options that may be set."""
-        now: list[Any] = []
-        for layer in self.layers:  # every call does this: the public property `variables` takes ten times as long
-            now += layer._trainable_variables
-            now += layer._non_trainable_variables
-            now.append(layer.trainable)  # as BatchNormalization reads it
-        now += [vars(layer)[name] for layer, name in self.amounts]
-        if len(now) != len(self.seen) or any(map(is_not, now, self.seen)):
-            for kept in (self.traces, self.held_back, self.calls):
-                kept.clear()
-            self.seen = now
+    def forget(self) -> None:
+        """Forget what is kept."""
+        for kept in (self.traces, self.held_back, self.calls):
+            kept.clear()
 
 
 def keras_recurrence(step: Step, zero_output_for_mask: bool, truncate: int | None) -> KerasRecurrence:

@@ -112,7 +112,7 @@ def prepare(
     """
     key = name, training, recurrence.zero_output_for_mask
     if key not in recurrence.traces:
-        with outside_graphs():
+        with outside_graphs(), recurrence.watched.own_changes():
             recurrence.traces[key] = TracedRecurrence(recurrence, training, make_engine)
     return recurrence.traces[key]
 

@@ -4,10 +4,9 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from keras.layers import Activation, BatchNormalization, Dense, add
+from keras.layers import Activation, Dense, add
 
 from keras_bridge import RecurrentModel
-from keras_bridge.trace_error import TraceError
 from tests.bridge.autodiff import KIND, PLACE, gradients_of_calls, values_and_gradients
 from tests.covering import examples
 from tests.tolerances import assert_close
@@ -180,44 +179,6 @@ def test_dropout_in_the_step_draws_a_mask_a_step():
     y = keras.ops.convert_to_numpy(layer(np.ones((1, 4, 50)), training=True))
     assert set(np.unique(y).round(6)) == {0.0, 2.0}
     assert len({tuple(step) for step in y[0]}) == 4
-
-
-def test_a_layer_of_the_step_that_gets_more_weights_later():
-    x, dense = keras.Input((3,)), Dense(4)
-    layer = RecurrentModel(x, dense(x), engine="reference", return_sequences=True)
-    values = ops.convert_to_tensor(np.random.default_rng(0).standard_normal((2, 3, 3)))
-    wrapped = keras.layers.TimeDistributed(layer)  # which goes past the layer's __call__
-    wrapped(values[None])
-    for _ in range(3):
-        before = ops.convert_to_numpy(layer(values))
-    dense.enable_lora(2)
-    dense.lora_kernel_b.assign(np.ones((2, 4)))
-    assert_close(ops.convert_to_numpy(wrapped(values[None]))[0], ops.convert_to_numpy(dense(values)), KIND["keras"])
-    after = ops.convert_to_numpy(layer(values))
-    assert np.abs(after - before).max() > 0.1
-    assert_close(after, ops.convert_to_numpy(dense(values)), KIND["keras"])
-
-
-def test_a_layer_of_the_step_that_is_trained_later():
-    norm, x = BatchNormalization(trainable=False), keras.Input((4,))
-    layer = RecurrentModel(x, norm(x), engine="reference")
-    given = np.ones((2, 3, 4), "float32")
-    layer(given, training=True)
-    norm.trainable = True
-    with pytest.raises(TraceError, match=r"batch_normalization.*moving_mean. is set while"):
-        layer(given, training=True)
-
-
-@pytest.mark.parametrize("forced", [False, True])
-def test_a_dropout_rate_that_is_changed_later(forced):
-    x, r, dropout = keras.Input((3,)), keras.Input((3,)), keras.layers.Dropout(0.5)
-    options = {"teacher_force": forced, "engine": "reference", "return_sequences": True}
-    layer = RecurrentModel(x, dropout(x), readout_input=r, **options)
-    ones = np.ones((2, 3, 3))
-    call = {"training": True, "ground_truth": ones if forced else None}
-    assert np.ptp(ops.convert_to_numpy(layer(ones, **call))) > 0
-    dropout.rate = 0.0
-    assert_close(ops.convert_to_numpy(layer(ones, **call)), ones)
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -78,7 +78,7 @@ def call(layer: Any, slowly: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     key = (
         x.shape, x.dtype, x.device, bool(training), engines.chosen(layer.engine, layer.recurrence),
         layer.zero_output_for_mask, layer.return_sequences, layer.return_state, layer.go_backwards, layer.stateful,
-        layer.teacher_force is False,
+        layer.teacher_force is False, layer.truncate,
     )  # fmt: skip
     calls = layer.recurrence.calls
     if key not in calls:

@@ -27,7 +27,8 @@ from keras_bridge.memory import Memory, serialized, state_initializers
 from keras_bridge.randomness import is_random
 from keras_bridge.step import keras_recurrence, with_teacher_forcing
 from rsref.arguments import check_cell, returns_states
-from rsref.recurrence import Step, with_decoder, with_readout
+from rsref.options import Drawn
+from rsref.recurrence import Step, truncation, with_decoder, with_readout
 
 
 class RecurrentLayer(keras.layers.Layer):
@@ -53,11 +54,16 @@ class RecurrentLayer(keras.layers.Layer):
         training=None, output_length=None)`; x (batch, time, ...), or (batch, ...) for a decoder; a list if the step has
         several inputs. mask (batch, time), or one for each input: a step counts where all of them say so.
     Precision: that of the layer's dtype policy; the reference engine computes half precision in float32.
-    Errors: TypeError or ValueError that name the argument, before anything is computed.
+    Options may be set later, and count from the next call on; decode and state_initializer until the step is drawn.
+    Errors: TypeError or ValueError that name the argument, before anything is computed; AttributeError for an option
+        that cannot be set any more.
     """
 
     takes_masks_beside_states = True
     """Whether the mask of the layers before counts in a call of several tensors, such as initial_state."""
+
+    decode = Drawn()
+    state_initializer = Drawn()
 
     def __init__(
         self,
@@ -301,7 +307,8 @@ class RecurrentLayer(keras.layers.Layer):
         if forced and not truths:
             raise ValueError(f"{self.name}: teacher forcing needs ground_truth in training")
         leaves, recurrence = self.leaves, self.forced_recurrence if forced else self.recurrence
-        recurrence.zero_output_for_mask = self.zero_output_for_mask  # which Bidirectional sets on a layer that is there
+        # which Bidirectional sets on a layer that is there
+        recurrence.zero_output_for_mask, recurrence.truncate = self.zero_output_for_mask, truncation(self.truncate)
         precision = self._precision()
         inputs = cast_all(given, leaves.constants[: len(given)] if self.decode else leaves.sequences, precision)
         valid = self._mask(as_list(mask))

@@ -110,7 +110,7 @@ def prepare(
     name: of the engine that computes. Errors: TraceError if the step has a layer or operation without a counterpart
     in rsref.
     """
-    key = name, training, recurrence.zero_output_for_mask
+    key = name, training, recurrence.zero_output_for_mask, recurrence.truncate
     if key not in recurrence.traces:
         with outside_graphs(), recurrence.watched.own_changes():
             recurrence.traces[key] = TracedRecurrence(recurrence, training, make_engine)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from rsref.engine import Engine
 from rsref.graph import as_list
 from rsref.layers.base import assign_weights, forget, positive_integer, watched
 from rsref.memory import Memory
+from rsref.options import Drawn, Looped
 from rsref.recurrence import (
     Recurrence,
     Step,
@@ -53,10 +55,17 @@ class RecurrentLayer(abc.ABC):
     dtype: "float64" or "float32", the precision of all computation.
     engine: a function from a `Recurrence` to an `Engine`; the reference engine if none is given.
     seed: of this layer's own draws (dropout, scheduled sampling).
+    Options may be set later, and count from the next call on. Errors: AttributeError for decode, state_initializer and
+    dtype once the step is drawn.
     """
 
     _one_output: bool
     memory: Memory
+    decode = Drawn()
+    state_initializer = Drawn()
+    dtype = Drawn()
+    zero_output_for_mask = Looped()
+    truncate = Looped(truncation)
 
     def __init__(
         self,
@@ -90,7 +99,7 @@ class RecurrentLayer(abc.ABC):
         self.unroll = unroll
         self.state_initializer = arguments.state_initializer(state_initializer)
         self.zero_output_for_mask = zero_output_for_mask
-        self.truncate = truncation(truncate)
+        self.truncate = truncate
         self.dtype = arguments.precision(dtype)
         self.make_engine = arguments.engine_maker(engine)
         self.generator = initializers.new_generator(seed)
@@ -139,15 +148,19 @@ class RecurrentLayer(abc.ABC):
         self.step = with_readout(step)
         self.forced_step = with_teacher_forcing(self.step) if step.readouts else self.step
         self.num_states = len(drawn.states)
-        self.recurrence = self._recurrence(self.step)
-        self.forced_recurrence = self._recurrence(self.forced_step)
+        self.recurrence = Recurrence(self.step.graph())
+        self.forced_recurrence = Recurrence(self.forced_step.graph())
+        self.loop_anew()
         before = self.memory if self.built else None
         self.memory = Memory(self.name, self.step, self.state_initializer, self.dtype, before)
-        self._engines = {}
         self.built = True
 
-    def _recurrence(self, step: Step) -> Recurrence:
-        return Recurrence(step.graph(), self.zero_output_for_mask, self.truncate)
+    def loop_anew(self) -> None:
+        """Loop the drawn step as the options say now."""
+        options = {"zero_output_for_mask": self.zero_output_for_mask, "truncate": self.truncate}
+        self.recurrence = replace(self.recurrence, **options)
+        self.forced_recurrence = replace(self.forced_recurrence, **options)
+        self._engines = {}
 
     def get_cell(self) -> CellOfLayer:
         """Return the layer's step as a cell that shares its weights; a readout is one more state.

@@ -7,7 +7,7 @@ from keras import ops
 from keras.layers import BatchNormalization, Dense
 
 from keras_bridge import RecurrentModel, TraceError, traced_engine
-from tests.bridge.autodiff import KIND
+from tests.bridge.autodiff import KIND, values_and_gradients
 from tests.tolerances import assert_close
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -147,3 +147,25 @@ def test_a_dropout_rate_that_is_changed_later(forced):
     assert np.ptp(ops.convert_to_numpy(layer(ones, **call))) > 0
     dropout.rate = 0.0
     assert_close(ops.convert_to_numpy(layer(ones, **call)), ones)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_truncation_that_is_set_later(engine):
+    x, h = keras.Input((4,)), keras.Input((4,))
+    layer = RecurrentModel(x, ops.tanh(x + h), h, ops.tanh(x + h), engine=engine)
+    state = np.full((2, 4), 0.1)
+
+    def gradient():
+        return values_and_gradients(layer, X, [state], None, lambda answers: ops.sum(answers[0]))[1]
+
+    assert np.abs(gradient()[:, :-1]).min() > 0
+    layer.truncate = 1
+    cut = gradient()
+    assert np.abs(cut[:, :-1]).max() == 0 < np.abs(cut[:, -1]).min()
+
+
+@pytest.mark.parametrize(("name", "value"), [("decode", True), ("state_initializer", "ones")])
+def test_what_the_step_was_drawn_with_cannot_be_set(name, value):
+    layer = layer_around(Own())
+    with pytest.raises(AttributeError, match=f"recurrent_model.*the step was drawn with {name}=.*make a new layer"):
+        setattr(layer, name, value)

@@ -334,6 +334,19 @@ MISUSES = {
         AttributeError,
         ["recurrence", "once the layer is built"],
     ),
+    **{
+        f"{name} that is set once the step is drawn": (
+            lambda name=name, value=value: setattr(drawn(), name, value),
+            AttributeError,
+            [f"the step was drawn with {name}=", "make a new layer"],
+        )
+        for name, value in (("decode", True), ("dtype", "float32"), ("state_initializer", "ones"))
+    },
+    "a bad truncate that is set later": (
+        lambda: setattr(drawn(), "truncate", 0),
+        ValueError,
+        ["truncate must be a positive number of steps or None; got 0"],
+    ),
     "no attribute of a layer": (lambda: drawn().recurence, AttributeError, ["'recurence' is no attribute"]),
     "a method of arrays": (lambda: x_t.sum(), AttributeError, ["symbolic", r"numpy.sum\(x\) or rsref.ops.sum"]),
     "a Tensor of a dtype of its own": (lambda: Tensor(Spec((3,), "float32")), ValueError, ["'float32'", '"float"']),

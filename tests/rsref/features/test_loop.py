@@ -190,6 +190,26 @@ def test_truncation_cuts_the_gradient_and_not_the_states():
     assert np.abs(uncut.backward(tape, [factor(y.shape), None, None]).x - expected).max() > 1e-3
 
 
+def test_the_loop_goes_by_options_that_are_set_later():
+    layer = layer_with_two_states(return_sequences=True)
+    x, mask = sample(3, 4, 2), MASKS["left and middle"]
+    states, d = [np.ones((3, 3)), np.ones((3, 3))], [np.ones((3, 4, 2)), None, None]
+    layer.backward(layer.forward(x, initial_state=states)[1], d)
+    layer.zero_output_for_mask = True
+    answer, _ = layer.forward(x, initial_state=states, mask=mask)
+    expected = two_states_loop(mask, zero=True)(x, *states, *layer.get_weights())
+    for found, value in zip(answer, expected, strict=True):
+        assert_close(found, value)
+    layer.truncate = 4  # the last step is the fourth
+    whole = layer.backward(layer.forward(x, initial_state=states)[1], d)
+    layer.truncate = np.int64(1)
+    cut = layer.backward(layer.forward(x, initial_state=states)[1], d)
+    alone = layer.backward(layer.forward(x[:, :1], initial_state=states)[1], [d[0][:, :1], None, None])
+    assert layer.truncate == 1
+    assert_close(cut.initial_state[0], alone.initial_state[0])
+    assert np.abs(whole.initial_state[0] - cut.initial_state[0]).max() > 0.01
+
+
 def test_unroll_changes_nothing_and_float32_stays():
     plain, unrolled = (layer_with_two_states(return_sequences=True, unroll=u, dtype="float32") for u in (False, True))
     unrolled.set_weights(plain.get_weights())

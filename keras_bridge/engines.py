@@ -56,7 +56,7 @@ def use_engine(name: str) -> Iterator[None]:
 
 def named(asked: str) -> str:
     """Return the engine that a layer which asks for this one is told to use, "auto" if it may choose."""
-    return _forced or (asked if asked != "auto" else get_engine())
+    return _forced or (check_engine(asked) if asked != "auto" else get_engine())
 
 
 def chosen(asked: str, recurrence: Any) -> str:

@@ -14,6 +14,7 @@ from keras_bridge.checks import as_list, check_drawn
 from keras_bridge.loop import RecurrentLayer
 from rsref import cells as rsref_cells
 from rsref.arguments import list_of
+from rsref.options import Drawn
 from rsref.recurrence import Step, with_readout
 
 READOUTS = ("add", "mul", "avg", "max", "readout_only")
@@ -104,6 +105,10 @@ class RecurrentSequential(RecurrentLayer):
     Further options: see `RecurrentLayer`. The step is drawn when the first input is seen, or by `build`.
     Errors: ValueError if cells that share states differ in them, or a readout does not have the input's shape.
     """
+
+    state_sync = Drawn()
+    readout = Drawn()
+    readout_activation = Drawn()
 
     def __init__(
         self,

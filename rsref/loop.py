@@ -66,6 +66,7 @@ class RecurrentLayer(abc.ABC):
     dtype = Drawn()
     zero_output_for_mask = Looped()
     truncate = Looped(truncation)
+    make_engine = Looped(arguments.engine_maker)
 
     def __init__(
         self,
@@ -101,7 +102,7 @@ class RecurrentLayer(abc.ABC):
         self.zero_output_for_mask = zero_output_for_mask
         self.truncate = truncate
         self.dtype = arguments.precision(dtype)
-        self.make_engine = arguments.engine_maker(engine)
+        self.make_engine = engine
         self.generator = initializers.new_generator(seed)
         self.built = False
         self._engines: dict[bool, Engine] = {}

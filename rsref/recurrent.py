@@ -13,6 +13,7 @@ from rsref.layers import Embedding
 from rsref.layers.base import forget, watched
 from rsref.loop import RecurrentLayer
 from rsref.ops.base import compatible
+from rsref.options import Drawn
 from rsref.recurrence import Step, with_readout
 from rsref.tensor import Input, Shape, Tensor
 
@@ -79,6 +80,10 @@ class RecurrentSequential(RecurrentLayer):
     draws itself takes encoded sequences of any length from then on, if its layers allow.
     Errors: ValueError if cells that share states differ in them, or a readout does not have the input's shape.
     """
+
+    state_sync = Drawn()
+    readout = Drawn()
+    readout_activation = Drawn()
 
     def __init__(
         self,

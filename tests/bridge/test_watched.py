@@ -6,7 +6,7 @@ import pytest
 from keras import ops
 from keras.layers import BatchNormalization, Dense
 
-from keras_bridge import RecurrentModel, TraceError, traced_engine
+from keras_bridge import RecurrentModel, RecurrentSequential, TraceError, traced_engine
 from tests.bridge.autodiff import KIND, values_and_gradients
 from tests.tolerances import assert_close
 
@@ -164,8 +164,23 @@ def test_truncation_that_is_set_later(engine):
     assert np.abs(cut[:, :-1]).max() == 0 < np.abs(cut[:, -1]).min()
 
 
-@pytest.mark.parametrize(("name", "value"), [("decode", True), ("state_initializer", "ones")])
+@pytest.mark.parametrize(("name", "value"), [("decode", True), ("state_initializer", "ones"), ("readout", True)])
 def test_what_the_step_was_drawn_with_cannot_be_set(name, value):
-    layer = layer_around(Own())
-    with pytest.raises(AttributeError, match=f"recurrent_model.*the step was drawn with {name}=.*make a new layer"):
+    layer = RecurrentSequential([Dense(4)])
+    setattr(layer, name, getattr(layer, name))
+    layer.build((None, None, 4))
+    with pytest.raises(
+        AttributeError, match=f"recurrent_sequential.*the step was drawn with {name}=.*make a new layer"
+    ):
         setattr(layer, name, value)
+
+
+def test_an_engine_that_is_set_later():
+    layer = layer_around(Own(), "keras")
+    layer.engine = "reference"
+    layer(X)
+    assert "as the layer asks" in layer.explain()
+    assert '"reference"' in layer.explain()
+    layer.engine = "quick"
+    with pytest.raises(ValueError, match=r"engine must be one of .*; got 'quick'"):
+        layer(X)

@@ -40,6 +40,12 @@ def drawn(**options):
     return RecurrentModel(x, new, h, new, **options)
 
 
+def built_stack():
+    stack = RecurrentSequential([LSTMCell(4)])
+    stack.build((None, None, 4))
+    return stack
+
+
 def with_readout(**options):
     x, h, r = Input((3,)), Input((4,)), Input((4,))
     new = ops.tanh(Dense(4)(x) + h + r)
@@ -342,6 +348,19 @@ MISUSES = {
         )
         for name, value in (("decode", True), ("dtype", "float32"), ("state_initializer", "ones"))
     },
+    **{
+        f"{name} that is set once the stack is drawn": (
+            lambda name=name, value=value: setattr(built_stack(), name, value),
+            AttributeError,
+            [f"the step was drawn with {name}=", "make a new layer"],
+        )
+        for name, value in (("readout", True), ("state_sync", True), ("readout_activation", "tanh"))
+    },
+    "an engine that is set later and is none": (
+        lambda: setattr(drawn(), "make_engine", "fast"),
+        TypeError,
+        ["engine must be a function from a Recurrence"],
+    ),
     "a bad truncate that is set later": (
         lambda: setattr(drawn(), "truncate", 0),
         ValueError,

@@ -208,6 +208,10 @@ def test_the_loop_goes_by_options_that_are_set_later():
     assert layer.truncate == 1
     assert_close(cut.initial_state[0], alone.initial_state[0])
     assert np.abs(whole.initial_state[0] - cut.initial_state[0]).max() > 0.01
+    made = []
+    layer.make_engine = lambda recurrence: made.append(recurrence) or ReferenceEngine(recurrence)
+    layer.forward(x)
+    assert [one.truncate for one in made] == [1]
 
 
 def test_unroll_changes_nothing_and_float32_stays():

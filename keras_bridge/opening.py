@@ -16,7 +16,9 @@ import numpy as np
 from keras import tree
 from keras.src.backend.common import global_state
 from keras.src.layers.layer import CallContext
+from keras.src.ops import nn
 from keras.src.ops.function import Function
+from keras.src.utils.backend_utils import DynamicBackend, TFGraphScope
 
 from keras_bridge import noise
 from keras_bridge.backend import noting_gradients, variables_read
@@ -46,7 +48,8 @@ def _recorded(
 ) -> tuple[Function, list[tuple[Any, Any]]]:
     with noise.resting(layer), variables_read() as read, symbolic_attributes(layer, held) as variables:
         try:
-            with _NoValues(), _call_context(), _lone_slices(), noting_gradients():
+            # within the last one, layers made for tf.data do not make a tensor of what they answer
+            with _NoValues(), _call_context(), _as_real_tensors(), noting_gradients(), TFGraphScope():
                 outputs = tree.flatten(layer.call(*positions, **options))
         except TraceError as error:  # of `_NoValues`, which knows no layer
             raise TraceError(f"{path}: {error}") from error
@@ -102,16 +105,21 @@ def _call_context() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _lone_slices() -> Iterator[None]:
-    """Let symbolic tensors have x[:n] and x[...], as all others have; Keras's own take these within a tuple alone."""
+def _as_real_tensors() -> Iterator[None]:
+    """Let symbolic tensors do what all others do, and Keras's own do not.
+
+    They have x[:n] and x[...], which Keras's take within a tuple alone, and kernels of several groups of channels.
+    """
     keras.KerasTensor.__getitem__ = lambda x, key: GET_ITEM(x, (key,) if _is_lone(key) else key)
+    nn.check_conv_input_channels = lambda *_: None
     try:
         yield
     finally:
         keras.KerasTensor.__getitem__ = GET_ITEM
+        nn.check_conv_input_channels = CHECK_CHANNELS
 
 
-GET_ITEM = keras.KerasTensor.__getitem__
+GET_ITEM, CHECK_CHANNELS = keras.KerasTensor.__getitem__, nn.check_conv_input_channels
 
 
 def _is_lone(key: Any) -> bool:
@@ -124,7 +132,7 @@ def symbolic_attributes(layer: Any, others: dict[str, Any]) -> Iterator[list[tup
 
     others: more of them, by the attribute that they stand for.
     Without this an op on a variable alone would be computed at once, and its value kept in the graph for ever.
-    Activations of Keras that take no symbolic tensor stand as operations that do.
+    What takes no symbolic tensor, such as some activations of Keras, stands as operations that do.
     """
     pairs: list[tuple[Any, Any]] = []
     known: dict[int, Any] = {}
@@ -141,16 +149,43 @@ def symbolic_attributes(layer: Any, others: dict[str, Any]) -> Iterator[list[tup
             return [symbol(one) for one in value]
         if isinstance(value, dict):
             return {name: symbol(one) for name, one in value.items()}
+        if isinstance(value, DynamicBackend):
+            return _Operations()
         return ACTIVATIONS.get(value, value) if isinstance(value, FunctionType) else value
 
-    kept = {name: value for name, value in vars(layer).items() if _is_replaced(value) and name not in BOOKKEEPING}
-    vars(layer).update({name: symbol(value) for name, value in kept.items()})
-    kept.update((name, vars(layer).get(name)) for name in others)
-    vars(layer).update(others)
+    replaced = {name: v for name, v in vars(layer).items() if _is_replaced(v) and name not in BOOKKEEPING}
+    stand_ins = {name: symbol(value) for name, value in replaced.items()} | others | _own_ways(layer)
+    kept = {name: vars(layer)[name] for name in stand_ins if name in vars(layer)}
+    vars(layer).update(stand_ins)
     try:
         yield pairs
     finally:
         vars(layer).update(kept)
+        for name in stand_ins.keys() - kept:
+            del vars(layer)[name]
+
+
+def _own_ways(layer: Any) -> dict[str, Any]:
+    """Return what stands for attributes by which Keras's own layers do what no operation says.
+
+    Bidirectional asks whether the backend runs both ways at once. TimeDistributed goes past `__call__`, which records.
+    """
+    found: dict[str, Any] = {}
+    if isinstance(layer, keras.layers.Bidirectional):
+        found |= dict.fromkeys(("_can_attempt_fused_lstm", "_can_attempt_fused_gru"), lambda *_: False)
+    if isinstance(layer, keras.layers.TimeDistributed):
+        found["layer"] = _Recorded(layer.layer)
+    return found
+
+
+class _Recorded:
+    """A layer whose `call` is recorded as one of this layer."""
+
+    def __init__(self, layer: Any):
+        self.call = self._layer = layer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._layer, name)
 
 
 ACTIVATIONS = {
@@ -163,12 +198,24 @@ BOOKKEEPING = ("_trainable_variables", "_non_trainable_variables", "_tracker", "
 
 
 def _is_replaced(value: Any) -> bool:
-    if isinstance(value, keras.Variable):
+    if isinstance(value, keras.Variable | DynamicBackend):
         return True
     if isinstance(value, FunctionType):
         return value in ACTIVATIONS
     parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
     return any(_is_replaced(part) for part in parts)
+
+
+class _Operations:
+    """Keras's operations under the names of the backend's functions, which layers made for tf.data call."""
+
+    name, image = keras.backend.backend(), keras.ops.image
+
+    def digitize(self, x: Any, bins: Any) -> Any:
+        return keras.ops.digitize(x, np.asarray(bins))  # Discretization has a list
+
+    def __getattr__(self, name: str) -> Any:
+        return self if name in ("core", "linalg", "math", "nn", "numpy") else getattr(keras.ops, name)
 
 
 class _NoValues(keras.StatelessScope):

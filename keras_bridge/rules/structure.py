@@ -48,6 +48,15 @@ def _one_hot(operation: Any, x: Any) -> Any:
     return ops.cast(ops.one_hot(x, operation.num_classes, operation.axis), kind)
 
 
+def _multi_hot(operation: Any, x: Any) -> Any:
+    return ops.max(_one_hot(operation, x), 1 if x.ndim > 1 else 0)
+
+
+def _digitize(operation: Any, x: Any, bins: Any) -> Any:
+    """In which interval a number is: how many bounds are not above it."""
+    return ops.sum(ops.cast(ops.greater_equal(ops.expand_dims(x, -1), bins), "int"), -1)
+
+
 def _flip(operation: Any, x: Any) -> Any:
     axes = range(x.ndim) if operation.axis is None else np.atleast_1d(operation.axis)
     for axis in axes:
@@ -158,4 +167,6 @@ RULES: dict[str, Rule] = {
     "GetItem": _get_item,
     "Take": with_attributes(ops.take, *_axis),
     "OneHot": _one_hot,
+    "MultiHot": _multi_hot,
+    "Digitize": _digitize,
 }

@@ -84,6 +84,16 @@ def test_spatial_dropout_of_channels_that_come_first(engine):
     assert set(np.unique(y[0])) == {0.0, 2.0}
 
 
+@pytest.mark.parametrize("engine", ["keras", "reference", "fast"])
+def test_dropout_of_every_place_of_a_slice(engine):
+    x = keras.Input((2, 20))
+    dropped = layers.TimeDistributed(layers.Dropout(0.5, seed=1))(x)
+    layer = kb.RecurrentModel(x, dropped, return_sequences=True, engine=engine)
+    y = ops.convert_to_numpy(layer(np.ones((2, 3, 2, 20), "float32"), training=True))
+    assert set(np.unique(y)) == {0.0, 2.0}
+    assert len({tuple(place) for place in y.reshape(-1, 20)}) == 12
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_dropout_between_cells_changes_every_step(engine):
     layer = kb.RecurrentSequential([layers.Dropout(0.5), kb.SimpleRNNCell(30, activation="linear", use_bias=False)])

@@ -50,6 +50,12 @@ def around_a_layer(x):
     return keras.layers.Lambda(lambda v: dense(v) * 2)(x)
 
 
+def adapted():
+    layer = keras.layers.Normalization()
+    layer.adapt(np.random.default_rng(1).normal(2, 3, (50, 6)))
+    return layer
+
+
 STEPS = {
     "a layer from outside": around_a_layer,
     "lone slices": lambda x: Sliced()(x),
@@ -74,6 +80,17 @@ STEPS = {
     ),
     "split and stack": lambda x: ops.stack(ops.split(x, 2, axis=-1), axis=1),
     "conv": lambda x: keras.layers.Conv1D(2, 2, padding="same")(ops.reshape(x, (-1, 3, 2))),
+    "conv of groups": lambda x: keras.layers.Conv1D(4, 2, groups=2)(ops.reshape(x, (-1, 3, 2))),
+    "normalization": lambda x: adapted()(x),
+    "rescaling": lambda x: keras.layers.Rescaling([0.5, -1.0, 2.0], 0.1)(ops.reshape(x, (-1, 2, 3))),
+    "intervals as words": lambda x: keras.layers.CategoryEncoding(4, output_mode="count")(
+        keras.layers.Discretization([-1.0, 0.0, 0.5])(x)
+    ),
+    "intervals, one hot": lambda x: keras.layers.Discretization([-1.0, 0.2], output_mode="one_hot")(x),
+    "words that are there": lambda x: keras.layers.CategoryEncoding(3)(ops.argmax(ops.reshape(x, (-1, 2, 3)), -1)),
+    "dropout of every place": lambda x: keras.layers.TimeDistributed(keras.layers.Dropout(0.5))(
+        ops.reshape(x, (-1, 2, 3))
+    ),
     "max pool": lambda x: keras.layers.MaxPooling1D(2)(ops.reshape(x, (-1, 3, 2))),
     "norms and clips": lambda x: ops.clip(ops.logsumexp(x, axis=-1, keepdims=True) + ops.abs(x), 0.5, 2.0),
     "power and log": lambda x: ops.log1p(x**2) + ops.power(ops.exp(x), 1.5) - ops.rsqrt(1.0 + ops.square(x)),
@@ -84,6 +101,15 @@ IN_STEP = {
     "lstm": lambda: keras.layers.LSTM(4),
     "gru, backwards": lambda: keras.layers.GRU(4, return_sequences=True, go_backwards=True),
     "stack": lambda: keras.layers.RNN([keras.layers.LSTMCell(3), keras.layers.GRUCell(2)]),
+    "both ways": lambda: keras.layers.Bidirectional(keras.layers.LSTM(3)),
+    "both ways, sums": lambda: keras.layers.Bidirectional(
+        keras.layers.GRU(3, return_sequences=True),
+        merge_mode="sum",
+        backward_layer=keras.layers.GRU(3, return_sequences=True, go_backwards=True, reset_after=False),
+    ),
+    "at every place": lambda: keras.Sequential(
+        [keras.layers.Reshape((2, 3, 1)), keras.layers.TimeDistributed(keras.layers.Bidirectional(keras.layers.GRU(2)))]
+    ),
     "ours": lambda: keras_bridge.RecurrentSequential([keras_bridge.LSTMCell(4), keras.layers.Dense(3)], readout="add"),
     "ours, learned": lambda: keras_bridge.GRUCell(4).get_layer(state_initializer=["learned"], return_sequences=True),
 }
@@ -137,6 +163,7 @@ class Around(keras.layers.Layer):
 
 MASKED = {
     "keras": lambda x: keras.layers.GRU(3)(x),
+    "both ways": lambda x: keras.layers.Bidirectional(keras.layers.LSTM(3))(x),
     "keras, training": lambda x: keras.layers.GRU(3)(x, training=False),
     "ours": lambda x: keras_bridge.GRUCell(3).get_layer()(x),
     "explicit": lambda x: keras.layers.GRU(3)(x * 1, mask=ops.any(x > 0, -1)),

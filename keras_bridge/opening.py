@@ -22,6 +22,7 @@ from keras.src.utils.backend_utils import DynamicBackend, TFGraphScope
 
 from keras_bridge import noise
 from keras_bridge.backend import noting_gradients, variables_read
+from keras_bridge.batch_sized import batch_sized
 from keras_bridge.trace_error import TraceError, with_own_weight, without_counterpart
 
 
@@ -49,7 +50,14 @@ def _recorded(
     with noise.resting(layer), variables_read() as read, symbolic_attributes(layer, held) as variables:
         try:
             # within the last one, layers made for tf.data do not make a tensor of what they answer
-            with _NoValues(), _call_context(), _as_real_tensors(), noting_gradients(), TFGraphScope():
+            with (
+                _NoValues(),
+                _call_context(),
+                _as_real_tensors(),
+                batch_sized(inputs),
+                noting_gradients(),
+                TFGraphScope(),
+            ):
                 outputs = tree.flatten(layer.call(*positions, **options))
         except TraceError as error:  # of `_NoValues`, which knows no layer
             raise TraceError(f"{path}: {error}") from error

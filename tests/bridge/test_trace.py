@@ -43,6 +43,21 @@ class Sliced(keras.layers.Layer):
         return x * self.scale[: x.shape[-1]] + self.scale[...][None][:, -x.shape[-1] :] * x[...]
 
 
+class Sized(keras.layers.Layer):
+    """A layer with constants as long as the batch."""
+
+    def call(self, x):
+        count = ops.shape(x)[0]
+        table = ops.broadcast_to(np.arange(3.0), (count, 3)) * ops.full(shape=[count, 1], fill_value=2.0)
+        chosen = ops.where(ops.zeros((count,), "bool")[:, None], x, ops.full((count, 6), 3, dtype="int32"))
+        return ops.concatenate([x, ops.ones((count, 1), x.dtype), ops.cast(table, x.dtype), chosen * x], -1)
+
+
+class SizedAsTokens(keras.layers.Layer):
+    def call(self, tokens):
+        return ops.zeros(ops.shape(tokens)) + ops.cast(tokens, self.compute_dtype)
+
+
 def around_a_layer(x):
     """A function that calls a layer which nothing holds."""
     dense = keras.layers.Dense(3)
@@ -59,6 +74,8 @@ def adapted():
 STEPS = {
     "a layer from outside": around_a_layer,
     "lone slices": lambda x: Sliced()(x),
+    "as long as the batch": lambda x: Sized()(x),
+    "as long as a batch of tokens": lambda x: SizedAsTokens()(ops.argmax(x, -1)),
     "dense silu": lambda x: keras.layers.Dense(3, activation="silu")(x),
     "layer norm": lambda x: keras.layers.LayerNormalization()(x * x),
     "batch norm": lambda x: keras.layers.BatchNormalization()(x),

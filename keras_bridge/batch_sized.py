@@ -13,7 +13,7 @@ import keras
 from keras.src import backend
 
 MAKERS = {"zeros": 0, "ones": 0, "full": 0, "broadcast_to": 1}
-"""Functions of the backend, under keras.ops of the same names, and which of their arguments is the shape."""
+"""Functions of the backend that keras.ops of the same names call, and the place of the shape in their arguments."""
 
 _kept = {name: getattr(backend.numpy, name) for name in MAKERS}
 
@@ -35,15 +35,14 @@ def batch_sized(inputs: list[Any]) -> Iterator[None]:
 
 
 def _made(function: Callable[..., Any], place: int, x: Any) -> Callable[..., Any]:
-    """Return a function of the backend that takes such shapes, too, by the place that they have in its arguments."""
+    """Return a function of the backend that takes such shapes, too."""
 
     def make(*arguments: Any, **options: Any) -> Any:
-        given = list(arguments)
-        shape = options.pop("shape") if "shape" in options else given.pop(place)
-        sized = isinstance(shape, tuple | list) and len(shape) > 0 and shape[0] is None
-        given.insert(place, (1, *shape[1:]) if sized else shape)
-        value = function(*given, **options)
-        return _for_each(value, x) if sized else value
+        shape = arguments[place]
+        if not isinstance(shape, tuple | list) or not shape or shape[0] is not None:
+            return function(*arguments, **options)
+        one = function(*arguments[:place], (1, *shape[1:]), *arguments[place + 1 :], **options)
+        return _for_each(one, x)
 
     return make
 

@@ -307,7 +307,7 @@ class RecurrentLayer(keras.layers.Layer):
         if forced and not truths:
             raise ValueError(f"{self.name}: teacher forcing needs ground_truth in training")
         leaves, recurrence = self.leaves, self.forced_recurrence if forced else self.recurrence
-        # which Bidirectional sets on a layer that is there
+        # set on a layer that is there: the first by Bidirectional
         recurrence.zero_output_for_mask, recurrence.truncate = self.zero_output_for_mask, truncation(self.truncate)
         precision = self._precision()
         inputs = cast_all(given, leaves.constants[: len(given)] if self.decode else leaves.sequences, precision)

@@ -49,15 +49,7 @@ def _recorded(
 ) -> tuple[Function, list[tuple[Any, Any]]]:
     with noise.resting(layer), variables_read() as read, symbolic_attributes(layer, held) as variables:
         try:
-            # within the last one, layers made for tf.data do not make a tensor of what they answer
-            with (
-                _NoValues(),
-                _call_context(),
-                _as_real_tensors(),
-                batch_sized(inputs),
-                noting_gradients(),
-                TFGraphScope(),
-            ):
+            with _NoValues(), _scope(layer), _as_real_tensors(), batch_sized(inputs), noting_gradients():
                 outputs = tree.flatten(layer.call(*positions, **options))
         except TraceError as error:  # of `_NoValues`, which knows no layer
             raise TraceError(f"{path}: {error}") from error
@@ -101,13 +93,17 @@ class AsAround(int):
 
 
 @contextlib.contextmanager
-def _call_context() -> Iterator[None]:
-    """Let layers called within know no call around them but the one that opens a layer."""
+def _scope(layer: Any) -> Iterator[None]:
+    """Let layers called within know no call around them but the one that opens a layer.
+
+    One made for tf.data is told to be in a graph: it then makes no tensor of what it answers.
+    """
     kept, own = global_state.get_global_attribute("current_call_ctx"), CallContext(entry_layer=None)
     own.set_value("training", AsAround(False))
     global_state.set_global_attribute("current_call_ctx", own)
     try:
-        yield
+        with TFGraphScope() if isinstance(vars(layer).get("backend"), _Operations) else contextlib.nullcontext():
+            yield
     finally:
         global_state.set_global_attribute("current_call_ctx", kept)
 
@@ -190,7 +186,12 @@ class _Recorded:
     """A layer whose `call` is recorded as one of this layer."""
 
     def __init__(self, layer: Any):
-        self.call = self._layer = layer
+        self._layer = layer
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        return self._layer(*arguments, **options)
+
+    call = __call__
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._layer, name)

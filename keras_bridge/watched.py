@@ -45,7 +45,7 @@ class Watched:
         finally:
             for (layer, names), old in zip(self.layers, before):
                 now = _contents(layer, names)
-                names[:] = [name for name in names if _same(old[name], now[name])]
+                names[:] = [name for name in names if name in VARIABLES or _same(old[name], now[name])]
             self._look()
 
     def _look(self) -> None:
@@ -78,10 +78,8 @@ def _contents(layer: Any, names: list[str]) -> dict[str, list[Any]]:
     found = {}
     for name in names:
         value = vars(layer).get(name)
-        found[name] = [
-            value,
-            *(value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()),
-        ]
+        parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        found[name] = [value, *parts]
     return found
 
 

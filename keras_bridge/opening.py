@@ -23,6 +23,7 @@ from keras.src.utils.backend_utils import DynamicBackend, TFGraphScope
 from keras_bridge import noise
 from keras_bridge.backend import noting_gradients, variables_read
 from keras_bridge.batch_sized import batch_sized
+from keras_bridge.recorded_noise import recording_noise
 from keras_bridge.trace_error import TraceError, with_own_weight, without_counterpart
 
 
@@ -34,14 +35,27 @@ def opened(
     inputs: symbolic tensors, as they stand in the call's arguments: positions, options, and attributes that are held.
     Errors: TraceError, with the path, for what cannot be recorded.
     """
-    graph, variables = _recorded(layer, inputs, positions, options, held, path)
-    again, _ = _recorded(layer, inputs, positions, options, held, path)
-    if _constants_of(graph) != _constants_of(again):
+    with _as_before(layer):  # once both are recorded: the second one shows what the call keeps for the next
+        graph, variables = _recorded(layer, inputs, positions, options, held, path)
+        again, _ = _recorded(layer, inputs, positions, options, held, path)
+    if _constants_of(graph) != _constants_of(again) or _computed(graph) & _computed(again):
         raise TraceError(
             f"{path}: the layer {type(layer).__name__} computes something else at each call, as where it draws "
-            f'numbers by other means than keras.random; engine="keras" runs it'
+            f'numbers by other means than keras.random, or reads what the last call left; engine="keras" runs it'
         )
     return graph, variables
+
+
+@contextlib.contextmanager
+def _as_before(layer: Any) -> Iterator[None]:
+    """Undo what calls set in a layer: symbolic tensors, or counts of calls that were none."""
+    before = dict(vars(layer))
+    try:
+        yield
+    finally:
+        for name in vars(layer).keys() - before:
+            del vars(layer)[name]
+        vars(layer).update(before)
 
 
 def _recorded(
@@ -49,8 +63,9 @@ def _recorded(
 ) -> tuple[Function, list[tuple[Any, Any]]]:
     with noise.resting(layer), variables_read() as read, symbolic_attributes(layer, held) as variables:
         try:
-            with _NoValues(), _scope(layer), _as_real_tensors(), batch_sized(inputs), noting_gradients():
+            with _NoValues(), _scope(layer), noting_gradients(), _as_real_tensors(inputs):
                 outputs = tree.flatten(layer.call(*positions, **options))
+            graph = Function([*inputs, *(symbol for _, symbol in variables)], outputs)
         except TraceError as error:  # of `_NoValues`, which knows no layer
             raise TraceError(f"{path}: {error}") from error
         except Exception as error:
@@ -58,7 +73,6 @@ def _recorded(
                 f"{path}: the layer {type(layer).__name__} cannot be called on symbolic tensors, nor be traced "
                 f'({type(error).__name__}: {error}); engine="keras" runs it'
             ) from error
-    graph = Function([*inputs, *(symbol for _, symbol in variables)], outputs)
     parts = [layer, *(part for part in graph.operations if isinstance(part, keras.layers.Layer))]
     known = {id(variable._value) for part in parts for variable in part.variables}
     if any(id(one) not in known for one in read):
@@ -68,6 +82,11 @@ def _recorded(
         if not isinstance(operation, keras.layers.InputLayer):
             raise without_counterpart(operation, f"{path}/{operation.name}")
     return graph, variables
+
+
+def _computed(graph: Function) -> set[int]:
+    """Return which operations a graph has, each as it was called."""
+    return {id(node) for nodes in graph._nodes_by_depth.values() for node in nodes if not node.is_input}
 
 
 def _constants_of(graph: Function) -> list[Any]:
@@ -109,15 +128,17 @@ def _scope(layer: Any) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _as_real_tensors() -> Iterator[None]:
+def _as_real_tensors(inputs: list[Any]) -> Iterator[None]:
     """Let symbolic tensors do what all others do, and Keras's own do not.
 
-    They have x[:n] and x[...], which Keras's take within a tuple alone, and kernels of several groups of channels.
+    They have x[:n] and x[...], which Keras's take within a tuple alone, kernels of several groups of channels, a length
+    of the batch that shapes may begin with, and noise.
     """
     keras.KerasTensor.__getitem__ = lambda x, key: GET_ITEM(x, (key,) if _is_lone(key) else key)
     nn.check_conv_input_channels = lambda *_: None
     try:
-        yield
+        with batch_sized(inputs), recording_noise():
+            yield
     finally:
         keras.KerasTensor.__getitem__ = GET_ITEM
         nn.check_conv_input_channels = CHECK_CHANNELS

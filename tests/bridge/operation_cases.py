@@ -394,6 +394,14 @@ CASES = {
         lambda x, y: x * ops.one_hot(ops.argmax(y, axis=-1), 6, dtype="float64"),
         lambda x, y: ops.one_hot(ops.argmax(y, axis=-1), 6, dtype="int32"),
     ],
+    "MultiHot": [
+        lambda x, y: x * ops.multi_hot(ops.cast(ops.abs(y) * 2, "int32"), 6, dtype="float64"),
+        lambda x, y: ops.multi_hot(ops.cast(y > 0, "int32"), 3, dtype="int32"),
+    ],
+    "Digitize": [
+        lambda x, y: ops.digitize(x, np.array([-1.0, 0.0, 0.3])),
+        lambda x, y: x * ops.cast(ops.digitize(y, np.array([0.5])), "float64"),
+    ],
     "ZerosLike": [lambda x, y: x + ops.zeros_like(y), lambda x, y: ops.zeros_like(x, dtype="int32")],
     "OnesLike": [lambda x, y: x * ops.ones_like(y)],
     "FullLike": [lambda x, y: x * ops.full_like(y, 3.0), lambda x, y: ops.full_like(x, 3, dtype="int32")],

@@ -94,6 +94,73 @@ def test_dropout_of_every_place_of_a_slice(engine):
     assert len({tuple(place) for place in y.reshape(-1, 20)}) == 12
 
 
+class Noisy(layers.Layer):
+    """A layer that draws by keras.random itself."""
+
+    def __init__(self, draw, seed=None):
+        super().__init__()
+        self.draw, self.generator = draw, keras.random.SeedGenerator(seed)
+
+    def call(self, x, training=None):
+        return self.draw(x, training, self.generator)
+
+
+DRAWN = {
+    "dropout": (lambda x, training, seed: keras.random.dropout(x, 0.5, seed=seed) if training else x, 0.0, 1.0),
+    "dropout at inference": (lambda x, training, seed: keras.random.dropout(x, 0.5, seed=seed), 1.0, 1.0),
+    "a sample of a normal": (
+        lambda x, training, seed: x + keras.random.normal(ops.shape(x), 1, 2, seed=seed),
+        2.0,
+        2.0,
+    ),
+    "one for all features": (
+        lambda x, training, seed: x * keras.random.normal((ops.shape(x)[0], 1), 1.0, 0.5, seed=seed),
+        0.5,
+        0.5,
+    ),
+}
+
+
+@pytest.mark.parametrize("engine", ["keras", "reference", "fast"])
+@pytest.mark.parametrize("name", DRAWN)
+def test_noise_that_a_layer_draws_itself(name, engine):
+    draw, resting, training = DRAWN[name]
+    x = keras.Input((20,))
+    layer = kb.RecurrentModel(x, Noisy(draw, seed=5)(x), return_sequences=True, engine=engine)
+    for mode, deviation in ((False, resting), (True, training)):
+        first, second = (ops.convert_to_numpy(layer(np.ones((90, 6, 20), "float32"), training=mode)) for _ in range(2))
+        assert abs(first.std() - deviation) < 0.12 * deviation + 1e-6
+        assert abs(first.mean() - (2 if "sample" in name else 1)) < 0.1
+        different = len({tuple(step) for step in first.reshape(-1, 20)})
+        assert different > 530 if deviation else different == 1  # of 540
+        assert (first != second).any() == (deviation > 0)
+
+
+@pytest.mark.parametrize("engine", ["reference", "fast"])
+def test_the_generator_of_a_layer_draws_its_noise(engine):
+    found = []
+    for _ in range(2):
+        x = keras.Input((20,))
+        noisy = Noisy(DRAWN["dropout"][0], seed=3)
+        model = keras.Sequential([kb.RecurrentModel(x, noisy(x), return_sequences=True, engine=engine)])
+        before = ops.convert_to_numpy(noisy.generator.state)
+        model.compile("sgd", "mse")
+        model.fit(np.ones((4, 3, 20)), np.ones((4, 3, 20)), verbose=0)
+        assert (ops.convert_to_numpy(noisy.generator.state) != before).any()
+        found.append(ops.convert_to_numpy(model(np.ones((2, 3, 20)), training=True)))
+    assert_close(found[0], found[1], "float32")
+
+
+def test_attention_that_drops_weights_of_its_own():
+    x, drops = keras.Input((5, 8)), layers.Attention(dropout=0.5, seed=1)
+    layer = kb.RecurrentModel(x, drops([x, x]), return_sequences=True, engine="reference")
+    values = np.random.default_rng(0).standard_normal((40, 30, 5, 8))
+    resting, first, second = (ops.convert_to_numpy(layer(values, training=mode)) for mode in (False, True, True))
+    assert np.abs(first - second).max() > 0.1
+    many = np.mean([ops.convert_to_numpy(layer(values, training=True)) for _ in range(60)], axis=0)
+    assert np.abs(many - resting).mean() < 0.3 * np.abs(first - resting).mean()
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_dropout_between_cells_changes_every_step(engine):
     layer = kb.RecurrentSequential([layers.Dropout(0.5), kb.SimpleRNNCell(30, activation="linear", use_bias=False)])

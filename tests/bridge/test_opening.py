@@ -1,5 +1,6 @@
 """What would be recorded as something else than it is when a layer of a step is opened is named instead."""
 
+import contextlib
 import itertools
 
 import keras
@@ -118,6 +119,39 @@ def test_what_changes_from_call_to_call_is_named(what):
     model = keras.Model(inputs, keras.layers.Lambda(CHANGING[what], output_shape=(6,), name="drawn")(inputs))
     with pytest.raises(TraceError, match=r"drawn: .* something else at each call"):
         trace(model)
+
+
+class Keeps(keras.layers.Layer):
+    """A layer that keeps what it computes."""
+
+    def __init__(self, compute, reads, **options):
+        super().__init__(**options)
+        self.compute, self.reads, self.kept, self.seeds = compute, reads, None, keras.random.SeedGenerator(0)
+
+    def compute_output_shape(self, shape):
+        return shape
+
+    def call(self, x):
+        if self.kept is None or not self.reads:
+            self.kept = self.compute(x, self.seeds)
+        return x + self.kept
+
+
+KEPT = {
+    "the first slice": lambda x, seeds: ops.tanh(x),
+    "a mask": lambda x, seeds: keras.random.dropout(ops.ones_like(x), 0.5, seed=seeds),
+}
+
+
+@pytest.mark.parametrize("reads", [True, False])
+@pytest.mark.parametrize("what", KEPT)
+def test_what_a_call_reads_of_the_one_before_is_named(what, reads):
+    inputs, layer = keras.Input((6,)), Keeps(KEPT[what], reads, name="keeps")
+    model = keras.Model(inputs, layer(inputs))
+    layer.kept = None
+    with pytest.raises(TraceError, match=r"keeps: .* the last call left") if reads else contextlib.nullcontext():
+        trace(model)
+    assert layer.kept is None  # nor is anything symbolic left in it
 
 
 class CountsCalls(keras.layers.Layer):

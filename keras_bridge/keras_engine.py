@@ -75,7 +75,8 @@ def run(
 
     like = blanks if return_sequences else []
     compiled = keras.backend.backend() == "jax" or is_compiling((sequences or constants or states)[0])
-    with held_masks(recurrence.model, batch, training), _no_losses(recurrence.layers if compiled else []):
+    refusing = _no_losses(recurrence.layers if compiled else [])
+    with recurrence.watched.own_changes(), held_masks(recurrence.model, batch, training), refusing:
         variables = _StepVariables(recurrence.model)  # among them the seeds, which have moved on
         carry, stacked = scan(body, [*states, *blanks, *variables.values], [*major, *masks, *clocks], length, like)
     final_states, last, extra = _cut(list(carry), counts)

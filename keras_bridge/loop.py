@@ -333,20 +333,19 @@ class RecurrentLayer(keras.layers.Layer):
         specs = [((batch, *s), precision if is_float(y) else y.dtype) for s, y in zip(shapes, leaves.outputs)]
         if forced:
             running = [*running, *self._forcing(truths, batch, length, given[0], precision)]
-        with recurrence.watched.own_changes():
-            engine = engines.module_of(engines.chosen(self.engine, self.recurrence))
-            outputs, final_states = engine.run(
-                recurrence,
-                running,
-                whole,
-                states,
-                specs,
-                valid,
-                length,
-                return_sequences=self.return_sequences,
-                training=bool(training),
-                seed=self.seed_generator,
-            )
+        engine = engines.module_of(engines.chosen(self.engine, self.recurrence))
+        outputs, final_states = engine.run(
+            recurrence,
+            running,
+            whole,
+            states,
+            specs,
+            valid,
+            length,
+            return_sequences=self.return_sequences,
+            training=bool(training),
+            seed=self.seed_generator,
+        )
         if self.stateful:
             self.memory.keep(final_states)
         found = [cast(y, self.compute_dtype) if is_float(y) else y for y in (*outputs, *final_states)]

@@ -90,17 +90,18 @@ def test_auto_falls_back_to_what_knows_an_own_op():
         CubeRootCell(3).get_layer(engine="keras").build((2, 2, 3))
 
 
-class DropoutOfAnotherName(keras.layers.Dropout):
+class UniformNoise(keras.layers.Layer):
     """A random layer that the tracer does not know."""
 
+    def __init__(self):
+        super().__init__()
+        self.seeds = keras.random.SeedGenerator(0)
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        keras.layers.BatchNormalization,
-        lambda: DropoutOfAnotherName(0.1),
-    ],
-)
+    def call(self, x, training=None):
+        return x + keras.random.uniform(keras.ops.shape(x), seed=self.seeds) if training else x
+
+
+@pytest.mark.parametrize("make", [keras.layers.BatchNormalization, UniformNoise])
 def test_auto_takes_an_engine_that_can_train(make):
     """What the kernels run for inference alone is computed with Keras's ops from the first call on."""
     layer = kb.RecurrentSequential([make(), kb.SimpleRNNCell(3)])

@@ -38,7 +38,7 @@ def _made(function: Callable[..., Any], place: int, x: Any) -> Callable[..., Any
     """Return a function of the backend that takes such shapes, too."""
 
     def make(*arguments: Any, **options: Any) -> Any:
-        shape = arguments[place]
+        shape = arguments[place] if len(arguments) > place else None
         if not isinstance(shape, tuple | list) or not shape or shape[0] is not None:
             return function(*arguments, **options)
         one = function(*arguments[:place], (1, *shape[1:]), *arguments[place + 1 :], **options)

@@ -54,7 +54,8 @@ class RecurrentLayer(keras.layers.Layer):
         training=None, output_length=None)`; x (batch, time, ...), or (batch, ...) for a decoder; a list if the step has
         several inputs. mask (batch, time), or one for each input: a step counts where all of them say so.
     Precision: that of the layer's dtype policy; the reference engine computes half precision in float32.
-    Options may be set later, and count from the next call on; decode and state_initializer until the step is drawn.
+    Set later: return_sequences, return_state, go_backwards, stateful, output_length, zero_output_for_mask, truncate and
+        engine count from the next call on; decode and state_initializer can be set until the step is drawn.
     Errors: TypeError or ValueError that name the argument, before anything is computed; AttributeError for an option
         that cannot be set any more.
     """

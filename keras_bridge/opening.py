@@ -95,8 +95,9 @@ def _constants_of(graph: Function) -> list[Any]:
     for depth in sorted(graph._nodes_by_depth):
         for node in graph._nodes_by_depth[depth]:
             operation = node.operation
-            # a layer within is opened by itself, and may count its calls
-            own = [] if isinstance(operation, keras.layers.Layer) else vars(operation).values()
+            # a layer within is opened by itself, and may count its calls; the rate is of dropout that the call draws
+            layer = isinstance(operation, keras.layers.Layer)
+            own = [vars(operation).get("rate")] if layer else vars(operation).values()
             found.append((type(operation), repr([v for v in own if isinstance(v, int | float | tuple)])))
             for value in tree.flatten((node.arguments.args, dict(node.arguments.kwargs))):
                 if keras.ops.is_tensor(value) or isinstance(value, np.ndarray):

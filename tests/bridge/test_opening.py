@@ -104,11 +104,12 @@ def test_a_value_read_while_tracing_is_refused():
         trace(model)
 
 
-COUNT = itertools.count(1.0)
+COUNT, SEEDS = itertools.count(1.0), keras.random.SeedGenerator(0)
 CHANGING = {
     "an argument": lambda x: x * np.random.default_rng().standard_normal(6),
     "a number": lambda x: x + next(COUNT),
     "an attribute": lambda x: ops.clip(x, 0.0, next(COUNT)),
+    "a rate of dropout": lambda x: keras.random.dropout(x, 0.1 + next(COUNT) % 5 / 10, seed=SEEDS),
     "an operation": lambda x: ops.tanh(x) if next(COUNT) % 2 else ops.exp(x),
 }
 

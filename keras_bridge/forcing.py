@@ -8,6 +8,7 @@ import keras
 
 from keras_bridge.backend import answered_for_ever, array_now, is_compiling
 from keras_bridge.checks import plain
+from rsref.options import is_drawn
 
 
 def check_probability(value: Any) -> Any:
@@ -32,6 +33,22 @@ def check_probability(value: Any) -> Any:
     if callable(value):
         return value
     raise TypeError(f"teacher_force must be a bool, a probability, a keras.Variable or a callable; got {value!r}")
+
+
+def keep(layer: Any, value: Any) -> None:
+    """Set a recurrent layer's teacher_force, past Keras, for which a variable is a weight.
+
+    Errors: those of `check_probability`; AttributeError if the layer's step was drawn without teacher forcing.
+    """
+    value = check_probability(value)
+    if is_drawn(layer) and value is not False and layer.forced_recurrence is None:
+        raise AttributeError(
+            f"{layer.name}: the step was drawn with teacher_force=False, and cannot be forced any more: make a new "
+            "layer with a teacher_force, which may be 0.0 at first"
+        )
+    if isinstance(value, keras.Variable):
+        value.trainable = False
+    object.__setattr__(layer, "teacher_force", value)
 
 
 def probability_now(value: Any, like: Any) -> Any:

@@ -54,8 +54,9 @@ class RecurrentLayer(keras.layers.Layer):
         training=None, output_length=None)`; x (batch, time, ...), or (batch, ...) for a decoder; a list if the step has
         several inputs. mask (batch, time), or one for each input: a step counts where all of them say so.
     Precision: that of the layer's dtype policy; the reference engine computes half precision in float32.
-    Set later: return_sequences, return_state, go_backwards, stateful, output_length, zero_output_for_mask, truncate and
-        engine count from the next call on; decode and state_initializer can be set until the step is drawn.
+    Set later: return_sequences, return_state, go_backwards, stateful, output_length, zero_output_for_mask, truncate,
+        engine and teacher_force (if it was not False when the step was drawn) count from the next call on; decode,
+        state_initializer and seed can be set until then.
     Errors: TypeError or ValueError that name the argument, before anything is computed; AttributeError for an option
         that cannot be set any more.
     """
@@ -65,6 +66,7 @@ class RecurrentLayer(keras.layers.Layer):
 
     decode = Drawn()
     state_initializer = Drawn()
+    seed = Drawn()
 
     def __init__(
         self,
@@ -87,10 +89,7 @@ class RecurrentLayer(keras.layers.Layer):
     ):
         check_options(decode, output_length, truncate, go_backwards)
         super().__init__(**options)
-        teacher_force = forcing.check_probability(teacher_force)
-        if isinstance(teacher_force, keras.Variable):
-            teacher_force.trainable = False
-        object.__setattr__(self, "teacher_force", teacher_force)  # past Keras, for which a variable is a weight
+        self.teacher_force = teacher_force
         self.decode = decode
         self.output_length = plain(output_length)
         self.return_sequences = decode if return_sequences is None else return_sequences
@@ -108,6 +107,12 @@ class RecurrentLayer(keras.layers.Layer):
         self.input_spec = None
         self.one_output = True
         self.step: Any = None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "teacher_force":
+            forcing.keep(self, value)
+        else:
+            super().__setattr__(name, value)
 
     # --- the step -----------------------------------------------------------------------------------------------------
     def set_step(self, drawn: Step, starts: list[Any] | None = None) -> None:
@@ -129,6 +134,7 @@ class RecurrentLayer(keras.layers.Layer):
         self.num_states = len(drawn.states)
         chosen = state_initializers(self.state_initializer, starts or [None] * self.num_states)
         self.memory = Memory(list(step.states), chosen, name=f"{self.name}_memory", dtype=self.dtype_policy)
+        self.forced_recurrence: Any = None
         if self.teacher_force is not False:
             self.forced_leaves = with_teacher_forcing(step)
             self.forced_recurrence = keras_recurrence(self.forced_leaves, self.zero_output_for_mask, self.truncate)
@@ -270,7 +276,7 @@ class RecurrentLayer(keras.layers.Layer):
         """Forget the traces of the step if its layers have changed since."""
         if self.step is not None and self.recurrence.watched.changed():
             self.recurrence.forget()
-            if self.teacher_force is not False:
+            if self.forced_recurrence is not None:
                 self.forced_recurrence.forget()
 
     def call(

@@ -13,7 +13,8 @@ from tests.tolerances import assert_close
 pytestmark = pytest.mark.usefixtures("float64")
 
 ENGINES = ("reference", "keras")
-X = np.random.default_rng(0).standard_normal((2, 3, 4))
+RANDOM = np.random.default_rng(0)
+X = RANDOM.standard_normal((2, 3, 4))
 
 
 class Own(keras.layers.Layer):
@@ -164,7 +165,45 @@ def test_truncation_that_is_set_later(engine):
     assert np.abs(cut[:, :-1]).max() == 0 < np.abs(cut[:, -1]).min()
 
 
-@pytest.mark.parametrize(("name", "value"), [("decode", True), ("state_initializer", "ones"), ("readout", True)])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_teacher_forcing_that_is_set_later(engine):
+    x, r, dense = keras.Input((4,)), keras.Input((4,)), Dense(4)
+    layer = RecurrentModel(x, dense(x + r), readout_input=r, engine=engine, teacher_force=0.0, return_sequences=True)
+    truth = RANDOM.uniform(-1, 1, X.shape)
+
+    def answer(**options):
+        return ops.convert_to_numpy(layer(X, training=True, **options))
+
+    free, kernel = answer(ground_truth=truth), ops.convert_to_numpy(dense.kernel)
+    before = np.concatenate([np.zeros_like(truth[:, :1]), truth[:, :-1]], axis=1)
+    layer.teacher_force = True
+    assert_close(answer(ground_truth=truth), (X + before) @ kernel, KIND[engine])
+    layer.teacher_force = False
+    assert_close(answer(), free, KIND[engine])
+    with pytest.raises(ValueError, match="ground_truth is given, but teacher_force is False"):
+        answer(ground_truth=truth)
+    dense.activation = ops.relu
+    answer()
+    layer.teacher_force = keras.Variable(1.0)
+    assert_close(answer(ground_truth=truth), np.maximum((X + before) @ kernel, 0), KIND[engine])
+    assert len(layer.trainable_variables) == 2
+    with pytest.raises(ValueError, match=r"teacher_force must be a probability.*1\.5"):
+        layer.teacher_force = 1.5
+
+
+def test_a_step_drawn_without_teacher_forcing_cannot_be_forced():
+    layer = RecurrentSequential([Dense(4)], readout=True)
+    layer.teacher_force = 0.5
+    layer.teacher_force = False
+    layer.build((None, None, 4))
+    layer.teacher_force = False
+    with pytest.raises(AttributeError, match=r"recurrent_sequential.*cannot be forced any more: make a new layer"):
+        layer.teacher_force = True
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("decode", True), ("state_initializer", "ones"), ("readout", True), ("seed", 3)]
+)
 def test_what_the_step_was_drawn_with_cannot_be_set(name, value):
     layer = RecurrentSequential([Dense(4)])
     setattr(layer, name, getattr(layer, name))

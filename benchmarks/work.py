@@ -14,7 +14,7 @@ from rsref.tensor import Spec, Tensor
 
 POINTWISE = {
     **dict.fromkeys(("exp", "expm1", "log", "log1p", "power", "sigmoid", "tanh", "erf", "erfc"), 1),
-    **dict.fromkeys(("sin", "cos", "tan", "arctan", "sinh", "cosh"), 1),
+    **dict.fromkeys(("sin", "cos", "tan", "arctan", "arctan2", "sinh", "cosh"), 1),
     "softplus": 2,
 }
 """How many exponentials, logarithms and the like one element of the result takes."""

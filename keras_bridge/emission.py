@@ -175,7 +175,7 @@ def _windows(x: Any, size: Sequence[int], strides: Sequence[int], dilation: Sequ
 SAME_NAME = (
     *("subtract", "multiply", "divide", "floor_divide", "power", "negative", "absolute", "sign", "reciprocal"),
     *("square", "sqrt", "rsqrt", "exp", "expm1", "log", "log1p", "maximum", "minimum", "floor", "ceil", "round"),
-    *("sin", "cos", "tan", "arctan", "sinh", "cosh", "tanh", "erf", "erfc", "sigmoid", "softplus", "relu"),
+    *("sin", "cos", "tan", "arctan", "arctan2", "sinh", "cosh", "tanh", "erf", "erfc", "sigmoid", "softplus", "relu"),
     *("less", "less_equal", "greater", "greater_equal", "equal", "not_equal", "isfinite", "isnan", "where"),
     *("logical_and", "logical_or", "logical_xor", "logical_not", "stop_gradient"),
 )

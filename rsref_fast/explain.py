@@ -27,7 +27,7 @@ LATER_LOOPS = {
 STEPPED = (Section.BEFORE, Section.LOOP, Section.AFTER)
 FUNCTIONS = (
     "exp", "expm1", "log", "log1p", "power", "sigmoid", "tanh", "erf", "erfc", "softplus", "sin", "cos", "tan",
-    "arctan", "sinh", "cosh",
+    "arctan", "arctan2", "sinh", "cosh",
 )  # fmt: skip
 
 

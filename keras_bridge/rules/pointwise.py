@@ -10,6 +10,8 @@ import numpy as np
 from keras_bridge.rules.base import Rule, kind_of, plain, whole, with_attributes
 from rsref import activations, ops
 
+LOG_2 = math.log(2.0)
+
 
 def _cast(operation: Any, x: Any) -> Any:
     return ops.cast(x, kind_of(operation.dtype))
@@ -65,6 +67,61 @@ def _log_add_exp(a: Any, b: Any) -> Any:
     return ops.maximum(a, b) + ops.softplus(-ops.absolute(apart))
 
 
+def _log_add_exp2(a: Any, b: Any) -> Any:
+    return _log_add_exp(a * LOG_2, b * LOG_2) / LOG_2
+
+
+def _hypotenuse(a: Any, b: Any) -> Any:
+    """The root of a^2 + b^2, of parts of the greater one, whose square may be beyond all numbers."""
+    greater = ops.stop_gradient(ops.maximum(ops.absolute(a), ops.absolute(b)))
+    unit = ops.where(ops.logical_and(ops.greater(greater, 0), ops.isfinite(greater)), greater, 1.0)
+    return unit * ops.sqrt(ops.square(a / unit) + ops.square(b / unit))
+
+
+def _cube_root(x: Any) -> Any:
+    return ops.where(ops.less(x, 0), -1.0, 1.0) * ops.power(ops.absolute(x), 1.0 / 3.0)
+
+
+def _sinc(x: Any) -> Any:
+    angle = math.pi * ops.where(ops.equal(x, 0), 1.0, x)
+    return ops.where(ops.equal(x, 0), 1.0, ops.sin(angle) / angle)
+
+
+def _truncated(x: Any) -> Any:
+    return x if x.dtype == "int" else ops.where(ops.less(x, 0), ops.ceil(x), ops.floor(x))
+
+
+def _remainder(operation: Any, a: Any, b: Any) -> Any:
+    """What is left of a, with its sign: the quotient is rounded towards zero."""
+    if not whole(operation):
+        return a - b * _truncated(a / b)
+    signs = ops.sign(a) * ops.sign(b)
+    return a - b * signs * ops.floor_divide(ops.absolute(a), ops.absolute(b))
+
+
+def _unless_nan(function: Rule) -> Rule:
+    """The other one of two numbers, where one is none."""
+
+    def rule(operation: Any, a: Any, b: Any) -> Any:
+        if kind_of(operation.output.dtype) != "float":
+            return function(a, b)
+        return ops.where(ops.isnan(a), b, ops.where(ops.isnan(b), a, function(a, b)))
+
+    return rule
+
+
+def _is_close(operation: Any, a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8) -> Any:
+    a, b = ops.cast(a, "float"), ops.cast(b, "float")
+    near = ops.less_equal(ops.absolute(a - b), atol + rtol * ops.absolute(b))
+    near = ops.logical_or(ops.equal(a, b), ops.logical_and(near, ops.isfinite(b)))
+    return ops.logical_or(near, ops.logical_and(ops.isnan(a), ops.isnan(b))) if operation.equal_nan else near
+
+
+def _step(x: Any, at_zero: Any) -> Any:
+    """1 above zero, 0 below, and another value at it; what is no number stays so."""
+    return ops.where(ops.less(x, 0), 0.0, ops.where(ops.greater(x, 0), 1.0, ops.where(ops.equal(x, 0), at_zero, x)))
+
+
 def _arcsinh(x: Any) -> Any:
     """The logarithm of x + sqrt(1 + x^2), of |x| since below zero the two cancel each other."""
     sign = ops.where(ops.less(x, 0), -1.0, 1.0)
@@ -116,6 +173,7 @@ RULES: dict[str, Rule] = {
     "DivideNoNan": plain(lambda a, b: ops.where(ops.equal(b, 0), 0.0, a / ops.where(ops.equal(b, 0), 1.0, b))),
     "FloorDivide": plain(ops.floor_divide),
     "Mod": _mod,
+    "Fmod": _remainder,
     "Power": _power,
     "Negative": plain(ops.negative),
     "Absolute": plain(ops.absolute),
@@ -127,26 +185,33 @@ RULES: dict[str, Rule] = {
     "Reciprocal": plain(ops.reciprocal),
     "Maximum": _unless_flags(ops.maximum, ops.logical_or),
     "Minimum": _unless_flags(ops.minimum, ops.logical_and),
+    "Fmax": _unless_nan(ops.maximum),
+    "Fmin": _unless_nan(ops.minimum),
     "Clip": _clip,
     "Floor": plain(ops.floor),
     "Ceil": plain(ops.ceil),
     "Round": _round,
-    "Trunc": plain(lambda x: x if x.dtype == "int" else ops.where(ops.less(x, 0), ops.ceil(x), ops.floor(x))),
+    "Trunc": plain(_truncated),
     # exponentials, trigonometric and hyperbolic functions
     "Exp": plain(ops.exp),
-    "Exp2": plain(lambda x: ops.exp(x * 0.6931471805599453)),
+    "Exp2": plain(lambda x: ops.exp(x * LOG_2)),
     "Expm1": plain(ops.expm1),
     "Log": plain(ops.log),
     "Log1p": plain(ops.log1p),
-    "Log2": plain(lambda x: ops.log(x) / 0.6931471805599453),
+    "Log2": plain(lambda x: ops.log(x) / LOG_2),
     "Log10": plain(lambda x: ops.log(x) / 2.302585092994046),
     "Logaddexp": plain(_log_add_exp),
+    "Logaddexp2": plain(_log_add_exp2),
+    "Hypot": plain(_hypotenuse),
+    "Cbrt": plain(_cube_root),
     "Sin": plain(ops.sin),
     "Cos": plain(ops.cos),
     "Tan": plain(ops.tan),
     "Arcsin": plain(lambda x: ops.arctan(x * ops.rsqrt((1.0 - x) * (1.0 + x)))),
     "Arccos": plain(lambda x: 2.0 * ops.arctan(ops.sqrt((1.0 - x) / (1.0 + x)))),
     "Arctan": plain(ops.arctan),
+    "Arctan2": plain(ops.arctan2),
+    "Sinc": plain(_sinc),
     "Sinh": plain(ops.sinh),
     "Cosh": plain(ops.cosh),
     "Tanh": plain(ops.tanh),
@@ -196,6 +261,10 @@ RULES: dict[str, Rule] = {
     "Isnan": plain(ops.isnan),
     "Isfinite": plain(ops.isfinite),
     "Isinf": plain(lambda x: ops.equal(ops.absolute(x), math.inf)),
+    "Isposinf": plain(lambda x: ops.equal(x, math.inf)),
+    "Isneginf": plain(lambda x: ops.equal(x, -math.inf)),
+    "Isclose": _is_close,
+    "Heaviside": plain(_step),
     "Where": _where,
     "Select": _select,
     "NanToNum": _nan_to_num,
@@ -207,4 +276,6 @@ RULES: dict[str, Rule] = {
     "ConvertToTensor": _convert,
     "StopGradient": plain(ops.stop_gradient),
     "Copy": plain(lambda x: x),
+    "Real": plain(lambda x: x),
+    "Conjugate": plain(lambda x: x),
 }

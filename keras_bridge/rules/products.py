@@ -16,6 +16,19 @@ def _einsum(operation: Any, *operands: Any, **_: Any) -> Any:
     return ops.einsum(operation.subscripts, *operands)
 
 
+def _inner(a: Any, b: Any) -> Any:
+    return ops.tensordot(a, b, (-1, -1)) if len(a.shape) and len(b.shape) else a * b
+
+
+def _cross(operation: Any, a: Any, b: Any) -> Any:
+    """The product of vectors of three numbers that is at right angles to both."""
+    a, b = ops.moveaxis(a, operation.axisa, -1), ops.moveaxis(b, operation.axisb, -1)
+    if (a.shape[-1], b.shape[-1]) != (3, 3):
+        raise ValueError(f"cross has a counterpart for vectors of 3 numbers; got {a.shape[-1]} and {b.shape[-1]}")
+    turned = [[ops.take(x, places, -1) for places in ([1, 2, 0], [2, 0, 1])] for x in (a, b)]
+    return ops.moveaxis(turned[0][0] * turned[1][1] - turned[0][1] * turned[1][0], -1, operation.axisc)
+
+
 def _channels_last(operation: Any) -> None:
     form = operation.data_format or keras.config.image_data_format()
     if form != "channels_last":
@@ -71,6 +84,9 @@ RULES: dict[str, Rule] = {
     "Dot": plain(ops.dot),
     "Tensordot": with_attributes(ops.tensordot, "axes"),
     "Einsum": _einsum,
+    "Inner": plain(_inner),
+    "Vdot": plain(lambda a, b: ops.sum(ops.reshape(a, (-1,)) * ops.reshape(b, (-1,)))),
+    "Cross": _cross,
     "Outer": plain(lambda a, b: ops.reshape(a, (-1, 1)) * ops.reshape(b, (1, -1))),
     "DotProductAttention": _attention,
     "Conv": _conv,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import accumulate
 from typing import Any
 
 import keras
@@ -29,7 +30,8 @@ def _any_or_all(function: Rule) -> Rule:
     return rule
 
 
-def _cumsum(operation: Any, x: Any) -> Any:
+def cumulated_sum(operation: Any, x: Any) -> Any:
+    """Return a cumulated sum; of the flattened array without an axis."""
     x = x if operation.dtype is None else ops.cast(x, kind_of(operation.dtype))
     return ops.cumsum(ops.reshape(x, (-1,)), 0) if operation.axis is None else ops.cumsum(x, operation.axis)
 
@@ -60,13 +62,21 @@ def _batch_norm(operation: Any, x: Any, mean: Any, variance: Any, offset: Any = 
     return y if wide[2] is None else y + wide[2]
 
 
-def _product(operation: Any, x: Any) -> Any:
+def product(operation: Any, x: Any) -> Any:
+    """Return a product over axes of known lengths."""
     kind = kind_of(operation.output.dtype)
-    for axis in sorted((a % x.ndim for a in operation.axis or range(x.ndim)), reverse=True):
+    axes = range(x.ndim) if operation.axis is None else np.atleast_1d(operation.axis)
+    for axis in sorted((int(a) % x.ndim for a in axes), reverse=True):
         parts = [ops.cast(part, kind) for part in ops.unstack(x, axis=axis)]
         x = math.prod(parts[1:], start=parts[0])
         x = ops.expand_dims(x, axis) if operation.keepdims else x
     return x
+
+
+def _cumulated_product(operation: Any, x: Any) -> Any:
+    x = ops.cast(x, kind_of(operation.output.dtype))
+    x, axis = (ops.reshape(x, (-1,)), 0) if operation.axis is None else (x, operation.axis)
+    return ops.stack([*accumulate(ops.unstack(x, axis=axis), ops.multiply)], axis)
 
 
 def _norm(operation: Any, x: Any) -> Any:
@@ -104,6 +114,10 @@ def _average(operation: Any, x: Any, weights: Any = None) -> Any:
     return ops.sum(x * weights, axis) / ops.sum(weights, axis)
 
 
+def _folded(operation: Any) -> tuple[Any, bool]:
+    return operation.axis, operation.keepdims
+
+
 def _count_nonzero(operation: Any, x: Any) -> Any:
     return ops.sum(ops.cast(ops.not_equal(x, 0), "int"), operation.axis)
 
@@ -124,8 +138,10 @@ RULES: dict[str, Rule] = {
     "Logsumexp": with_attributes(ops.logsumexp, *_fold),
     "Argmax": with_attributes(ops.argmax, *_fold),
     "Argmin": with_attributes(ops.argmin, *_fold),
-    "Cumsum": _cumsum,
-    "Prod": _product,
+    "Cumsum": cumulated_sum,
+    "Prod": product,
+    "Cumprod": _cumulated_product,
+    "Ptp": lambda operation, x: ops.max(x, *_folded(operation)) - ops.min(x, *_folded(operation)),
     "Average": _average,
     "CountNonzero": _count_nonzero,
     "Any": _any_or_all(ops.max),

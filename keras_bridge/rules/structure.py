@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_bridge.rules.base import Rule, kind_of, plain, with_attributes
 from rsref import ops
+from rsref.tensor import Tensor
 
 
 def _reshape(operation: Any, x: Any) -> Any:
@@ -96,14 +97,15 @@ def _rolled(x: Any, shift: int, axis: int) -> Any:
 
 def _triangle(lower: bool) -> Rule:
     def rule(operation: Any, x: Any) -> Any:
-        rows, columns = _lengths(x.shape[-2:])
+        rows, columns = lengths_of(x.shape[-2:])
         within = np.tri(rows, columns, operation.k if lower else operation.k - 1, dtype=bool)
         return ops.cast(ops.where(within if lower else ~within, x, 0), x.dtype)
 
     return rule
 
 
-def _lengths(shape: Any) -> list[int]:
+def lengths_of(shape: Any) -> list[int]:
+    """Return known lengths. Errors: ValueError if one is unknown."""
     if None in shape:
         raise ValueError(f"lengths must be known here; got {tuple(shape)}")
     return [int(n) for n in shape]
@@ -111,7 +113,7 @@ def _lengths(shape: Any) -> list[int]:
 
 def _diag(operation: Any, x: Any) -> Any:
     """A vector as a diagonal, or the diagonal of a matrix."""
-    k, lengths = operation.k, _lengths(x.shape)
+    k, lengths = operation.k, lengths_of(x.shape)
     if x.ndim == 1:
         n = lengths[0] + abs(k)
         wide = ops.pad(x, ((max(k, 0), max(-k, 0)),))  # a column for each of its places
@@ -120,6 +122,85 @@ def _diag(operation: Any, x: Any) -> Any:
     n = max(0, min(rows + min(k, 0), columns - max(k, 0)))
     own = x[max(-k, 0) : max(-k, 0) + n, max(k, 0) : max(k, 0) + n]
     return ops.sum(ops.where(np.eye(n, dtype=bool), own, 0), 0)
+
+
+def _diagonal(operation: Any, x: Any) -> Any:
+    """The diagonal of two axes, as the last axis."""
+    x = to_end(x, operation.axis1, operation.axis2)
+    (rows, columns), k = lengths_of(x.shape[-2:]), operation.offset
+    n = max(0, min(rows + min(k, 0), columns - max(k, 0)))
+    own = x[..., max(-k, 0) : max(-k, 0) + n, max(k, 0) : max(k, 0) + n]
+    return ops.cast(ops.sum(ops.where(np.eye(n, dtype=bool), own, 0), -2), x.dtype)
+
+
+def to_end(x: Any, *axes: int) -> Any:
+    """Return x with some axes moved to the end."""
+    own = [axis % x.ndim for axis in axes]
+    return ops.transpose(x, [axis for axis in range(x.ndim) if axis not in own] + own)
+
+
+def _along(operation: Any, x: Any, indices: Any) -> Any:
+    """For each place of indices, the value of x at that index along an axis."""
+    if operation.axis is None:
+        x, indices, axis = ops.reshape(x, (-1,)), ops.reshape(indices, (-1,)), 0
+    else:
+        axis = operation.axis % x.ndim
+    (length,) = lengths_of(x.shape[axis : axis + 1])
+    places = np.arange(length)
+    indices = ops.take(places, to_end(indices, axis), 0)  # which refuses those that are out of range
+    there = ops.equal(ops.expand_dims(indices, -1), places)
+    found = ops.sum(ops.where(there, ops.expand_dims(to_end(x, axis), -2), 0), -1)
+    return ops.moveaxis(ops.cast(found, x.dtype), -1, axis)
+
+
+def _array_split(operation: Any, x: Any) -> Any:
+    """Parts as alike as can be: the first ones are longer by one."""
+    parts, axis = operation.indices_or_sections, operation.axis
+    if isinstance(parts, int):
+        (length,) = lengths_of([x.shape[axis]])
+        parts = [length // parts * i + min(i, length % parts) for i in range(1, parts)]
+    return ops.split(x, parts, axis)
+
+
+def _split_along(axis: int) -> Rule:
+    return lambda operation, x: ops.split(x, operation.indices_or_sections, min(axis, x.ndim - 1))
+
+
+def _slice(operation: Any, x: Any, start_indices: Any) -> Any:
+    key = []
+    for length, start, size in zip(x.shape, _starts(start_indices), operation.shape, strict=True):
+        whole = size in (None, -1) or size == length
+        if (
+            start < 0
+            or not (whole or (length is not None and start + size <= length))
+            or (whole and length is None and start)
+        ):
+            raise ValueError(f"a slice from {start} of {size} values has no counterpart in an axis of length {length}")
+        key.append(slice(start, None if whole else start + size))
+    return x[tuple(key)]
+
+
+def _slice_update(operation: Any, x: Any, start_indices: Any, updates: Any) -> Any:
+    """x with other values from some place on."""
+    widths, within = [], np.ones((), bool)
+    for length, start, size in zip(x.shape, _starts(start_indices), updates.shape, strict=True):
+        if length is None and size is None and start == 0:
+            widths.append((0, 0))
+            within = np.expand_dims(within, -1)
+            continue
+        if None in (length, size) or not 0 <= start <= length - size:
+            raise ValueError(f"{size} values from place {start} on cannot be set in an axis of length {length}")
+        widths.append((start, length - size - start))
+        places = np.arange(length)
+        within = np.expand_dims(within, -1) & (places >= start) & (places < start + size)
+    return ops.where(within, ops.cast(ops.pad(updates, widths), x.dtype), x)
+
+
+def _starts(indices: Any) -> list[int]:
+    """Where a slice begins, if the step says it."""
+    if isinstance(indices, Tensor) or any(isinstance(i, Tensor) for i in indices):
+        raise ValueError("a slice whose place is computed has no counterpart; take_along_axis has")
+    return [int(i) for i in indices]
 
 
 def _diff(operation: Any, x: Any) -> Any:
@@ -151,20 +232,31 @@ RULES: dict[str, Rule] = {
     "BroadcastTo": with_attributes(ops.broadcast_to, "shape"),
     "Concatenate": _concatenate,
     "Hstack": plain(lambda xs: ops.concatenate(xs, 1)),  # vectors make Keras itself fail
+    "Dstack": plain(lambda xs: ops.concatenate([ops.expand_dims(x, -1) if x.ndim == 2 else x for x in xs], 2)),
     "Append": _append,
     "Stack": _stack,
     "Unstack": with_attributes(ops.unstack, "num", "axis"),
     "Split": _split,
+    "ArraySplit": _array_split,
+    "Hsplit": _split_along(1),
+    "Dsplit": _split_along(2),
     "Repeat": _repeat,
     "Tile": _tile,
     "Pad": _pad,
     "Flip": _flip,
+    "Fliplr": plain(lambda x: ops.flip(x, 1)),
+    "Flipud": plain(lambda x: ops.flip(x, 0)),
     "Roll": _roll,
     "Tril": _triangle(lower=True),
     "Triu": _triangle(lower=False),
     "Diag": _diag,
     "Diff": _diff,
+    "Diagonal": _diagonal,
+    "Trace": lambda operation, x: ops.sum(_diagonal(operation, x), -1),
     "GetItem": _get_item,
+    "Slice": _slice,
+    "SliceUpdate": _slice_update,
+    "TakeAlongAxis": _along,
     "Take": with_attributes(ops.take, *_axis),
     "OneHot": _one_hot,
     "MultiHot": _multi_hot,

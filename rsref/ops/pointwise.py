@@ -255,6 +255,11 @@ sin = pointwise("sin", lambda x: np.sin(x), (lambda g, x: g * np.cos(x),))
 cos = pointwise("cos", lambda x: np.cos(x), (lambda g, x: -g * np.sin(x),))
 tan = pointwise("tan", lambda x: np.tan(x), (lambda g, y: g * (1 + y * y),))
 arctan = pointwise("arctan", lambda x: np.arctan(x), (lambda g, x: g / (1 + x * x),))
+arctan2 = pointwise(
+    "arctan2",
+    lambda a, b: np.arctan2(a, b),
+    (lambda g, a, b: g * b / (a * a + b * b), lambda g, a, b: -g * a / (a * a + b * b)),
+)
 sinh = pointwise("sinh", lambda x: np.sinh(x), (lambda g, x: g * np.cosh(x),))
 cosh = pointwise("cosh", lambda x: np.cosh(x), (lambda g, x: g * np.sinh(x),))
 tanh = pointwise("tanh", lambda x: np.tanh(x), (lambda g, y: g * (1 - y * y),))

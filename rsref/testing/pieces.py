@@ -139,6 +139,7 @@ def two_operands(d: Drawing) -> None:
         lambda a, b: bounded(a) * b,
         lambda a, b: a / (1 + b * b),
         lambda a, b: (0.5 + a * a) ** bounded(b),
+        lambda a, b: ops.arctan2(a, b - 4.0),
         ops.maximum,
         ops.minimum,
     )

@@ -243,6 +243,10 @@ def _arithmetic(real: Any) -> dict[str, Any]:
         return real(math.pow(np.float64(a), np.float64(b)))
 
     @exactly
+    def arctan2(a, b):
+        return real(math.atan2(np.float64(a), np.float64(b)))
+
+    @exactly
     def sign(x):
         one = one_like(x)
         return one if x > 0 else -one if x < 0 else x
@@ -251,7 +255,7 @@ def _arithmetic(real: Any) -> dict[str, Any]:
     def absolute(x):
         return abs(x)
 
-    return {f.__name__: f for f in (sqrt, floor, ceil, rint, power, sign, absolute)} | {
+    return {f.__name__: f for f in (sqrt, floor, ceil, rint, power, arctan2, sign, absolute)} | {
         "floor_divide": _floor_divide(), "maximum": greater, "minimum": less,
     }  # fmt: skip
 

@@ -13,7 +13,7 @@ from rsref_fast.cuda.jit import device
 LIBDEVICE = {
     "exp": "exp", "expm1": "expm1", "log": "log", "log1p": "log1p", "sqrt": "sqrt", "sin": "sin", "cos": "cos",
     "tan": "tan", "arctan": "atan", "sinh": "sinh", "cosh": "cosh", "tanh": "tanh", "erf": "erf", "erfc": "erfc",
-    "floor": "floor", "ceil": "ceil", "rint": "rint", "power": "pow",
+    "floor": "floor", "ceil": "ceil", "rint": "rint", "power": "pow", "arctan2": "atan2",
 }  # fmt: skip
 """Our name of a function, and libdevice's for float64; that for float32 has an f behind it."""
 
@@ -23,7 +23,7 @@ def functions(dtype: np.dtype[Any]) -> dict[str, Any]:
     ending = "f" if dtype.itemsize == 4 else ""
     named = {name: getattr(libdevice, own + ending) for name, own in LIBDEVICE.items()}
     F = dtype.type
-    found = {name: _two(F, f) if name == "power" else _one(F, f) for name, f in named.items()}
+    found = {name: _two(F, f) if name in ("power", "arctan2") else _one(F, f) for name, f in named.items()}
     written = _written(F, getattr(libdevice, "fmod" + ending), named["floor"], named["exp"], named["log1p"])
     return {**found, **written, **({"sigmoid": _sigmoid(F, named["exp"])} if dtype.itemsize == 4 else {})}
 

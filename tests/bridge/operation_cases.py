@@ -4,76 +4,20 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-
-def table(x):
-    """(batch, 6) as (batch, 2, 3)."""
-    return ops.reshape(x, (-1, 2, 3))
-
-
-def image(x):
-    """(batch, 6) as (batch, 6, 6, 2): every entry another number."""
-    return ops.stack([ops.einsum("bi,bj->bij", x, x), ops.expand_dims(x, 1) - 2 * ops.expand_dims(x, 2)], axis=-1)
-
-
-def attention(x, y, heads, shared, **options):
-    """Attention of 2 targets on 3 sources, heads of 4 numbers: the root of 4 is exact in TensorFlow's float32, too."""
-    numbers = np.cos(np.arange(6 * 24 * heads)).reshape(6, -1)
-    query = ops.reshape(x @ numbers[:, : 8 * heads], (-1, 2, heads, 4))
-    key, value = (ops.reshape(z @ numbers[:, -12 * shared :], (-1, 3, shared, 4)) for z in (y, x * y))
-    return ops.dot_product_attention(query, key, value, **options)
-
-
-FIRST = np.array([True, False, False])
-"""A mask that leaves the first source: where none is left PyTorch has another gradient than JAX and TensorFlow."""
-
-
-def within(function):
-    """The function within a layer: in a model alone Keras's Norm cannot run on JAX."""
-    return lambda x, y: layers.Lambda(function)(x)
-
-
-def nothing(x):
-    """The logarithm of zero, of x's shape."""
-    return ops.log(0 * x)
-
-
-UNSIGNED = ("uint8", "uint16", "uint32")
-"""Dtypes of whole numbers without a sign; Keras computes the latter two with more bits on PyTorch."""
-
-
-def whole(x, dtype):
-    """Whole numbers up to 38, from 0 on if they have no sign."""
-    return ops.cast(20 * (ops.absolute(x) if dtype.startswith("u") else x), dtype)
-
-
-def unknown(x, y):
-    """x, but not a number where y is large, and beyond all numbers where x is."""
-    return ops.where(y > 1, np.nan, ops.where(x > 1, np.inf, ops.where(x < -1, -np.inf, x)))
-
-
-def folds(function):
-    """A reduction over one axis, over several, from the end, and with the axes kept."""
-    return [
-        lambda x, y: function(x, axis=-1),
-        lambda x, y: function(table(x), axis=(1, 2)),
-        lambda x, y: function(table(x), axis=1, keepdims=True) * table(y),
-        lambda x, y: x * function(y),
-    ]
-
-
-def unary(*functions):
-    return [lambda x, y, function=function: function(x) for function in functions]
-
-
-def binary(function):
-    """Two tensors, a constant on either side, and broadcasting both ways."""
-    return [
-        function,
-        lambda x, y: function(x, 1.5),
-        lambda x, y: function(1.5, y),
-        lambda x, y: function(table(x), ops.expand_dims(y, -1)[:, :2]),
-    ]
-
+from tests.bridge import structure_cases
+from tests.bridge.operation_inputs import (
+    UNSIGNED,
+    binary,
+    folds,
+    missing,
+    missing_folds,
+    nothing,
+    table,
+    unary,
+    unknown,
+    whole,
+    within,
+)
 
 CASES = {
     # arithmetic
@@ -98,6 +42,12 @@ CASES = {
         lambda a, b: ops.stop_gradient(ops.floor_divide(a, b))
     ),  # PyTorch has no gradient, not even 0
     "Mod": [ops.mod, lambda x, y: ops.mod(x, 0.7), lambda x, y: ops.mod(ops.cast(9 * x, "int32"), 4)],
+    "Fmod": [
+        lambda x, y: ops.fmod(x, 0.7 + ops.absolute(y)),
+        lambda x, y: ops.fmod(3 * x, y),
+        lambda x, y: ops.fmod(ops.cast(9 * x, "int32"), 4),
+        lambda x, y: ops.fmod(ops.cast(9 * x, "int32"), ops.where(y > 0, 3, -2)),
+    ],
     "Power": [*binary(ops.power), lambda x, y: ops.cast(5 * x, "int32") ** 3],
     "Negative": unary(ops.negative),
     "Absolute": unary(ops.absolute),
@@ -109,6 +59,12 @@ CASES = {
     "Reciprocal": unary(ops.reciprocal),
     "Maximum": binary(ops.maximum),
     "Minimum": binary(ops.minimum),
+    "Fmax": [*binary(ops.fmax), lambda x, y: ops.fmax(missing(x, y), y), lambda x, y: ops.fmax(y, missing(x, y))],
+    "Fmin": [
+        *binary(ops.fmin),
+        lambda x, y: ops.fmin(missing(x, y), y),
+        lambda x, y: ops.fmin(whole(x, "int32"), whole(y, "int32")),
+    ],
     "Clip": [lambda x, y: ops.clip(x, -0.5, 1.0)],
     "Floor": unary(ops.floor),
     "Ceil": unary(ops.ceil),
@@ -126,12 +82,22 @@ CASES = {
         *binary(ops.logaddexp),
         lambda x, y: ops.exp(ops.stop_gradient(ops.logaddexp(nothing(x), nothing(x)))),
     ],
+    "Logaddexp2": binary(ops.logaddexp2),
+    "Hypot": [
+        ops.hypot,
+        lambda x, y: ops.hypot(table(x), ops.expand_dims(y, -1)[:, :2]),
+        lambda x, y: 1e-200 * ops.hypot(1e200 * x, 1e200 * y),
+        lambda x, y: ops.hypot(x, 0 * y),
+    ],
+    "Cbrt": unary(ops.cbrt),
+    "Sinc": unary(ops.sinc, lambda x: ops.sinc(ops.stop_gradient(ops.relu(x)))),
     "Sin": unary(ops.sin),
     "Cos": unary(ops.cos),
     "Tan": unary(ops.tan),
     "Arcsin": [lambda x, y: ops.arcsin(0.5 * x)],
     "Arccos": [lambda x, y: ops.arccos(0.5 * x)],
     "Arctan": unary(ops.arctan),
+    "Arctan2": [*binary(ops.arctan2), lambda x, y: ops.arctan2(0 * x, y), lambda x, y: ops.arctan2(x, 0 * y)],
     "Sinh": unary(ops.sinh),
     "Cosh": unary(ops.cosh),
     "Tanh": unary(ops.tanh),
@@ -188,6 +154,18 @@ CASES = {
     "Isnan": [lambda x, y: ops.isnan(ops.log(x))],
     "Isfinite": [lambda x, y: ops.isfinite(ops.log(x))],
     "Isinf": [lambda x, y: ops.isinf(ops.where(x > 0, x, nothing(x))), lambda x, y: ops.isinf(-nothing(x))],
+    "Isposinf": [lambda x, y: ops.isposinf(unknown(x, y))],
+    "Isneginf": [lambda x, y: ops.isneginf(unknown(x, y))],
+    "Isclose": [
+        lambda x, y: ops.isclose(x, ops.round(x), atol=0.2),
+        lambda x, y: ops.isclose(missing(x, y), x, rtol=0.0),
+        lambda x, y: ops.isclose(missing(x, y), missing(x, y), equal_nan=True),
+        lambda x, y: ops.isclose(x, x + 2e-5),
+    ],
+    "Heaviside": [
+        lambda x, y: ops.stop_gradient(ops.heaviside(ops.relu(x), 0.5 * ops.ones_like(x))),
+        lambda x, y: ops.stop_gradient(ops.heaviside(x, y)),
+    ],
     "Where": [lambda x, y: ops.where(x > y, x, 2 * y), lambda x, y: ops.where(x > 0, x, 0.5)],
     "Select": [
         lambda x, y: ops.select([x > 1, y > 0], [x, x * y], default=y),
@@ -243,6 +221,20 @@ CASES = {
         lambda x, y: ops.prod(ops.relu(x), axis=-1),
         lambda x, y: ops.prod(ops.cast(3 * x, "int32"), axis=-1),
     ],
+    "Cumprod": [
+        lambda x, y: ops.cumprod(table(x), axis=1),
+        lambda x, y: ops.cumprod(x, axis=-1),
+        lambda x, y: ops.cumprod(ops.cast(3 * x, "int32"), axis=1),
+    ],
+    "Ptp": [*folds(ops.ptp)[:3], lambda x, y: x * ops.ptp(y)],
+    "Nansum": [*missing_folds(ops.nansum), lambda x, y: ops.nansum(ops.cast(3 * x, "int32"), axis=1)],
+    "Nanmean": missing_folds(ops.nanmean),
+    "Nanvar": missing_folds(ops.nanvar),
+    "Nanstd": missing_folds(ops.nanstd),
+    "Nanmax": [*missing_folds(ops.nanmax), lambda x, y: ops.nanmax(ops.cast(3 * x, "int32"), axis=1)],
+    "Nanmin": [*missing_folds(ops.nanmin), lambda x, y: ops.nanmin(ops.cast(3 * x, "int32"), axis=1)],
+    "Nanprod": [*missing_folds(ops.nanprod), lambda x, y: ops.nanprod(ops.cast(3 * x, "int32"), axis=1)],
+    "Nancumsum": [lambda x, y: ops.nancumsum(missing(x, y), axis=1), lambda x, y: ops.nancumsum(table(x), axis=-1)],
     "Average": [
         lambda x, y: ops.average(x, axis=-1),
         lambda x, y: ops.average(table(x), axis=1, weights=ops.square(table(y))),
@@ -284,124 +276,6 @@ CASES = {
         lambda x, y: layers.BatchNormalization()(x),
         lambda x, y: layers.BatchNormalization(axis=1, center=False, scale=False)(table(x)),
     ],
-    # products
-    "Matmul": [
-        lambda x, y: layers.Dense(3)(x),
-        lambda x, y: ops.matmul(table(x), ops.transpose(table(y), (0, 2, 1))),
-        lambda x, y: ops.matmul(table(x), np.linspace(0.0, 1.0, 9).reshape(3, 3)),
-    ],
-    "Dot": [lambda x, y: ops.dot(x, np.linspace(0.0, 1.0, 12).reshape(6, 2))],
-    "Tensordot": [
-        lambda x, y: ops.tensordot(table(x), np.linspace(0.0, 1.0, 12).reshape(2, 3, 2), axes=2),
-        lambda x, y: ops.tensordot(table(x), np.linspace(0.0, 1.0, 8).reshape(4, 2), axes=[[1], [1]]),
-    ],
-    "Einsum": [
-        lambda x, y: ops.einsum("bi,bj->bij", x, y),
-        lambda x, y: ops.einsum("bij,bkj->bik", table(x), table(y)),
-        lambda x, y: ops.einsum("bij->bji", table(x)),
-    ],
-    "Outer": [lambda x, y: x @ ops.outer(ops.sum(y, axis=0), np.linspace(0.0, 1.0, 3))],
-    "DotProductAttention": [
-        lambda x, y: attention(x, y, 2, 2),
-        lambda x, y: attention(x, y, 2, 2, is_causal=True),
-        lambda x, y: attention(x, y, 4, 2, scale=0.25, bias=ops.reshape(x, (-1, 1, 2, 3))),
-        lambda x, y: attention(x, y, 2, 2, mask=ops.expand_dims(ops.logical_or(table(x > 0.5), FIRST), 1)),
-        lambda x, y: attention(
-            x, y, 2, 2, mask=ops.logical_or(ops.reshape(x > 0, (-1, 1, 2, 3)), FIRST), is_causal=True
-        ),
-        lambda x, y: layers.MultiHeadAttention(2, 4, value_dim=3)(table(x), table(y)),
-        lambda x, y: layers.MultiHeadAttention(2, 4)(table(x), table(x), use_causal_mask=True),
-    ],
-    "Conv": [
-        lambda x, y: layers.Conv2D(3, 2, padding="same")(image(x)),
-        lambda x, y: layers.Conv2D(3, (3, 2), strides=2)(image(x)),
-        lambda x, y: layers.Conv1D(2, 2, dilation_rate=2)(ops.reshape(x, (-1, 6, 1))),
-    ],
-    "MaxPool": [
-        lambda x, y: ops.max_pool(image(x), 2, 2),
-        lambda x, y: ops.max_pool(image(x), (3, 2), (2, 1), padding="same"),
-    ],
-    "DepthwiseConv": [
-        lambda x, y: layers.DepthwiseConv1D(2, depth_multiplier=3)(table(x)),
-        lambda x, y: layers.DepthwiseConv2D((3, 2), strides=2, padding="same", depth_multiplier=2)(image(x)),
-        lambda x, y: layers.DepthwiseConv1D(2, dilation_rate=2)(ops.reshape(x, (-1, 6, 1))),
-    ],
-    "SeparableConv": [
-        lambda x, y: layers.SeparableConv1D(4, 2, depth_multiplier=2)(table(x)),
-        lambda x, y: layers.SeparableConv2D(4, 2, padding="same")(image(x)),
-    ],
-    "AveragePool": [
-        lambda x, y: ops.average_pool(image(x), 2, 2),
-        lambda x, y: ops.average_pool(image(x), 3, 1, padding="same"),
-        lambda x, y: ops.average_pool(image(x), (3, 2), (2, 1), padding="same"),
-    ],
-    # structure and places
-    "Reshape": [lambda x, y: ops.reshape(x, (-1, 3, 2)), lambda x, y: layers.Reshape((3, 2))(x)],
-    "Ravel": [lambda x, y: ops.reshape(ops.ravel(x), (-1, 6))],
-    "Transpose": [lambda x, y: ops.transpose(table(x), (0, 2, 1))],
-    "Swapaxes": [lambda x, y: ops.swapaxes(table(x), 1, -1)],
-    "Moveaxis": [lambda x, y: ops.moveaxis(image(x), (1, -2), (-2, 1))],
-    "ExpandDims": [lambda x, y: ops.expand_dims(x, 1), lambda x, y: ops.expand_dims(x, (1, -1))],
-    "Squeeze": [lambda x, y: ops.squeeze(ops.reshape(x, (-1, 1, 6)), axis=1)],
-    "BroadcastTo": [lambda x, y: x + ops.broadcast_to(ops.sum(y), (4, 6))],
-    "Concatenate": [lambda x, y: ops.concatenate([x, y], axis=-1), lambda x, y: layers.Concatenate()([x, y, x])],
-    "Hstack": [
-        lambda x, y: ops.hstack([x, y]),
-        lambda x, y: ops.hstack([table(x), table(y)]),
-    ],
-    "Append": [
-        lambda x, y: ops.append(x, y, axis=-1),
-        lambda x, y: x @ ops.diag(ops.append(ops.sum(y, axis=0)[..., :4], np.ones(2))),
-        lambda x, y: x * ops.sum(ops.append(ops.sum(y, axis=0), np.ones((2, 2)))),
-    ],
-    "Stack": [lambda x, y: ops.stack([x, y], axis=1), lambda x, y: ops.stack([x, y], axis=-1)],
-    "Unstack": [lambda x, y: ops.unstack(table(x), axis=1)[1], lambda x, y: ops.unstack(table(x), 3, axis=-1)],
-    "Split": [lambda x, y: ops.split(x, 3, axis=-1), lambda x, y: ops.split(x, [1, 4], axis=1)[::-1]],
-    "Repeat": [lambda x, y: ops.repeat(x, 2, axis=-1)],
-    "Tile": [lambda x, y: ops.tile(x, (1, 2)), lambda x, y: ops.tile(table(x), 2)],
-    "Pad": [lambda x, y: ops.pad(x, ((0, 0), (1, 2))), lambda x, y: ops.pad(x, ((0, 0), (1, 2)), constant_values=3.0)],
-    "Flip": [lambda x, y: ops.flip(x, axis=1), lambda x, y: ops.flip(table(x), axis=(1, 2)), lambda x, y: ops.flip(x)],
-    "Roll": [
-        lambda x, y: ops.roll(x, 2, axis=-1),
-        lambda x, y: ops.roll(x, -7, axis=1),
-        lambda x, y: ops.roll(x, 6, axis=1),
-        lambda x, y: ops.roll(table(x), (1, 2), axis=(1, 2)),
-        lambda x, y: x @ ops.roll(ops.sum(y) * np.linspace(0.0, 1.0, 18).reshape(6, 3), 4),
-    ],
-    "Tril": [lambda x, y: ops.tril(table(x)), lambda x, y: ops.tril(table(x), 1), lambda x, y: ops.tril(table(x), -1)],
-    "Triu": [lambda x, y: ops.triu(table(x)), lambda x, y: ops.triu(table(x), 1), lambda x, y: ops.triu(table(x), -1)],
-    "Diag": [
-        lambda x, y: x @ ops.diag(ops.sum(y, axis=0)),
-        lambda x, y: x @ ops.diag(ops.sum(y, axis=0)[..., :4], k=2),
-        lambda x, y: x @ ops.diag(ops.sum(y, axis=0)[..., :4], k=-2),
-        lambda x, y: x * ops.sum(ops.diag(ops.sum(image(y), axis=0)[..., 0], k=2)),
-        lambda x, y: x[:, :5] * ops.diag(ops.sum(image(y), axis=0)[..., 0], k=-1),
-        lambda x, y: x[:, :4] * ops.diag(ops.sum(image(y), axis=0)[:4, :, 1]),
-    ],
-    "Diff": [lambda x, y: ops.diff(x), lambda x, y: ops.diff(table(x), n=2, axis=2)],
-    "GetItem": [
-        lambda x, y: x[:, 1],
-        lambda x, y: x[:, 1:-1:2],
-        lambda x, y: x[..., None, ::3],
-        lambda x, y: table(x)[:, -1, :2],
-    ],
-    "Take": [
-        lambda x, y: ops.take(x, [4, 0, 0], axis=-1),
-        lambda x, y: layers.Embedding(6, 3)(ops.argmax(x, axis=-1)),
-        lambda x, y: ops.take(x, ops.argmax(y, axis=-1)),
-    ],
-    "OneHot": [
-        lambda x, y: x * ops.one_hot(ops.argmax(y, axis=-1), 6, dtype="float64"),
-        lambda x, y: ops.one_hot(ops.argmax(y, axis=-1), 6, dtype="int32"),
-    ],
-    "MultiHot": [
-        lambda x, y: x * ops.multi_hot(ops.cast(ops.abs(y) * 2, "int32"), 6, dtype="float64"),
-        lambda x, y: ops.multi_hot(ops.cast(y > 0, "int32"), 3, dtype="int32"),
-    ],
-    "Digitize": [
-        lambda x, y: ops.digitize(x, np.array([-1.0, 0.0, 0.3])),
-        lambda x, y: x * ops.cast(ops.digitize(y, np.array([0.5])), "float64"),
-    ],
     "ZerosLike": [lambda x, y: x + ops.zeros_like(y), lambda x, y: ops.zeros_like(x, dtype="int32")],
     "OnesLike": [lambda x, y: x * ops.ones_like(y)],
     "FullLike": [lambda x, y: x * ops.full_like(y, 3.0), lambda x, y: ops.full_like(x, 3, dtype="int32")],
@@ -413,14 +287,17 @@ CASES = {
     "ConvertToTensor": [lambda x, y: ops.convert_to_tensor(x > 0, dtype="float64") * y],
     "StopGradient": [lambda x, y: x * ops.stop_gradient(x)],
     "Copy": unary(ops.copy),
+    "Real": unary(ops.real),
+    "Conjugate": unary(ops.conjugate),
+    **structure_cases.CASES,
 }
 # Operations whose values or derivatives exist for positive numbers only.
 POSITIVE = {"Sqrt", "Rsqrt", "Log", "Log1p", "Log2", "Log10", "Power"}
 # Operations that Keras computes with constants in float32, even in a float64 step.
-SINGLE = {"Mod", "LeakyRelu", "Gelu"}
+SINGLE = {"Mod", "LeakyRelu", "Gelu", "Logaddexp2"}
 # Cases that a backend gets wrong: on PyTorch, Keras's average pooling counts the padding of one side, and its layer
 # normalization of an inner axis normalises the last one, and count_nonzero answers transposed; TensorFlow does not add
-# or multiply bools. The largest number is another where Keras computes in float32.
+# or multiply bools, and has no gradient of slice_update. The largest number is another where Keras computes in float32.
 FAULTS = {
     "jax": {("DotProductAttention", 5), ("NanToNum", 0)},
     "torch": {
@@ -431,5 +308,5 @@ FAULTS = {
         ("CountNonzero", 0),
         ("NanToNum", 0),
     },
-    "tensorflow": {("Add", 4), ("Multiply", 4)},
+    "tensorflow": {("Add", 4), ("Multiply", 4), ("SliceUpdate", 0), ("SliceUpdate", 1)},
 }

@@ -18,7 +18,8 @@ from keras_bridge.trace_error import TraceError
 from rsref import ops as rsref_ops
 from rsref.tensor import Input
 from tests.bridge.autodiff import BACKEND, KERAS_KIND, function_and_gradients
-from tests.bridge.operation_cases import CASES, FAULTS, POSITIVE, SINGLE, image
+from tests.bridge.operation_cases import CASES, FAULTS, POSITIVE, SINGLE
+from tests.bridge.operation_inputs import image
 from tests.covering import examples
 from tests.tolerances import assert_close
 
@@ -123,7 +124,8 @@ def test_a_saved_step_is_traced_like_the_drawn_one(name, i):
 
 
 UNKNOWN = {
-    "Sort": lambda x: ops.sort(x),
+    "Quantile": lambda x: ops.quantile(x, 0.3),
+    "Sort.*up to 1024 .* got 2000": lambda x: ops.sort(x @ np.ones((6, 2000))),
     "Pad.*reflect": lambda x: ops.pad(x, ((0, 0), (1, 1)), mode="reflect"),
     "Round.*decimals": lambda x: ops.round(x, 1),
     "Power.*exponent": lambda x: ops.cast(x, "int32") ** ops.cast(x, "int32"),
@@ -141,6 +143,13 @@ UNKNOWN = {
     "Attention.*soft_cap": lambda x: DotProductAttention(attn_logits_soft_cap=1.0)(
         *[ops.reshape(x, (-1, 3, 1, 2))] * 3
     ),
+    "Cross.*3 numbers; got 2": lambda x: ops.cross(x[:, :2], x[:, 2:4], axis=-1),
+    "TakeAlongAxis.*lengths": lambda x: ops.take_along_axis(x, ops.argmax(x, axis=-1, keepdims=True), axis=0),
+    "SliceUpdate.*3 values from place 4 .*length 6": lambda x: ops.slice_update(x, (0, 4), x[:, :3]),
+    "SliceUpdate.*computed": lambda x: ops.slice_update(x, (0, ops.argmax(x[0])), x[:, :3]),
+    "Slice.*from 1 of -1 .*length None": lambda x: ops.slice(x, (1, 0), (-1, 3)),
+    "Cumprod.*unknown length": lambda x: ops.cumprod(x, axis=0),
+    "TopK.*lengths": lambda x: ops.top_k(ops.transpose(x), 2)[0],
     "LayerNorm.*rms_scaling": lambda x: ops.layer_normalization(x, rms_scaling=True),
 }
 
@@ -175,6 +184,18 @@ def test_sparsemax_of_places_that_are_left_out_or_no_numbers():
     (y,) = evaluate([rsref_ops.sparsemax(leaf)], {leaf: scores}, "float32")
     expected = [[0.5, 0.5, 0.0], *[[np.nan] * 3] * 3, [1.0, 0.0, 0.0]]
     np.testing.assert_array_equal(ops.convert_to_numpy(y), expected)
+
+
+def test_the_order_of_equal_numbers_and_of_what_is_none():
+    """As NumPy's; TensorFlow has another one."""
+    x = keras.Input((7,))
+    rows = np.array([[1.0, np.nan, -np.inf, 1.0, np.inf, np.nan, 0.5], [2.0, -0.0, 2.0, 0.0, 2.0, 3.0, -np.inf]])
+    answers = [ops.sort(x), ops.argsort(x), *ops.top_k(x, 4)]
+    (ascending, places, top, top_places), _ = of_rsref(keras.Model(x, answers), [rows])
+    np.testing.assert_array_equal(ascending, np.sort(rows))
+    np.testing.assert_array_equal(places, np.argsort(rows, kind="stable"))
+    np.testing.assert_array_equal(top, np.sort(rows)[:, :-5:-1])
+    np.testing.assert_array_equal(top_places, [[1, 5, 4, 0], [5, 0, 2, 4]])
 
 
 def test_the_check_sees_a_wrong_rule(monkeypatch):

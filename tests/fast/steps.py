@@ -30,7 +30,7 @@ POINTWISE = {
     ],
     "trigonometry": lambda x, m, i, b: [
         ops.sin(x), ops.cos(x), ops.tan(bounded(x)), ops.arctan(x), ops.sinh(x), ops.cosh(x), ops.erf(x),
-        ops.erfc(4 * x),
+        ops.erfc(4 * x), ops.arctan2(x, m[:, 0] - 0.1),
     ],
     "steps": lambda x, m, i, b: [
         ops.floor(3 * x), ops.ceil(3 * x), ops.round(3 * x), ops.floor_divide(x, 0.3), ops.stop_gradient(x) * x,

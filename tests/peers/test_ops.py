@@ -20,6 +20,7 @@ TORCH = {
     "erfc": (ops.erfc, torch.erfc),
     "expm1": (ops.expm1, torch.expm1),
     "arctan": (ops.arctan, torch.arctan),
+    "arctan2": (lambda x: ops.arctan2(x, ops.flip(x, 1)), lambda x: torch.arctan2(x, torch.flip(x, [1]))),
     "relu": (ops.relu, torch.relu),
     "absolute": (ops.absolute, torch.abs),
     "power": (lambda x: ops.power(x * x + 1, 1.7), lambda x: (x * x + 1) ** 1.7),

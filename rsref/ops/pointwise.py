@@ -117,6 +117,16 @@ def error_function_above(x: Any) -> Any:
     return special.erfc(x)
 
 
+def angle(a: Any, b: Any) -> Any:
+    """Return numpy.arctan2(a, b), the angle from (1, 0) to (b, a); of complex numbers near the real ones, too."""
+    if not any(isinstance(x, np.ndarray | np.generic) and np.iscomplexobj(x) for x in (a, b)):
+        return np.arctan2(a, b)
+    steep, side = np.absolute(np.real(a)) > np.absolute(np.real(b)), np.where(np.real(a) < 0, -np.pi, np.pi)
+    below = np.where(steep, a, b)
+    slope = np.arctan(np.where(steep, b, a) / np.where(np.equal(below, 0), 1, below))
+    return np.where(steep, side / 2 - slope, slope + np.where(np.real(b) < 0, side, 0))
+
+
 def pointwise(
     name: str, formula: Formula, derivatives: Sequence[Formula | None] = (), kind: str = "float"
 ) -> Pointwise:
@@ -257,7 +267,7 @@ tan = pointwise("tan", lambda x: np.tan(x), (lambda g, y: g * (1 + y * y),))
 arctan = pointwise("arctan", lambda x: np.arctan(x), (lambda g, x: g / (1 + x * x),))
 arctan2 = pointwise(
     "arctan2",
-    lambda a, b: np.arctan2(a, b),
+    lambda a, b: angle(a, b),
     (lambda g, a, b: g * b / (a * a + b * b), lambda g, a, b: -g * a / (a * a + b * b)),
 )
 sinh = pointwise("sinh", lambda x: np.sinh(x), (lambda g, x: g * np.cosh(x),))

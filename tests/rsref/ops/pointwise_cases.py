@@ -50,7 +50,7 @@ POINTWISE = {
     "cos": row(math.cos, "real"),
     "tan": row(math.tan, "open"),
     "arctan": row(math.atan, "real"),
-    "arctan2": row(math.atan2, "real", "away", analytic=False),
+    "arctan2": row(math.atan2, "real", "away"),
     "sinh": row(math.sinh, "real"),
     "cosh": row(math.cosh, "real"),
     "tanh": row(math.tanh, "real"),

@@ -94,7 +94,8 @@ def _truncated(x: Any) -> Any:
 def _remainder(operation: Any, a: Any, b: Any) -> Any:
     """What is left of a, with its sign: the quotient is rounded towards zero."""
     if not whole(operation):
-        return a - b * _truncated(a / b)
+        quotient = _truncated(a / b)
+        return a - ops.where(ops.equal(quotient, 0), 0.0, b * quotient)
     signs = ops.sign(a) * ops.sign(b)
     return a - b * signs * ops.floor_divide(ops.absolute(a), ops.absolute(b))
 

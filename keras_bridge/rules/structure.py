@@ -118,19 +118,19 @@ def _diag(operation: Any, x: Any) -> Any:
         n = lengths[0] + abs(k)
         wide = ops.pad(x, ((max(k, 0), max(-k, 0)),))  # a column for each of its places
         return ops.cast(ops.where(np.eye(n, k=k, dtype=bool), wide, 0), x.dtype)
-    rows, columns = lengths
-    n = max(0, min(rows + min(k, 0), columns - max(k, 0)))
-    own = x[max(-k, 0) : max(-k, 0) + n, max(k, 0) : max(k, 0) + n]
-    return ops.sum(ops.where(np.eye(n, dtype=bool), own, 0), 0)
+    return _last_diagonal(x, k)
 
 
-def _diagonal(operation: Any, x: Any) -> Any:
-    """The diagonal of two axes, as the last axis."""
-    x = to_end(x, operation.axis1, operation.axis2)
-    (rows, columns), k = lengths_of(x.shape[-2:]), operation.offset
+def _last_diagonal(x: Any, k: int) -> Any:
+    """The diagonal of the last two axes, or one that many places beside it."""
+    rows, columns = lengths_of(x.shape[-2:])
     n = max(0, min(rows + min(k, 0), columns - max(k, 0)))
     own = x[..., max(-k, 0) : max(-k, 0) + n, max(k, 0) : max(k, 0) + n]
     return ops.cast(ops.sum(ops.where(np.eye(n, dtype=bool), own, 0), -2), x.dtype)
+
+
+def _diagonal(operation: Any, x: Any) -> Any:
+    return _last_diagonal(to_end(x, operation.axis1, operation.axis2), operation.offset)
 
 
 def to_end(x: Any, *axes: int) -> Any:
@@ -169,14 +169,11 @@ def _split_along(axis: int) -> Rule:
 def _slice(operation: Any, x: Any, start_indices: Any) -> Any:
     key = []
     for length, start, size in zip(x.shape, _starts(start_indices), operation.shape, strict=True):
-        whole = size in (None, -1) or size == length
-        if (
-            start < 0
-            or not (whole or (length is not None and start + size <= length))
-            or (whole and length is None and start)
-        ):
+        whole = start == 0 and size in (None, -1, length)
+        stop = length if size == -1 or None in (length, size) else start + size
+        if not whole and (length is None or not 0 <= start <= stop <= length):
             raise ValueError(f"a slice from {start} of {size} values has no counterpart in an axis of length {length}")
-        key.append(slice(start, None if whole else start + size))
+        key.append(slice(None) if whole else slice(start, stop))
     return x[tuple(key)]
 
 

@@ -198,6 +198,13 @@ def test_the_order_of_equal_numbers_and_of_what_is_none():
     np.testing.assert_array_equal(top_places, [[1, 5, 4, 0], [5, 0, 2, 4]])
 
 
+def test_places_along_an_axis_that_are_out_of_range():
+    x = keras.Input((6,))
+    model = keras.Model(x, ops.take_along_axis(x, ops.cast(x, "int32"), axis=-1))
+    with pytest.raises(IndexError, match="6"):
+        of_rsref(model, [np.full((2, 6), 6.0)])
+
+
 def test_the_check_sees_a_wrong_rule(monkeypatch):
     monkeypatch.setitem(RULES, "Maximum", RULES["Minimum"])
     with pytest.raises(AssertionError, match="relative error"):

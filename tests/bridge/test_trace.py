@@ -360,6 +360,6 @@ def test_the_check_sees_a_wrong_rule(name, monkeypatch):
 
 def test_an_operation_without_counterpart_is_named():
     inputs = keras.Input((6,))
-    model = keras.Model(inputs, ops.sort(inputs))
-    with pytest.raises(TraceError, match="Sort"):
+    model = keras.Model(inputs, ops.i0(inputs))
+    with pytest.raises(TraceError, match="I0"):
         trace(model)

@@ -94,12 +94,12 @@ def test_what_a_layer_sets_itself_is_no_change(traces):
 
 def test_what_a_layer_sets_itself_where_keras_runs_it(traces):
     x, own = keras.Input((4,)), Own()
-    layer = RecurrentModel(x, ops.sort(own(x)), engine="auto", return_sequences=True)
+    layer = RecurrentModel(x, ops.i0(own(x)), engine="auto", return_sequences=True)
     for _ in range(4):
         layer(X)
     count = len(traces)
     for _ in range(3):
-        assert_close(values(layer(X)), np.sort(own.formula(X, np)), KIND["keras"])
+        assert_close(values(layer(X)), np.i0(own.formula(X, np)), KIND["keras"])
     assert len(traces) == count
 
 

@@ -43,8 +43,7 @@ def keras_recurrence(recurrence):
     layer = GraphLayer(Model(leaves, [*graph.outputs, *graph.new_states]))
     dtypes = {"float": None, "int": "int32", "bool": "bool"}
     inputs = [keras.Input(batch_shape=leaf.shape, dtype=dtypes[leaf.dtype]) for leaf in leaves]
-    sorted_inside = any(t.op is not None and t.op.name == "sparsemax" for t in graph.order)  # Sort is not traced back
-    model = keras.Model(inputs, (layer if sorted_inside else Opened(layer))(inputs))
+    model = keras.Model(inputs, Opened(layer)(inputs))
     counts = len(graph.sequences), len(graph.constants), len(graph.states), len(graph.outputs)
     return KerasRecurrence(model, *counts, recurrence.zero_output_for_mask, recurrence.truncate), layer
 

@@ -13,7 +13,7 @@ from rsref import ops
 from rsref.tensor import Tensor
 
 NARROW = ("int8", "int16", "uint8", "uint16", "uint32")
-PRODUCTS = (*products.RULES, "Multiply", "Square", "Power", "Prod")
+PRODUCTS = (*products.RULES, "Multiply", "Square", "Power", "Prod", "Nanprod", "Cumprod")
 """Whose results are taken into the range of int32: counters and places, which are sums, are left as they are."""
 
 WIDER = {"uint16": "int32", "uint32": "int64"}

@@ -224,7 +224,7 @@ CASES = {
     "Cumprod": [
         lambda x, y: ops.cumprod(table(x), axis=1),
         lambda x, y: ops.cumprod(x, axis=-1),
-        lambda x, y: ops.cumprod(ops.cast(3 * x, "int32"), axis=1),
+        lambda x, y: ops.cumprod(whole(x, "int32") * 9999, axis=1),
     ],
     "Ptp": [*folds(ops.ptp)[:3], lambda x, y: x * ops.ptp(y)],
     "Nansum": [*missing_folds(ops.nansum), lambda x, y: ops.nansum(ops.cast(3 * x, "int32"), axis=1)],
@@ -233,7 +233,7 @@ CASES = {
     "Nanstd": missing_folds(ops.nanstd),
     "Nanmax": [*missing_folds(ops.nanmax), lambda x, y: ops.nanmax(ops.cast(3 * x, "int32"), axis=1)],
     "Nanmin": [*missing_folds(ops.nanmin), lambda x, y: ops.nanmin(ops.cast(3 * x, "int32"), axis=1)],
-    "Nanprod": [*missing_folds(ops.nanprod), lambda x, y: ops.nanprod(ops.cast(3 * x, "int32"), axis=1)],
+    "Nanprod": [*missing_folds(ops.nanprod), lambda x, y: ops.nanprod(whole(x, "int32") * 999, axis=1)],
     "Nancumsum": [lambda x, y: ops.nancumsum(missing(x, y), axis=1), lambda x, y: ops.nancumsum(table(x), axis=-1)],
     "Average": [
         lambda x, y: ops.average(x, axis=-1),

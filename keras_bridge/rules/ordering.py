@@ -59,9 +59,16 @@ def _median(operation: Any, x: Any) -> Any:
     return ops.expand_dims(y, sorted(axes)) if operation.keepdims else y
 
 
+def _top(operation: Any, x: Any) -> list[Any]:
+    ranks, n = _ranks(x, descending=True), x.shape[-1]
+    if operation.k > n:
+        raise ValueError(f"there are no {operation.k} greatest of {n} numbers")
+    return list(_in_order(x, ranks, operation.k))
+
+
 RULES: dict[str, Rule] = {
     "Sort": lambda operation, x: _sorted(x, operation.axis)[0],
     "Argsort": lambda operation, x: _sorted(x, operation.axis)[1],
-    "TopK": lambda operation, x: list(_in_order(x, _ranks(x, descending=True), operation.k)),
+    "TopK": _top,
     "Median": _median,
 }

@@ -149,6 +149,7 @@ UNKNOWN = {
     "SliceUpdate.*computed": lambda x: ops.slice_update(x, (0, ops.argmax(x[0])), x[:, :3]),
     "Slice.*from 1 of -1 .*length None": lambda x: ops.slice(x, (1, 0), (-1, 3)),
     "Cumprod.*unknown length": lambda x: ops.cumprod(x, axis=0),
+    "TopK.*no 9 greatest of 6": lambda x: ops.top_k(x, 9)[0],
     "TopK.*lengths": lambda x: ops.top_k(ops.transpose(x), 2)[0],
     "LayerNorm.*rms_scaling": lambda x: ops.layer_normalization(x, rms_scaling=True),
 }

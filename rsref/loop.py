@@ -55,9 +55,9 @@ class RecurrentLayer(abc.ABC):
     dtype: "float64" or "float32", the precision of all computation.
     engine: a function from a `Recurrence` to an `Engine`; the reference engine if none is given.
     seed: of this layer's own draws (dropout, scheduled sampling).
-    Set later: return_sequences, return_state, go_backwards, stateful, output_length, zero_output_for_mask, truncate and
-    make_engine count from the next call on. Errors: AttributeError for decode, state_initializer and dtype once the
-    step is drawn.
+    Set later: return_sequences, return_state, go_backwards, stateful, output_length, zero_output_for_mask, truncate,
+    teacher_force and make_engine count from the next call on. Errors: AttributeError for decode, state_initializer and
+    dtype once the step is drawn.
     """
 
     _one_output: bool

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from keras_bridge.rules.base import Rule
+from keras_bridge.rules.base import Rule, with_attributes
 from keras_bridge.rules.reductions import cumulated_sum, product
 from rsref import ops
 
@@ -15,43 +15,46 @@ def _filled(x: Any, value: float) -> Any:
     return x if x.dtype != "float" else ops.where(ops.isnan(x), value, x)
 
 
-def _count(operation: Any, x: Any, keepdims: bool) -> Any:
+def _count(x: Any, axis: Any, keepdims: bool) -> Any:
     there = ops.logical_not(ops.isnan(ops.cast(x, "float")))
-    return ops.cast(ops.sum(ops.cast(there, "int"), operation.axis, keepdims), "float")
+    return ops.cast(ops.sum(ops.cast(there, "int"), axis, keepdims), "float")
 
 
-def _sum(operation: Any, x: Any) -> Any:
-    return ops.sum(_filled(x, 0.0), operation.axis, operation.keepdims)
+def _sum(x: Any, axis: Any, keepdims: bool) -> Any:
+    return ops.sum(_filled(x, 0.0), axis, keepdims)
 
 
-def _mean(operation: Any, x: Any, keepdims: bool | None = None) -> Any:
-    keepdims = operation.keepdims if keepdims is None else keepdims
-    return ops.sum(_filled(x, 0.0), operation.axis, keepdims) / _count(operation, x, keepdims)
+def _mean(x: Any, axis: Any, keepdims: bool) -> Any:
+    return _sum(x, axis, keepdims) / _count(x, axis, keepdims)
 
 
-def _var(operation: Any, x: Any) -> Any:
+def _var(x: Any, axis: Any, keepdims: bool) -> Any:
     x = ops.cast(x, "float")
-    apart = ops.where(ops.isnan(x), 0.0, x - _mean(operation, x, keepdims=True))
-    return ops.sum(ops.square(apart), operation.axis, operation.keepdims) / _count(operation, x, operation.keepdims)
+    apart = ops.where(ops.isnan(x), 0.0, x - _mean(x, axis, True))  # the gradient of NaN's square would be none
+    return ops.sum(ops.square(apart), axis, keepdims) / _count(x, axis, keepdims)
+
+
+def _std(x: Any, axis: Any, keepdims: bool) -> Any:
+    return ops.sqrt(_var(x, axis, keepdims))
 
 
 def _extreme(function: Rule, least: float) -> Rule:
-    def rule(operation: Any, x: Any) -> Any:
-        y = function(_filled(x, least), operation.axis, operation.keepdims)
-        if x.dtype != "float":
-            return y
-        return ops.where(ops.equal(_count(operation, x, operation.keepdims), 0), math.nan, y)
+    def extreme(x: Any, axis: Any, keepdims: bool) -> Any:
+        y = function(_filled(x, least), axis, keepdims)
+        return y if x.dtype != "float" else ops.where(ops.equal(_count(x, axis, keepdims), 0), math.nan, y)
 
-    return rule
+    return extreme
 
+
+_fold = ("axis", "keepdims")
 
 RULES: dict[str, Rule] = {
-    "Nansum": _sum,
-    "Nanmean": _mean,
-    "Nanvar": _var,
-    "Nanstd": lambda operation, x: ops.sqrt(_var(operation, x)),
-    "Nanmax": _extreme(ops.max, -math.inf),
-    "Nanmin": _extreme(ops.min, math.inf),
+    "Nansum": with_attributes(_sum, *_fold),
+    "Nanmean": with_attributes(_mean, *_fold),
+    "Nanvar": with_attributes(_var, *_fold),
+    "Nanstd": with_attributes(_std, *_fold),
+    "Nanmax": with_attributes(_extreme(ops.max, -math.inf), *_fold),
+    "Nanmin": with_attributes(_extreme(ops.min, math.inf), *_fold),
     "Nanprod": lambda operation, x: product(operation, _filled(x, 1.0)),
     "Nancumsum": lambda operation, x: cumulated_sum(operation, _filled(x, 0.0)),
 }

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_bridge.rules.base import Rule
+from keras_bridge.rules.base import Rule, with_attributes
 from keras_bridge.rules.structure import lengths_of, to_end
 from rsref import ops
 
@@ -46,8 +46,8 @@ def _sorted(x: Any, axis: Any) -> tuple[Any, Any]:
     return ops.moveaxis(values, -1, axis), ops.moveaxis(places, -1, axis)
 
 
-def _median(operation: Any, x: Any) -> Any:
-    axes = [axis % x.ndim for axis in np.atleast_1d(range(x.ndim) if operation.axis is None else operation.axis)]
+def _median(x: Any, axis: Any, keepdims: bool) -> Any:
+    axes = [int(a) % x.ndim for a in np.atleast_1d(range(x.ndim) if axis is None else axis)]
     x = to_end(ops.cast(x, "float"), *axes)
     kept = x.ndim - len(axes)
     n = int(np.prod(lengths_of(x.shape[kept:])))
@@ -56,19 +56,19 @@ def _median(operation: Any, x: Any) -> Any:
     values, _ = _sorted(x, -1)
     y = 0.5 * (values[..., (n - 1) // 2] + values[..., n // 2])
     y = ops.where(ops.isnan(values[..., -1]), np.nan, y)
-    return ops.expand_dims(y, sorted(axes)) if operation.keepdims else y
+    return ops.expand_dims(y, sorted(axes)) if keepdims else y
 
 
-def _top(operation: Any, x: Any) -> list[Any]:
+def _top(x: Any, k: int) -> list[Any]:
     ranks, n = _ranks(x, descending=True), x.shape[-1]
-    if operation.k > n:
-        raise ValueError(f"there are no {operation.k} greatest of {n} numbers")
-    return list(_in_order(x, ranks, operation.k))
+    if k > n:
+        raise ValueError(f"there are no {k} greatest of {n} numbers")
+    return list(_in_order(x, ranks, k))
 
 
 RULES: dict[str, Rule] = {
-    "Sort": lambda operation, x: _sorted(x, operation.axis)[0],
-    "Argsort": lambda operation, x: _sorted(x, operation.axis)[1],
-    "TopK": _top,
-    "Median": _median,
+    "Sort": with_attributes(lambda x, axis: _sorted(x, axis)[0], "axis"),
+    "Argsort": with_attributes(lambda x, axis: _sorted(x, axis)[1], "axis"),
+    "TopK": with_attributes(_top, "k"),
+    "Median": with_attributes(_median, "axis", "keepdims"),
 }

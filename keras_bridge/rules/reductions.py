@@ -114,8 +114,8 @@ def _average(operation: Any, x: Any, weights: Any = None) -> Any:
     return ops.sum(x * weights, axis) / ops.sum(weights, axis)
 
 
-def _folded(operation: Any) -> tuple[Any, bool]:
-    return operation.axis, operation.keepdims
+def _range(x: Any, axis: Any, keepdims: bool) -> Any:
+    return ops.max(x, axis, keepdims) - ops.min(x, axis, keepdims)
 
 
 def _count_nonzero(operation: Any, x: Any) -> Any:
@@ -141,7 +141,7 @@ RULES: dict[str, Rule] = {
     "Cumsum": cumulated_sum,
     "Prod": product,
     "Cumprod": _cumulated_product,
-    "Ptp": lambda operation, x: ops.max(x, *_folded(operation)) - ops.min(x, *_folded(operation)),
+    "Ptp": with_attributes(_range, *_fold),
     "Average": _average,
     "CountNonzero": _count_nonzero,
     "Any": _any_or_all(ops.max),

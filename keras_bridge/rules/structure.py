@@ -177,7 +177,7 @@ def _slice(operation: Any, x: Any, start_indices: Any) -> Any:
     return x[tuple(key)]
 
 
-def _slice_update(operation: Any, x: Any, start_indices: Any, updates: Any) -> Any:
+def _slice_update(x: Any, start_indices: Any, updates: Any) -> Any:
     """x with other values from some place on."""
     widths, within = [], np.ones((), bool)
     for length, start, size in zip(x.shape, _starts(start_indices), updates.shape, strict=True):
@@ -252,7 +252,7 @@ RULES: dict[str, Rule] = {
     "Trace": lambda operation, x: ops.sum(_diagonal(operation, x), -1),
     "GetItem": _get_item,
     "Slice": _slice,
-    "SliceUpdate": _slice_update,
+    "SliceUpdate": plain(_slice_update),
     "TakeAlongAxis": _along,
     "Take": with_attributes(ops.take, *_axis),
     "OneHot": _one_hot,

@@ -1,4 +1,4 @@
-"""Constants as long as the batch, such as `ops.zeros((ops.shape(x)[0], 6))`, while a layer is recorded.
+"""Values as long as the batch, such as `ops.zeros((ops.shape(x)[0], 6))`, while a layer is recorded.
 
 Of a symbolic tensor that length is None, for which backends make no tensor: an operation on it is recorded instead.
 """
@@ -11,27 +11,35 @@ from typing import Any
 
 import keras
 from keras.src import backend
+from keras.src.ops.numpy import Repeat, Tile
 
-MAKERS = {"zeros": 0, "ones": 0, "full": 0, "broadcast_to": 1}
+MAKERS = {"zeros": 0, "ones": 0, "full": 0, "broadcast_to": 1, "tile": 1}
 """Functions of the backend that keras.ops of the same names call, and the place of the shape in their arguments."""
 
-_kept = {name: getattr(backend.numpy, name) for name in MAKERS}
+_kept = {name: getattr(backend.numpy, name) for name in (*MAKERS, "repeat")}
+_of_symbols = {kind: kind.symbolic_call for kind in (Tile, Repeat)}
 
 
 @contextlib.contextmanager
 def batch_sized(inputs: list[Any]) -> Iterator[None]:
-    """Let shapes that begin with None mean the length of a batch, that of the symbolic inputs."""
+    """Let shapes and repeats that begin with None mean the length of a batch, that of the symbolic inputs."""
     batched = [x for x in inputs if x.shape and x.shape[0] is None]
     if not batched:
         yield
         return
+    x = batched[0]
     for name, place in MAKERS.items():
-        setattr(backend.numpy, name, _made(_kept[name], place, batched[0]))
+        setattr(backend.numpy, name, _made(_kept[name], place, x))
+    backend.numpy.repeat = _repeated(x)
+    Tile.symbolic_call = _tiled_symbol(x)
+    Repeat.symbolic_call = _repeated_symbol(x)
     try:
         yield
     finally:
         for name, function in _kept.items():
             setattr(backend.numpy, name, function)
+        for kind, function in _of_symbols.items():
+            kind.symbolic_call = function
 
 
 def _made(function: Callable[..., Any], place: int, x: Any) -> Callable[..., Any]:
@@ -39,7 +47,7 @@ def _made(function: Callable[..., Any], place: int, x: Any) -> Callable[..., Any
 
     def make(*arguments: Any, **options: Any) -> Any:
         shape = arguments[place] if len(arguments) > place else None
-        if not isinstance(shape, tuple | list) or not shape or shape[0] is not None:
+        if shape is None or not _for_batch(shape):
             return function(*arguments, **options)
         one = function(*arguments[:place], (1, *shape[1:]), *arguments[place + 1 :], **options)
         return _for_each(one, x)
@@ -47,8 +55,38 @@ def _made(function: Callable[..., Any], place: int, x: Any) -> Callable[..., Any
     return make
 
 
+def _repeated(x: Any) -> Callable[..., Any]:
+    def repeat(value: Any, repeats: Any, axis: Any = None) -> Any:
+        return _for_each(value, x) if repeats is None and axis == 0 else _kept["repeat"](value, repeats, axis=axis)
+
+    return repeat
+
+
+def _tiled_symbol(x: Any) -> Callable[..., Any]:
+    def symbolic_call(operation: Any, value: Any) -> Any:
+        if not _for_batch(operation.repeats):
+            return _of_symbols[Tile](operation, value)
+        return _for_each(keras.ops.tile(value, (1, *operation.repeats[1:])), x)
+
+    return symbolic_call
+
+
+def _repeated_symbol(x: Any) -> Callable[..., Any]:
+    def symbolic_call(operation: Any, value: Any) -> Any:
+        own = operation.repeats is None and operation.axis == 0
+        return _for_each(value, x) if own else _of_symbols[Repeat](operation, value)
+
+    return symbolic_call
+
+
+def _for_batch(shape: Any) -> bool:
+    return isinstance(shape, tuple | list) and len(shape) > 0 and shape[0] is None
+
+
 def _for_each(value: Any, x: Any) -> Any:
-    """Return a value (1, ...) for each sample of a batch."""
+    """Return a value (1, ...) for each sample of a batch; ValueError for one of several rows."""
+    if value.shape[0] != 1:
+        raise ValueError(f"shape {tuple(value.shape)} is repeated as often as the batch is long, which is not traced")
     ops = keras.ops
     zeros = ops.sum(ops.zeros_like(x, dtype="int32"), axis=tuple(range(1, len(x.shape))))
     places = ops.reshape(zeros, (-1, *(1,) * (len(value.shape) - 1)))

@@ -132,20 +132,26 @@ def _scope(layer: Any) -> Iterator[None]:
 def _as_real_tensors(inputs: list[Any]) -> Iterator[None]:
     """Let symbolic tensors do what all others do, and Keras's own do not.
 
-    They have x[:n] and x[...], which Keras's take within a tuple alone, kernels of several groups of channels, a length
-    of the batch that shapes may begin with, and noise.
+    They have x[:n] and x[...], which Keras's take within a tuple alone, arrays at the left of a sign, kernels of
+    several groups of channels, a length of the batch that shapes may begin with, and noise.
     """
     keras.KerasTensor.__getitem__ = lambda x, key: GET_ITEM(x, (key,) if _is_lone(key) else key)
+    keras.KerasTensor.__array_ufunc__ = (
+        None  # NumPy's arrays then leave the sign to what is at its right, JAX's without
+    )
+    del keras.KerasTensor.__jax_array__
     nn.check_conv_input_channels = lambda *_: None
     try:
         with batch_sized(inputs), recording_noise():
             yield
     finally:
-        keras.KerasTensor.__getitem__ = GET_ITEM
+        keras.KerasTensor.__getitem__, keras.KerasTensor.__jax_array__ = GET_ITEM, JAX_ARRAY
+        del keras.KerasTensor.__array_ufunc__
         nn.check_conv_input_channels = CHECK_CHANNELS
 
 
-GET_ITEM, CHECK_CHANNELS = keras.KerasTensor.__getitem__, nn.check_conv_input_channels
+GET_ITEM, JAX_ARRAY = keras.KerasTensor.__getitem__, keras.KerasTensor.__jax_array__
+CHECK_CHANNELS = nn.check_conv_input_channels
 
 
 def _is_lone(key: Any) -> bool:

@@ -58,6 +58,37 @@ class SizedAsTokens(keras.layers.Layer):
         return ops.zeros(ops.shape(tokens)) + ops.cast(tokens, self.compute_dtype)
 
 
+class Repeated(keras.layers.Layer):
+    """A layer that repeats a weight and constants for each sample, by their numbers of rows and of samples."""
+
+    def build(self, shape):
+        self.initial = self.add_weight(shape=(1, 3), initializer="random_normal")
+
+    def call(self, x):
+        count = ops.shape(x)[0]
+        rows = np.arange(3, dtype=self.compute_dtype)[None]
+        return ops.concatenate(
+            [
+                x * ops.tile(self.initial, (count, 2)) + ops.repeat(self.initial, 2, axis=-1),
+                ops.tile(rows, [count, 1]) * ops.repeat(self.initial, count, axis=0),
+                x[:, :3] - ops.repeat(rows, count, axis=0),
+                ops.tile(x[:, :2], (1, 2)),
+            ],
+            -1,
+        )
+
+
+class ArraysFirst(keras.layers.Layer):
+    """A layer with arrays of NumPy and of the backend at the left of signs."""
+
+    def call(self, x):
+        own, numpy = ops.arange(6, dtype=x.dtype), np.linspace(0.1, 1, 6)
+        if keras.backend.backend() == "torch":  # which takes no array of NumPy there
+            numpy = ops.convert_to_tensor(numpy)
+        y = own - x + own * x - own / (x * x + 1) + (own + 1) ** x + ops.where(numpy > x, numpy * x, np.float64(2) - x)
+        return y + ops.transpose(ops.convert_to_tensor(np.eye(6) + 0.5, x.dtype) @ ops.transpose(x))
+
+
 def around_a_layer(x):
     """A function that calls a layer which nothing holds."""
     dense = keras.layers.Dense(3)
@@ -76,6 +107,8 @@ STEPS = {
     "lone slices": lambda x: Sliced()(x),
     "as long as the batch": lambda x: Sized()(x),
     "as long as a batch of tokens": lambda x: SizedAsTokens()(ops.argmax(x, -1)),
+    "repeated for each sample": lambda x: Repeated()(x),
+    "arrays first": lambda x: ArraysFirst()(x),
     "dense silu": lambda x: keras.layers.Dense(3, activation="silu")(x),
     "layer norm": lambda x: keras.layers.LayerNormalization()(x * x),
     "batch norm": lambda x: keras.layers.BatchNormalization()(x),

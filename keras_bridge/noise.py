@@ -25,6 +25,9 @@ def source_of(leaf: Tensor) -> NoiseSource:
 def drawn(leaf: Tensor, shape: tuple[Any, ...], dtype: str, seed: Any) -> Any:
     """Return numbers of a shape for a leaf that stands for noise. seed: a keras.random.SeedGenerator."""
     source = source_of(leaf)
+    if source.width is not None:
+        low, high = source.mean - source.width / 2, source.mean + source.width / 2
+        return keras.random.uniform(shape, low, high, dtype, seed)
     if source.stddev is None:
         return keras.random.dropout(ops.ones(shape, dtype), source.rate, seed=seed)
     return keras.random.normal(shape, source.mean, source.stddev, dtype, seed)

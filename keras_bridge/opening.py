@@ -132,10 +132,11 @@ def _scope(layer: Any) -> Iterator[None]:
 def _as_real_tensors(inputs: list[Any]) -> Iterator[None]:
     """Let symbolic tensors do what all others do, and Keras's own do not.
 
-    They have x[:n] and x[...], which Keras's take within a tuple alone, arrays at the left of a sign, kernels of
-    several groups of channels, a length of the batch that shapes may begin with, and noise.
+    They have x[:n] and x[...], which Keras's take within a tuple alone, places in an array, +x, arrays at the left of
+    a sign, kernels of several groups of channels, a length of the batch that shapes may begin with, and noise.
     """
-    keras.KerasTensor.__getitem__ = lambda x, key: GET_ITEM(x, (key,) if _is_lone(key) else key)
+    keras.KerasTensor.__getitem__ = _item
+    keras.KerasTensor.__pos__ = lambda x: x
     keras.KerasTensor.__array_ufunc__ = (
         None  # NumPy's arrays then leave the sign to what is at its right, JAX's without
     )
@@ -146,7 +147,7 @@ def _as_real_tensors(inputs: list[Any]) -> Iterator[None]:
             yield
     finally:
         keras.KerasTensor.__getitem__, keras.KerasTensor.__jax_array__ = GET_ITEM, JAX_ARRAY
-        del keras.KerasTensor.__array_ufunc__
+        del keras.KerasTensor.__array_ufunc__, keras.KerasTensor.__pos__
         nn.check_conv_input_channels = CHECK_CHANNELS
 
 
@@ -154,8 +155,15 @@ GET_ITEM, JAX_ARRAY = keras.KerasTensor.__getitem__, keras.KerasTensor.__jax_arr
 CHECK_CHANNELS = nn.check_conv_input_channels
 
 
-def _is_lone(key: Any) -> bool:
-    return key is None or key is Ellipsis or isinstance(key, slice)
+def _item(x: Any, key: Any) -> Any:
+    keys = key if isinstance(key, tuple) else (key,)
+    if not any(isinstance(one, np.ndarray) for one in keys):
+        return GET_ITEM(x, keys if key is None or key is Ellipsis or isinstance(key, slice) else key)
+    *before, last = keys
+    whole = all(isinstance(one, slice) and one == slice(None) for one in before)
+    if not whole or not isinstance(last, np.ndarray) or last.dtype.kind != "i":
+        raise TypeError(f"an array as an index is traced after whole axes only; got {key!r}")
+    return keras.ops.take(x, last, axis=len(before))
 
 
 @contextlib.contextmanager
@@ -174,6 +182,7 @@ def symbolic_attributes(layer: Any, others: dict[str, Any]) -> Iterator[list[tup
             if id(value) not in known:
                 dtype = layer.compute_dtype if "float" in value.dtype else value.dtype
                 known[id(value)] = one = keras.Input(batch_shape=value.shape, dtype=dtype)
+                one.value = one
                 one.assign = one.assign_add = one.assign_sub = partial(_refuse_to_set, value)
                 pairs.append((value, known[id(value)]))
             return known[id(value)]

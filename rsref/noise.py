@@ -91,6 +91,8 @@ def drawn(source: NoiseSource, shape: tuple[int, ...], generator: np.random.Gene
     """Return noise of a shape in float64: drawn, or, without a generator, its mean."""
     if generator is None:
         return np.full(shape, source.mean)
+    if source.width is not None:
+        return source.mean + source.width * (generator.random(shape) - 0.5)
     if source.stddev is None:
         return (generator.random(shape) >= source.rate) / (1 - source.rate)
     return generator.normal(source.mean, source.stddev, shape)

@@ -54,13 +54,15 @@ class NoiseSource(NamedTuple):
 
     rate: of an inverted-dropout mask: 0, or 1 / (1 - rate), whose mean is 1.
     per: how long what is drawn lives: "step" (anew at every timestep) or "sequence" (once for all steps).
-    stddev: of normally distributed numbers around `mean` instead; None for a mask.
+    stddev: of normally distributed numbers around `mean` instead; width: of the interval around it of evenly
+    distributed ones; None for a mask.
     """
 
     rate: float
     per: str
     stddev: float | None = None
     mean: float = 1.0
+    width: float | None = None
 
 
 class Parameter:
@@ -359,11 +361,19 @@ def constant(value: Any, name: str = "constant") -> Tensor:
     return Tensor(spec, source=ConstantSource(array), name=name)
 
 
-def noise(shape: Shape, rate: float = 0.0, per: str = "step", stddev: float | None = None, mean: float = 1.0) -> Tensor:
-    """Return a leaf tensor for noise of a shape (batch axis first), a dropout mask if no stddev; see `NoiseSource`."""
+def noise(
+    shape: Shape,
+    rate: float = 0.0,
+    per: str = "step",
+    stddev: float | None = None,
+    mean: float = 1.0,
+    width: float | None = None,
+) -> Tensor:
+    """Return a leaf tensor for noise of a shape (batch axis first), a dropout mask if neither stddev nor width is
+    given; see `NoiseSource`."""
     if per not in ("step", "sequence"):
         raise ValueError(f'per must be "step" or "sequence"; got {per!r}')
-    return Tensor(Spec(shape, "float"), source=NoiseSource(rate, per, stddev, mean), name=unique_name("noise"))
+    return Tensor(Spec(shape, "float"), source=NoiseSource(rate, per, stddev, mean, width), name=unique_name("noise"))
 
 
 def array_of(name: str, value: Any) -> np.ndarray:

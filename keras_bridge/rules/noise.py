@@ -9,9 +9,22 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import keras
 from keras import layers
 
 from rsref.tensor import Shape, Tensor, noise
+
+
+class Uniform(layers.Layer):
+    """Adds numbers from 0 to 1 to what it is given: what keras.random.uniform is recorded as."""
+
+    rate = 1.0
+
+    def call(self, x: Any) -> Any:
+        return x + keras.random.uniform(keras.ops.shape(x), dtype=x.dtype, seed=self.seed_generator)
+
+    def compute_output_spec(self, x: Any, **_: Any) -> Any:
+        return keras.KerasTensor(x.shape, x.dtype)
 
 
 def leaf_of(shape: Shape, **of: Any) -> Tensor:
@@ -49,6 +62,11 @@ def _gaussian_noise(layer: Any, x: Tensor) -> tuple[Tensor, Tensor]:
     return x + added, added
 
 
+def _uniform(layer: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+    added = leaf_of(x.shape, width=1.0, mean=0.5)
+    return x + added, added
+
+
 def _alpha_dropout(layer: Any, x: Tensor) -> tuple[Tensor, Tensor]:
     """What is dropped saturates, and all is scaled so that mean and variance stay (Klambauer 2017, section 2)."""
     saturated = -1.0507009873554804934193349852946 * 1.6732632423543772848170429916717
@@ -66,4 +84,5 @@ RANDOM_LAYERS: dict[type, Callable[[Any, Tensor], tuple[Tensor, Tensor]]] = {
     layers.GaussianDropout: _gaussian_dropout,
     layers.GaussianNoise: _gaussian_noise,
     layers.AlphaDropout: _alpha_dropout,
+    Uniform: _uniform,
 }

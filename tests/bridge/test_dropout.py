@@ -105,6 +105,7 @@ class Noisy(layers.Layer):
         return self.draw(x, training, self.generator)
 
 
+CHANCES = np.array([1.0, 2.0, 1.0], "float32")
 DRAWN = {
     "dropout": (lambda x, training, seed: keras.random.dropout(x, 0.5, seed=seed) if training else x, 0.0, 1.0),
     "dropout at inference": (lambda x, training, seed: keras.random.dropout(x, 0.5, seed=seed), 1.0, 1.0),
@@ -117,6 +118,33 @@ DRAWN = {
         lambda x, training, seed: x * keras.random.normal((ops.shape(x)[0], 1), 1.0, 0.5, seed=seed),
         0.5,
         0.5,
+    ),
+    "evenly distributed": (
+        lambda x, training, seed: keras.random.uniform(ops.shape(x), 0, 2, seed=seed),
+        3**-0.5,
+        3**-0.5,
+    ),
+    "chosen with a probability": (
+        lambda x, training, seed: 2 * ops.cast(keras.random.uniform(ops.shape(x), seed=seed) < 0.5 * x, "float32"),
+        1.0,
+        1.0,
+    ),
+    "whole numbers": (
+        lambda x, training, seed: ops.cast(keras.random.randint(ops.shape(x), -1, 4, seed=seed), "float32"),
+        2**0.5,
+        2**0.5,
+    ),
+    "trials": (
+        lambda x, training, seed: keras.random.binomial(ops.shape(x), 4, 0.25 * x, seed=seed),
+        0.75**0.5,
+        0.75**0.5,
+    ),
+    "one of several": (
+        lambda x, training, seed: ops.cast(
+            keras.random.categorical(ops.log(x[:, :3] * CHANCES), 20, seed=seed), x.dtype
+        ),
+        0.5**0.5,
+        0.5**0.5,
     ),
 }
 

@@ -34,13 +34,14 @@ class Twice(keras.layers.Layer):
 
 
 class Sliced(keras.layers.Layer):
-    """A layer that slices its weights and inputs by a slice alone, and by three dots."""
+    """A layer that slices its weights and inputs by a slice alone, by three dots, and by an array."""
 
     def build(self, shape):
         self.scale = self.add_weight(shape=(2 * shape[-1],))
 
     def call(self, x):
-        return x * self.scale[: x.shape[-1]] + self.scale[...][None][:, -x.shape[-1] :] * x[...]
+        y = x * self.scale[: x.shape[-1]] + self.scale[...][None][:, -x.shape[-1] :] * x[...]
+        return y if keras.backend.backend() == "tensorflow" else y + +x[:, np.array([5, 3, 2, 1, 0, -1])]
 
 
 class Sized(keras.layers.Layer):

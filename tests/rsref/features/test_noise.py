@@ -9,6 +9,7 @@ import pytest
 from rsref import Dense, GaussianDropout, GaussianNoise, Input, RecurrentModel, RecurrentSequential, ops
 from rsref.engine import ReferenceEngine
 from rsref.plain_data import from_data, to_data
+from rsref.tensor import noise
 from tests.rsref.features.plain import check
 from tests.tolerances import assert_close
 
@@ -80,6 +81,18 @@ def test_noise_survives_json_and_pickles():
     assert to_data(from_data(data)) == data
     sources = [leaf.source for leaf in from_data(data).graph.sequences[1:]]
     assert [(s.stddev, s.mean, s.per) for s in sources] == [(0.5, 0.0, "step")]
+
+
+def test_evenly_distributed_noise():
+    """Drawn in a step by itself: as the bridge says keras.random.uniform."""
+    x = Input((50,))
+    layer = RecurrentModel(x, x + noise(x.shape, width=0.5, mean=3.0), return_sequences=True, seed=1)
+    y = layer(np.zeros((40, 3, 50)), training=True)
+    assert (y.min(), y.max()) == pytest.approx((2.75, 3.25), abs=2e-3)
+    assert (y.mean(), y.std()) == pytest.approx((3.0, 0.5 / 12**0.5), abs=4e-3)
+    assert (layer(np.zeros((2, 3, 50))) == 3.0).all()
+    data = json.loads(json.dumps(to_data(layer.recurrence)))
+    assert [leaf.source.width for leaf in from_data(data).graph.sequences[1:]] == [0.5]
 
 
 def test_data_of_masks_that_say_nothing_else_are_read():

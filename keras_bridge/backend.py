@@ -11,6 +11,8 @@ from typing import Any
 import keras
 from keras.src.ops.node import Node
 
+from keras_bridge.replaced import replaced
+
 BACKENDS = ("jax", "numpy", "tensorflow", "torch")
 
 
@@ -50,13 +52,9 @@ def noting_gradients() -> Iterator[None]:
         node.gradients_off = not torch.is_grad_enabled()
         kept(node, *arguments, **options)
 
-    kept = Node.__init__  # another layer may be opened meanwhile
-    Node.__init__ = record
-    try:
-        with torch.enable_grad():
-            yield
-    finally:
-        Node.__init__ = kept
+    kept = Node.__init__  # another layer may be opened within
+    with replaced(Node, __init__=record), torch.enable_grad():
+        yield
 
 
 def is_own_weight(tensor: Any) -> bool:

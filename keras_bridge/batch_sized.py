@@ -12,12 +12,14 @@ from typing import Any
 import keras
 from keras.src import backend
 from keras.src.ops.numpy import Repeat, Tile
+from keras.src.ops.operation import Operation
+
+from keras_bridge.replaced import replaced
 
 MAKERS = {"zeros": 0, "ones": 0, "full": 0, "broadcast_to": 1, "tile": 1}
 """Functions of the backend that keras.ops of the same names call, and the place of the shape in their arguments."""
 
 _kept = {name: getattr(backend.numpy, name) for name in (*MAKERS, "repeat")}
-_of_symbols = {kind: kind.symbolic_call for kind in (Tile, Repeat)}
 
 
 @contextlib.contextmanager
@@ -28,18 +30,13 @@ def batch_sized(inputs: list[Any]) -> Iterator[None]:
         yield
         return
     x = batched[0]
-    for name, place in MAKERS.items():
-        setattr(backend.numpy, name, _made(_kept[name], place, x))
-    backend.numpy.repeat = _repeated(x)
-    Tile.symbolic_call = _tiled_symbol(x)
-    Repeat.symbolic_call = _repeated_symbol(x)
-    try:
+    makers = {name: _made(_kept[name], place, x) for name, place in MAKERS.items()}
+    with (
+        replaced(backend.numpy, **makers, repeat=_repeated(x)),
+        replaced(Tile, symbolic_call=_tiled_symbol(x)),
+        replaced(Repeat, symbolic_call=_repeated_symbol(x)),
+    ):
         yield
-    finally:
-        for name, function in _kept.items():
-            setattr(backend.numpy, name, function)
-        for kind, function in _of_symbols.items():
-            kind.symbolic_call = function
 
 
 def _made(function: Callable[..., Any], place: int, x: Any) -> Callable[..., Any]:
@@ -65,7 +62,7 @@ def _repeated(x: Any) -> Callable[..., Any]:
 def _tiled_symbol(x: Any) -> Callable[..., Any]:
     def symbolic_call(operation: Any, value: Any) -> Any:
         if not _for_batch(operation.repeats):
-            return _of_symbols[Tile](operation, value)
+            return Operation.symbolic_call(operation, value)
         return _for_each(keras.ops.tile(value, (1, *operation.repeats[1:])), x)
 
     return symbolic_call
@@ -74,7 +71,7 @@ def _tiled_symbol(x: Any) -> Callable[..., Any]:
 def _repeated_symbol(x: Any) -> Callable[..., Any]:
     def symbolic_call(operation: Any, value: Any) -> Any:
         own = operation.repeats is None and operation.axis == 0
-        return _for_each(value, x) if own else _of_symbols[Repeat](operation, value)
+        return _for_each(value, x) if own else Operation.symbolic_call(operation, value)
 
     return symbolic_call
 

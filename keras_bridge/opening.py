@@ -6,6 +6,7 @@ Whatever would be recorded as something else than it is, or as what it is by cha
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator
 from functools import partial
 from types import FunctionType
@@ -24,7 +25,11 @@ from keras_bridge import noise
 from keras_bridge.backend import noting_gradients, variables_read
 from keras_bridge.batch_sized import batch_sized
 from keras_bridge.recorded_noise import recording_noise
+from keras_bridge.replaced import ABSENT, replaced
 from keras_bridge.trace_error import TraceError, with_own_weight, without_counterpart
+
+RECORDING = threading.RLock()
+"""Held while a layer is recorded: what Keras's classes then do differently is the same for all threads."""
 
 
 def opened(
@@ -35,7 +40,7 @@ def opened(
     inputs: symbolic tensors, as they stand in the call's arguments: positions, options, and attributes that are held.
     Errors: TraceError, with the path, for what cannot be recorded.
     """
-    with _as_before(layer):  # once both are recorded: the second one shows what the call keeps for the next
+    with RECORDING, _as_before(layer):  # once both are recorded: the second one shows what the call keeps for the next
         graph, variables = _recorded(layer, inputs, positions, options, held, path)
         again, _ = _recorded(layer, inputs, positions, options, held, path)
     if _constants_of(graph) != _constants_of(again) or _computed(graph) & _computed(again):
@@ -135,24 +140,18 @@ def _as_real_tensors(inputs: list[Any]) -> Iterator[None]:
     They have x[:n] and x[...], which Keras's take within a tuple alone, places in an array, +x, arrays at the left of
     a sign, kernels of several groups of channels, a length of the batch that shapes may begin with, and noise.
     """
-    keras.KerasTensor.__getitem__ = _item
-    keras.KerasTensor.__pos__ = lambda x: x
-    keras.KerasTensor.__array_ufunc__ = (
-        None  # NumPy's arrays then leave the sign to what is at its right, JAX's without
+    as_others = replaced(
+        keras.KerasTensor,
+        __getitem__=_item,
+        __pos__=lambda x: x,
+        __array_ufunc__=None,  # arrays of NumPy then leave a sign to what is at its right
+        __jax_array__=ABSENT,  # as those of JAX do without
     )
-    del keras.KerasTensor.__jax_array__
-    nn.check_conv_input_channels = lambda *_: None
-    try:
-        with batch_sized(inputs), recording_noise():
-            yield
-    finally:
-        keras.KerasTensor.__getitem__, keras.KerasTensor.__jax_array__ = GET_ITEM, JAX_ARRAY
-        del keras.KerasTensor.__array_ufunc__, keras.KerasTensor.__pos__
-        nn.check_conv_input_channels = CHECK_CHANNELS
+    with as_others, replaced(nn, check_conv_input_channels=lambda *_: None), batch_sized(inputs), recording_noise():
+        yield
 
 
-GET_ITEM, JAX_ARRAY = keras.KerasTensor.__getitem__, keras.KerasTensor.__jax_array__
-CHECK_CHANNELS = nn.check_conv_input_channels
+GET_ITEM = keras.KerasTensor.__getitem__
 
 
 def _item(x: Any, key: Any) -> Any:

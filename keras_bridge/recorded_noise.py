@@ -10,27 +10,23 @@ import keras
 from keras import ops
 from keras.src import backend
 
+from keras_bridge.replaced import replaced
 from keras_bridge.rules.noise import Uniform
 
 
 @contextlib.contextmanager
 def recording_noise() -> Iterator[None]:
     """Let noise that is new for each sample and call be recorded; a whole number as seed draws the same each time."""
-    for name, (function, _) in RECORDED.items():
-        setattr(backend.random, name, _recorded(name, function))
-    backend.convert_to_tensor = _converted  # which keras.random.categorical asks
-    try:
+    drawn = {name: _recorded(name, function) for name, (function, _) in RECORDED.items()}
+    with replaced(backend.random, **drawn), replaced(backend, convert_to_tensor=_converted):
         yield
-    finally:
-        for name, own in _own.items():
-            setattr(backend.random, name, own)
-        backend.convert_to_tensor = CONVERT
 
 
 CONVERT = backend.convert_to_tensor
 
 
 def _converted(value: Any, *arguments: Any, **options: Any) -> Any:
+    """Convert a value to a tensor, as keras.random.categorical does with what may be symbolic."""
     return value if isinstance(value, keras.KerasTensor) else CONVERT(value, *arguments, **options)
 
 

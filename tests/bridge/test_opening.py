@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import threading
 
 import keras
 import numpy as np
@@ -179,3 +180,36 @@ def test_a_variable_set_while_tracing_is_refused(dtype, add):
     trace(model)
     with pytest.raises(TraceError, match="calls' is set while the step is traced"):
         trace(model, training=True)
+
+
+class Sliced(keras.layers.Layer):
+    """A layer that asks of symbolic tensors what they take while a layer is recorded; at first another thread is up."""
+
+    def __init__(self, meanwhile=None):
+        super().__init__()
+        self.meanwhile = meanwhile
+
+    def call(self, x):
+        start = x[:]
+        if self.meanwhile is not None:
+            self.meanwhile()
+        return start + x[..., :1] + x[:]
+
+
+def test_a_layer_opened_meanwhile_by_another_thread_waits():
+    """Keras's classes are changed while a layer is recorded, and are as before when it was."""
+    x = keras.Input((3,))
+    other, traced, threads = keras.Model(x, Sliced()(x)), [], []
+
+    def meanwhile():
+        if not threads and first is not None:
+            threads.append(threading.Thread(target=lambda: traced.append(trace(other))))
+            threads[0].start()
+            threads[0].join(0.5)
+
+    first = None
+    first = keras.Model(x, Sliced(meanwhile)(x))
+    trace(first)
+    threads[0].join()
+    assert len(traced) == 1
+    assert not hasattr(x, "__pos__")

@@ -1,7 +1,8 @@
 """Plain calls on PyTorch, straight to the engine: what Keras does around a call takes longer than a short run.
 
 A call is plain if Keras and the layer would do nothing about it that matters: one tensor of the layer's own precision
-on the CPU, no mask, states that start from zeros, nothing random, a layer that no subclass calls in its own way.
+on the CPU, no mask, states that start from zeros, nothing random, no hooks, a layer that no subclass calls in its own
+way.
 The first call of each shape goes the long way, with all checks; later ones do what it found out.
 """
 
@@ -70,7 +71,7 @@ def call(layer: Any, slowly: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     x: Any = (
         args[0] if len(args) == 1 and not any(k != "training" and v is not None for k, v in kwargs.items()) else None
     )
-    if type(x) is not torch.Tensor or not layer.built or _within_more(x):
+    if type(x) is not torch.Tensor or not layer.built or _within_more(x) or _has_hooks(layer):
         return slowly(*args, **kwargs)
     training, context = kwargs.get("training"), global_state.get_global_attribute("current_call_ctx")
     if training is None and context is not None:
@@ -78,7 +79,8 @@ def call(layer: Any, slowly: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     key = (
         x.shape, x.dtype, x.device, bool(training), engines.chosen(layer.engine, layer.recurrence),
         layer.zero_output_for_mask, layer.return_sequences, layer.return_state, layer.go_backwards, layer.stateful,
-        layer.teacher_force is False, layer.truncate,
+        layer.teacher_force is False, layer.truncate, layer.compute_dtype, layer.activity_regularizer is None,
+        "call" in vars(layer),
     )  # fmt: skip
     calls = layer.recurrence.calls
     if key not in calls:
@@ -96,6 +98,7 @@ def call(layer: Any, slowly: Callable[..., Any], args: Any, kwargs: Any) -> Any:
 
 if keras.backend.backend() == "torch":
     import torch
+    from torch.nn.modules.module import _has_any_global_hook
 
     _uncompiled = torch.compiler.disable(call)
 
@@ -110,6 +113,12 @@ def _within_more(x: Any) -> bool:
         or global_state.get_global_attribute("distribution") is not None
         or torch.compiler.is_compiling()
     )
+
+
+def _has_hooks(layer: Any) -> bool:
+    """Whether PyTorch calls functions of the user around those of a module."""
+    own = layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks
+    return bool(own or _has_any_global_hook())
 
 
 def _found_out(layer: Any, x: Any, training: bool) -> Direct | None:

@@ -211,6 +211,48 @@ def test_options_changed_later():
     assert torch.equal(layer(X), last)
 
 
+def test_what_is_set_on_a_layer_later():
+    layer = layer_of()
+    plain = layer(X)
+    assert torch.equal(layer(X), plain)
+    layer.activity_regularizer = keras.regularizers.L2(0.5)
+    layer(X)
+    assert len(layer.losses) == 1
+    layer.activity_regularizer = None
+    layer.dtype_policy = "bfloat16"
+    assert layer(X).dtype == torch.bfloat16
+    layer.dtype_policy = "float32"
+    own = layer.call
+    layer.call = lambda *arguments, **options: own(*arguments, **options) * 0
+    assert not layer(X).any()
+    del layer.call
+    assert torch.equal(layer(X), plain)
+
+
+def test_hooks_of_a_module():
+    layer, seen = layer_of(), []
+    plain = layer(X)
+    layer(X)
+    zeroed = layer.register_forward_pre_hook(lambda _, arguments: (arguments[0] * 0,))
+    after = layer.register_forward_hook(lambda *_: seen.append("own"))
+    everywhere = torch.nn.modules.module.register_module_forward_hook(
+        lambda module, *_: seen.append("any") if module is layer else None
+    )
+    for _ in range(2):
+        assert_close(layer(X).detach().numpy(), layer_of()(0 * X).detach().numpy(), "float32")
+    assert seen == ["any", "own"] * 2
+    zeroed.remove()
+    after.remove()
+    layer(X)
+    assert seen == ["any", "own"] * 2 + ["any"]
+    everywhere.remove()
+    back = layer.register_full_backward_hook(lambda *_: seen.append("back"))
+    layer(X).sum().backward()
+    assert seen[-1] == "back"
+    back.remove()
+    assert torch.equal(layer(X), plain)
+
+
 def test_copies_have_weights_of_their_own():
     layer = layer_of()
     before = layer(X)

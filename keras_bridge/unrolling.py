@@ -69,7 +69,7 @@ def _of_keras(tracer: Any, layer: Any, path: str) -> tuple[Step, list[Tensor]]:
 
 def _ours(tracer: Any, layer: Any, path: str) -> tuple[Step, list[Tensor]]:
     recurrence, memory = layer.recurrence, layer.memory
-    if (recurrence.sequences, recurrence.constants, recurrence.outputs) != (1, 0, 1) or recurrence.truncate:
+    if (recurrence.sequences, recurrence.constants, recurrence.outputs) != (1, 0, 1) or layer.truncate is not None:
         raise TraceError(f'{path}: a recurrent layer of this kind inside a step is not traced; engine="keras" runs it')
     states = []
     for shape, initializer, learned in zip(memory.shapes, memory.initializers, memory.learned):

@@ -277,6 +277,16 @@ def test_a_recurrent_layer_of_unknown_length_is_named():
         trace(keras.Model(inputs, keras.layers.LSTM(4, name="inner")(inputs)))
 
 
+@pytest.mark.parametrize("later", [False, True])
+def test_gradients_that_an_inner_layer_cuts_are_named(later):
+    inputs = keras.Input((5, 3))
+    inner = keras_bridge.GRUCell(4).get_layer(truncate=None if later else 2, name="inner", engine="keras")
+    model = keras.Model(inputs, inner(inputs))
+    inner.truncate = 2
+    with pytest.raises(TraceError, match="inner: a recurrent layer of this kind inside a step is not traced"):
+        trace(model)
+
+
 def traced_values(model, x):
     return values_of(trace(model), x)
 

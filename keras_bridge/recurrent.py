@@ -148,7 +148,7 @@ class RecurrentSequential(RecurrentLayer):
             raise ValueError(f"{self.name} has no layers: add a cell first")
         if len(shapes) != 1:
             raise ValueError(f"{self.name} takes one input; got {len(shapes)}")
-        reads_indices = isinstance(self.layers[0], keras.layers.Embedding)
+        reads_indices = isinstance(self.layers[0], keras.layers.Embedding | keras.layers.CategoryEncoding)
         x = keras.Input(batch_shape=shapes[0], dtype="int32" if reads_indices else self.compute_dtype)
         if not self.readout:
             step = self._stacked(self.layers, x, x)

@@ -24,8 +24,10 @@ class Watched:
     """
 
     def __init__(self, layers: list[Any]):
-        known = _bookkeeping()
-        self.layers = [(one, [*VARIABLES, *(name for name in vars(one) if name not in known)]) for one in layers]
+        known = [_bookkeeping(isinstance(one, keras.Model)) for one in layers]
+        self.layers = [
+            (one, [*VARIABLES, *(name for name in vars(one) if name not in own)]) for one, own in zip(layers, known)
+        ]
         self._look()
 
     def changed(self) -> bool:
@@ -67,10 +69,13 @@ class Watched:
 
 
 @cache
-def _bookkeeping() -> frozenset[str]:
-    """Return the attributes that every layer and every functional model has, for Keras and the backend."""
+def _bookkeeping(model: bool) -> frozenset[str]:
+    """Return the attributes that every layer, or every functional model too, has for Keras and the backend."""
+    own = frozenset(vars(keras.layers.Layer(name="any")))
+    if not model:
+        return own
     x = keras.Input((1,), name="any")
-    return frozenset(vars(keras.Model(x, x, name="any"))).union(vars(keras.layers.Layer(name="any")))
+    return own.union(vars(keras.Model(x, x, name="any")))
 
 
 def _contents(layer: Any, names: list[str]) -> dict[str, list[Any]]:

@@ -6,7 +6,7 @@ import pytest
 from keras import ops
 from keras.layers import Activation, Dense, add
 
-from keras_bridge import RecurrentModel
+from keras_bridge import RecurrentModel, RecurrentSequential
 from tests.bridge.autodiff import KIND, PLACE, gradients_of_calls, values_and_gradients
 from tests.covering import examples
 from tests.tolerances import assert_close
@@ -229,6 +229,37 @@ def test_a_step_of_whole_numbers(engine):
     tokens = np.array([[0, 1, 1000], [2, 2, 2]], "int32")
     y = ops.convert_to_numpy(layer(tokens, mask=tokens < 3))
     assert y.tolist() == [11, 300]
+
+
+class Greatest(keras.layers.Layer):
+    """Where the greatest number is."""
+
+    def call(self, x):
+        return ops.argmax(x, -1)
+
+    def compute_output_spec(self, x):
+        return keras.KerasTensor(x.shape[:-1], "int32")
+
+
+READS_TOKENS = {
+    "embedding": lambda: keras.layers.Embedding(1000, 1000, embeddings_initializer="identity"),
+    "one hot": lambda: keras.layers.CategoryEncoding(1000, output_mode="one_hot"),
+}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("first", READS_TOKENS)
+def test_a_stack_reads_tokens_as_they_are_in_half_precision(first, engine):
+    """Which has neither 257 nor 999."""
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        layers = [READS_TOKENS[first](), Greatest()]
+        layer = RecurrentSequential(layers, return_sequences=True, engine=engine)
+        y = ops.convert_to_numpy(layer(np.array([[1, 257, 300, 999]])))
+    finally:
+        keras.config.set_dtype_policy(policy)
+    assert y.ravel().tolist() == [1, 257, 300, 999]
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -24,6 +24,7 @@ class Own(keras.layers.Layer):
         super().__init__()
         self.function, self.temperature, self.shift, self.mode = np.tanh, 2.0, None, "sum"
         self.table, self.weights_by_place, self.options = np.ones(4), [1.0, 2.0], {"bias": 0.5}
+        self.loss = 1.5  # a name of keras.Model's own, which is none for a layer
         self.count, self.answers = 0, []
 
     def call(self, x):
@@ -33,13 +34,14 @@ class Own(keras.layers.Layer):
 
     def formula(self, x, names):
         y = getattr(names, self.function.__name__)(x) / self.temperature
-        y = names.multiply(y, self.table) * self.weights_by_place[1]
+        y = names.multiply(y, self.table) * self.weights_by_place[1] * self.loss
         y = y + self.options["bias"] if self.mode == "sum" else y * self.options["bias"]
         return y if self.shift is None else y - self.shift
 
 
 CHANGES = {
     "a number": lambda own: setattr(own, "temperature", 0.5),
+    "a name of models": lambda own: setattr(own, "loss", -1.0),
     "a function": lambda own: setattr(own, "function", np.sin),
     "a word": lambda own: setattr(own, "mode", "product"),
     "what was None": lambda own: setattr(own, "shift", 3.0),

@@ -15,6 +15,7 @@ import numpy as np
 
 from rsref.handed import check_arrays, checked_gradients, wanted
 from rsref.ops.base import Op, check_answers, check_gradient, concrete_attrs, differentiable
+from rsref.plain_data import check_same
 from rsref.recurrence import Recurrence
 from rsref.tensor import ConstantSource, Tensor
 
@@ -62,6 +63,7 @@ class Engine(Protocol):
 class Tape:
     """What the reference engine remembers of a forward run."""
 
+    recurrence: Recurrence
     sequences: list[Array]
     constants: list[Array]
     states: list[Array]
@@ -152,7 +154,8 @@ class ReferenceEngine:
                 self._write_outputs(outputs, t, rows, kept[-1])
                 if not taped:
                     kept[-1] = []
-        tape = Tape(list(sequences), list(constants), list(states), list(parameters), active, kept, outputs, dtype)
+        given = [*sequences], [*constants], [*states], [*parameters]
+        tape = Tape(self.recurrence, *given, active, kept, outputs, dtype)
         final_states = [s.copy() for s in current]  # the caller's own: not views of the arguments or the tape
         return outputs, final_states, tape if taped else None
 
@@ -170,6 +173,7 @@ class ReferenceEngine:
         """Walk the tape from the last step to the first; see `Engine`."""
         if not isinstance(tape, Tape):
             raise TypeError(f"backward takes the tape that forward answered; got {type(tape).__name__}")
+        check_same(tape.recurrence, self.recurrence)
         d_outputs = checked_gradients("output", d_outputs, tape.outputs, tape.dtype)
         d_states = checked_gradients("final state", d_states, tape.states, tape.dtype)
         zeros = [np.zeros_like(s, dtype=_gradient_dtype(s, tape.dtype)) for s in tape.states]

@@ -50,8 +50,8 @@ def sample(
     """Draw every token from the softmax of logits / temperature; scores are those at temperature 1. See `greedy`."""
     if isinstance(temperature, bool) or not isinstance(temperature, int | float | np.number):
         raise TypeError(f"temperature must be a positive number; got {temperature!r}")
-    if not temperature > 0:
-        raise ValueError(f"temperature must be positive; got {temperature!r}")
+    if not 0 < temperature < np.inf:
+        raise ValueError(f"temperature must be positive and finite; got {temperature!r}")
     generator = np.random.default_rng() if seed is None else initializers.new_generator(seed)
 
     def draw(log_p: Array) -> Array:

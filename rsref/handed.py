@@ -29,10 +29,14 @@ def check_arrays(groups: Sequence[Sequence[Array]], mask: Array | None) -> None:
             _check_array(f"{name}[{i}]", array)
     if mask is not None:
         _check_array("mask", mask)
+        if mask.dtype.kind != "b":
+            raise TypeError(f"mask must hold booleans; got dtype {mask.dtype}")
 
 
 def _check_array(name: str, value: Any) -> None:
-    if not isinstance(value, np.ndarray | np.generic):
+    if type(value) is np.ndarray:
+        return
+    if not isinstance(value, np.ndarray | np.generic) or isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name} must be a NumPy array; got {type(value).__module__}.{type(value).__name__}")
 
 
@@ -41,8 +45,10 @@ def checked_gradients(
 ) -> list[Array | None]:
     """Return the gradients that were handed to backward in the tape's precision.
 
-    Errors: ValueError if shapes differ; TypeError if one is complex and the tape is not.
+    Errors: ValueError if shapes differ; TypeError if one holds no numbers, or is complex and the tape is not.
     """
+    if not isinstance(gradients, list | tuple):
+        raise TypeError(f"{name} gradients must be a list of arrays and None; got {type(gradients).__name__}")
     if len(gradients) != len(values):
         raise ValueError(f"{len(values)} {name} gradients are needed (None for zero); got {len(gradients)}")
     return [
@@ -56,6 +62,8 @@ def _checked_gradient(name: str, i: int, d: Any, value: Array, dtype: np.dtype[A
     _check_array(f"the gradient of {name} {i}", d)
     if d.shape != value.shape:
         raise ValueError(f"{name} {i} has shape {value.shape}; its gradient has shape {d.shape}")
+    if d.dtype.kind not in "biufc":
+        raise TypeError(f"the gradient of {name} {i} must hold numbers; got dtype {d.dtype}")
     if d.dtype.kind == "c" and dtype.kind != "c":
         raise TypeError(f"{name} {i} is real; its gradient has dtype {d.dtype}")
     found: Array = d.astype(dtype, copy=False)

@@ -35,6 +35,12 @@ def to_data(recurrence: Recurrence) -> dict[str, Any]:
     }
 
 
+def check_same(taped: Recurrence, own: Recurrence) -> None:
+    """TypeError if a tape is that of another recurrence than an engine's own, or a copy of it."""
+    if taped.graph is not own.graph and to_data(taped) != to_data(own):
+        raise TypeError("backward takes the tape that forward answered; got that of another recurrence")
+
+
 ROLES = ("sequences", "constants", "states", "outputs", "new_states")
 
 

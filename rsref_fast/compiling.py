@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import numpy as np
 
 from rsref.engine import ReferenceEngine
+from rsref.plain_data import check_same
 from rsref.recurrence import Recurrence
 from rsref_fast.numbered import as_one_sample, batch_of, leaves_of, picks_samples
 from rsref_fast.program import Compiled, build
@@ -59,6 +60,10 @@ class Compiling(abc.ABC, Generic[Parts]):
             compiled = build(graph, dict(zip(leaves_of(graph), shapes)), **self._options)
             self._special[key] = self.special_of(compiled, dtype, batch)
         return self._special[key]
+
+    def check_tape(self, tape: Any) -> None:
+        """TypeError for a tape of another recurrence."""
+        check_same(tape.special.recurrence, self.recurrence)
 
     def check(self) -> None:
         """Generate the source, so that what cannot be compiled is refused early, if the step's lengths are known.

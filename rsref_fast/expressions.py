@@ -28,16 +28,14 @@ TESTS = {"isnan": "isnan", "isfinite": "isfinite"}
 COMPARISONS = {
     "less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">=", "equal": "==", "not_equal": "!=",
 }  # fmt: skip
-LOGIC = {
-    "logical_and": "&",
-    "logical_or": "|",
-    "logical_xor": "^",
-    "bitwise_and": "&",
-    "bitwise_or": "|",
-    "bitwise_xor": "^",
+LOGIC = {"logical_and": "&", "logical_or": "|", "logical_xor": "^"}
+BITWISE = {"bitwise_and": "&", "bitwise_or": "|", "bitwise_xor": "^"}
+OF_BOOLS = {"add": "logical_or", "multiply": "logical_and", "maximum": "logical_or", "minimum": "logical_and"} | {
+    f"bitwise_{name}": f"logical_{name}" for name in ("and", "or", "xor")
 }
-OF_BOOLS = {"add": "logical_or", "multiply": "logical_and"}
 """What NumPy does with two bools."""
+OF_WHOLE = ("floor", "ceil", "rint", "sign", "absolute", "maximum", "minimum", "floor_divide")
+"""Functions of whole numbers that answer whole numbers; all others are computed in floats."""
 ARITHMETIC = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "true_divide": "/"}
 
 HAVE = f"{', '.join(sorted({*FUNCTIONS, *TESTS, 'reciprocal', 'square', 'where'}))} have one, and operators"
@@ -112,7 +110,7 @@ class Expression:
         return _called("remainder", (other, self))
 
     def __neg__(self) -> Expression:
-        return Expression(f"(-{self.text})", self.kind)
+        return _called("negative", (self,))
 
     def __pos__(self) -> Expression:
         return self
@@ -150,7 +148,7 @@ class Expression:
     __rand__, __ror__, __rxor__ = __and__, __or__, __xor__
 
     def __invert__(self) -> Expression:
-        return _called("logical_not", (self,))
+        return _called("invert", (self,))
 
 
 def expression(op: Pointwise, operands: Sequence[Expression]) -> Expression:
@@ -162,7 +160,7 @@ def expression(op: Pointwise, operands: Sequence[Expression]) -> Expression:
         return Expression(f"{STABLE[op.name]}({operands[0].text})", "float")
     try:
         result = op.formula(*operands)
-    except (TypeError, NotImplementedError) as error:  # an operator, or a function of Python's own; one of NumPy
+    except (TypeError, AttributeError, NotImplementedError) as error:  # Python's own; a method of arrays; NumPy's
         raise NotImplementedError(f"the formula of {op.name!r} has no kernel: {error}") from error
     return result if isinstance(result, Expression) else literal(result)
 
@@ -178,7 +176,9 @@ def cast(operand: Expression, kind: str) -> Expression:
 def literal(value: Any, kind: str | None = None) -> Expression:
     """Return a number as an expression, in the working precision if it is a float."""
     number = np.asarray(value)[()]
-    own = {"b": "bool", "i": "int", "u": "int", "f": "float"}[np.asarray(number).dtype.kind]
+    own = {"b": "bool", "i": "int", "u": "int", "f": "float"}.get(np.asarray(number).dtype.kind)
+    if own is None:
+        raise TypeError(f"{value!r} is no number of a kernel")
     kind = kind or own
     if kind == "float":
         text = repr(float(number))
@@ -195,27 +195,50 @@ def _unified(*operands: Any) -> list[Expression]:
 
 
 def _called(name: str, operands: Sequence[Any]) -> Expression:
+    """Return what a function of NumPy makes of one element of each operand, of the kind that NumPy's answer has."""
     if name == "logical_not":
         return Expression(f"(not {cast(operands[0], 'bool').text})", "bool")
     if name in LOGIC:
         a, b = (cast(o if isinstance(o, Expression) else literal(o), "bool") for o in operands)
         return Expression(f"({a.text} {LOGIC[name]} {b.text})", "bool")
     unified = _unified(*operands)
-    if name == "negative":
-        return -unified[0]
-    if name == "square":
-        return unified[0] * unified[0]
-    if name == "reciprocal" and unified[0].kind == "float":
-        return 1 / unified[0]
+    kind = unified[0].kind
     if name in TESTS:
         test = {"isnan": "({0} != {0})", "isfinite": "(absolute({0}) < INFINITY)"}[name].format(unified[0].text)
         return Expression(test, "bool")
     if name in COMPARISONS:
         return Expression(f"({unified[0].text} {COMPARISONS[name]} {unified[1].text})", "bool")
-    if unified[0].kind == "bool" and name in OF_BOOLS:
-        return _called(OF_BOOLS[name], unified)
+    if name in BITWISE or name == "invert":
+        return _of_bits(name, unified)
+    if kind == "bool":
+        if name in ("negative", "subtract"):
+            raise NotImplementedError(f"numpy.{name} of bools")
+        if name in OF_BOOLS:
+            return _called(OF_BOOLS[name], unified)
+        return _called(name, [cast(one, "int") for one in unified])
+    if name == "negative":
+        return Expression(f"(-{unified[0].text})", kind)
+    if name == "square":
+        return unified[0] * unified[0]
+    if kind == "int" and name in ("power", "reciprocal"):
+        raise NotImplementedError(f"numpy.{name} of whole numbers")
+    if kind == "int" and name not in (*OF_WHOLE, "add", "subtract", "multiply"):
+        return _called(name, [cast(one, "float") for one in unified])
+    if name == "reciprocal":
+        return 1 / unified[0]
     if name in ARITHMETIC:
-        return Expression(f"({unified[0].text} {ARITHMETIC[name]} {unified[1].text})", unified[0].kind)
+        return Expression(f"({unified[0].text} {ARITHMETIC[name]} {unified[1].text})", kind)
     if name not in FUNCTIONS:
         raise NotImplementedError(f"numpy.{name}; {HAVE}")
-    return Expression(f"{FUNCTIONS[name]}({', '.join(o.text for o in unified)})", unified[0].kind)
+    return Expression(f"{FUNCTIONS[name]}({', '.join(o.text for o in unified)})", kind)
+
+
+def _of_bits(name: str, operands: Sequence[Expression]) -> Expression:
+    kind = operands[0].kind
+    if kind == "float":
+        raise NotImplementedError(f"numpy.{name} of floats")
+    if name == "invert":
+        return _called("logical_not", operands) if kind == "bool" else Expression(f"(~{operands[0].text})", kind)
+    if kind == "bool":
+        return _called(OF_BOOLS[name], operands)
+    return Expression(f"({operands[0].text} {BITWISE[name]} {operands[1].text})", kind)

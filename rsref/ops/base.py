@@ -7,6 +7,7 @@ A vjp is written with ops too: run on arrays it is the oracle's backward step, o
 from __future__ import annotations
 
 import abc
+import keyword
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -60,7 +61,9 @@ def _registered(name: str) -> Op:
 
 
 def register(op: Op) -> Op:
-    """List an op under its name and return it; ValueError if the name is taken."""
+    """List an op under its name and return it; ValueError if the name is taken, or none that Python could have."""
+    if not op.name.isidentifier() or keyword.iskeyword(op.name):
+        raise ValueError(f"op {op.name!r}: a name is made of letters, digits and _, and begins with none of the digits")
     if op.name in REGISTRY:
         raise ValueError(
             f"op {op.name!r} is defined twice; to define your own anew, del rsref.ops.REGISTRY[{op.name!r}] first"

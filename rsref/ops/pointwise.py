@@ -22,6 +22,7 @@ Formula = Callable[..., Any]
 # How the operands' dtypes decide the result's: "float" casts all to float, "same" promotes bool < int < float,
 # "compare" promotes and answers bool, "logical" casts to bool, "where" promotes all but the condition.
 _ORDER = ("bool", "int", "float")
+KINDS = ("float", "same", "compare", "logical", "where")
 
 
 class Pointwise(Op):
@@ -29,6 +30,8 @@ class Pointwise(Op):
 
     def __init__(self, name: str, formula: Formula, derivatives: Sequence[Formula | None], kind: str):
         self.name = name
+        if kind not in KINDS:
+            raise ValueError(f"op {name!r}: kind must be one of {', '.join(KINDS)}; got {kind!r}")
         if callable(derivatives):
             raise TypeError(f"op {name!r}: derivatives are a tuple, one for each operand; got the function alone")
         self.formula = formula

@@ -161,10 +161,13 @@ def _continued(outputs: Array, waiting: Array, before: Array) -> Array:
 
 
 def _rewritten(recurrence: Recurrence, stand_in: Callable[[Tensor], Op]) -> Recurrence:
-    """Return the recurrence with other ops in place of those that are held fixed, and |x| as a function of x and -x."""
+    """Return the recurrence with other ops in place of those that are held fixed, and |x| as a function of x and -x.
+
+    So are comparisons: where numbers are equal, the rounding of a step would turn the scale.
+    """
 
     def again(tensor: Tensor, op: Op, operands: list[Tensor]) -> Tensor:
-        held = isinstance(op, Pointwise) and not op.derivatives and tensor.dtype == "float"
+        held = isinstance(op, Pointwise) and not op.derivatives and tensor.dtype in ("float", "bool")
         new = stand_in(tensor) if held else _SignedAbsolute() if op.name == "absolute" else op
         return Tensor(tensor.spec, op=new, inputs=operands, attrs=tensor.attrs)
 

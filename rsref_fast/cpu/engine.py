@@ -107,7 +107,7 @@ class FastEngine(Compiling[PartedEngine]):
     # --- compiling ------------------------------------------------------------------------------------------------
 
     def special_of(self, compiled: Compiled, dtype: np.dtype[Any], batch: int | None = None) -> Specialised:
-        return Specialised(compiled, dtype, self.kernels, self.kernels.panel_width(dtype), batch)
+        return Specialised(self.recurrence, compiled, dtype, self.kernels, self.kernels.panel_width(dtype), batch)
 
     def one_step(self) -> FastEngine:
         """Return an engine for single steps of the same recurrence, with the same compiled code and threads."""
@@ -300,11 +300,11 @@ class FastEngine(Compiling[PartedEngine]):
 
     def backward(self, tape: Any, d_outputs: Sequence[Array | None], d_states: Sequence[Array | None]) -> Gradients:
         """Walk the steps from the last to the first; see `Engine`."""
-        if isinstance(tape, PartedTape):
-            assert self.parted is not None
+        if isinstance(tape, PartedTape) and self.parted is not None:
             return self.parted.backward(tape, d_outputs, d_states)
         if not isinstance(tape, Tape):
             raise TypeError(f"backward takes the tape that forward answered; got {type(tape).__name__}")
+        self.check_tape(tape)
         special = tape.special
         d_outputs = checked_gradients("output", d_outputs, tape.outputs, special.dtype)
         special.compiled.derivative.check(d_outputs)

@@ -41,6 +41,8 @@ def joined(writer: Writer, function: Function, unit: Joined, section: Section) -
         if straight[tensor] is None and not writer.over_blocks(tensor, section):
             with function.shared_nest(tuple(1 if s == 0 else n for n, s in zip(shape, view.strides))) as index:
                 function.store(view, index, "F(0)" if tensor.dtype == "float" else "0")
+    if 0 in shape:
+        return
     row = [axis for axis, length in enumerate(shape) if length != 1][-2]
     for rows in function.shared_fours(shape, row):
         found = [_elements(writer, function, elements, place, stores, index, f"_{k}") for k, index in enumerate(rows)]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from rsref.ops.base import NoGradientError
+from rsref.recurrence import Recurrence
 from rsref_fast.cpu.call import Call
 from rsref_fast.cpu.kernels import Kernels
 from rsref_fast.cpu.memory import Frame, frame
@@ -47,6 +48,7 @@ class Specialised:
     batch: how many samples of a call are one sample of theirs, if they are (see `rsref_fast.numbered`).
     """
 
+    recurrence: Recurrence
     compiled: Compiled
     dtype: np.dtype[Any]
     kernels: type[Kernels]

@@ -285,7 +285,12 @@ def value_of(tensor: Tensor, operands: list[Expression]) -> Expression:
     """Return an element of a pointwise tensor, computed of those of its operands."""
     if tensor.op is not None and tensor.op.name == "cast":
         return cast(operands[0], tensor.dtype)
-    return expression(tensor.op, operands)  # type: ignore[arg-type]
+    found = expression(tensor.op, operands)  # type: ignore[arg-type]
+    if found.kind != tensor.dtype:
+        raise NotImplementedError(
+            f"the formula of {tensor.op.name!r} answers {found.kind} where its kind says {tensor.dtype}"  # type: ignore[union-attr]
+        )
+    return found
 
 
 def _factor(stride: Length) -> str:

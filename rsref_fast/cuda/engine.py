@@ -150,7 +150,7 @@ class CudaEngine(Compiling[PartedEngine]):
         return self._owned[id(special)][1]
 
     def special_of(self, compiled: Compiled, dtype: np.dtype[Any], batch: int | None = None) -> Specialised:
-        return Specialised(compiled, dtype, self.kernels, self.kernels.panel_width(dtype), batch)
+        return Specialised(self.recurrence, compiled, dtype, self.kernels, self.kernels.panel_width(dtype), batch)
 
     def helpers(self, dtype: np.dtype[Any]) -> Helpers:
         if dtype.name not in self._helpers:
@@ -322,6 +322,7 @@ class CudaEngine(Compiling[PartedEngine]):
         with self.alone():
             self.device.follow(stream, tape.stream)
             if not isinstance(tape, PartedTape):
+                self.check_tape(tape)
                 return self.run_back(tape, d_outputs, d_states, stream)
             assert self.parted is not None
             return self.parted.backward(tape, d_outputs, d_states, stream)

@@ -136,6 +136,35 @@ MISUSES = {
         TypeError,
         ["takes the tape that forward answered; got ndarray"],
     ),
+    "a tape of another recurrence": (
+        lambda: looped(sequences=[x_t], outputs=[x_t]).backward(
+            looped(sequences=[x_t], outputs=[x_t + x_t]).forward([X], [], [], [])[2], [X], []
+        ),
+        TypeError,
+        ["takes the tape that forward answered; got that of another recurrence"],
+    ),
+    "no list of gradients": (
+        lambda: (lambda e: e.backward(e.forward([X], [], [], [])[2], None, []))(looped(sequences=[x_t], outputs=[x_t])),
+        TypeError,
+        ["output gradients must be a list of arrays and None; got NoneType"],
+    ),
+    "a gradient of words": (
+        lambda: (lambda e: e.backward(e.forward([X], [], [], [])[2], [X.astype(str)], []))(
+            looped(sequences=[x_t], outputs=[x_t])
+        ),
+        TypeError,
+        ["the gradient of output 0 must hold numbers; got dtype <U"],
+    ),
+    "a mask of numbers": (
+        lambda: looped(sequences=[x_t], outputs=[x_t]).forward([X], [], [], [], X[..., 0]),
+        TypeError,
+        ["mask must hold booleans; got dtype float64"],
+    ),
+    "an array with a mask of its own": (
+        lambda: looped(sequences=[x_t], outputs=[x_t]).forward([np.ma.array(X)], [], [], []),
+        TypeError,
+        [r"sequences\[0\] must be a NumPy array; got numpy.ma"],
+    ),
     "a complex gradient": (
         lambda: (lambda e: e.backward(e.forward([X], [], [], [])[2], [X * 1j], []))(
             looped(sequences=[x_t], outputs=[x_t])

@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from rsref import Dense, Input, RecurrentModel, cells, ops, set_random_seed
 from rsref.cells import basic
 from rsref.engine import ReferenceEngine
+from rsref.graph import StepGraph
 from rsref.recurrence import Recurrence
 from rsref.testing import check_gradients, masks, random_arguments, step_graphs
 from tests.covering import examples
@@ -78,6 +79,16 @@ def recurrence_of_products():
     x, h = Input((3,)), Input((3,))
     new = ops.tanh(ops.matmul(x, np.eye(3) + 0.5) * h + x)
     return RecurrentModel(x, new, h, new).recurrence
+
+
+def test_the_check_takes_the_oracles_branch_where_numbers_are_equal():
+    """A state that is the constant itself, cut off from it by truncation."""
+    c, h = Input((3,)), Input((3,))
+    step = StepGraph(constants=[c], states=[h], outputs=[least := ops.where(c <= h, c, h)], new_states=[least])
+    recurrence = Recurrence(step, truncate=1)
+    arguments = random_arguments(recurrence, batch=40)
+    check_gradients(recurrence, arguments)
+    check_gradients(recurrence, arguments, together=True)
 
 
 def test_the_check_sees_a_flipped_sign(monkeypatch):

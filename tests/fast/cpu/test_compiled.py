@@ -279,6 +279,10 @@ def test_errors():
     for make in (rsref_fast.compile, ReferenceEngine):
         with pytest.raises(TypeError, match="takes the tape that forward answered; got NoneType"):
             make(recurrence_of("GRUCell")).backward(None, [None], [None])
+        recurrence = recurrence_of("GRUCell")
+        _, _, tape = make(recurrence).forward(**vars(random_arguments(recurrence)))
+        with pytest.raises(TypeError, match="takes the tape that forward answered; got that of another"):
+            make(recurrence_of("LSTMCell")).backward(tape, [None], [None, None])
     cell = cells.GRUCell(3)
     cell.build((None, 2))
     own = rsref_fast.compile(cell).recurrence

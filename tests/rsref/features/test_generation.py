@@ -104,8 +104,9 @@ def test_nothing_is_answered_by_nothing(layer):
 def test_misuse_is_answered(layer, given):
     with pytest.raises(ValueError, match="start must be integers"):
         generation.greedy(layer, [0.5], 2, **given)
-    with pytest.raises(ValueError, match="temperature must be positive; got 0"):
-        generation.sample(layer, START, 2, temperature=0, **given)
+    for temperature in (0, np.inf, np.nan):
+        with pytest.raises(ValueError, match=f"temperature must be positive and finite; got {temperature}"):
+            generation.sample(layer, START, 2, temperature=temperature, **given)
     with pytest.raises(ValueError, match="width"):
         generation.beam_search(layer, START, 2, width=0, **given)
     with pytest.raises(TypeError, match="mask"):

@@ -106,6 +106,17 @@ MISTAKES = {
         TypeError,
         ["op 'own'", "by position", "built-in function max"],
     ),
+    "a kind that there is not": (
+        lambda: ops.pointwise("own", lambda x: 2 * x, (), kind="flaot"),
+        ValueError,
+        ["op 'own'", "kind must be one of float, same", "got 'flaot'"],
+    ),
+    "a name that is none in Python": (
+        lambda: ops.pointwise("soft clip", lambda x: 2 * x),
+        ValueError,
+        ["op 'soft clip'", "letters, digits and _"],
+    ),
+    "a word of Python's as a name": (lambda: ops.pointwise("lambda", lambda x: 2 * x), ValueError, ["op 'lambda'"]),
     "a formula of nothing": (
         lambda: ops.pointwise("own", lambda: 1.0, ()),
         TypeError,

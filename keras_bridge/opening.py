@@ -26,7 +26,7 @@ from keras_bridge.backend import noting_gradients, variables_read
 from keras_bridge.batch_sized import batch_sized
 from keras_bridge.recorded_noise import recording_noise
 from keras_bridge.replaced import ABSENT, replaced
-from keras_bridge.trace_error import TraceError, with_own_weight, without_counterpart
+from keras_bridge.trace_error import TraceError, not_recorded, with_own_weight, without_counterpart
 
 RECORDING = threading.RLock()
 """Held while a layer is recorded: what Keras's classes then do differently is the same for all threads."""
@@ -74,10 +74,7 @@ def _recorded(
         except TraceError as error:  # of `_NoValues`, which knows no layer
             raise TraceError(f"{path}: {error}") from error
         except Exception as error:
-            raise TraceError(
-                f"{path}: the layer {type(layer).__name__} cannot be called on symbolic tensors, nor be traced "
-                f'({type(error).__name__}: {error}); engine="keras" runs it'
-            ) from error
+            raise not_recorded(layer, path, error) from error
     parts = [layer, *(part for part in graph.operations if isinstance(part, keras.layers.Layer))]
     known = {id(variable._value) for part in parts for variable in part.variables}
     if any(id(one) not in known for one in read):

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import traceback
+from pathlib import Path
 from typing import Any
+
+LONGEST = 200
+"""Letters of what another library said, in an error of ours."""
 
 
 class TraceError(NotImplementedError):
@@ -22,3 +28,21 @@ def without_counterpart(operation: Any, path: str) -> TraceError:
     return TraceError(
         f'{path}: the operation {type(operation).__name__} has no counterpart in rsref; engine="keras" runs it'
     )
+
+
+def not_recorded(layer: Any, path: str, error: Exception) -> TraceError:
+    """Return the error for a call that ended while it was recorded: at which line of its own, and with what words."""
+    own = [frame.line for frame in traceback.extract_tb(error.__traceback__) if not _is_of_a_library(frame.filename)]
+    where = f" at {own[-1]!r}" if own else ""
+    said = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())
+    said = said if len(said) <= LONGEST else f"{said[:LONGEST]} ..."
+    return TraceError(
+        f"{path}: the layer {type(layer).__name__} cannot be traced{where} ({type(error).__name__}: {said}); "
+        f'engine="keras" runs it'
+    )
+
+
+def _is_of_a_library(filename: str) -> bool:
+    """Whether code is installed, or ours."""
+    path = Path(filename)
+    return "site-packages" in path.parts or path.is_relative_to(Path(__file__).parent)

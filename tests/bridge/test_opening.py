@@ -182,6 +182,25 @@ def test_a_variable_set_while_tracing_is_refused(dtype, add):
         trace(model, training=True)
 
 
+class Scaled(keras.layers.Layer):
+    """A layer that asks for the value of a tensor."""
+
+    def call(self, x):
+        return x * float(ops.mean(x))
+
+    def compute_output_spec(self, x):
+        return keras.KerasTensor(x.shape, x.dtype)
+
+
+def test_a_call_that_ends_is_named_with_its_line():
+    x = keras.Input((3,))
+    model = keras.Model(x, Scaled(name="scaled")(x))
+    words = r"/scaled: the layer Scaled cannot be traced at 'return x \* float\(ops.mean\(x\)\)' \(ValueError: A K"
+    with pytest.raises(TraceError, match=words) as raised:
+        trace(model)
+    assert not set("\n\x1b") & set(str(raised.value))
+
+
 class Sliced(keras.layers.Layer):
     """A layer that asks of symbolic tensors what they take while a layer is recorded; at first another thread is up."""
 

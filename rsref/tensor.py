@@ -215,7 +215,7 @@ class Tensor:
         return _draw(ufunc.__name__, operands)
 
     def __array_function__(self, function: Callable[..., Any], _types: Any, args: Any, options: Any) -> Tensor:
-        return _draw(function.__name__, args, options)
+        return _draw(function.__name__, args, options, function.__module__)
 
     __hash__ = object.__hash__
 
@@ -257,6 +257,12 @@ class Tensor:
 
     def __rfloordiv__(self, other: Any) -> Tensor:
         return _draw("floor_divide", (other, self))
+
+    def __mod__(self, other: Any) -> Tensor:
+        return _draw("remainder", (self, other))
+
+    def __rmod__(self, other: Any) -> Tensor:
+        return _draw("remainder", (other, self))
 
     def __pow__(self, other: Any) -> Tensor:
         return _draw("power", (self, other))
@@ -317,12 +323,14 @@ def _booleans(sign: str, name: str, *operands: Any) -> tuple[Any, ...]:
     return operands
 
 
-def _draw(name: str, operands: Sequence[Any], options: Mapping[str, Any] | None = None) -> Tensor:
+def _draw(
+    name: str, operands: Sequence[Any], options: Mapping[str, Any] | None = None, module: str = "numpy"
+) -> Tensor:
     from rsref import ops  # the ops are built on tensors: imported when first used
 
     function = getattr(ops, name, None)
     if function is None:
-        raise TypeError(f"numpy.{name} cannot be drawn in a step; rsref.ops lists what can")
+        raise TypeError(f"{module}.{name} cannot be drawn in a step; rsref.ops lists what can")
     result: Tensor = function(*operands, **(options or {}))
     return result
 

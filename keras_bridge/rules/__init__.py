@@ -11,7 +11,7 @@ from typing import Any
 import keras
 from keras import tree
 
-from keras_bridge.rules import missing, ordering, pointwise, products, reductions, structure
+from keras_bridge.rules import pointwise, products, reductions, structure
 from keras_bridge.rules.base import Rule, kind_of
 from keras_bridge.rules.integers import in_range
 from keras_bridge.rules.layers import LAYERS
@@ -23,10 +23,8 @@ __all__ = ["LAYERS", "RULES", "apply_rule", "kind_of"]
 RULES: dict[str, Rule] = {
     **pointwise.RULES,
     **reductions.RULES,
-    **missing.RULES,
     **products.RULES,
     **structure.RULES,
-    **ordering.RULES,
 }
 
 

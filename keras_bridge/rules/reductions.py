@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from itertools import accumulate
 from typing import Any
 
 import keras
-import numpy as np
 
 from keras_bridge.rules.base import Rule, kind_of, with_attributes
 from rsref import ops
@@ -21,19 +18,6 @@ def _extreme(function: Rule) -> Rule:
         return y if initial is None else pick(y, initial)
 
     return rule
-
-
-def _any_or_all(function: Rule) -> Rule:
-    def rule(operation: Any, x: Any) -> Any:
-        return ops.cast(function(ops.cast(ops.cast(x, "bool"), "int"), operation.axis, operation.keepdims), "bool")
-
-    return rule
-
-
-def cumulated_sum(operation: Any, x: Any) -> Any:
-    """Return a cumulated sum; of the flattened array without an axis."""
-    x = x if operation.dtype is None else ops.cast(x, kind_of(operation.dtype))
-    return ops.cumsum(ops.reshape(x, (-1,)), 0) if operation.axis is None else ops.cumsum(x, operation.axis)
 
 
 def _moments(operation: Any, x: Any) -> Any:
@@ -62,64 +46,20 @@ def _batch_norm(operation: Any, x: Any, mean: Any, variance: Any, offset: Any = 
     return y if wide[2] is None else y + wide[2]
 
 
-def product(operation: Any, x: Any) -> Any:
-    """Return a product over axes of known lengths."""
-    kind = kind_of(operation.output.dtype)
-    axes = range(x.ndim) if operation.axis is None else np.atleast_1d(operation.axis)
-    for axis in sorted((int(a) % x.ndim for a in axes), reverse=True):
-        parts = [ops.cast(part, kind) for part in ops.unstack(x, axis=axis)]
-        x = math.prod(parts[1:], start=parts[0])
-        x = ops.expand_dims(x, axis) if operation.keepdims else x
-    return x
-
-
-def _cumulated_product(operation: Any, x: Any) -> Any:
-    x = ops.cast(x, kind_of(operation.output.dtype))
-    x, axis = (ops.reshape(x, (-1,)), 0) if operation.axis is None else (x, operation.axis)
-    return ops.stack([*accumulate(ops.unstack(x, axis=axis), ops.multiply)], axis)
-
-
-def _norm(operation: Any, x: Any) -> Any:
-    return _norm_of(x, operation.ord, operation.axis, operation.keepdims)
-
-
-def _norm_of(x: Any, order: Any, axis: Any, keepdims: bool) -> Any:
-    """The norm of vectors of any order, and of matrices the one that takes them for vectors."""
-    x = ops.cast(x, "float")
-    rank = x.ndim if axis is None else len(np.atleast_1d(axis))
-    if order in (None, "fro") or (order == 2 and rank == 1):
-        return ops.sqrt(ops.sum(ops.square(x), axis, keepdims))
-    if rank != 1 or order == 0:
-        raise ValueError(f'the norm of order {order!r} over {rank} axes has no counterpart; "fro" has')
-    size = ops.absolute(x)
-    if math.isinf(order):
-        return (ops.max if order > 0 else ops.min)(size, axis, keepdims)
-    return ops.power(ops.sum(ops.power(size, float(order)), axis, keepdims), 1.0 / order)
-
-
 def _normalize(operation: Any, x: Any) -> Any:
     epsilon = keras.config.epsilon() if operation.epsilon is None else operation.epsilon
     if operation.order != 2:
-        return x / ops.maximum(_norm_of(x, operation.order, operation.axis, True), epsilon)
+        return x / ops.maximum(ops.norm(x, operation.order, operation.axis, True), epsilon)
     return x * ops.minimum(ops.rsqrt(ops.sum(ops.square(x), operation.axis, True)), 1.0 / epsilon)
 
 
 def _average(operation: Any, x: Any, weights: Any = None) -> Any:
-    """The mean, or that by weights of x's shape or along its axis."""
-    axis = operation.axis
-    if weights is None:
-        return ops.mean(x, axis)
-    if len(weights.shape) < x.ndim:
-        weights = ops.reshape(weights, [-1 if i == axis % x.ndim else 1 for i in range(x.ndim)])
-    return ops.sum(x * weights, axis) / ops.sum(weights, axis)
+    return ops.average(x, operation.axis, weights)
 
 
-def _range(x: Any, axis: Any, keepdims: bool) -> Any:
-    return ops.max(x, axis, keepdims) - ops.min(x, axis, keepdims)
-
-
-def _count_nonzero(operation: Any, x: Any) -> Any:
-    return ops.sum(ops.cast(ops.not_equal(x, 0), "int"), operation.axis)
+def _cumulated_sum(operation: Any, x: Any) -> Any:
+    x = x if operation.dtype is None else ops.cast(x, kind_of(operation.dtype))
+    return ops.cumsum(ops.ravel(x), 0) if operation.axis is None else ops.cumsum(x, operation.axis)
 
 
 _axis = ("axis",)
@@ -138,18 +78,30 @@ RULES: dict[str, Rule] = {
     "Logsumexp": with_attributes(ops.logsumexp, *_fold),
     "Argmax": with_attributes(ops.argmax, *_fold),
     "Argmin": with_attributes(ops.argmin, *_fold),
-    "Cumsum": cumulated_sum,
-    "Prod": product,
-    "Cumprod": _cumulated_product,
-    "Ptp": with_attributes(_range, *_fold),
+    "Cumsum": _cumulated_sum,
+    "Prod": with_attributes(ops.prod, *_fold),
+    "Cumprod": with_attributes(ops.cumprod, *_axis),
+    "Nansum": with_attributes(ops.nansum, *_fold),
+    "Nanmean": with_attributes(ops.nanmean, *_fold),
+    "Nanvar": with_attributes(ops.nanvar, *_fold),
+    "Nanstd": with_attributes(ops.nanstd, *_fold),
+    "Nanmax": with_attributes(ops.nanmax, *_fold),
+    "Nanmin": with_attributes(ops.nanmin, *_fold),
+    "Nanprod": with_attributes(ops.nanprod, *_fold),
+    "Nancumsum": with_attributes(ops.nancumsum, *_axis),
+    "Median": with_attributes(ops.median, *_fold),
+    "Sort": with_attributes(ops.sort, *_axis),
+    "Argsort": with_attributes(ops.argsort, *_axis),
+    "TopK": with_attributes(ops.top_k, "k"),
+    "Ptp": with_attributes(ops.ptp, *_fold),
     "Average": _average,
-    "CountNonzero": _count_nonzero,
-    "Any": _any_or_all(ops.max),
-    "All": _any_or_all(ops.min),
+    "CountNonzero": with_attributes(ops.count_nonzero, *_axis),
+    "Any": with_attributes(ops.any, *_fold),
+    "All": with_attributes(ops.all, *_fold),
     "Softmax": with_attributes(ops.softmax, *_axis),
     "LogSoftmax": with_attributes(ops.log_softmax, *_axis),
     # none for Sparsemax: what Keras computes is not sparsemax where more than one value is left
-    "Norm": _norm,
+    "Norm": with_attributes(ops.norm, "ord", *_fold),
     "Normalize": _normalize,
     "Moments": _moments,
     "LayerNorm": _layer_norm,

@@ -78,90 +78,6 @@ def _get_item(operation: Any, x: Any, key: Any) -> Any:
     return ops.get_item(x, tuple(key) if isinstance(key, list) else key)  # as a saved model has it, and Keras reads it
 
 
-def _roll(operation: Any, x: Any) -> Any:
-    if operation.axis is None:
-        return ops.reshape_like(_rolled(ops.reshape(x, (-1,)), operation.shift, 0), x)
-    axes, shifts = np.atleast_1d(operation.axis), np.atleast_1d(operation.shift)
-    for axis, shift in np.broadcast(axes, shifts):
-        x = _rolled(x, int(shift), int(axis) % x.ndim)
-    return x
-
-
-def _rolled(x: Any, shift: int, axis: int) -> Any:
-    length = x.shape[axis]
-    if length is None:
-        raise ValueError("an axis of unknown length cannot be rolled")
-    before, after = ops.split(x, [length - shift % length], axis)
-    return ops.concatenate([after, before], axis)
-
-
-def _triangle(lower: bool) -> Rule:
-    def rule(operation: Any, x: Any) -> Any:
-        rows, columns = lengths_of(x.shape[-2:])
-        within = np.tri(rows, columns, operation.k if lower else operation.k - 1, dtype=bool)
-        return ops.cast(ops.where(within if lower else ~within, x, 0), x.dtype)
-
-    return rule
-
-
-def lengths_of(shape: Any) -> list[int]:
-    """Return known lengths. Errors: ValueError if one is unknown."""
-    if None in shape:
-        raise ValueError(f"lengths must be known here; got {tuple(shape)}")
-    return [int(n) for n in shape]
-
-
-def _diag(operation: Any, x: Any) -> Any:
-    """A vector as a diagonal, or the diagonal of a matrix."""
-    k, lengths = operation.k, lengths_of(x.shape)
-    if x.ndim == 1:
-        n = lengths[0] + abs(k)
-        wide = ops.pad(x, ((max(k, 0), max(-k, 0)),))  # a column for each of its places
-        return ops.cast(ops.where(np.eye(n, k=k, dtype=bool), wide, 0), x.dtype)
-    return _last_diagonal(x, k)
-
-
-def _last_diagonal(x: Any, k: int) -> Any:
-    """The diagonal of the last two axes, or one that many places beside it."""
-    rows, columns = lengths_of(x.shape[-2:])
-    n = max(0, min(rows + min(k, 0), columns - max(k, 0)))
-    own = x[..., max(-k, 0) : max(-k, 0) + n, max(k, 0) : max(k, 0) + n]
-    return ops.cast(ops.sum(ops.where(np.eye(n, dtype=bool), own, 0), -2), x.dtype)
-
-
-def _diagonal(operation: Any, x: Any) -> Any:
-    return _last_diagonal(to_end(x, operation.axis1, operation.axis2), operation.offset)
-
-
-def to_end(x: Any, *axes: int) -> Any:
-    """Return x with some axes moved to the end."""
-    own = [axis % x.ndim for axis in axes]
-    return ops.transpose(x, [axis for axis in range(x.ndim) if axis not in own] + own)
-
-
-def _along(operation: Any, x: Any, indices: Any) -> Any:
-    """For each place of indices, the value of x at that index along an axis."""
-    if operation.axis is None:
-        x, indices, axis = ops.reshape(x, (-1,)), ops.reshape(indices, (-1,)), 0
-    else:
-        axis = operation.axis % x.ndim
-    (length,) = lengths_of(x.shape[axis : axis + 1])
-    places = np.arange(length)
-    indices = ops.take(places, to_end(indices, axis), 0)  # which refuses those that are out of range
-    there = ops.equal(ops.expand_dims(indices, -1), places)
-    found = ops.sum(ops.where(there, ops.expand_dims(to_end(x, axis), -2), 0), -1)
-    return ops.moveaxis(ops.cast(found, x.dtype), -1, axis)
-
-
-def _array_split(operation: Any, x: Any) -> Any:
-    """Parts as alike as can be: the first ones are longer by one."""
-    parts, axis = operation.indices_or_sections, operation.axis
-    if isinstance(parts, int):
-        (length,) = lengths_of([x.shape[axis]])
-        parts = [length // parts * i + min(i, length % parts) for i in range(1, parts)]
-    return ops.split(x, parts, axis)
-
-
 def _split_along(axis: int) -> Rule:
     return lambda operation, x: ops.split(x, operation.indices_or_sections, min(axis, x.ndim - 1))
 
@@ -200,27 +116,13 @@ def _starts(indices: Any) -> list[int]:
     return [int(i) for i in indices]
 
 
-def _diff(operation: Any, x: Any) -> Any:
-    for _ in range(operation.n):
-        first = [slice(None)] * x.ndim
-        last = list(first)
-        first[operation.axis], last[operation.axis] = slice(None, -1), slice(1, None)
-        x = x[tuple(last)] - x[tuple(first)]
-    return x
-
-
-def _append(operation: Any, x: Any, y: Any) -> Any:
-    if operation.axis is None:
-        return ops.concatenate([ops.reshape(x, (-1,)), ops.reshape(y, (-1,))], 0)
-    return ops.concatenate([x, y], operation.axis)
-
-
 _axis = ("axis",)
+_diagonals = ("offset", "axis1", "axis2")
 
 RULES: dict[str, Rule] = {
     # structure and places
     "Reshape": _reshape,
-    "Ravel": plain(lambda x: ops.reshape(x, (-1,))),
+    "Ravel": plain(ops.ravel),
     "Transpose": with_attributes(ops.transpose, "axes"),
     "Swapaxes": with_attributes(ops.swapaxes, "axis1", "axis2"),
     "Moveaxis": _moveaxis,
@@ -230,11 +132,11 @@ RULES: dict[str, Rule] = {
     "Concatenate": _concatenate,
     "Hstack": plain(lambda xs: ops.concatenate(xs, 1)),  # vectors make Keras itself fail
     "Dstack": plain(lambda xs: ops.concatenate([ops.expand_dims(x, -1) if x.ndim == 2 else x for x in xs], 2)),
-    "Append": _append,
+    "Append": with_attributes(ops.append, *_axis),
     "Stack": _stack,
     "Unstack": with_attributes(ops.unstack, "num", "axis"),
     "Split": _split,
-    "ArraySplit": _array_split,
+    "ArraySplit": with_attributes(ops.array_split, "indices_or_sections", "axis"),
     "Hsplit": _split_along(1),
     "Dsplit": _split_along(2),
     "Repeat": _repeat,
@@ -243,17 +145,17 @@ RULES: dict[str, Rule] = {
     "Flip": _flip,
     "Fliplr": plain(lambda x: ops.flip(x, 1)),
     "Flipud": plain(lambda x: ops.flip(x, 0)),
-    "Roll": _roll,
-    "Tril": _triangle(lower=True),
-    "Triu": _triangle(lower=False),
-    "Diag": _diag,
-    "Diff": _diff,
-    "Diagonal": _diagonal,
-    "Trace": lambda operation, x: ops.sum(_diagonal(operation, x), -1),
+    "Roll": with_attributes(ops.roll, "shift", "axis"),
+    "Tril": with_attributes(ops.tril, "k"),
+    "Triu": with_attributes(ops.triu, "k"),
+    "Diag": with_attributes(ops.diag, "k"),
+    "Diff": with_attributes(ops.diff, "n", "axis"),
+    "Diagonal": with_attributes(ops.diagonal, *_diagonals),
+    "Trace": with_attributes(ops.trace, *_diagonals),
     "GetItem": _get_item,
     "Slice": _slice,
     "SliceUpdate": plain(_slice_update),
-    "TakeAlongAxis": _along,
+    "TakeAlongAxis": with_attributes(ops.take_along_axis, *_axis),
     "Take": with_attributes(ops.take, *_axis),
     "OneHot": _one_hot,
     "MultiHot": _multi_hot,

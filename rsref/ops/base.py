@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from rsref.tensor import Shape, Spec, Tensor, constant
+from rsref.tensor import Shape, Spec, Tensor, constant, kind_of_dtype
 
 REGISTRY: dict[str, Op] = {}
 
@@ -90,6 +90,21 @@ def draw(op: Op, operands: Sequence[Any], attrs: dict[str, Any]) -> Tensor:
 
 def as_tensor(value: Any) -> Tensor:
     return value if isinstance(value, Tensor) else constant(value)
+
+
+def kind_of_value(value: Any) -> str:
+    """Return "float", "int" or "bool" for a Tensor, an array or a number; complex steps count as floats."""
+    if isinstance(value, Tensor):
+        return value.dtype
+    dtype = np.asarray(value).dtype
+    return "float" if dtype.kind == "c" else kind_of_dtype(dtype)
+
+
+def known_lengths(shape: Shape) -> list[int]:
+    """Return lengths; ValueError if one is not known while a step is drawn."""
+    if None in shape:
+        raise ValueError(f"lengths must be known here; got {tuple(shape)}")
+    return [int(n) for n in shape if n is not None]
 
 
 def differentiable(op: Op, wrt: int, operand: Spec) -> bool:

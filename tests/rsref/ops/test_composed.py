@@ -1,0 +1,132 @@
+"""Functions that are drawn of other ops: values as NumPy's own, of arrays and in a step, and gradients."""
+
+import numpy as np
+import pytest
+
+from rsref import Input, activations, ops
+from rsref.engine import ReferenceEngine
+from rsref.graph import StepGraph
+from rsref.recurrence import Recurrence
+from rsref.testing import Arguments, check_gradients
+from tests.tolerances import assert_close
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(0, 1.5, (2, 4, 5))
+Y = RNG.normal(0, 1.5, (2, 4, 5))
+UNIT = RNG.uniform(-0.9, 0.9, (2, 4, 5))
+HOLES = np.where(RNG.random((2, 4, 5)) < 0.3, np.nan, X)
+SQUARE = RNG.standard_normal((2, 5, 5))
+WHOLE = RNG.integers(-9, 9, (2, 4, 5))
+PLACES = RNG.integers(0, 4, (2, 3, 5))
+
+SMOOTH = {
+    "remainder": (lambda np, x, y: np.remainder(x, y) + x % 3 + 3 % y, X, Y),
+    "fmod": (lambda np, x, y: np.fmod(x, y), X, Y),
+    "powers and logarithms": (lambda np, x: np.log2(np.exp2(x) + 1) + np.log10(x * x + 1), X),
+    "logaddexp": (lambda np, x, y: np.logaddexp(x, y) + np.logaddexp2(x, y), X, Y),
+    "hypot": (lambda np, x, y: np.hypot(x, y), X, Y),
+    "cbrt": (lambda np, x: np.cbrt(x), X),
+    "sinc": (lambda np, x: np.sinc(x), X),
+    "arcs": (lambda np, x: np.arcsin(x) + np.arccos(x) + np.arctanh(x) + np.arccosh(2 + x) + np.arcsinh(x), UNIT),
+    "degrees": (lambda np, x: np.deg2rad(x) + np.rad2deg(x), X),
+    "extremes but for NaN": (lambda np, x, y: np.fmax(x, y) - np.fmin(y, x), X, Y),
+    "select": (lambda np, x, y: np.select([x > 1, y > 0], [x * y, y * y], default=2.5), X, Y),
+    "numbers": (lambda np, x: x * np.nan_to_num(x) + np.zeros_like(x) + x * np.ones_like(x) + np.full_like(x, 2), X),
+    "roll": (lambda np, x: x * np.roll(x, 2, axis=-1) + np.roll(x, (1, -3), axis=(1, 2)), X),
+    "diff": (lambda np, x: np.diff(x, axis=1)[:, 1:] * np.diff(x, n=2, axis=1), X),
+    "triangles": (lambda np, x: np.tril(x, 1) * np.triu(x, -1), SQUARE),
+    "diagonal": (lambda np, x: np.diagonal(x, 1, axis1=1, axis2=2), SQUARE),
+    "trace": (lambda np, x: np.trace(x, axis1=1, axis2=2), SQUARE),
+    "append": (lambda np, x, y: np.append(x, y, axis=2), X, Y),
+    "side by side": (lambda np, x, y: np.hstack([x, y]), X, Y),
+    "along": (lambda np, x: x[:, :3] * np.take_along_axis(x, PLACES, axis=1), X),
+    "sort": (lambda np, x: x * np.sort(x, axis=1), X),
+    "median": (lambda np, x: np.median(x, axis=2) + np.median(x, axis=(1, 2), keepdims=True)[:, 0], X),
+    "products": (lambda np, x: np.prod(x, axis=1) + np.cumprod(x, axis=1)[:, -1], X),
+    "range": (lambda np, x: np.ptp(x, axis=-1) + np.average(x, axis=-1), X),
+    "average": (lambda np, x: np.average(x, axis=1, weights=np.arange(1.0, 5.0)), X),
+    "norms": (lambda np, x: np.linalg.norm(x, axis=-1) + np.linalg.norm(x, 3, axis=-1) + np.linalg.norm(x, axis=2), X),
+}
+PLAIN = {
+    "rounded": (lambda np, x: np.trunc(x), X),
+    "whole remainders": (lambda np, x: np.remainder(x, 4) + np.fmod(x, 4), WHOLE),
+    "tests": (lambda np, x: np.isinf(1 / np.trunc(x)) | np.isposinf(x) | np.isneginf(x), X),
+    "near": (lambda np, x: np.isclose(x, x + 1e-6 * np.sign(x - 0.5)), X),
+    "heaviside": (lambda np, x: np.heaviside(np.trunc(x), 0.5), X),
+    "places in order": (lambda np, x: np.argsort(x, axis=-1), X),
+    "any and all": (lambda np, x: np.any(x > 2, axis=-1) | np.all(x < 2, axis=-1), X),
+    "how many": (lambda np, x: np.count_nonzero(x, axis=-1), WHOLE),
+    "sums but for NaN": (
+        lambda np, x: np.nansum(x, axis=1) + np.nanprod(x, axis=1) + np.nancumsum(x, axis=1)[:, -1],
+        HOLES,
+    ),
+    "moments but for NaN": (lambda np, x: np.nanmean(x, axis=1) + np.nanvar(x, axis=1) + np.nanstd(x, axis=1), HOLES),
+    "range but for NaN": (lambda np, x: np.nanmax(x, axis=1) - np.nanmin(x, axis=1), HOLES),
+}
+
+
+class Ours:
+    """The functions of rsref under NumPy's names, for arrays."""
+
+    linalg = ops
+    newaxis, nan, inf = np.newaxis, np.nan, np.inf
+
+    def __getattr__(self, name):
+        return getattr(ops, name, None) or getattr(np, name)
+
+
+def drawn(name):
+    formula, *arrays = {**SMOOTH, **PLAIN}[name]
+    leaves = [Input(a.shape[1:], dtype="int" if a.dtype.kind == "i" else "float") for a in arrays]
+    recurrence = Recurrence(StepGraph(sequences=leaves, outputs=[formula(np, *leaves)]))
+    return recurrence, Arguments([a[:, None] for a in arrays], [], [], [])
+
+
+@pytest.mark.parametrize("name", [*SMOOTH, *PLAIN])
+def test_values_are_those_of_numpy(name):
+    """Functions of NumPy called on what is drawn; and our own on arrays."""
+    recurrence, arguments = drawn(name)
+    formula, *arrays = {**SMOOTH, **PLAIN}[name]
+    with np.errstate(all="ignore"):
+        expected = np.asarray(formula(np, *arrays))
+        (found,), _, _ = arguments.forward(ReferenceEngine(recurrence))
+        own = formula(Ours(), *arrays)
+    for answer in (found[:, 0], own):
+        assert answer.dtype.kind == expected.dtype.kind
+        assert_close(answer.astype(float), expected.astype(float))
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_gradients(name):
+    recurrence, arguments = drawn(name)
+    check_gradients(recurrence, arguments)
+
+
+def test_activations_are_ops_too():
+    assert_close(ops.gelu(X) + ops.silu(X), activations.gelu(X) + activations.silu(X))
+    assert ops.elu(Input((3,))).shape == (None, 3)
+    with pytest.raises(AttributeError, match="no attribute 'glue'"):
+        _ = ops.glue
+
+
+def test_what_is_not_known_or_there_is_named():
+    x, places = Input((None,)), Input((2,), dtype="int")
+    for draw in (lambda: ops.roll(x, 1, -1), lambda: ops.sort(x), lambda: ops.tril(ops.expand_dims(x, -1))):
+        with pytest.raises(ValueError, match="lengths must be known here"):
+            draw()
+    with pytest.raises(ValueError, match="up to 1024 of them; got 1025"):
+        ops.sort(np.zeros(1025))
+    with pytest.raises(ValueError, match="no 4 greatest of 3 numbers"):
+        ops.top_k(np.zeros((2, 3)), 4)
+    with pytest.raises(TypeError, match=r"numpy\.linalg\.solve cannot be drawn"):
+        np.linalg.solve(Input((3, 3)), np.ones(3))
+    with pytest.raises(ValueError, match="weights of another shape"):
+        ops.average(X, weights=np.ones(5))
+    with pytest.raises(ValueError, match="the norm of order 2 over 2 axes"):
+        np.linalg.norm(Input((3, 3)), 2, axis=(1, 2))
+    table = np.array([[1.0, 2.0, 3.0]])
+    recurrence = Recurrence(
+        StepGraph(sequences=[places], outputs=[ops.take_along_axis(table + 0.0 * places[:, :1], places, 1)])
+    )
+    with pytest.raises(IndexError, match="7"):
+        ReferenceEngine(recurrence).forward([np.array([[[0, 7]]])], [], [], [])

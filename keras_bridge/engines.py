@@ -45,7 +45,7 @@ def get_engine() -> str:
 
 @contextlib.contextmanager
 def use_engine(name: str) -> Iterator[None]:
-    """Let all layers, whatever their own choice, use this engine within a `with` block."""
+    """Let all layers, whatever their own choice, use this engine within a `with` block, those of other threads too."""
     global _forced
     kept, _forced = _forced, check_engine(name)
     try:

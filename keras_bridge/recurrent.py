@@ -20,6 +20,9 @@ from rsref.recurrence import Step, with_readout
 READOUTS = ("add", "mul", "avg", "max", "readout_only")
 ROLES = ("sequences", "constants", "states", "outputs", "new_states", "readouts")
 
+INDEXED = tuple(getattr(keras.layers, name) for name in ("Embedding", "CategoryEncoding", "Hashing", "IntegerLookup"))
+"""Layers that read whole numbers, which floats would round."""
+
 
 @keras.saving.register_keras_serializable("keras_bridge")
 class RecurrentModel(RecurrentLayer):
@@ -148,7 +151,7 @@ class RecurrentSequential(RecurrentLayer):
             raise ValueError(f"{self.name} has no layers: add a cell first")
         if len(shapes) != 1:
             raise ValueError(f"{self.name} takes one input; got {len(shapes)}")
-        reads_indices = isinstance(self.layers[0], keras.layers.Embedding | keras.layers.CategoryEncoding)
+        reads_indices = isinstance(self.layers[0], INDEXED)
         x = keras.Input(batch_shape=shapes[0], dtype="int32" if reads_indices else self.compute_dtype)
         if not self.readout:
             step = self._stacked(self.layers, x, x)
@@ -171,12 +174,19 @@ class RecurrentSequential(RecurrentLayer):
 
     def _output_shape(self, x: Any) -> Any:
         """Return the shape of the stack's output, from copies thrown away."""
-        copies = [
-            # a Lambda has no weights, and its function may have no config
-            layer if isinstance(layer, keras.layers.Lambda) else type(layer).from_config(layer.get_config())
-            for layer in self.layers
-        ]
-        return self._stacked(copies, x, x).outputs[0].shape
+        return self._stacked([self._copied(layer) for layer in self.layers], x, x).outputs[0].shape
+
+    def _copied(self, layer: Any) -> Any:
+        if isinstance(layer, keras.layers.Lambda):  # which has no weights, and whose function may have no config
+            return layer
+        try:
+            return type(layer).from_config(layer.get_config())
+        except (NotImplementedError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{self.name}: with readout={self.readout!r} the shape of its output is found by copies of the layers, "
+                f"and {layer.name!r} has no config to make one of: give its class a get_config, register it with "
+                f"keras.saving.register_keras_serializable, or draw the step and give it to a RecurrentModel"
+            ) from error
 
     def _merged(self, x: Any, readout: Any) -> Any:
         fed = self.readout_activation(readout)

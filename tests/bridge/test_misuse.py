@@ -24,6 +24,17 @@ def drawn(**options):
     return kb.RecurrentModel(x, new, h, new, **options)
 
 
+class Through(layers.Layer):
+    """A layer that cannot be made again: Keras knows no config of a function."""
+
+    def __init__(self, function):
+        super().__init__(name="through")
+        self.function = function
+
+    def call(self, x):
+        return self.function(x)
+
+
 def with_readout(**options):
     x, h, r = *leaves(), keras.Input((4,))
     new = ops.tanh(layers.Dense(4)(x) + h + r)
@@ -76,6 +87,11 @@ class Forgetful(kb.RNNCell):
 
 
 MISUSES = {
+    "a readout alone of a layer without a config": (
+        lambda: kb.RecurrentSequential([kb.GRUCell(3), Through(np.tanh)], readout="readout_only").build((2, 4, 3)),
+        ValueError,
+        "found by copies of the layers, and 'through' has no config to make one of: give its class a get_config",
+    ),
     "forcing without readout": (lambda: drawn(teacher_force=True), ValueError, "teacher_force needs a readout"),
     "a probability above one": (lambda: with_readout(teacher_force=1.5), ValueError, "teacher_force.*1.5"),
     "a variable above one": (

@@ -1,4 +1,4 @@
-"""Gradients in the forms in which TensorFlow hands them over: none for whole numbers, rows alone after a gather."""
+"""What TensorFlow alone has: gradients as it hands them over (none for whole numbers, rows alone), ids."""
 
 import keras
 import numpy as np
@@ -65,3 +65,12 @@ def test_a_second_derivative_is_refused(around):
     assert_close(found, gradients(tf.reduce_sum)[1], "float32")
     with pytest.raises((NotImplementedError, tf.errors.UnimplementedError), match='engine="keras" has all'):
         around(of_penalty)(x)
+
+
+@pytest.mark.parametrize("engine", ["keras", "auto"])
+def test_a_stack_reads_ids_as_they_are(engine):
+    """Which float32 has not: those above 2^24."""
+    ids = np.array([[1, 7, 2**24 + 1, 2**25 + 3]])
+    for layer in (keras.layers.Hashing(1000), keras.layers.IntegerLookup(vocabulary=ids[0].tolist())):
+        stack = kb.RecurrentSequential([layer], return_sequences=True, engine=engine)
+        np.testing.assert_array_equal(ops.convert_to_numpy(stack(ids)), ops.convert_to_numpy(layer(ids)))

@@ -78,7 +78,18 @@ def _pool(function: Rule) -> Rule:
     return rule
 
 
+def _solve_triangular(operation: Any, a: Any, b: Any) -> Any:
+    return ops.solve((ops.tril if operation.lower else ops.triu)(a), b)
+
+
 RULES: dict[str, Rule] = {
+    # systems of equations
+    "Solve": plain(ops.solve),
+    "SolveTriangular": _solve_triangular,
+    "Inv": plain(ops.inv),
+    "Det": plain(ops.det),
+    "Cholesky": with_attributes(ops.cholesky, "upper"),
+    # products
     # products
     "Matmul": plain(ops.matmul),
     "Dot": plain(ops.dot),

@@ -174,6 +174,7 @@ from rsref.ops.structure import (
     tile,
     transpose,
 )
+from rsref.ops.systems import cholesky, det, inv, solve
 from rsref.ops.windows import average_pool, conv, depthwise_conv, max_pool, windows
 
 abs = absolute
@@ -220,6 +221,7 @@ __all__ = [
     "cast",
     "cbrt",
     "ceil",
+    "cholesky",
     "clip",
     "concatenate",
     "conv",
@@ -230,6 +232,7 @@ __all__ = [
     "cumsum",
     "deg2rad",
     "depthwise_conv",
+    "det",
     "diag",
     "diagonal",
     "diff",
@@ -257,6 +260,7 @@ __all__ = [
     "heaviside",
     "hstack",
     "hypot",
+    "inv",
     "isclose",
     "isfinite",
     "isinf",
@@ -330,6 +334,7 @@ __all__ = [
     "sinh",
     "softmax",
     "softplus",
+    "solve",
     "sort",
     "sparsemax",
     "split",

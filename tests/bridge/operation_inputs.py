@@ -4,6 +4,16 @@ import numpy as np
 from keras import layers, ops
 
 
+def square(x):
+    """Matrices (3, 3) whose rows want another order."""
+    return ops.einsum("bi,bj->bij", x[:, :3], x[:, 3:]) + np.eye(3)[[2, 0, 1]]
+
+
+def positive(x):
+    """Symmetric positive definite matrices (3, 3)."""
+    return ops.matmul(square(x), ops.transpose(square(x), (0, 2, 1))) + np.eye(3)
+
+
 def table(x):
     """(batch, 6) as (batch, 2, 3)."""
     return ops.reshape(x, (-1, 2, 3))

@@ -3,7 +3,7 @@
 import numpy as np
 from keras import layers, ops
 
-from tests.bridge.operation_inputs import FIRST, attention, image, missing, table
+from tests.bridge.operation_inputs import FIRST, attention, image, missing, positive, square, table
 
 CASES = {
     # products
@@ -166,6 +166,20 @@ CASES = {
         lambda x, y: ops.isnan(ops.median(missing(x[:, :2], y[:, :2]), axis=-1)),
         lambda x, y: ops.median(table(x), axis=2, keepdims=True),
         lambda x, y: ops.median(table(x), axis=(1, 2)),
+    ],
+    "Solve": [
+        lambda x, y: ops.solve(square(x), ops.reshape(y, (-1, 3, 2))),
+        lambda x, y: ops.solve(square(x), y[:, :3]),
+    ],
+    "SolveTriangular": [
+        lambda x, y: ops.solve_triangular(square(x), ops.reshape(y, (-1, 3, 2)), lower=True),
+        lambda x, y: ops.solve_triangular(square(x), y[:, :3, None]),
+    ],
+    "Inv": [lambda x, y: ops.inv(square(x))],
+    "Det": [lambda x, y: y * ops.det(square(x))[:, None]],
+    "Cholesky": [
+        lambda x, y: ops.cholesky(positive(x)),
+        lambda x, y: ops.cholesky(positive(x), upper=True),
     ],
     "Take": [
         lambda x, y: ops.take(x, [4, 0, 0], axis=-1),

@@ -19,6 +19,8 @@ SQUARE = RNG.standard_normal((2, 5, 5))
 WHOLE = RNG.integers(-9, 9, (2, 4, 5))
 PLACES = RNG.integers(0, 4, (2, 3, 5))
 
+PERMUTED = [1, 2, 0, 4, 3]
+
 SMOOTH = {
     "remainder": (lambda np, x, y: np.remainder(x, y) + x % 3 + 3 % y, X, Y),
     "fmod": (lambda np, x, y: np.fmod(x, y), X, Y),
@@ -45,6 +47,12 @@ SMOOTH = {
     "products": (lambda np, x: np.prod(x, axis=1) + np.cumprod(x, axis=1)[:, -1], X),
     "range": (lambda np, x: np.ptp(x, axis=-1) + np.average(x, axis=-1), X),
     "average": (lambda np, x: np.average(x, axis=1, weights=np.arange(1.0, 5.0)), X),
+    "solve": (lambda np, x, y: np.linalg.solve(x, y), SQUARE, RNG.standard_normal((2, 5, 3))),
+    "solve for one vector": (lambda np, x: np.linalg.solve(x, np.arange(5.0)), SQUARE),
+    "inv": (lambda np, x: np.linalg.inv(x), SQUARE),
+    "det": (lambda np, x: np.linalg.det(x), SQUARE),
+    "det of rows that change places": (lambda np, x: np.linalg.det(x[:, PERMUTED]), SQUARE),
+    "cholesky": (lambda np, x: np.linalg.cholesky(x), SQUARE @ SQUARE.swapaxes(1, 2) + np.eye(5)),
     "norms": (lambda np, x: np.linalg.norm(x, axis=-1) + np.linalg.norm(x, 3, axis=-1) + np.linalg.norm(x, axis=2), X),
 }
 PLAIN = {
@@ -102,6 +110,29 @@ def test_gradients(name):
     check_gradients(recurrence, arguments)
 
 
+@pytest.mark.parametrize("n", [1, 2, 9, 32])
+def test_systems_of_equations_of_all_sizes(n):
+    """As near as LAPACK's answers: of vectors, with pivots that are 0 at first, and singular matrices."""
+    a = np.random.default_rng(n).standard_normal((20, n, n))
+    a[:10, 0, 0] = 0 if n > 1 else 2
+    b = np.random.default_rng(1).standard_normal((20, n))
+    bound = 1e-13 * np.linalg.cond(a)
+    for found, expected in (
+        (ops.solve(a, b), np.linalg.solve(a, b[..., None])[..., 0]),
+        (ops.inv(a), np.linalg.inv(a)),
+        (ops.det(a)[:, None], np.linalg.det(a)[:, None]),
+    ):
+        axes = tuple(range(1, expected.ndim))
+        assert (np.abs(found - expected).max(axes) <= bound * np.abs(expected).max(axes)).all()
+    positive = a @ a.swapaxes(1, 2) + np.eye(n)
+    assert_close(ops.cholesky(positive), np.linalg.cholesky(positive))
+    assert_close(ops.cholesky(positive, upper=True), np.linalg.cholesky(positive).swapaxes(1, 2))
+    with np.errstate(all="ignore"):
+        assert not np.isfinite(ops.solve(np.zeros((n, n)), np.ones(n))).any()
+        assert ops.det(np.zeros((1, n, n))) == 0
+        assert np.isnan(ops.cholesky(-np.eye(n))[0, 0])
+
+
 def test_activations_are_ops_too():
     assert_close(ops.gelu(X) + ops.silu(X), activations.gelu(X) + activations.silu(X))
     assert ops.elu(Input((3,))).shape == (None, 3)
@@ -118,8 +149,14 @@ def test_what_is_not_known_or_there_is_named():
         ops.sort(np.zeros(1025))
     with pytest.raises(ValueError, match="no 4 greatest of 3 numbers"):
         ops.top_k(np.zeros((2, 3)), 4)
-    with pytest.raises(TypeError, match=r"numpy\.linalg\.solve cannot be drawn"):
-        np.linalg.solve(Input((3, 3)), np.ones(3))
+    with pytest.raises(TypeError, match=r"numpy\.linalg\.qr cannot be drawn"):
+        np.linalg.qr(Input((3, 3)))
+    for draw in (ops.inv, ops.det, ops.cholesky, lambda a: ops.solve(a, a)):
+        for shape in ((3, 4), (33, 33), (0, 0), ()):
+            with pytest.raises(ValueError, match=r"matrices must be square, of 1 to 32 rows"):
+                draw(Input(shape))
+    with pytest.raises(ValueError, match=r"b must have shape \(..., 5\) or \(..., 5, m\)"):
+        ops.solve(SQUARE, SQUARE[:, :4])
     with pytest.raises(ValueError, match="weights of another shape"):
         ops.average(X, weights=np.ones(5))
     with pytest.raises(ValueError, match="the norm of order 2 over 2 axes"):

@@ -61,7 +61,8 @@ def _uniform(shape: Any, minval: Any = 0.0, maxval: Any = 1.0, dtype: Any = None
 
 def _whole(shape: Any, minval: Any, maxval: Any, dtype: Any = "int32", seed: Any = None) -> Any:
     """A whole number from an interval without its end."""
-    return ops.cast(ops.floor(_uniform(shape, minval, maxval, None, seed)), dtype)
+    count = maxval - minval
+    return ops.cast(ops.minimum(ops.floor(_uniform(shape, seed=seed) * count), count - 1), dtype) + minval
 
 
 def _binomial(shape: Any, counts: Any, probabilities: Any, dtype: Any = None, seed: Any = None) -> Any:
@@ -77,7 +78,7 @@ def _categorical(logits: Any, num_samples: int, dtype: Any = "int32", seed: Any 
     """Where logits with noise of Gumbel's distribution are greatest (Maddison 2014, "A* Sampling", section 2)."""
     batch, n = logits.shape
     uniform = _uniform((batch, num_samples, n), dtype=logits.dtype, seed=seed)
-    return ops.argmax(ops.expand_dims(logits, 1) - ops.log(-ops.log(uniform)), axis=-1)
+    return ops.cast(ops.argmax(ops.expand_dims(logits, 1) - ops.log(-ops.log(uniform)), axis=-1), dtype)
 
 
 def _drawn(layer: Any, inputs: Any, seed: Any) -> Any:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import math
+import weakref
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,17 +22,13 @@ ALIGNMENT = 64
 HALF = 0xFFFFFFFF
 """The lower half of a word."""
 
-KEPT, TURNS = 8, 256
-"""How many pieces wait to be used again, and for how many that are given back after them.
+KEPT, TURNS, OFTEN = 8, 256, 64
+"""How many pieces wait to be used again, for how many that are taken after them, and how often that is looked at.
 
 Fresh memory costs a page fault for every 4 KiB, more than the arithmetic.
 """
 
-_waiting: list[tuple[int, Array]] = []
-"""Those that were given back last are last; each with the turn in which it was."""
-
-_turns = count()
-
+_turns = count(1)
 
 SMALL = 4096
 """Bytes of an answer for which alignment gains less than it costs."""
@@ -50,23 +48,38 @@ def _aligned(shape: Sequence[int], dtype: np.dtype[Any], size: int, make: Callab
     return np.ndarray(shape, dtype, whole, -address_of(whole) % ALIGNMENT)
 
 
+class _Lent(weakref.ref):  # type: ignore[type-arg]
+    """What gives memory back when its arena goes: without a line of Python, in which an interrupt would be lost.
+
+    turn: the one in which it was first seen waiting; 0 before.
+    """
+
+    __slots__ = ("bytes", "turn")
+    bytes: Array
+    turn: int
+
+
+_waiting: deque[_Lent] = deque(maxlen=KEPT)
+"""Those that were given back last are last."""
+
+
 class Arena:
     """Some bytes, aligned; given back for later calls when nothing holds the object any more.
 
     bytes: at least as many as were asked for.
     """
 
+    __slots__ = ("__weakref__", "_lent", "bytes")
+
     def __init__(self, size: int):
         self.bytes = _taken(size)
+        self._lent = lent = _Lent(self, _waiting.append)
+        lent.bytes, lent.turn = self.bytes, 0
 
-    def __del__(self) -> None:
-        turn = next(_turns)
-        _waiting.append((turn, self.bytes))
-        try:
-            while len(_waiting) > KEPT or _waiting[0][0] < turn - TURNS:
-                del _waiting[0]
-        except IndexError:  # another thread was faster
-            pass
+    def __deepcopy__(self, _memo: Any) -> Arena:
+        copied = Arena(self.bytes.size)
+        copied.bytes[: self.bytes.size] = self.bytes
+        return copied
 
 
 def borrowed(shape: Sequence[int], dtype: np.dtype[Any]) -> tuple[Arena, Array]:
@@ -78,22 +91,38 @@ def borrowed(shape: Sequence[int], dtype: np.dtype[Any]) -> tuple[Arena, Array]:
 
 def _taken(size: int) -> Array:
     """Return waiting memory that is large enough, and not far too large, or new one."""
-    best = None
-    for entry in reversed(_waiting):
-        found = entry[1].size
-        if size <= found <= 2 * size + 65536 and (best is None or found < best[1].size):
-            best = entry
+    turn, best = next(_turns), None
+    if turn % OFTEN == 0:
+        _age(turn)
+    for lent in reversed(list(_waiting)):
+        found = lent.bytes.size
+        if size <= found <= 2 * size + 65536 and (best is None or found < best.bytes.size):
+            best = lent
             if found == size:
                 break
-    if best is not None:
-        try:
-            _waiting.remove(best)
-            return best[1]
-        except ValueError:  # another thread was faster
-            pass
+    if best is not None and _dropped(best):
+        return best.bytes
     whole = np.empty(size + ALIGNMENT, np.uint8)
     start = -address_of(whole) % ALIGNMENT
     return whole[start : start + size]
+
+
+def _age(turn: int) -> None:
+    """Let memory go that was seen to wait so many turns ago."""
+    for lent in list(_waiting):
+        if not lent.turn:
+            lent.turn = turn
+        elif lent.turn <= turn - TURNS:
+            _dropped(lent)
+
+
+def _dropped(lent: _Lent) -> bool:
+    """Let memory wait no longer; whether it did: another thread may have been faster."""
+    try:
+        _waiting.remove(lent)
+    except ValueError:
+        return False
+    return True
 
 
 def seen(array: Array, kind: str) -> Array:

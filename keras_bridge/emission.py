@@ -183,6 +183,7 @@ SAME_NAME = (
 EMISSIONS: dict[str, Emit] = {
     **{name: getattr(ops, name) for name in SAME_NAME},
     "add": _add,
+    "remainder": ops.mod,
     "matmul": _matmul,
     "clip": lambda x, low, high: ops.minimum(ops.maximum(x, low), high),
     "cast": lambda x, dtype: ops.cast(x, dtype),

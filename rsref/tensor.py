@@ -8,8 +8,10 @@ Dtypes are three: "float" (the engine's working precision, float32 or float64), 
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -119,6 +121,23 @@ class Parameter:
 Source = InputSource | ConstantSource | NoiseSource | Parameter
 
 
+_in_formula: ContextVar[bool] = ContextVar("in_formula", default=False)
+
+
+@contextlib.contextmanager
+def in_formula() -> Iterator[None]:
+    """Refuse == of two tensors: a formula means their values by it."""
+    token = _in_formula.set(True)
+    try:
+        yield
+    finally:
+        _in_formula.reset(token)
+
+
+OF_LAST_AXES = ("trace", "diagonal")
+"""Functions of numpy.linalg that take the last two axes, where those of numpy take the first two."""
+
+
 class Tensor:
     """One symbolic value of a step: an op with its operands and attributes, or a leaf with its source.
 
@@ -215,7 +234,13 @@ class Tensor:
         return _draw(ufunc.__name__, operands)
 
     def __array_function__(self, function: Callable[..., Any], _types: Any, args: Any, options: Any) -> Tensor:
-        return _draw(function.__name__, args, options, function.__module__)
+        name = function.__name__
+        if function.__module__ == "numpy.linalg" and name in OF_LAST_AXES:
+            args, options = (*args[:1], options.get("offset", *args[1:2] or (0,)), -2, -1), {}
+        if name == "nan_to_num":  # NumPy's second argument says whether to copy
+            args, options = args[:1], dict(zip(("nan", "posinf", "neginf"), args[2:])) | dict(options)
+            options.pop("copy", None)
+        return _draw(name, args, options, function.__module__)
 
     __hash__ = object.__hash__
 
@@ -223,6 +248,8 @@ class Tensor:
         """Whether this is the same tensor: graphs look tensors up. `rsref.ops.equal` compares values."""
         if isinstance(other, int | float | np.generic | np.ndarray | list):
             raise TypeError(f"{self!r} is symbolic: draw numpy.equal(x, {other!r}) or rsref.ops.equal(x, {other!r})")
+        if self is not other and isinstance(other, Tensor) and _in_formula.get():
+            raise TypeError(f"{self!r} == {other!r} in a formula compares no values: write numpy.equal(a, b)")
         return self is other
 
     def __ne__(self, other: object) -> Tensor:  # type: ignore[override]

@@ -18,7 +18,7 @@ FUNCTIONS = {
     name: name
     for name in (
         "exp", "expm1", "log", "log1p", "sqrt", "sin", "cos", "tan", "arctan", "sinh", "cosh", "tanh", "erf",
-        "erfc", "floor", "ceil", "rint", "sign", "absolute", "maximum", "minimum", "power", "arctan2",
+        "erfc", "floor", "ceil", "rint", "sign", "absolute", "maximum", "minimum", "power", "arctan2", "remainder",
         "floor_divide",
     )
 }  # fmt: skip
@@ -222,6 +222,8 @@ def _called(name: str, operands: Sequence[Any]) -> Expression:
         return unified[0] * unified[0]
     if kind == "int" and name in ("power", "reciprocal"):
         raise NotImplementedError(f"numpy.{name} of whole numbers")
+    if kind == "int" and name == "remainder":
+        return unified[0] - unified[1] * _called("floor_divide", unified)
     if kind == "int" and name not in (*OF_WHOLE, "add", "subtract", "multiply"):
         return _called(name, [cast(one, "float") for one in unified])
     if name == "reciprocal":

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from rsref import initializers, ops
 from rsref.cells.full import FullCell
 from rsref.graph import Model
@@ -48,7 +50,7 @@ class RHNCell(FullCell):
             from_s = ops.matmul(s if mask is None else s * mask, weights)
             z = z + from_s if layer == 0 else from_s
             if self.use_bias:
-                start = initializers.get(self.bias_options[0])((width,))
+                start = np.array(initializers.get(self.bias_options[0])((width,)), np.float64)
                 start[n : 2 * n] += self.transform_bias
                 z = z + self.add_weight(f"bias_{layer}", (width,), start, *self.bias_options[1:]).tensor
             candidate = self.activation(z[:, :n])

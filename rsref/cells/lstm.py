@@ -27,7 +27,7 @@ class LSTMCell(FullCell):
 
     def initial_bias(self) -> np.ndarray:
         """Return the bias before training: its initializer's, with 1 for the forget gate."""
-        value = initializers.get(self.bias_options[0])((4 * self.units,))
+        value = np.array(initializers.get(self.bias_options[0])((4 * self.units,)), np.float64)
         if self.unit_forget_bias:
             value[self.units : 2 * self.units] = 1
         return value

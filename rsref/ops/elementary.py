@@ -16,9 +16,7 @@ from rsref.ops.pointwise import (
     cast,
     ceil,
     equal,
-    exp,
     floor,
-    floor_divide,
     greater,
     isfinite,
     isnan,
@@ -31,8 +29,8 @@ from rsref.ops.pointwise import (
     maximum,
     minimum,
     power,
+    remainder,
     rsqrt,
-    sign,
     sin,
     softplus,
     sqrt,
@@ -49,11 +47,6 @@ def _whole(*operands: Any) -> bool:
     return all(kind(one) != "float" for one in operands)
 
 
-def remainder(a: Any, b: Any) -> Any:
-    """What is left of a / b rounded down: it has the sign of b."""
-    return a - b * (floor_divide(a, b) if _whole(a, b) else floor(a / b))
-
-
 def trunc(x: Any) -> Any:
     """x rounded towards zero."""
     return x if _whole(x) else where(less(x, 0), ceil(x), floor(x))
@@ -61,15 +54,13 @@ def trunc(x: Any) -> Any:
 
 def fmod(a: Any, b: Any) -> Any:
     """What is left of a / b rounded towards zero: it has the sign of a."""
-    if not _whole(a, b):
-        quotient = trunc(a / b)
-        return a - where(equal(quotient, 0), 0.0, b * quotient)
-    return a - b * sign(a) * sign(b) * floor_divide(absolute(a), absolute(b))
+    left = remainder(absolute(a), absolute(b))
+    return where(less(a, 0), -left, left)
 
 
 def exp2(x: Any) -> Any:
     """2 to the power of x."""
-    return exp(x * LOG_2)
+    return power(2.0, x)
 
 
 def log2(x: Any) -> Any:
@@ -78,7 +69,7 @@ def log2(x: Any) -> Any:
 
 
 def log10(x: Any) -> Any:
-    """The logarithm of base 10."""
+    """The logarithm of base 10; of powers of 10 it may be off by a rounding."""
     return log(x) / LOG_10
 
 
@@ -125,12 +116,17 @@ def arcsinh(x: Any) -> Any:
     """The logarithm of x + sqrt(1 + x^2), of |x| since below zero the two cancel each other."""
     signs = where(less(x, 0), -1.0, 1.0)
     size = signs * x
-    return signs * log1p(size + size * size / (1.0 + sqrt(1.0 + size * size)))
+    far = greater(size, 1e9)  # where the square may be beyond all numbers, and 1 is nothing beside it
+    near = where(far, 1.0, size)
+    small = log1p(near + near * near / (1.0 + sqrt(1.0 + near * near)))
+    return signs * where(far, log(where(far, size, 1.0)) + LOG_2, small)
 
 
 def arccosh(x: Any) -> Any:
     """The logarithm of x + sqrt(x^2 - 1), for x of 1 and more."""
-    return log1p(x - 1.0 + sqrt(x - 1.0) * sqrt(x + 1.0))
+    far = greater(x, 1e9)
+    near = where(far, 2.0, x)
+    return where(far, log(where(far, x, 1.0)) + LOG_2, log1p(near - 1.0 + sqrt(near - 1.0) * sqrt(near + 1.0)))
 
 
 def arctanh(x: Any) -> Any:

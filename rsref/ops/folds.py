@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from rsref.ops.base import kind_of_value
+from rsref.ops.base import compatible, kind_of_value, normal_axes, normal_axis
 from rsref.ops.indexing import unstack
 from rsref.ops.parts import ravel
 from rsref.ops.pointwise import (
     absolute,
+    broadcast_like,
     cast,
     equal,
     isnan,
@@ -26,20 +27,21 @@ from rsref.ops.pointwise import (
     square,
     where,
 )
-from rsref.ops.reduction import cumsum, max, mean, min, sum
+from rsref.ops.reduction import as_float, cast_like, cumsum, max, mean, min, sum
 from rsref.ops.structure import expand_dims, reshape, stack
+from rsref.tensor import Tensor
 
 Axis = int | Sequence[int] | None
 
 
 def any(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     """Whether one of the values is not 0."""
-    return cast(max(cast(cast(x, "bool"), "int"), axis, keepdims), "bool")
+    return not_equal(sum(cast(cast(x, "bool"), "int"), axis, keepdims), 0)
 
 
 def all(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     """Whether no value is 0."""
-    return cast(min(cast(cast(x, "bool"), "int"), axis, keepdims), "bool")
+    return equal(sum(cast(equal(x, 0), "int"), axis, keepdims), 0)
 
 
 def count_nonzero(x: Any, axis: Axis = None) -> Any:
@@ -50,8 +52,7 @@ def count_nonzero(x: Any, axis: Axis = None) -> Any:
 def prod(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     """The product over axes of known lengths; that of bools is an int."""
     x = cast(x, "int") if kind_of_value(x) == "bool" else x
-    axes = range(x.ndim) if axis is None else np.atleast_1d(axis)
-    for one in sorted((int(a) % x.ndim for a in axes), reverse=True):
+    for one in reversed(normal_axes("prod", axis, x.ndim)):
         parts = unstack(x, axis=one)
         x = math.prod(parts[1:], start=parts[0])
         x = expand_dims(x, one) if keepdims else x
@@ -62,7 +63,7 @@ def cumprod(x: Any, axis: int | None = None) -> Any:
     """The running product along an axis of known length; of all numbers without one."""
     x, axis = (ravel(x), 0) if axis is None else (x, axis)
     x = cast(x, "int") if kind_of_value(x) == "bool" else x
-    return stack([*accumulate(unstack(x, axis=axis), multiply)], axis)
+    return stack([*accumulate(unstack(x, axis=axis), multiply)], axis) if x.shape[axis] != 0 else x
 
 
 def ptp(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
@@ -71,19 +72,22 @@ def ptp(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
 
 
 def average(x: Any, axis: int | None = None, weights: Any = None) -> Any:
-    """The mean, or that by weights of x's shape or along its axis."""
+    """The mean, or that by weights of x's shape, or a vector of them along its axis; ValueError for others."""
     if weights is None:
         return mean(x, axis)
-    if len(weights.shape) < x.ndim:
-        if axis is None:
-            raise ValueError("average: weights of another shape than x's are along an axis, which is not given")
-        weights = reshape(weights, [-1 if i == axis % x.ndim else 1 for i in range(x.ndim)])
+    weights = weights if isinstance(weights, Tensor) else np.asarray(weights)
+    if weights.ndim == 1 < x.ndim and axis is not None:
+        axis = normal_axis("average", axis, x.ndim)
+        if compatible(weights.shape, x.shape[axis : axis + 1]):
+            weights = broadcast_like(reshape(weights, [-1 if i == axis else 1 for i in range(x.ndim)]), x)
+    if not compatible(weights.shape, x.shape):
+        raise ValueError(f"average: weights must have x's shape {x.shape}, or be along its axis; got {weights.shape}")
     return sum(x * weights, axis) / sum(weights, axis)
 
 
 def norm(x: Any, ord: Any = None, axis: Axis = None, keepdims: bool = False) -> Any:
     """The norm of vectors of any order, and of matrices the one that takes them for vectors ("fro")."""
-    x = cast(x, "float")
+    x = as_float(x)
     rank = x.ndim if axis is None else len(np.atleast_1d(axis))
     if ord in (None, "fro") or (ord == 2 and rank == 1):
         return sqrt(sum(square(x), axis, keepdims))
@@ -101,7 +105,8 @@ def _filled(x: Any, value: float) -> Any:
 
 
 def _count(x: Any, axis: Axis, keepdims: bool) -> Any:
-    return cast(sum(cast(logical_not(isnan(cast(x, "float"))), "int"), axis, keepdims), "float")
+    there = sum(cast(logical_not(isnan(as_float(x))), "int"), axis, keepdims)
+    return cast_like(there, x) if kind_of_value(x) == "float" else cast(there, "float")
 
 
 def nansum(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
@@ -127,7 +132,7 @@ def nanmean(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
 
 def nanvar(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     """The variance of what is not NaN."""
-    x = cast(x, "float")
+    x = as_float(x)
     apart = where(isnan(x), 0.0, x - nanmean(x, axis, True))  # the gradient of NaN's square would be none
     return sum(square(apart), axis, keepdims) / _count(x, axis, keepdims)
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from rsref.ops.base import kind_of_value, known_lengths
+from rsref.ops.base import kind_of_value, known_lengths, normal_axes
 from rsref.ops.indexing import unstack
 from rsref.ops.parts import ravel, to_end
 from rsref.ops.pointwise import cast, equal, greater, isnan, logical_and, logical_not, logical_or, where
-from rsref.ops.reduction import cast_like, sum
+from rsref.ops.reduction import as_float, cast_like, sum
 from rsref.ops.structure import concatenate, expand_dims, moveaxis
 
 MOST = 1024
@@ -38,9 +39,11 @@ def top_k(x: Any, k: int) -> list[Any]:
 
 def median(x: Any, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Any:
     """The number in the middle, or the mean of the two that are; NaN if there is one."""
-    axes = [int(a) % x.ndim for a in np.atleast_1d(range(x.ndim) if axis is None else axis)]
-    x = to_end(cast(x, "float"), *axes)
-    n = int(np.prod(known_lengths(x.shape[x.ndim - len(axes) :])))
+    axes = normal_axes("median", axis, x.ndim)
+    x = to_end(as_float(x), *axes)
+    n = math.prod(known_lengths(x.shape[x.ndim - len(axes) :]))
+    if n == 0:
+        raise ValueError("median: there are no numbers, of which none is in the middle")
     for _ in axes[1:]:
         x = concatenate(unstack(x, axis=-1), -1)
     values, _ = _sorted(x, -1)

@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from rsref.ops.base import known_lengths
+from rsref.ops.base import kind_of_value, known_lengths, normal_axis
 from rsref.ops.indexing import split, take
-from rsref.ops.pointwise import equal, where
+from rsref.ops.pointwise import equal, not_equal, where
 from rsref.ops.reduction import cast_like, sum
 from rsref.ops.structure import concatenate, expand_dims, moveaxis, pad, reshape, reshape_like, transpose
 
 
 def to_end(x: Any, *axes: int) -> Any:
     """Return x with some axes moved to the end."""
-    own = [axis % x.ndim for axis in axes]
+    own = [normal_axis("moved to the end", axis, x.ndim) for axis in axes]
     return transpose(x, [axis for axis in range(x.ndim) if axis not in own] + own)
 
 
@@ -30,7 +30,7 @@ def roll(x: Any, shift: int | Sequence[int], axis: int | Sequence[int] | None = 
     if axis is None:
         return reshape_like(_rolled(ravel(x), int(shift), 0), x)  # type: ignore[arg-type]
     for one, by in np.broadcast(np.atleast_1d(axis), np.atleast_1d(shift)):
-        x = _rolled(x, int(by), int(one) % x.ndim)
+        x = _rolled(x, int(by), normal_axis("roll", int(one), x.ndim))
     return x
 
 
@@ -43,12 +43,16 @@ def _rolled(x: Any, shift: int, axis: int) -> Any:
 
 
 def diff(x: Any, n: int = 1, axis: int = -1) -> Any:
-    """What each number has more than the one before along an axis, n times over."""
+    """What each number has more than the one before along an axis, n times over; of bools, whether it is another."""
+    if n < 0:
+        raise ValueError(f"diff: n must not be negative; got {n}")
+    axis = normal_axis("diff", axis, x.ndim)
     for _ in range(n):
         first = [slice(None)] * x.ndim
         last = list(first)
         first[axis], last[axis] = slice(None, -1), slice(1, None)
-        x = x[tuple(last)] - x[tuple(first)]
+        later, sooner = x[tuple(last)], x[tuple(first)]
+        x = not_equal(later, sooner) if kind_of_value(x) == "bool" else later - sooner
     return x
 
 
@@ -116,6 +120,7 @@ def take_along_axis(x: Any, indices: Any, axis: int | None) -> Any:
     """For each place of indices, the value of x at that index along an axis; ValueError for one out of range."""
     if axis is None:
         x, indices, axis = ravel(x), ravel(indices), 0
+    axis = normal_axis("take_along_axis", axis, x.ndim)
     (length,) = known_lengths((x.shape[axis],))
     places = np.arange(length)
     indices = take(places, to_end(indices, axis), 0)  # which refuses those that are out of range

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 
 from rsref.ops.base import Op, apply, as_tensor, broadcast_shapes, check_gradient, concrete_attrs, register
-from rsref.tensor import Spec, Tensor, kind_of_dtype
+from rsref.tensor import Spec, Tensor, in_formula, kind_of_dtype
 
 Formula = Callable[..., Any]
 
@@ -75,7 +76,8 @@ class Pointwise(Op):
         if derivative is None:
             return super().vjp(wrt, g, y, *operands)
         values = (g, y, *operands)
-        d = derivative(*(values[i] for i in self._reads[wrt]))
+        with in_formula() if isinstance(y, Tensor) else nullcontext():
+            d = derivative(*(values[i] for i in self._reads[wrt]))
         if isinstance(y, Tensor):  # for what sum_to_like draws of a number would have the operand's shape
             check_gradient(self, wrt, d, y.shape, "result")
         return sum_to_like(d, operands[wrt])
@@ -122,12 +124,29 @@ def error_function_above(x: Any) -> Any:
 
 def angle(a: Any, b: Any) -> Any:
     """Return numpy.arctan2(a, b), the angle from (1, 0) to (b, a); of complex numbers near the real ones, too."""
-    if not any(isinstance(x, np.ndarray | np.generic) and np.iscomplexobj(x) for x in (a, b)):
+    if not _is_step(a, b):
         return np.arctan2(a, b)
     steep, side = np.absolute(np.real(a)) > np.absolute(np.real(b)), np.where(np.real(a) < 0, -np.pi, np.pi)
     below = np.where(steep, a, b)
     slope = np.arctan(np.where(steep, b, a) / np.where(np.equal(below, 0), 1, below))
     return np.where(steep, side / 2 - slope, slope + np.where(np.real(b) < 0, side, 0))
+
+
+def rest(a: Any, b: Any) -> Any:
+    """Return numpy.remainder(a, b), what is left of a / b rounded down; of complex steps, too."""
+    if not _is_step(a, b):
+        return np.remainder(a, b)
+    return np.remainder(np.real(a), np.real(b)) + 1j * (np.imag(a) - quotient(a, b) * np.imag(b))
+
+
+def quotient(a: Any, b: Any) -> Any:
+    """Return numpy.floor_divide(a, b), of the real parts of complex steps."""
+    return np.floor_divide(np.real(a), np.real(b)) if _is_step(a, b) else np.floor_divide(a, b)
+
+
+def _is_step(*operands: Any) -> bool:
+    """Whether complex numbers near the real ones stand for them, by which derivatives are found."""
+    return any(isinstance(x, np.ndarray | np.generic) and np.iscomplexobj(x) for x in operands)
 
 
 def pointwise(
@@ -305,6 +324,9 @@ _where = pointwise(
     (None, lambda g, condition: np.where(condition, g, 0), lambda g, condition: np.where(condition, 0, g)),
     "where",
 )
+remainder = pointwise(
+    "remainder", lambda a, b: rest(a, b), (lambda g: g, lambda g, a, b: -g * np.floor_divide(a, b)), "same"
+)
 stop_gradient = pointwise("stop_gradient", lambda x: x, kind="same")
 
 # --- no gradient: steps, comparisons, logic --------------------------------------------------------------------------
@@ -312,7 +334,7 @@ sign = pointwise("sign", lambda x: np.sign(x), kind="same")
 floor = pointwise("floor", lambda x: np.floor(x))
 ceil = pointwise("ceil", lambda x: np.ceil(x))
 round = pointwise("round", lambda x: np.rint(x))
-floor_divide = pointwise("floor_divide", lambda a, b: np.floor_divide(a, b), kind="same")
+floor_divide = pointwise("floor_divide", lambda a, b: quotient(a, b), kind="same")
 less = pointwise("less", lambda a, b: a < b, kind="compare")
 less_equal = pointwise("less_equal", lambda a, b: a <= b, kind="compare")
 greater = pointwise("greater", lambda a, b: a > b, kind="compare")

@@ -238,6 +238,13 @@ def cast_like(x: Any, like: Any) -> Any:
     return cast(x, like.dtype) if isinstance(x, Tensor) else np.asarray(x).astype(like.dtype)
 
 
+def as_float(x: Any) -> Any:
+    """Return whole numbers and bools as floats; floats in the precision that they have."""
+    if isinstance(x, Tensor):
+        return cast(x, "float")
+    return x if np.asarray(x).dtype.kind in "fc" else np.asarray(x).astype(np.float64)
+
+
 def _float(x: Any) -> Any:
     return cast(x, "float") if isinstance(x, Tensor) else x
 

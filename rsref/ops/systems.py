@@ -47,12 +47,16 @@ def inv(a: Any) -> Any:
 
 
 def det(a: Any) -> Any:
-    """The determinant of matrices (..., n, n): the product of the pivots; see `solve`."""
+    """The determinant of matrices (..., n, n): the product of the pivots; see `solve`.
+
+    Its gradient at a singular matrix is not finite.
+    """
     n = _rows("det", a)
     found: Any = 1.0
     for k in range(n):
         a, pivot, swapped = _eliminated(a, k, singular=True)
-        found = found * where(swapped, -pivot, pivot)
+        steep = where(equal(pivot, 0), sqrt(absolute(pivot)), pivot)  # 0 there, too, and its derivative is infinite
+        found = found * where(swapped, -steep, steep)
     return found
 
 

@@ -63,7 +63,7 @@ def namespace(dtype: Any) -> dict[str, Any]:
 
 UFUNCS = (
     "exp", "expm1", "log", "log1p", "sqrt", "sin", "cos", "tan", "arctan", "sinh", "cosh", "tanh", "floor", "ceil",
-    "rint", "sign", "absolute", "maximum", "minimum", "power", "arctan2", "floor_divide",
+    "rint", "sign", "absolute", "maximum", "minimum", "power", "arctan2", "floor_divide", "remainder",
 )  # fmt: skip
 
 

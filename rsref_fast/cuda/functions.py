@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -93,7 +94,15 @@ def _written(F: Any, fmod: Any, floor: Any, exp: Any, log1p: Any) -> dict[str, A
         whole = floor(quotient)
         return whole + F(1) if quotient - whole > F(0.5) else whole
 
+    @device
+    def remainder(a, b):
+        """As NumPy: exact, with the sign of the divisor."""
+        rest = fmod(a, b)
+        if rest == F(0):
+            return math.copysign(F(0), b)
+        return rest + b if (b < F(0)) != (rest < F(0)) else rest
+
     return {
         "sigmoid": sigmoid, "softplus": softplus, "sign": sign, "absolute": absolute, "maximum": maximum,
-        "minimum": minimum, "floor_divide": float_divide,
+        "minimum": minimum, "floor_divide": float_divide, "remainder": remainder,
     }  # fmt: skip

@@ -35,6 +35,7 @@ POINTWISE = {
     "steps": lambda x, m, i, b: [
         ops.floor(3 * x), ops.ceil(3 * x), ops.round(3 * x), ops.floor_divide(x, 0.3), ops.stop_gradient(x) * x,
         ops.floor_divide(ops.cast(5 * x, "int"), 2), ops.cast(x, "int") + i[:, None],
+        ops.remainder(x, 0.3), ops.remainder(ops.cast(5 * x, "int"), 2) + ops.remainder(1 + 0 * i[:, None], 3),
     ],
     "logic": lambda x, m, i, b: [
         ops.where(ops.less(x, m[:, 0]), x, 2 * x), ops.where(ops.less_equal(x, 0.1), x, m[:, 1]), x > 0.1, x >= 0.1,

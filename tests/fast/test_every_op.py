@@ -172,7 +172,7 @@ def test_a_formula_with_pythons_operators(formula):
 
 
 @pytest.mark.parametrize(
-    ("formula", "named"), [(lambda x: x % 2, r"numpy\.remainder"), (lambda x: divmod(x, 2)[0], "'own'.*divmod")]
+    ("formula", "named"), [(lambda x: np.gcd(x, 2), r"numpy\.gcd"), (lambda x: divmod(x, 2)[0], "'own'.*divmod")]
 )
 def test_an_operator_without_a_kernel_is_named(formula, named):
     own = ops.pointwise("own", formula, (lambda g, x: g,))

@@ -38,6 +38,7 @@ TORCH = {
     "where": ([TIES, LATER], lambda a, b: ops.where(a > b, a, b * b), lambda a, b: torch.where(a > b, a, b * b)),
     "divide": ([A, V + 3], ops.divide, torch.divide),
     "floor_divide": ([A, V + 3], lambda a, b: a * ops.floor_divide(a, b), lambda a, b: a * (a // b).detach()),
+    "remainder": ([A, V + 3], ops.remainder, torch.remainder),
     "matmul": ([A, B], ops.matmul, torch.matmul),
     "matmul, broadcast": ([A, MATRIX], ops.matmul, torch.matmul),
     "matmul with a vector": ([A, V], ops.matmul, torch.matmul),

@@ -194,7 +194,7 @@ def test_functions_and_searches_of_what_is_no_number(target):
     special = [np.nan, np.inf, -np.inf, 0.0, 1.5, -2.5]
     x = Input((6,))
     a, b = ops.expand_dims(x, 2), ops.expand_dims(x, 1)
-    pairs = [ops.maximum(a, b), ops.minimum(a, b), a**b, ops.floor_divide(a, b)]
+    pairs = [ops.maximum(a, b), ops.minimum(a, b), a**b, ops.floor_divide(a, b), ops.remainder(a, b)]
     single = [ops.sign(x), ops.absolute(x), ops.floor(x), ops.ceil(x), ops.round(x), ops.isfinite(x)]
     left_out = [ops.sparsemax(x), ops.sparsemax(x[:, 1:])]
     bools = Pointwise("bools", lambda x: ((x > 0) + (x > 1)) * x + (x > 0) * (x < 2), (lambda g: g,), "float")

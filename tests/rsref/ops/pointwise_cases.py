@@ -67,6 +67,7 @@ POINTWISE = {
     "ceil": row(lambda x: float(math.ceil(x)), "real"),
     "round": row(lambda x: float(round(x)), "real"),
     "floor_divide": row(lambda a, b: a // b, "real|int", "away|counting"),
+    "remainder": row(lambda a, b: a % b, "real|int", "away|counting"),
     "less": row(lambda a, b: a < b, "real|int", "real|int"),
     "less_equal": row(lambda a, b: a <= b, "real|int", "real|int"),
     "greater": row(lambda a, b: a > b, "real|int", "real|int"),

@@ -60,6 +60,10 @@ PLAIN = {
     "whole remainders": (lambda np, x: np.remainder(x, 4) + np.fmod(x, 4), WHOLE),
     "tests": (lambda np, x: np.isinf(1 / np.trunc(x)) | np.isposinf(x) | np.isneginf(x), X),
     "near": (lambda np, x: np.isclose(x, x + 1e-6 * np.sign(x - 0.5)), X),
+    "far away": (lambda np, x: np.arcsinh(x * 1e200) + np.arccosh(1e200 + abs(x)) + np.exp2(np.round(x)), X),
+    "exact remainders": (lambda np, x: np.remainder(np.trunc(x * 9) * 0.3, 0.3) + np.remainder(abs(x), np.inf), X),
+    "other bools": (lambda np, x: np.diff(x > 0, axis=-1), X),
+    "no numbers": (lambda np, x: np.any(x[:, :0], axis=1) | np.all(x[:, :0], axis=1), X),
     "heaviside": (lambda np, x: np.heaviside(np.trunc(x), 0.5), X),
     "places in order": (lambda np, x: np.argsort(x, axis=-1), X),
     "any and all": (lambda np, x: np.any(x > 2, axis=-1) | np.all(x < 2, axis=-1), X),
@@ -71,6 +75,40 @@ PLAIN = {
     "moments but for NaN": (lambda np, x: np.nanmean(x, axis=1) + np.nanvar(x, axis=1) + np.nanstd(x, axis=1), HOLES),
     "range but for NaN": (lambda np, x: np.nanmax(x, axis=1) - np.nanmin(x, axis=1), HOLES),
 }
+
+
+@pytest.mark.parametrize(
+    ("formula", "values"),
+    [
+        (lambda x: np.nan_to_num(x, True, 2.0) + np.nan_to_num(x, copy=False, nan=1.0), HOLES),
+        (lambda x: np.linalg.trace(x) + np.linalg.diagonal(x, offset=1)[..., 0], SQUARE),
+    ],
+)
+def test_functions_of_numpy_that_have_other_arguments(formula, values):
+    x = Input(values.shape[1:])
+    engine = ReferenceEngine(Recurrence(StepGraph(sequences=[x], outputs=[formula(x)])))
+    assert_close(engine.forward([values[:, None].copy()], [], [], [])[0][0][:, 0], formula(values.copy()))
+
+
+def test_arrays_keep_their_precision():
+    x = HOLES.astype(np.float32)
+    for name in ("nanmean", "nanvar", "nanstd", "nanmax", "median"):
+        found, expected = (getattr(library, name)(x, axis=1) for library in (ops, np))
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert ops.norm(x, axis=1).dtype == np.float32
+    assert ops.median(WHOLE, axis=1).dtype == np.float64
+
+
+@pytest.mark.parametrize("matrix", [[[0.0, 2.0], [0.0, 3.0]], [[0.0, 1.0, 2.0], [0.0, 3.0, 5.0], [0.0, 1.0, 4.0]]])
+def test_the_gradient_of_a_singular_determinant_is_not_finite(matrix):
+    x = Input(np.shape(matrix))
+    engine = ReferenceEngine(Recurrence(StepGraph(sequences=[x], outputs=[ops.det(x)])))
+    with np.errstate(all="ignore"):
+        (y,), _, tape = engine.forward([np.array([[matrix]])], [], [], [])
+        (d,) = engine.backward(tape, [np.ones((1, 1))], []).sequences
+    assert y == 0
+    assert not np.isfinite(d).all()
 
 
 class Ours:
@@ -157,8 +195,20 @@ def test_what_is_not_known_or_there_is_named():
                 draw(Input(shape))
     with pytest.raises(ValueError, match=r"b must have shape \(..., 5\) or \(..., 5, m\)"):
         ops.solve(SQUARE, SQUARE[:, :4])
-    with pytest.raises(ValueError, match="weights of another shape"):
-        ops.average(X, weights=np.ones(5))
+    for weights, axis in ((np.ones(5), None), (np.ones((2, 1, 5)), 1), (np.ones(1), 1), (np.ones(3), 1)):
+        with pytest.raises(ValueError, match="average: weights must have x's shape"):
+            ops.average(X, axis, weights)
+    for draw in (
+        lambda: ops.prod(X, 5), lambda: ops.nanprod(X, -7), lambda: ops.median(X, 5), lambda: ops.roll(X, 1, 5),
+        lambda: ops.diagonal(X, 0, 1, 5), lambda: ops.trace(X, 0, 1, 5), lambda: ops.take_along_axis(X, PLACES, 5),
+        lambda: ops.diff(X, axis=3),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=r"axis -?\d is out of range for a tensor of rank 3"):
+            draw()
+    with pytest.raises(ValueError, match="names an axis twice"):
+        ops.prod(X, (1, 1))
+    with pytest.raises(ValueError, match="n must not be negative"):
+        ops.diff(X, -1)
     with pytest.raises(ValueError, match="the norm of order 2 over 2 axes"):
         np.linalg.norm(Input((3, 3)), 2, axis=(1, 2))
     table = np.array([[1.0, 2.0, 3.0]])

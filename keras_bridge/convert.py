@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -43,6 +44,9 @@ FULL: list[tuple[type, Any, tuple[str, ...]]] = [
 ]
 
 
+KERAS_ORDER = ("initial_state", "mask", "training")
+
+
 @keras.saving.register_keras_serializable("keras_bridge")
 class ConvertedSequential(RecurrentSequential):
     """What one of Keras's layers is converted to: where initial_state is given, only an explicit mask counts, as there.
@@ -51,6 +55,12 @@ class ConvertedSequential(RecurrentSequential):
     """
 
     takes_masks_beside_states = False
+
+    def __call__(self, sequences: Any, *arguments: Any, **options: Any) -> Any:
+        """Call the layer: by position with initial_state, mask and training, as Keras's own."""
+        if len(arguments) > len(KERAS_ORDER):
+            raise TypeError(f"{self.name} takes {len(KERAS_ORDER)} arguments beside sequences; got {len(arguments)}")
+        return super().__call__(sequences, **dict(zip(KERAS_ORDER, arguments)), **options)
 
 
 def from_keras(layer: Any, **options: Any) -> Any:
@@ -128,7 +138,7 @@ def _stock(layer: Any, cell: Any, loop: dict[str, Any]) -> Any:
     options = {name: config[name] for name in (*COMMON, *names) if name in config and name != "units"}
     first = {} if "filters" in names else {"units": cell.units}
     if "filters" in names:
-        loop = {name: value for name, value in loop.items() if name not in ("unroll", "zero_output_for_mask")}
+        loop = {name: value for name, value in loop.items() if name != "unroll"}
         options.setdefault("filters", cell.units)
         options.setdefault("kernel_size", 3)
         options["data_format"] = "channels_last"
@@ -216,13 +226,13 @@ def accelerate(model: Any, **options: Any) -> Any:
         if _is_taken(layer):
             return from_keras(layer, **options)
         if is_graph(layer):
-            return keras.models.clone_model(layer, clone_function=clone)
+            return _cloned(layer, clone)
         copy = type(layer).from_config(layer.get_config())
         if isinstance(layer, keras.layers.Layer):  # else an operation, which has no weights
             pairs.append((layer, copy))
         return copy
 
-    cloned = keras.models.clone_model(model, clone_function=clone)
+    cloned = _cloned(model, clone)
     for source, target in pairs:
         target.set_weights(source.get_weights())
         for place, value in zip(target.weights, source.weights):
@@ -233,6 +243,17 @@ def accelerate(model: Any, **options: Any) -> Any:
     if model.compiled:
         cloned.compile_from_config(model.get_compile_config())
     return cloned
+
+
+def _cloned(model: Any, clone: Callable[[Any], Any]) -> Any:
+    """Return a copy of a model. Errors: ValueError if Keras makes one of another class, which may do something else."""
+    made = keras.models.clone_model(model, clone_function=clone)
+    if type(made) is not type(model):
+        raise ValueError(
+            f"accelerate takes Functional and Sequential models; a copy of {model.name!r}, of the class "
+            f"{type(model).__name__}, would be a mere {type(made).__name__}"
+        )
+    return made
 
 
 def _is_taken(layer: Any) -> bool:

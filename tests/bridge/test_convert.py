@@ -61,6 +61,8 @@ def test_convolutional_from_keras_and_back(padding):
     ours = from_keras(layer)
     check_equal(ours, layer, IMAGES)
     check_equal(to_keras(ours), layer, IMAGES)
+    zeros = from_keras(layers.ConvLSTM2D(2, 3, padding=padding, return_sequences=True, zero_output_for_mask=True))
+    assert zeros.zero_output_for_mask and to_keras(zeros).zero_output_for_mask
 
 
 def test_a_convolutional_cell_of_defaults_and_of_the_old_name_of_its_length_goes_to_keras():
@@ -284,6 +286,34 @@ def test_accelerate_keeps_what_layers_are_adapted_to():
     fast = accelerate(model, engine="keras")
     fast.predict(x, verbose=0)  # which on JAX gives the copy's arrays away
     check_equal(fast, model, x)
+
+
+class OwnLoss(keras.Sequential):
+    """A model that does something else than its graph says, which a copy by Keras does not."""
+
+    def compute_loss(self, *arguments, **options):
+        return 100 * super().compute_loss(*arguments, **options)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_accelerate_refuses_what_a_copy_would_not_be(nested):
+    model = OwnLoss([keras.Input((4, 3)), layers.GRU(2)], name="own")
+    model = keras.Sequential([keras.Input((4, 3)), model]) if nested else model
+    with pytest.raises(ValueError, match="a copy of 'own', of the class OwnLoss, would be a mere Sequential"):
+        accelerate(model)
+
+
+def test_a_converted_layer_is_called_as_the_one_of_keras():
+    """By position, too, in calls and in models."""
+    x, h, mask = X[:, :4, :3], X[:, 0, :2], np.array([[True, True, False, False]] * len(X))
+    gru = layers.GRU(2)
+    expected = values(gru(x, h, mask))
+    assert_close(values(from_keras(gru)(x, h, mask, False)), expected, "float32")
+    inputs = keras.Input((4, 3)), keras.Input((2,)), keras.Input((4,), dtype="bool")
+    model = accelerate(keras.Model(inputs, gru(*inputs)))
+    assert_close(values(model([x, h, mask])), expected, "float32")
+    with pytest.raises(TypeError, match="takes 3 arguments beside sequences; got 4"):
+        from_keras(gru)(x, h, mask, False, None)
 
 
 def test_an_accelerated_model_trains_like_the_original():

@@ -167,6 +167,10 @@ def main() -> None:
     names = tuple(options.only.split(";")) if options.only else ("",)
     if not any(str(case).startswith(names) for suite in suites for case in cases_of(suite, options.quick)):
         parser.error(f"--only: no case begins with {options.only!r}; they are as in docs/performance.md")
+    if options.turns is not None and options.turns < 1:
+        parser.error(f"--turns must be positive; got {options.turns}")
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
     ceilings, works = limits.ceilings(THREADS), {}
     console = Console(width=160)
     rows: list[Any] = []
@@ -188,7 +192,6 @@ def main() -> None:
                 if found:
                     console.print(report.line(found), highlight=False, soft_wrap=True)
                 if options.json:
-                    options.json.parent.mkdir(exist_ok=True)
                     options.json.write_text(json.dumps(replaced(old, rows, others), indent=1) + "\n")
             console.print(f"limit: {ceilings.rate / 1e9:.0f} GFLOP/s, {ceilings.functions / 1e9:.1f} functions a ns")
             console.print(report.table(suite, [row for row in rows if row["suite"] == suite]))

@@ -7,6 +7,7 @@ engine has taken less; it is computed, not claimed. Only our fastest engine of a
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 from collections import Counter
@@ -244,7 +245,11 @@ def unmeasured(suites: Suites) -> str:
 
 
 def main() -> None:
-    files = [RESULTS / f"{suite}.json" for suite in ENGINES]
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.goals", description=__doc__)
+    machines = sorted(folder.name for folder in RESULTS.iterdir() if folder.is_dir())
+    parser.add_argument("machine", nargs="?", choices=machines, help="another machine than the first one's results")
+    folder = RESULTS / (parser.parse_args().machine or "")
+    files = [folder / f"{suite}.json" for suite in ENGINES]
     suites = suites_of([row for file in files if file.exists() for row in json.loads(file.read_text())])
     console = Console(width=160)
     for heads, lines in tables(suites):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import re
@@ -50,8 +51,8 @@ INTRODUCTION = """# Performance
 
 Made by `python -m benchmarks.report` from `benchmarks/results/*.json`, which `python -m benchmarks --json FILE` (extra
 `bench`) writes. Cases are batch, steps, features, units; times are milliseconds, float32, two threads, every engine in
-a process of its own. They take turns of a quarter of a second (rows that are said to be of rounds: of some seconds, a
-process anew for each), and the median of an engine's best turn counts: who shares a machine only ever slows it down.
+a process of its own. They take turns of a quarter of a second, and the median of an engine's best turn counts: who
+shares a machine only ever slows it down.
 Every engine's answer is compared with the reference engine's before it is timed (memory: of 50 steps; Keras's fit: the
 prediction and a step of SGD). The drawn cells' peers compute a step as it is drawn, but for the attention decoder's
 keys, which depend on no step and are computed before their loops, as our compiler does by itself. Later turns leave out
@@ -235,6 +236,7 @@ def _lines(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def main() -> None:
+    argparse.ArgumentParser(prog="python -m benchmarks.report", description=__doc__).parse_args()
     PAGE.write_text(page(RESULTS))
 
 

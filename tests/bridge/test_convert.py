@@ -62,7 +62,7 @@ def test_convolutional_from_keras_and_back(padding):
     check_equal(ours, layer, IMAGES)
     check_equal(to_keras(ours), layer, IMAGES)
     zeros = from_keras(layers.ConvLSTM2D(2, 3, padding=padding, return_sequences=True, zero_output_for_mask=True))
-    assert zeros.zero_output_for_mask and to_keras(zeros).zero_output_for_mask
+    assert to_keras(zeros).zero_output_for_mask
 
 
 def test_a_convolutional_cell_of_defaults_and_of_the_old_name_of_its_length_goes_to_keras():

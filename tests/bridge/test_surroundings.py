@@ -31,12 +31,17 @@ def test_a_variable_with_an_unknown_word_is_named(variable, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("missing", "words"), [("keras", r"pip install \"rsref\[keras\]\""), ("tensorflow", "KERAS_BACKEND names another")]
+    ("missing", "words"),
+    [
+        ("keras", r"needs Keras 3: pip install \"rsref\[keras\]\""),
+        ("tensorflow", r"KERAS_BACKEND names another.*pip install \"rsref\[tensorflow\]\""),
+        ("torch", r"KERAS_BACKEND names another.*pip install \"rsref\[torch\]\""),
+    ],
 )
 def test_what_is_not_installed_is_named(missing, words):
     """In a process in which a package is not there."""
     program = f"import sys; sys.modules[{missing!r}] = None; import keras_bridge"
-    environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
+    environment = {**os.environ, "KERAS_BACKEND": missing.replace("keras", "tensorflow")}
     answer = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
     assert re.search(words, answer.stderr.splitlines()[-1])
 

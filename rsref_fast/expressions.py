@@ -18,10 +18,10 @@ FUNCTIONS = {
     name: name
     for name in (
         "exp", "expm1", "log", "log1p", "sqrt", "sin", "cos", "tan", "arctan", "sinh", "cosh", "tanh", "erf",
-        "erfc", "floor", "ceil", "rint", "sign", "absolute", "maximum", "minimum", "power", "arctan2", "remainder",
+        "erfc", "floor", "ceil", "rint", "sign", "absolute", "maximum", "minimum", "power", "arctan2",
         "floor_divide",
     )
-}  # fmt: skip
+} | {"remainder": "modulo"}  # fmt: skip
 """NumPy's name of a function, and its name among the kernels' own."""
 
 TESTS = {"isnan": "isnan", "isfinite": "isfinite"}

@@ -256,16 +256,16 @@ def _arithmetic(real: Any) -> dict[str, Any]:
         return abs(x)
 
     return {f.__name__: f for f in (sqrt, floor, ceil, rint, power, arctan2, sign, absolute)} | {
-        "floor_divide": _floor_divide(), "remainder": _remainder(), "maximum": greater, "minimum": less,
+        "floor_divide": _floor_divide(), "modulo": _modulo(), "maximum": greater, "minimum": less,
     }  # fmt: skip
 
 
-def _remainder() -> Any:
+def _modulo() -> Any:
     @exactly
-    def remainder(a, b):
+    def modulo(a, b):
         return a % b
 
-    return remainder
+    return modulo
 
 
 def _floor_divide() -> Any:

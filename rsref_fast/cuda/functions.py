@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -95,14 +94,14 @@ def _written(F: Any, fmod: Any, floor: Any, exp: Any, log1p: Any) -> dict[str, A
         return whole + F(1) if quotient - whole > F(0.5) else whole
 
     @device
-    def remainder(a, b):
+    def modulo(a, b):
         """As NumPy: exact, with the sign of the divisor."""
         rest = fmod(a, b)
         if rest == F(0):
-            return math.copysign(F(0), b)
+            return -F(0) if b < F(0) else F(0)
         return rest + b if (b < F(0)) != (rest < F(0)) else rest
 
     return {
         "sigmoid": sigmoid, "softplus": softplus, "sign": sign, "absolute": absolute, "maximum": maximum,
-        "minimum": minimum, "floor_divide": float_divide, "remainder": remainder,
+        "minimum": minimum, "floor_divide": float_divide, "modulo": modulo,
     }  # fmt: skip

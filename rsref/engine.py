@@ -103,6 +103,8 @@ class ReferenceEngine:
         self.parameter_slots = [slot[p.tensor] for p in graph.parameters]
         self.output_slots = [slot[t] for t in graph.outputs]
         self.new_state_slots = [slot[t] for t in graph.new_states]
+        self.least = np.dtype(np.float32)
+        """In which floats are computed at least: arrays of whole numbers alone do not say."""
         self.checked: set[str] = set()
         """The ways whose ops were seen to answer the shapes that they should: ops in the making may not."""
         self.leaves = graph.sequences, graph.constants, graph.states, [p.tensor for p in graph.parameters]
@@ -124,7 +126,7 @@ class ReferenceEngine:
         output_specs = self.check(sequences, constants, states, parameters, mask, length, batch)
         groups = sequences, constants, states, parameters
         self.check_kinds(groups)
-        dtype = np.result_type(np.float32, *(a.dtype for group in groups for a in group if a.dtype.kind in "fc"))
+        dtype = np.result_type(self.least, *(a.dtype for group in groups for a in group if a.dtype.kind in "fc"))
         sequences, constants, states, parameters = (_natural(*pair, dtype) for pair in zip(self.leaves, groups))
         outputs = [np.zeros((batch, length, *s[1:]), _numpy_dtype(kind, dtype)) for s, kind in output_specs]
         active = [None if mask is None else _rows(mask[:, t]) for t in range(length)]

@@ -362,7 +362,10 @@ class RecurrentLayer(abc.ABC):
     def _engine(self, forced: bool) -> Engine:
         if forced not in self._engines:
             self._engines[forced] = self.make_engine(self.forced_recurrence if forced else self.recurrence)
-        return self._engines[forced]
+        engine = self._engines[forced]
+        if hasattr(engine, "least"):
+            engine.least = np.dtype(self.dtype)
+        return engine
 
     def _steps(self, inputs: Sequence[Array], output_length: int | None) -> int:
         if not self.decode:

@@ -68,6 +68,7 @@ class FastEngine(Compiling[PartedEngine]):
     kernels: what makes functions of generated source. threads: how many compute; None for
     `rsref_fast.get_num_threads()` at each call, fewer where there is too little to do for several.
     split: among how many shards and threads for each, if that is not to be chosen by the sizes of each call.
+    least: in which floats are computed at least, see `ReferenceEngine`.
     kinds: the kinds of numbers of sequences, constants, states and parameters. bools: which outputs and states are so.
     Errors: NotImplementedError for a step that cannot be compiled; TypeError for arrays of numbers that kernels do not
     compute with; all others as those of the reference engine.
@@ -78,6 +79,7 @@ class FastEngine(Compiling[PartedEngine]):
         self.kernels = kernels
         self.threads = threads
         self.split: Split | None = None
+        self.least = SINGLE
         self._checked: dict[Any, Known] = {}
         self.kinds = [[leaf.dtype for leaf in leaves] for leaves in self.reference.leaves]
         self.bools = [
@@ -102,6 +104,7 @@ class FastEngine(Compiling[PartedEngine]):
     def split_parts(self, parted: PartedEngine) -> PartedEngine:
         """Return the two engines, which heed how this one's calls are to be split."""
         parted.first.split = parted.step.split = self.split
+        parted.step.least = self.least
         return parted
 
     # --- compiling ------------------------------------------------------------------------------------------------
@@ -112,7 +115,7 @@ class FastEngine(Compiling[PartedEngine]):
     def one_step(self) -> FastEngine:
         """Return an engine for single steps of the same recurrence, with the same compiled code and threads."""
         one = self._single
-        one.threads, one.split = self.threads, self.split
+        one.threads, one.split, one.least = self.threads, self.split, self.least
         return one
 
     @cached_property
@@ -158,7 +161,7 @@ class FastEngine(Compiling[PartedEngine]):
     ) -> tuple[list[Array], list[Array], Any]:
         """Run the loop; see `Engine`."""
         groups = sequences, constants, states, parameters
-        return self.run_known(self.known_of(groups, mask, steps), groups, mask, steps, taped)
+        return self.run_known(self.known_of(groups, mask, steps, self.least), groups, mask, steps, taped)
 
     def run_known(
         self,

@@ -54,8 +54,8 @@ def namespace(dtype: Any) -> dict[str, Any]:
     return {
         **names,
         **{f.__name__: f for f in functions},
-        "rest_masked": lambda: None, "softplus": softplus, "modulo": np.remainder, "erf": error_function, "erfc": error_function_above,
-        "kernel": _same, "summing": _same, "waiting": _same, "entry": _same,
+        "rest_masked": lambda: None, "softplus": softplus, "erf": error_function, "erfc": error_function_above,
+        "modulo": np.remainder, "kernel": _same, "summing": _same, "waiting": _same, "entry": _same,
         "floats": _pointer, "ints": _pointer, "bytes_": _pointer, "F": real, "I": np.int64, "U": np.uint8,
         "NAN": real("nan"), "INFINITY": real("inf"),
     }  # fmt: skip

@@ -1,5 +1,7 @@
 """Arrays of another kind than their leaf: converted where nothing is cut off, else refused, by every engine alike."""
 
+import copy
+import pickle
 import subprocess
 import sys
 
@@ -143,3 +145,15 @@ def test_without_assertions():
     found = subprocess.run(command, capture_output=True, text=True, env={"PYTHONPATH": ":".join(sys.path)})
     assert found.returncode == 0, found.stderr
     assert found.stdout.startswith("(")
+
+
+@pytest.mark.parametrize("make", [None, rsref_fast.compile])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_layer_of_whole_numbers_alone_computes_in_its_precision(make, dtype):
+    i, count = Input((3,), dtype="int"), Input((3,), dtype="int")
+    layer = RecurrentModel(i, (i + count) * 0.1, count, count + i, return_sequences=True, dtype=dtype, engine=make)
+    values = np.full((2, 4, 3), 2**24 + 1)
+    for one in (layer, copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        y = one(values, mask=[[True] * 4, [True, False, True, True]])
+        assert y.dtype == dtype
+        assert (y[0, 0] == np.asarray(2**24 + 1).astype(dtype) * np.dtype(dtype).type(0.1)).all()

@@ -44,6 +44,9 @@ FULL: list[tuple[type, Any, tuple[str, ...]]] = [
 ]
 
 
+AS_THEY_ARE = ("activation", "regularizer", "constraint")
+"""Options that may be functions, of which Keras makes no others."""
+
 KERAS_ORDER = ("initial_state", "mask", "training")
 
 
@@ -83,7 +86,7 @@ def from_keras(layer: Any, **options: Any) -> Any:
         raise ValueError(f"{layer.name} has data_format='channels_first'; this library's ConvLSTM is channels_last")
     if known is not None:
         own = {name: config[name] for name in (*COMMON, *known[2]) if name in config}
-        own |= {name: getattr(layer.cell, name) for name in own if name.endswith("activation")}  # not its mere name
+        own |= {name: getattr(layer.cell, name) for name in own if name.endswith(AS_THEY_ARE)}  # not their mere names
         cell = known[1](name=layer.cell.name, dtype=layer.dtype_policy, **own)
     else:
         cell = KerasCell(type(layer.cell).from_config(layer.cell.get_config()), name=f"{layer.cell.name}_cell")
@@ -225,6 +228,8 @@ def accelerate(model: Any, **options: Any) -> Any:
             return made
         if _is_taken(layer):
             return from_keras(layer, **options)
+        if isinstance(layer, keras.layers.Lambda):  # which has no weights, and whose function may have no config
+            return layer
         if is_graph(layer):
             return _cloned(layer, clone)
         copy = type(layer).from_config(layer.get_config())
@@ -241,13 +246,28 @@ def accelerate(model: Any, **options: Any) -> Any:
             if hasattr(old, "adapt"):
                 _copy_adapted(old, new)
     if model.compiled:
-        cloned.compile_from_config(model.get_compile_config())
+        cloned.compile(**_compiled_with(model))
     return cloned
+
+
+def _compiled_with(model: Any) -> dict[str, Any]:
+    """Return what a model was compiled with: new ones of what keeps numbers, all else as it is, functions too."""
+
+    def anew(value: Any) -> Any:
+        keeps = isinstance(value, keras.Metric | keras.Optimizer)
+        return type(value).from_config(value.get_config()) if keeps else value
+
+    found: dict[str, Any] = keras.tree.map_structure(anew, model._compile_config.config)
+    return found
 
 
 def _cloned(model: Any, clone: Callable[[Any], Any]) -> Any:
     """Return a copy of a model. Errors: ValueError if Keras makes one of another class, which may do something else."""
-    made = keras.models.clone_model(model, clone_function=clone)
+    compiled, model.compiled = model.compiled, False  # else Keras compiles the copy, which it cannot with own functions
+    try:
+        made = keras.models.clone_model(model, clone_function=clone)
+    finally:
+        model.compiled = compiled
     if type(made) is not type(model):
         raise ValueError(
             f"accelerate takes Functional and Sequential models; a copy of {model.name!r}, of the class "

@@ -38,10 +38,10 @@ class Layer:
                 raise AttributeError(f"{self.name}: {name!r} is known once it is built: call it once, or build(shape)")
             raise AttributeError(f"{kind!r} object has no attribute {name!r}")
 
-    def build(self, *shapes: Shape) -> None:
+    def build(self, *shapes: Any, **_: Any) -> None:  # so that type checkers take any subclass's
         """Make the parameters for inputs of these shapes, batch axis first."""
 
-    def call(self, *tensors: Tensor) -> Any:
+    def call(self, *tensors: Any, **_: Any) -> Any:
         """Draw the layer on tensors."""
         raise TypeError(f"{type(self).__name__} does not say how to draw itself: write its method call")
 

@@ -288,6 +288,26 @@ def test_accelerate_keeps_what_layers_are_adapted_to():
     check_equal(fast, model, x)
 
 
+def test_accelerate_hands_on_functions():
+    """Of which Keras has no config: an own loss and metric, a Lambda, a regularizer."""
+    gru = layers.GRU(2, kernel_regularizer=lambda w: 0.1 * ops.sum(ops.abs(w)), kernel_constraint=lambda w: w)
+    model = keras.Sequential([keras.Input((5, 4)), layers.Lambda(lambda x: 2 * x), gru])
+    optimizer = keras.optimizers.SGD(0.5)
+    model.compile(
+        optimizer,
+        loss=lambda true, predicted: ops.mean(ops.abs(true - predicted)),
+        metrics=["mae", lambda true, predicted: ops.max(predicted), keras.metrics.MeanSquaredError()],
+    )
+    ours, y = accelerate(model), np.ones((3, 2), "float32")
+    assert model.compiled
+    assert ours.optimizer is not optimizer
+    found, expected = (one.evaluate(X, y, verbose=0) for one in (ours, model))
+    assert_close(np.array(found), np.array(expected), "float32")
+    for one in (ours, model):
+        one.fit(X, y, verbose=0)
+    assert_close(ours.get_weights()[0], model.get_weights()[0], "float32")
+
+
 class OwnLoss(keras.Sequential):
     """A model that does something else than its graph says, which a copy by Keras does not."""
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rsref import constraints, initializers, regularizers
-from rsref.tensor import Parameter, Shape, Tensor, real_array, unique_name
+from rsref.tensor import Parameter, Tensor, real_array, unique_name
 
 
 class Layer:

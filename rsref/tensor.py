@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from rsref import constraints, regularizers
+from rsref.numpy_calls import translated
 
 if TYPE_CHECKING:
     from rsref.ops.base import Op
@@ -134,10 +135,6 @@ def in_formula() -> Iterator[None]:
         _in_formula.reset(token)
 
 
-OF_LAST_AXES = ("trace", "diagonal")
-"""Functions of numpy.linalg that take the last two axes, where those of numpy take the first two."""
-
-
 class Tensor:
     """One symbolic value of a step: an op with its operands and attributes, or a leaf with its source.
 
@@ -234,13 +231,7 @@ class Tensor:
         return _draw(ufunc.__name__, operands)
 
     def __array_function__(self, function: Callable[..., Any], _types: Any, args: Any, options: Any) -> Tensor:
-        name = function.__name__
-        if function.__module__ == "numpy.linalg" and name in OF_LAST_AXES:
-            args, options = (*args[:1], options.get("offset", *args[1:2] or (0,)), -2, -1), {}
-        if name == "nan_to_num":  # NumPy's second argument says whether to copy
-            args, options = args[:1], dict(zip(("nan", "posinf", "neginf"), args[2:])) | dict(options)
-            options.pop("copy", None)
-        return _draw(name, args, options, function.__module__)
+        return _draw(function.__name__, *translated(function, args, options), function.__module__)
 
     __hash__ = object.__hash__
 

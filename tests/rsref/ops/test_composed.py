@@ -195,6 +195,8 @@ def test_what_is_not_known_or_there_is_named():
                 draw(Input(shape))
     with pytest.raises(ValueError, match=r"b must have shape \(..., 5\) or \(..., 5, m\)"):
         ops.solve(SQUARE, SQUARE[:, :4])
+    with pytest.raises(TypeError, match=r"numpy\.linalg\.solve of b \(5, 5\).* call rsref.ops.solve"):
+        np.linalg.solve(Input((5, 5)), np.eye(5))
     for weights, axis in ((np.ones(5), None), (np.ones((2, 1, 5)), 1), (np.ones(1), 1), (np.ones(3), 1)):
         with pytest.raises(ValueError, match="average: weights must have x's shape"):
             ops.average(X, axis, weights)

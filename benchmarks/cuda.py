@@ -238,6 +238,11 @@ def rows_of(engine: str, cases: list[Case], device: str, folder: str, seconds: f
     return rows
 
 
+def _rounded(ratio: float) -> str:
+    """Two digits, but no powers of ten."""
+    return f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.2g}"
+
+
 def shown(rows: list[dict[str, Any]]) -> str:
     """Return tables of rows: milliseconds, and in brackets how many times as long a peer takes as we do."""
     lines = []
@@ -250,7 +255,7 @@ def shown(rows: list[dict[str, Any]]) -> str:
         lines += [f"| {title}, ms | rsref_fast | {' | '.join(present)} |", "| --- " * (len(present) + 2) + "|"]
         for case, times in cases.items():
             own = times.get("rsref_fast")
-            ratios = {p: f" ({times[p] / own:.2g})" if own else "" for p in present if p in times}
+            ratios = {p: f" ({_rounded(times[p] / own)})" if own else "" for p in present if p in times}
             others = (f"{times[p]:.2f}{ratios[p]}" if p in times else "" for p in present)
             lines.append(f"| {case} | {f'{own:.2f}' if own else ''} | {' | '.join(others)} |")
         lines.append("")

@@ -1,7 +1,7 @@
 """How the demo's settings were chosen: each candidate judged on held-out training data, never on the test data.
 
 Every candidate is trained on four fifths of the training utterances and judged on the fifth that was held out, for
-several splits and seeds. `python examples/japanese_vowels_search.py`
+several splits, each with a seed. It takes many minutes. `python examples/japanese_vowels_search.py`
 """
 
 from __future__ import annotations

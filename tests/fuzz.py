@@ -28,6 +28,9 @@ def main():
     parser.add_argument("--rows", type=int, help="of a block of steps, instead of a hundred or more")
     parser.add_argument("--wide", type=int, default=wide.WIDE, help="values of a sample that make a tensor wide")
     options = parser.parse_args()
+    for name in ("graphs", "threads", "rounds"):
+        if getattr(options, name) < 1:
+            parser.error(f"--{name} must be positive; got {getattr(options, name)}")
     if options.checkpoint:
         checkpoint.ROOTS = 1
     if options.team:

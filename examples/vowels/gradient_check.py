@@ -26,7 +26,7 @@ def check_gradients(model: Any, draw_step: Callable[..., Any], units: int, x: np
     """
     wrapper = next(layer for layer in model.layers if isinstance(layer, keras.layers.Bidirectional))
     weights = [np.asarray(w, np.float64) for w in wrapper.forward_layer.get_weights()]
-    names = [w.path for w in wrapper.forward_layer.trainable_weights]
+    names = ["/".join(w.path.split("/")[-2:]) for w in wrapper.forward_layer.trainable_weights]
     mask, x = np.abs(x).max(axis=-1) > 0, x.astype(np.float64)
     rng = np.random.default_rng(0)
     state, dy = rng.standard_normal((len(x), units)), rng.standard_normal((*x.shape[:2], units))

@@ -5,9 +5,10 @@ try:
 except ModuleNotFoundError as error:
     if error.name == "keras":
         raise ModuleNotFoundError('keras_bridge needs Keras 3: pip install "rsref[keras]"', name="keras") from error
-    extra = {"jax": "keras", "torch": "torch"}.get(error.name or "", "tensorflow")
+    needed = str(error.name).partition(".")[0]
+    extra = {"jax": "keras", "torch": "torch"}.get(needed, "tensorflow")
     raise ModuleNotFoundError(
-        f"Keras's backend needs {error.name}, which is not installed; the variable KERAS_BACKEND names another "
+        f"Keras's backend needs {needed}, which is not installed; the variable KERAS_BACKEND names another "
         f'("jax", "torch" or "tensorflow") that is, or pip install "rsref[{extra}]"',
         name=error.name,
     ) from error

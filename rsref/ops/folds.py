@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import math
 from collections.abc import Callable, Sequence
 from itertools import accumulate
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from rsref.ops.base import compatible, kind_of_value, normal_axes, normal_axis
+from rsref.ops.elementary import ones_like
 from rsref.ops.indexing import unstack
 from rsref.ops.parts import ravel
 from rsref.ops.pointwise import (
@@ -53,7 +53,7 @@ def prod(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     """The product over axes of known lengths; that of bools is an int."""
     x = cast(x, "int") if kind_of_value(x) == "bool" else x
     for one in reversed(normal_axes("prod", axis, x.ndim)):
-        parts = unstack(x, axis=one)
+        parts = unstack(x, axis=one) or [ones_like(sum(x, one))]
         x = math.prod(parts[1:], start=parts[0])
         x = expand_dims(x, one) if keepdims else x
     return x
@@ -96,7 +96,7 @@ def norm(x: Any, ord: Any = None, axis: Axis = None, keepdims: bool = False) -> 
     size = absolute(x)
     if math.isinf(ord):
         return (max if ord > 0 else min)(size, axis, keepdims)
-    return power(sum(power(size, builtins.float(ord)), axis, keepdims), 1.0 / ord)
+    return power(sum(power(size, float(ord)), axis, keepdims), 1.0 / ord)
 
 
 def _filled(x: Any, value: float) -> Any:

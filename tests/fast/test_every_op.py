@@ -108,51 +108,6 @@ def test_a_formula_without_a_kernel_is_named():
         del ops.REGISTRY["strange"]
 
 
-WHOLE = {
-    "bits": lambda x: (x & 6) | (3 ^ x),
-    "the opposite of bits": lambda x: ~x + np.bitwise_and(x, 1) - ~(x > 2) * x,
-    "functions of whole numbers": lambda x: np.maximum(np.sign(x), abs(x) // 3) + np.floor(-x) + np.square(x),
-    "floats on the way": lambda x: np.where(np.sqrt(abs(x)) / 2 > 1.2, x, np.exp(x / 9) < 1.0),
-}
-
-
-@pytest.mark.parametrize("name", WHOLE)
-def test_a_formula_of_whole_numbers(name):
-    own = ops.pointwise("own", WHOLE[name], (), "same")
-    try:
-        x = Input((9,), dtype="int")
-        engines = [make(RecurrentModel(x, own(x)).recurrence) for make in (ReferenceEngine, rsref_fast.compile)]
-        given = np.array([257, 6, 5, 1, 0, -1, -2, -7, 2**40])[None, None]
-        expected, found = (engine.forward([given], [], [], [])[0][0] for engine in engines)
-        np.testing.assert_array_equal(found, expected)
-        np.testing.assert_array_equal(expected[0, 0], WHOLE[name](given[0, 0]))
-    finally:
-        del ops.REGISTRY["own"]
-
-
-REFUSED = {
-    "a method of arrays": (lambda x: x.clip(-1, 1), "same", "no attribute 'clip'"),
-    "a number that no kernel has": (lambda x: x * 2**70, "same", "is no number of a kernel"),
-    "a power of whole numbers": (lambda x: x**3, "same", "numpy.power of whole numbers"),
-    "floats where there are none": (lambda x: x * 0.5, "same", "answers float where its kind says int"),
-    "whole numbers where there are floats": (lambda x: np.where(x > 0, 1, 0), "float", "answers int where its kind"),
-    "bits of floats": (lambda x: ~x, "float", "numpy.invert of floats"),
-    "less than a bool": (lambda x: -x, "logical", "numpy.negative of bools"),
-}
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_a_formula_that_no_kernel_computes_as_numpy_does_is_named(name):
-    formula, kind, words = REFUSED[name]
-    own = ops.pointwise("own", formula, (), kind)
-    try:
-        x = Input((3,), dtype="int")
-        with pytest.raises(NotImplementedError, match=f"formula of 'own' .*{words}"):
-            rsref_fast.compile(RecurrentModel(x, own(x)).recurrence).forward([np.ones((1, 1, 3), int)], [], [], [])
-    finally:
-        del ops.REGISTRY["own"]
-
-
 @pytest.mark.parametrize(
     "formula",
     [

@@ -138,7 +138,6 @@ UNKNOWN = {
     "MaxPool.*channels_first": lambda x: ops.max_pool(image(x), 2, data_format="channels_first"),
     "Norm.*order 2": lambda x: ops.norm(ops.reshape(x, (-1, 2, 3)), ord=2, axis=(1, 2)),
     "Roll.*length": lambda x: ops.roll(x, 1, axis=0),
-    "Prod.*range": lambda x: ops.prod(x[:, :0], axis=1),
     "Diag.*lengths": lambda x: ops.diag(x[:, 0]),
     "Attention.*soft_cap": lambda x: DotProductAttention(attn_logits_soft_cap=1.0)(
         *[ops.reshape(x, (-1, 3, 1, 2))] * 3

@@ -44,7 +44,7 @@ def _made(function: Callable[..., Any], place: int, x: Any) -> Callable[..., Any
 
     def make(*arguments: Any, **options: Any) -> Any:
         shape = arguments[place] if len(arguments) > place else None
-        if shape is None or not _for_batch(shape):
+        if shape is None or not for_batch(shape):
             return function(*arguments, **options)
         one = function(*arguments[:place], (1, *shape[1:]), *arguments[place + 1 :], **options)
         return _for_each(one, x)
@@ -61,7 +61,7 @@ def _repeated(x: Any) -> Callable[..., Any]:
 
 def _tiled_symbol(x: Any) -> Callable[..., Any]:
     def symbolic_call(operation: Any, value: Any) -> Any:
-        if not _for_batch(operation.repeats):
+        if not for_batch(operation.repeats):
             return Operation.symbolic_call(operation, value)
         return _for_each(keras.ops.tile(value, (1, *operation.repeats[1:])), x)
 
@@ -76,7 +76,8 @@ def _repeated_symbol(x: Any) -> Callable[..., Any]:
     return symbolic_call
 
 
-def _for_batch(shape: Any) -> bool:
+def for_batch(shape: Any) -> bool:
+    """Whether a shape, or repeats, begin with the length of the batch."""
     return isinstance(shape, tuple | list) and len(shape) > 0 and shape[0] is None
 
 

@@ -245,8 +245,10 @@ def accelerate(model: Any, **options: Any) -> Any:
         for old, new in zip(source._flatten_layers(), target._flatten_layers()):
             if hasattr(old, "adapt"):
                 _copy_adapted(old, new)
-    if model.compiled:
+    if model.compiled and type(model).compile is keras.Model.compile:
         cloned.compile(**_compiled_with(model))
+    elif model.compiled:  # in a way of its own, which may take something else
+        cloned.compile_from_config(model.get_compile_config())
     return cloned
 
 

@@ -10,6 +10,7 @@ import keras
 from keras import ops
 from keras.src import backend
 
+from keras_bridge.batch_sized import for_batch
 from keras_bridge.replaced import replaced
 from keras_bridge.rules.noise import Uniform
 
@@ -92,16 +93,12 @@ def _is_symbol(value: Any) -> bool:
     return isinstance(value, keras.KerasTensor)
 
 
-def _is_for_batch(shape: Any) -> bool:
-    return len(shape) > 0 and shape[0] is None
-
-
 RECORDED: dict[str, tuple[Callable[..., Any], Callable[[Any], bool]]] = {
     "dropout": (_dropout, _is_symbol),
-    "normal": (_normal, _is_for_batch),
-    "uniform": (_uniform, _is_for_batch),
-    "randint": (_whole, _is_for_batch),
-    "binomial": (_binomial, _is_for_batch),
+    "normal": (_normal, for_batch),
+    "uniform": (_uniform, for_batch),
+    "randint": (_whole, for_batch),
+    "binomial": (_binomial, for_batch),
     "categorical": (_categorical, _is_symbol),
 }
 """Functions of the backend under those of keras.random, and of which first argument they stand in a step."""

@@ -308,6 +308,28 @@ def test_accelerate_hands_on_functions():
     assert_close(ours.get_weights()[0], model.get_weights()[0], "float32")
 
 
+class OwnCompile(keras.Model):
+    """A model that is compiled in a way of its own."""
+
+    def compile(self, rate):
+        self.rate = rate
+        super().compile(keras.optimizers.SGD(rate), "mse")
+
+    def get_compile_config(self):
+        return {"rate": self.rate}
+
+    def compile_from_config(self, config):
+        self.compile(**config)
+
+
+def test_accelerate_compiles_as_the_model_itself_does():
+    x = keras.Input((5, 4))
+    model = OwnCompile(x, layers.GRU(2)(x))
+    model.compile(0.25)
+    ours = accelerate(model)
+    assert (type(ours), ours.rate) == (OwnCompile, 0.25)
+
+
 class OwnLoss(keras.Sequential):
     """A model that does something else than its graph says, which a copy by Keras does not."""
 

@@ -28,7 +28,7 @@ def ravel(x: Any) -> Any:
 def roll(x: Any, shift: int | Sequence[int], axis: int | Sequence[int] | None = None) -> Any:
     """x moved along axes; what falls off at the end comes in at the beginning. All numbers are one row without axes."""
     if axis is None:
-        return reshape_like(_rolled(ravel(x), int(shift), 0), x)  # type: ignore[arg-type]
+        return reshape_like(_rolled(ravel(x), int(np.sum(shift)), 0), x)
     for one, by in np.broadcast(np.atleast_1d(axis), np.atleast_1d(shift)):
         x = _rolled(x, int(by), normal_axis("roll", int(one), x.ndim))
     return x

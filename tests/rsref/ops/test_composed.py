@@ -210,6 +210,8 @@ def test_what_is_not_known_or_there_is_named():
             draw()
     with pytest.raises(ValueError, match="names an axis twice"):
         ops.prod(X, (1, 1))
+    for shift in (3, -2, (1, 2)):
+        np.testing.assert_array_equal(ops.roll(X, shift), np.roll(X, shift))
     with pytest.raises(ValueError, match="n must not be negative"):
         ops.diff(X, -1)
     with pytest.raises(ValueError, match="the norm of order 2 over 2 axes"):

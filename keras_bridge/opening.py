@@ -24,6 +24,7 @@ from keras.src.utils.backend_utils import DynamicBackend, TFGraphScope
 from keras_bridge import noise
 from keras_bridge.backend import noting_gradients, variables_read
 from keras_bridge.batch_sized import batch_sized
+from keras_bridge.known_turns import known_turns
 from keras_bridge.recorded_noise import recording_noise
 from keras_bridge.replaced import ABSENT, replaced
 from keras_bridge.trace_error import TraceError, not_recorded, with_own_weight, without_counterpart
@@ -144,7 +145,13 @@ def _as_real_tensors(inputs: list[Any]) -> Iterator[None]:
         __array_ufunc__=None,  # arrays of NumPy then leave a sign to what is at its right
         __jax_array__=ABSENT,  # as those of JAX do without
     )
-    with as_others, replaced(nn, check_conv_input_channels=lambda *_: None), batch_sized(inputs), recording_noise():
+    with (
+        as_others,
+        replaced(nn, check_conv_input_channels=lambda *_: None),
+        batch_sized(inputs),
+        recording_noise(),
+        known_turns(),
+    ):
         yield
 
 

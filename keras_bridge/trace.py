@@ -19,6 +19,8 @@ from keras_bridge import noise
 from keras_bridge.backend import array_now, is_own_weight
 from keras_bridge.dropped_masks import check_masks
 from keras_bridge.graph_layer import GraphLayer
+from keras_bridge.known_turns import OPERATIONS as TURNING
+from keras_bridge.known_turns import KnownTurns
 from keras_bridge.opening import AsAround, opened
 from keras_bridge.rules import LAYERS, apply_rule, kind_of
 from keras_bridge.rules.noise import RANDOM_LAYERS
@@ -121,6 +123,8 @@ class _Tracer:
             return self.walk(graph, tree.flatten(arguments), path)
         if isinstance(operation, keras.layers.Layer):
             return self.layer(operation, arguments, keywords, path)
+        if type(operation) in TURNING:
+            return self.layer(KnownTurns(operation), arguments, keywords, path)
         try:
             results = apply_rule(operation, arguments, keywords)
         except TraceError as error:  # of a dtype

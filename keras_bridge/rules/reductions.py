@@ -53,6 +53,12 @@ def _normalize(operation: Any, x: Any) -> Any:
     return x * ops.minimum(ops.rsqrt(ops.sum(ops.square(x), operation.axis, True)), 1.0 / epsilon)
 
 
+def _quantile(operation: Any, x: Any, q: Any) -> Any:
+    if operation.method != "linear":  # Keras computes it by a line all the same where it is drawn, and not elsewhere
+        raise ValueError(f'Quantile with method "{operation.method}" has no counterpart')
+    return ops.quantile(x, q, operation.axis, keepdims=operation.keepdims)
+
+
 def _average(operation: Any, x: Any, weights: Any = None) -> Any:
     return ops.average(x, operation.axis, weights)
 
@@ -90,6 +96,7 @@ RULES: dict[str, Rule] = {
     "Nanprod": with_attributes(ops.nanprod, *_fold),
     "Nancumsum": with_attributes(ops.nancumsum, *_axis),
     "Median": with_attributes(ops.median, *_fold),
+    "Quantile": _quantile,
     "Sort": with_attributes(ops.sort, *_axis),
     "Argsort": with_attributes(ops.argsort, *_axis),
     "TopK": with_attributes(ops.top_k, "k"),

@@ -67,6 +67,8 @@ from rsref.ops.linear import dot, einsum, matmul, tensordot
 from rsref.ops.ordering import (
     argsort,
     median,
+    percentile,
+    quantile,
     sort,
     top_k,
 )
@@ -308,10 +310,12 @@ __all__ = [
     "one_hot",
     "ones_like",
     "pad",
+    "percentile",
     "pointwise",
     "power",
     "prod",
     "ptp",
+    "quantile",
     "rad2deg",
     "ravel",
     "reciprocal",

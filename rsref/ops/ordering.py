@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,8 @@ from rsref.ops.indexing import unstack
 from rsref.ops.parts import ravel, to_end
 from rsref.ops.pointwise import cast, equal, greater, isnan, logical_and, logical_not, logical_or, where
 from rsref.ops.reduction import as_float, cast_like, sum
-from rsref.ops.structure import concatenate, expand_dims, moveaxis
+from rsref.ops.structure import concatenate, expand_dims, moveaxis, stack
+from rsref.tensor import ConstantSource, Tensor
 
 MOST = 1024
 """Numbers that are put in order: comparing each with each takes the square of their number."""
@@ -39,17 +40,68 @@ def top_k(x: Any, k: int) -> list[Any]:
 
 def median(x: Any, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Any:
     """The number in the middle, or the mean of the two that are; NaN if there is one."""
-    axes = normal_axes("median", axis, x.ndim)
+    return _between("median", x, 0.5, axis, "midpoint", keepdims)
+
+
+def quantile(
+    x: Any, q: Any, axis: int | Sequence[int] | None = None, method: str = "linear", keepdims: bool = False
+) -> Any:
+    """The number that a part q of all does not exceed, on a line between two of them; NaN if there is one.
+
+    q: a number from 0 to 1, or several in one row, which the first axis of the answer then has.
+    method: what stands for a place between two numbers: "linear", "lower", "higher" or "midpoint".
+    Errors: ValueError for another q or method; TypeError for one that the step computes.
+    """
+    return _between("quantile", x, q, axis, method, keepdims)
+
+
+def percentile(
+    x: Any, q: Any, axis: int | Sequence[int] | None = None, method: str = "linear", keepdims: bool = False
+) -> Any:
+    """The same by q from 0 to 100."""
+    return _between("percentile", x, np.true_divide(_known(q), 100), axis, method, keepdims)
+
+
+METHODS: dict[str, Callable[[Any, Any, float], Any]] = {
+    "linear": lambda low, high, part: low + (high - low) * part if part < 0.5 else high - (high - low) * (1 - part),
+    "lower": lambda low, high, part: low,
+    "higher": lambda low, high, part: high,
+    "midpoint": lambda low, high, part: 0.5 * (low + high),
+}
+"""Numbers at a place between two, by the part of the way that it is from the lower one."""
+
+
+def _between(name: str, x: Any, q: Any, axis: Any, method: str, keepdims: bool) -> Any:
+    parts, axes = _known(q), normal_axes(name, axis, x.ndim)
+    if method not in METHODS:
+        raise ValueError(f"{name}: the method is one of {', '.join(METHODS)}; got {method!r}")
+    if parts.ndim > 1 or not ((parts >= 0) & (parts <= 1)).all():
+        raise ValueError(f"{name}: q is a part of all numbers, or a row of such; got {q!r}")
     x = to_end(as_float(x), *axes)
     n = math.prod(known_lengths(x.shape[x.ndim - len(axes) :]))
     if n == 0:
-        raise ValueError("median: there are no numbers, of which none is in the middle")
+        raise ValueError(f"{name}: there are no numbers, of which none is in the middle")
     for _ in axes[1:]:
         x = concatenate(unstack(x, axis=-1), -1)
     values, _ = _sorted(x, -1)
-    y = 0.5 * (values[..., (n - 1) // 2] + values[..., n // 2])
-    y = where(isnan(values[..., -1]), np.nan, y)
-    return expand_dims(y, sorted(axes)) if keepdims else y
+
+    def at(part: float) -> Any:
+        place = part * (n - 1)
+        low = math.floor(place)
+        own = values[..., low]
+        y = own if place == low else METHODS[method](own, values[..., low + 1], place - low)
+        y = where(isnan(values[..., -1]), np.nan, y)
+        return expand_dims(y, sorted(axes)) if keepdims else y
+
+    return stack([at(float(part)) for part in parts]) if parts.ndim else at(float(parts))
+
+
+def _known(q: Any) -> Any:
+    if isinstance(q, Tensor):
+        if not isinstance(q.source, ConstantSource):
+            raise TypeError("q is known when the step is drawn, not computed by it")
+        q = q.source.value
+    return np.asarray(q, np.float64)
 
 
 def _ranks(x: Any, descending: bool) -> Any:

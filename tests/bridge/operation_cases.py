@@ -294,7 +294,7 @@ CASES = {
 # Operations whose values or derivatives exist for positive numbers only.
 POSITIVE = {"Sqrt", "Rsqrt", "Log", "Log1p", "Log2", "Log10", "Power"}
 # Operations that Keras computes with constants in float32, even in a float64 step.
-SINGLE = {"Mod", "LeakyRelu", "Gelu", "Logaddexp2"}
+SINGLE = {"Mod", "LeakyRelu", "Gelu", "Logaddexp2", "Quantile"}
 # Cases that a backend gets wrong: on PyTorch, Keras's average pooling counts the padding of one side, and its layer
 # normalization of an inner axis normalises the last one, and count_nonzero answers transposed; TensorFlow does not add
 # or multiply bools, and has no gradient of slice_update. The largest number is another where Keras computes in float32.

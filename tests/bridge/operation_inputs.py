@@ -37,7 +37,7 @@ FIRST = np.array([True, False, False])
 
 
 def within(function):
-    """The function within a layer: in a model alone Keras's Norm cannot run on JAX."""
+    """The function within a layer: in a model alone Keras's Norm and Quantile cannot run on JAX."""
     return lambda x, y: layers.Lambda(function)(x)
 
 

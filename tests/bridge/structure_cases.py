@@ -3,7 +3,7 @@
 import numpy as np
 from keras import layers, ops
 
-from tests.bridge.operation_inputs import FIRST, attention, image, missing, positive, square, table
+from tests.bridge.operation_inputs import FIRST, attention, image, missing, positive, square, table, within
 
 CASES = {
     # products
@@ -161,6 +161,11 @@ CASES = {
         lambda x, y: x * ops.sort(ops.sum(y, axis=0), axis=None),
     ],
     "Argsort": [lambda x, y: ops.argsort(x), lambda x, y: ops.argsort(table(x), axis=1)],
+    "Quantile": [
+        within(lambda x: ops.quantile(x, 0.3, axis=-1)),
+        within(lambda x: x[:, :2] * ops.transpose(ops.quantile(x, [0.15, 1.0], axis=1))),
+        within(lambda x: ops.quantile(table(x), 0.77, axis=(1, 2), keepdims=True) + ops.quantile(table(x), 0, axis=2)),
+    ],
     "Median": [
         lambda x, y: ops.median(x, axis=-1),
         lambda x, y: ops.isnan(ops.median(missing(x[:, :2], y[:, :2]), axis=-1)),

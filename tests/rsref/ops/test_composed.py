@@ -44,6 +44,16 @@ SMOOTH = {
     "along": (lambda np, x: x[:, :3] * np.take_along_axis(x, PLACES, axis=1), X),
     "sort": (lambda np, x: x * np.sort(x, axis=1), X),
     "median": (lambda np, x: np.median(x, axis=2) + np.median(x, axis=(1, 2), keepdims=True)[:, 0], X),
+    "quantiles": (lambda np, x: x[:, 0] * np.quantile(x, 0.3, axis=1) + np.percentile(x, 77, axis=1), X),
+    "a quantile over axes": (lambda np, x: x * np.quantile(x, 0.45, axis=(1, 2), keepdims=True), X),
+    "quantiles between": (
+        lambda np, x: (
+            np.quantile(x, 0.3, axis=1, method="lower")
+            - np.quantile(x, 0.3, axis=1, method="higher")
+            + np.percentile(x, 60, axis=1, method="midpoint") * np.quantile(x, 1.0, axis=1) * np.quantile(x, 0, axis=1)
+        ),
+        X,
+    ),
     "products": (lambda np, x: np.prod(x, axis=1) + np.cumprod(x, axis=1)[:, -1], X),
     "range": (lambda np, x: np.ptp(x, axis=-1) + np.average(x, axis=-1), X),
     "average": (lambda np, x: np.average(x, axis=1, weights=np.arange(1.0, 5.0)), X),
@@ -67,6 +77,8 @@ PLAIN = {
     "a product of none": (lambda np, x: np.prod(x[:, :0], axis=1) * np.prod(x[:, :0], axis=(1, 2))[:, None], X),
     "heaviside": (lambda np, x: np.heaviside(np.trunc(x), 0.5), X),
     "places in order": (lambda np, x: np.argsort(x, axis=-1), X),
+    "a row of quantiles": (lambda np, x: np.moveaxis(np.quantile(x, [0.0, 0.1, 0.5, 1.0], axis=2), 0, -1), X),
+    "quantiles with NaN": (lambda np, x: np.nan_to_num(np.quantile(x, 0.7, axis=1), nan=9.0), HOLES),
     "any and all": (lambda np, x: np.any(x > 2, axis=-1) | np.all(x < 2, axis=-1), X),
     "how many": (lambda np, x: np.count_nonzero(x, axis=-1), WHOLE),
     "sums but for NaN": (
@@ -208,6 +220,13 @@ def test_what_is_not_known_or_there_is_named():
     ):  # fmt: skip
         with pytest.raises(ValueError, match=r"axis -?\d is out of range for a tensor of rank 3"):
             draw()
+    for q in (1.1, -0.1, np.nan, [[0.5]]):
+        with pytest.raises(ValueError, match="quantile: q is a part of all numbers"):
+            ops.quantile(X, q)
+    with pytest.raises(ValueError, match="the method is one of linear, lower, higher, midpoint; got 'nearest'"):
+        ops.quantile(X, 0.5, method="nearest")
+    with pytest.raises(TypeError, match="q is known when the step is drawn"):
+        ops.quantile(Input((5,)), Input(()))
     with pytest.raises(ValueError, match="names an axis twice"):
         ops.prod(X, (1, 1))
     for shift in (3, -2, (1, 2)):

@@ -9,15 +9,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from rsref.arguments import check_decoding
+from rsref.arguments import decoded_length
+from rsref.graph import as_list
 from rsref.recurrence import Step
-
-
-def as_list(value: Any) -> list[Any]:
-    """Return a list of one tensor or of several; None is no tensor."""
-    if value is None:
-        return []
-    return list(value) if isinstance(value, list | tuple) else [value]
 
 
 def is_float(tensor: Any) -> bool:
@@ -72,16 +66,6 @@ def _each(value: Any) -> Iterator[Any]:
 def plain(number: Any) -> Any:
     """Return one of NumPy's numbers as Python's, and anything else as it is."""
     return number.item() if isinstance(number, np.number | np.bool_) else number
-
-
-def check_options(decode: bool, output_length: int | None, truncate: int | None, go_backwards: bool = False) -> None:
-    """Raise TypeError or ValueError, naming the option, if options of a layer do not go together."""
-    for name, value in (("output_length", output_length), ("truncate", truncate)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | np.integer)):
-            raise TypeError(f"{name} must be a positive integer or None; got {value!r}")
-        if value is not None and value < 1:
-            raise ValueError(f"{name} must be a positive integer or None; got {value!r}")
-    check_decoding(decode, output_length, go_backwards)
 
 
 def check_drawn(step: Step) -> None:
@@ -174,7 +158,7 @@ def check_call(
 ) -> None:
     """Raise TypeError or ValueError, naming layer and argument, if the arguments of a call do not fit the step."""
     drawn, name = layer.drawn, layer.name
-    check_options(layer.decode, output_length, None)
+    decoded_length(layer, output_length)
     if layer.decode and output_length is None and layer.output_length is None:
         raise ValueError(f"{name}: decode=True needs output_length, in the layer or in the call")
     check_sequences(layer, shapes)

@@ -22,6 +22,9 @@ from keras_bridge.traced_engine import TracedRecurrence, on_arrays
 REMEMBERED = 64
 """Shapes of calls that a layer remembers."""
 
+UNKNOWN = object()
+"""Stands for what is known of a kind of call that was not made yet."""
+
 PRECISIONS = ("float32", "float64")
 
 
@@ -83,17 +86,18 @@ def call(layer: Any, slowly: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         "call" in vars(layer),
     )  # fmt: skip
     calls = layer.recurrence.calls
-    if key not in calls:
+    known = calls.get(key, UNKNOWN)  # one look: another thread may forget all between two
+    if known is UNKNOWN:
         answer = slowly(*args, **kwargs)
         if len(calls) >= REMEMBERED:
             calls.clear()
         calls[key] = _found_out(layer, x, bool(training))
         return answer
-    if calls[key] is None:
+    if known is None:
         return slowly(*args, **kwargs)
     if context is not None:
         context.set_value("training", training)  # as Keras does, for layers called next
-    return calls[key](x, bool(training))
+    return known(x, bool(training))
 
 
 if keras.backend.backend() == "torch":

@@ -73,9 +73,10 @@ def held_back(name: str, recurrence: Any) -> str:
     """Return what keeps an engine from running a step; nothing if it can. Found out once for each step and place."""
     found: dict[tuple[str, str], str] = recurrence.held_back
     key = name, place()
-    if key not in found:
-        found[key] = _refusal(name, recurrence)  # "auto" takes another engine; `explanation` says why
-    return found[key]
+    words = found.get(key)
+    if words is None:
+        words = found[key] = _refusal(name, recurrence)  # "auto" takes another engine; `explanation` says why
+    return words
 
 
 def _refusal(name: str, recurrence: Any) -> str:

@@ -11,12 +11,10 @@ from keras import ops
 from keras_bridge import direct, engines, forcing
 from keras_bridge.backend import freeze_drawn, name_drawn
 from keras_bridge.checks import (
-    as_list,
     cast,
     cast_all,
     check_call,
     check_kinds,
-    check_options,
     check_sequences,
     check_step,
     is_float,
@@ -26,8 +24,9 @@ from keras_bridge.emission import standard_dtype
 from keras_bridge.memory import Memory, serialized, state_initializers
 from keras_bridge.randomness import is_random
 from keras_bridge.step import keras_recurrence, with_teacher_forcing
-from rsref.arguments import check_cell, returns_states
-from rsref.options import Drawn
+from rsref.arguments import check_cell, decoded_length, direction, returns_states
+from rsref.graph import as_list
+from rsref.options import Checked, Drawn
 from rsref.recurrence import Step, truncation, with_decoder, with_readout
 
 
@@ -65,6 +64,9 @@ class RecurrentLayer(keras.layers.Layer):
     """Whether the mask of the layers before counts in a call of several tensors, such as initial_state."""
 
     decode = Drawn()
+    output_length = Checked(decoded_length)
+    go_backwards = Checked(direction)
+    truncate = Checked(lambda _layer, steps: truncation(steps))
     state_initializer = Drawn()
     seed = Drawn()
 
@@ -87,11 +89,10 @@ class RecurrentLayer(keras.layers.Layer):
         seed: int | None = None,
         **options: Any,
     ):
-        check_options(decode, output_length, truncate, go_backwards)
         super().__init__(**options)
         self.teacher_force = teacher_force
         self.decode = decode
-        self.output_length = plain(output_length)
+        self.output_length = output_length
         self.return_sequences = decode if return_sequences is None else return_sequences
         self.return_state = returns_states(return_state, return_states)
         self.go_backwards = go_backwards
@@ -99,7 +100,7 @@ class RecurrentLayer(keras.layers.Layer):
         self.unroll = unroll
         self.state_initializer = state_initializer
         self.zero_output_for_mask = zero_output_for_mask
-        self.truncate = plain(truncate)
+        self.truncate = truncate
         self.engine = engines.check_engine(engine)
         self.seed = seed
         self.supports_masking = True
@@ -315,7 +316,7 @@ class RecurrentLayer(keras.layers.Layer):
             raise ValueError(f"{self.name}: teacher forcing needs ground_truth in training")
         leaves, recurrence = self.leaves, self.forced_recurrence if forced else self.recurrence
         # set on a layer that is there: the first by Bidirectional
-        recurrence.zero_output_for_mask, recurrence.truncate = self.zero_output_for_mask, truncation(self.truncate)
+        recurrence.zero_output_for_mask, recurrence.truncate = self.zero_output_for_mask, self.truncate
         precision = self._precision()
         inputs = cast_all(given, leaves.constants[: len(given)] if self.decode else leaves.sequences, precision)
         valid = self._mask(as_list(mask))

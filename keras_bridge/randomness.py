@@ -28,12 +28,12 @@ def held_masks(step: Any, batch: Any, training: bool) -> Iterator[None]:
     nested = [layer for layer in layers if isinstance(layer, keras.layers.RNN)]
     theirs = {id(part) for layer in nested for part in layer._flatten_layers(include_self=False)}
     layers = [layer for layer in layers if id(layer) not in theirs]
-    for layer in layers:
-        if isinstance(layer, GraphLayer) and layer.noise:
-            layer.hold_masks(batch)
-        elif isinstance(layer, DropoutRNNCell) and isinstance(layer, keras.layers.Layer):
-            _hold_keras_masks(layer, batch)
     try:
+        for layer in layers:
+            if isinstance(layer, GraphLayer) and layer.noise:
+                layer.hold_masks(batch)
+            elif isinstance(layer, DropoutRNNCell):
+                _hold_keras_masks(layer, batch)
         yield
     finally:
         for layer in layers:

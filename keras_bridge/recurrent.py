@@ -10,14 +10,14 @@ from keras import ops
 
 from keras_bridge import forcing
 from keras_bridge.cells.base import KerasCell, RNNCell, as_cell
-from keras_bridge.checks import as_list, check_drawn
+from keras_bridge.checks import check_drawn
 from keras_bridge.loop import RecurrentLayer
 from rsref import cells as rsref_cells
-from rsref.arguments import list_of
+from rsref.arguments import check_same_states, list_of
+from rsref.graph import as_list
 from rsref.options import Drawn
-from rsref.recurrence import Step, with_readout
+from rsref.recurrence import READOUTS, Step, with_readout
 
-READOUTS = ("add", "mul", "avg", "max", "readout_only")
 ROLES = ("sequences", "constants", "states", "outputs", "new_states", "readouts")
 
 INDEXED = tuple(getattr(keras.layers, name) for name in ("Embedding", "CategoryEncoding", "Hashing", "IntegerLookup"))
@@ -121,7 +121,7 @@ class RecurrentSequential(RecurrentLayer):
         readout_activation: Any = "linear",
         **options: Any,
     ):
-        if readout not in (True, False, *READOUTS):
+        if not isinstance(readout, bool) and readout not in READOUTS:
             raise ValueError(f"readout must be True, False or one of {READOUTS}; got {readout!r}")
         super().__init__(**options)
         self.state_sync = state_sync
@@ -223,7 +223,7 @@ class RecurrentSequential(RecurrentLayer):
                     "by the numbers of its model's inputs and outputs; a stack gives it one input"
                 )
             if self.state_sync and first is not None:
-                _check_homogeneous(first, layer)
+                check_same_states(first, layer)
                 read = new_states
             else:
                 read = [keras.Input(batch_shape=s.shape, dtype=s.dtype) for s in layer.states]
@@ -293,15 +293,6 @@ def _wrap_the_same(own: Any, other: Any) -> bool:
         isinstance(own, kind) and isinstance(other, kind) and getattr(own, what) is getattr(other, what)
         for kind, what in ((KerasCell, "cell"), (CellOfLayer, "layer"))
     )
-
-
-def _check_homogeneous(first: RNNCell, other: RNNCell) -> None:
-    shapes = [tuple(s.shape) for s in first.states], [tuple(s.shape) for s in other.states]
-    if shapes[0] != shapes[1]:
-        raise ValueError(
-            f"state_sync needs cells with the same states; {first.name} has states of shapes {shapes[0]}, "
-            f"{other.name} of shapes {shapes[1]}"
-        )
 
 
 @keras.saving.register_keras_serializable("keras_bridge")

@@ -111,10 +111,11 @@ def prepare(
     in rsref.
     """
     key = name, training, recurrence.zero_output_for_mask, recurrence.truncate
-    if key not in recurrence.traces:
+    traced = recurrence.traces.get(key)  # one look: another thread may forget all between two
+    if traced is None:
         with outside_graphs(), recurrence.watched.own_changes():
-            recurrence.traces[key] = TracedRecurrence(recurrence, training, make_engine)
-    return recurrence.traces[key]
+            traced = recurrence.traces[key] = TracedRecurrence(recurrence, training, make_engine)
+    return traced
 
 
 def on_arrays(traced: TracedRecurrence, dtypes: list[Any], steps: int | None) -> tuple[Any, Any]:

@@ -9,6 +9,8 @@ import numpy as np
 
 from rsref import initializers
 from rsref.engine import Engine, ReferenceEngine
+from rsref.layers.base import positive_integer
+from rsref.options import is_drawn
 from rsref.recurrence import Recurrence, Step
 from rsref.tensor import Shape, Tensor, array_of
 
@@ -68,15 +70,36 @@ def returns_states(return_state: bool, return_states: bool | None) -> bool:
     return return_state if return_states is None else return_states
 
 
-def check_decoding(decode: bool, output_length: int | None, go_backwards: bool) -> None:
-    """Raise ValueError for an option that counts for decoders alone, or for all layers but these."""
-    if output_length is not None and not decode:
-        raise ValueError(f"output_length={output_length} is for decode=True; without it the input has the steps")
-    if go_backwards and decode:
+def decoded_length(layer: Any, length: Any) -> int | None:
+    """Return a decoder's number of steps, or None; TypeError or ValueError for anything else, and for other layers."""
+    found = None if length is None else positive_integer("output_length", length)
+    if found is not None and not layer.decode:
+        raise ValueError(f"output_length={length} is for decode=True; without it the input has the steps")
+    return found
+
+
+def direction(layer: Any, backwards: bool) -> bool:
+    """Return go_backwards; ValueError if it is set for a decoder."""
+    if backwards and layer.decode:
         raise ValueError("go_backwards=True runs sequences from their end; with decode=True none is run through")
+    return backwards
 
 
-def check_step(step: Step, *, decode: bool, teacher_force: bool) -> None:
+def forcing(layer: Any, value: Any) -> Any:
+    """Return teacher_force as `teacher_forcing`; ValueError for a layer drawn without a readout, too."""
+    found = teacher_forcing(value)
+    if is_drawn(layer):
+        check_forced(layer.step, found)
+    return found
+
+
+def check_forced(step: Step, teacher_force: Any) -> None:
+    """Raise ValueError if a step without a readout is to be forced."""
+    if teacher_force is not False and not step.readouts:
+        raise ValueError("teacher_force needs a readout: give readout_input, or readout=... in RecurrentSequential")
+
+
+def check_step(step: Step, *, decode: bool, teacher_force: Any) -> None:
     """Find the faults that are not the graph's own: readouts that do not fit, options without what they need."""
     named = {
         "input": step.sequences,
@@ -100,12 +123,21 @@ def check_step(step: Step, *, decode: bool, teacher_force: bool) -> None:
     for readout, output in zip(step.readouts, step.outputs):
         if readout.shape != output.shape or readout.dtype != output.dtype:
             raise ValueError(f"readout_input {readout!r} must have the shape and dtype of the output {output!r}")
-    if teacher_force and not step.readouts:
-        raise ValueError("teacher_force needs a readout: give readout_input, or readout=... in RecurrentSequential")
+    check_forced(step, teacher_force)
     if step.mask_input is not None and not decode:
         raise ValueError("mask_input needs decode=True: without it the loop itself reads the mask")
     if step.mask_input is not None and not step.sequences:
         raise ValueError("mask_input needs an input whose mask it receives")
+
+
+def check_same_states(first: Any, other: Any) -> None:
+    """Raise ValueError for two cells that are to share states and have other ones."""
+    shapes = [[tuple(state.shape) for state in cell.states] for cell in (first, other)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            f"state_sync needs cells with the same states; {first.name} has states of shapes {shapes[0]}, "
+            f"{other.name} of shapes {shapes[1]}"
+        )
 
 
 def check_cell(name: str, state_initializer: Any) -> None:

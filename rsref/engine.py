@@ -253,6 +253,8 @@ class ReferenceEngine:
     def length(self, sequences: Sequence[Array], steps: int | None) -> int:
         """Return the number of timesteps."""
         if steps is not None:
+            if steps < 0:
+                raise ValueError(f"steps must not be negative; got {steps}")
             return steps
         if not len(sequences) or sequences[0].ndim < 2:
             shapes = [s.shape for s in sequences]
@@ -280,7 +282,7 @@ class ReferenceEngine:
         """Check numbers and shapes of the arrays and return shape and kind of every output of a step."""
         graph = self.recurrence.graph
         groups = {
-            "sequence": (graph.sequences, [s[:, 0] if s.ndim > 1 and length else s for s in sequences]),
+            "sequence": (graph.sequences, sequences),
             "constant": (graph.constants, constants),
             "state": (graph.states, states),
             "parameter": ([p.tensor for p in graph.parameters], parameters),
@@ -291,8 +293,10 @@ class ReferenceEngine:
                 raise ValueError(f"{len(tensors)} {role} arrays are needed; got {len(arrays)}{wanted(tensors)}")
             for tensor, array in zip(tensors, arrays):
                 shape = array.shape
-                if role == "sequence" and not length:
-                    shape = (array.shape[0], *array.shape[2:])
+                if role == "sequence":
+                    if array.ndim < 2:
+                        raise ValueError(f"sequence {tensor!r} takes (batch, time, ...); got shape {shape}")
+                    shape = (shape[0], *shape[2:])  # of one step
                 shapes[tensor] = shape
                 if len(shape) != tensor.ndim or any(n not in (None, m) for n, m in zip(tensor.shape, shape)):
                     raise ValueError(f"{role} {tensor!r} does not accept an array of shape {shape}")

@@ -52,7 +52,7 @@ def sample(
         raise TypeError(f"temperature must be a positive number; got {temperature!r}")
     if not 0 < temperature < np.inf:
         raise ValueError(f"temperature must be positive and finite; got {temperature!r}")
-    generator = np.random.default_rng() if seed is None else initializers.new_generator(seed)
+    generator = initializers.new_generator(seed)
 
     def draw(log_p: Array) -> Array:
         # the greatest of logits with Gumbel noise is a draw from their softmax

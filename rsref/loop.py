@@ -12,9 +12,9 @@ import numpy as np
 from rsref import arguments, first_call, initializers, noise
 from rsref.engine import Engine
 from rsref.graph import as_list
-from rsref.layers.base import assign_weights, forget, positive_integer, watched
+from rsref.layers.base import assign_weights, forget, watched
 from rsref.memory import Memory
-from rsref.options import Drawn, Looped
+from rsref.options import Checked, Drawn, Looped
 from rsref.recurrence import (
     Recurrence,
     Step,
@@ -63,6 +63,9 @@ class RecurrentLayer(abc.ABC):
     _one_output: bool
     memory: Memory
     decode = Drawn()
+    teacher_force = Checked(arguments.forcing)
+    output_length = Checked(arguments.decoded_length)
+    go_backwards = Checked(arguments.direction)
     state_initializer = Drawn()
     dtype = Drawn()
     zero_output_for_mask = Looped()
@@ -90,10 +93,9 @@ class RecurrentLayer(abc.ABC):
         seed: int | None = None,
     ):
         self.name = name or unique_name(type(self).__name__.lower())
-        self.teacher_force = arguments.teacher_forcing(teacher_force)
         self.decode = decode
-        self.output_length = None if output_length is None else positive_integer("output_length", output_length)
-        arguments.check_decoding(decode, self.output_length, go_backwards)
+        self.teacher_force = teacher_force
+        self.output_length = output_length
         self.return_sequences = decode if return_sequences is None else return_sequences
         self.return_state = arguments.returns_states(return_state, return_states)
         self.go_backwards = go_backwards
@@ -141,7 +143,7 @@ class RecurrentLayer(abc.ABC):
         with watched() as built:
             try:
                 drawn = self.draw([(None, *shape[1:]) for shape in shapes])
-                arguments.check_step(drawn, decode=self.decode, teacher_force=self.teacher_force is not False)
+                arguments.check_step(drawn, decode=self.decode, teacher_force=self.teacher_force)
             except Exception:
                 forget(built)  # the next call may have the right shape
                 raise
@@ -300,7 +302,16 @@ class RecurrentLayer(abc.ABC):
         single = self._one_output and not self.return_state
         learned = initial_state is None and carried is None
         return (answer[0] if single else answer), LayerTape(
-            engine, tape, step, graph.parameters, outputs, states, learned
+            engine,
+            tape,
+            step,
+            graph.parameters,
+            outputs,
+            states,
+            learned,
+            backwards=self.go_backwards,
+            sequences=self.return_sequences,
+            with_states=self.return_state,
         )
 
     def backward(self, tape: LayerTape, dy: Any) -> LayerGradients:
@@ -317,13 +328,11 @@ class RecurrentLayer(abc.ABC):
         if tape.tape is None:
             raise ValueError(f"{self.name}: nothing was kept for backward: forward was called with taped=False")
         outputs = tape.outputs
-        expected = len(outputs) + (self.num_states if self.return_state else 0)
+        expected = len(outputs) + (self.num_states if tape.with_states else 0)
         given = list(dy) if isinstance(dy, list | tuple) else [dy]
         if len(given) != expected:
             raise ValueError(f"dy must hold {expected} gradients, as forward's answer; got {len(given)}")
-        d_outputs = [
-            arguments.output_gradient(d, y, self.return_sequences) for d, y in zip(given[: len(outputs)], outputs)
-        ]
+        d_outputs = [arguments.output_gradient(d, y, tape.sequences) for d, y in zip(given[: len(outputs)], outputs)]
         d_states: list[Array | None] = [None] * len(tape.states)
         for i, d in enumerate(given[len(outputs) :]):
             d_states[i] = arguments.gradient_like(f"dy for state {i}", d, tape.states[i].shape, self.dtype)
@@ -368,13 +377,12 @@ class RecurrentLayer(abc.ABC):
         return engine
 
     def _steps(self, inputs: Sequence[Array], output_length: int | None) -> int:
+        asked = arguments.decoded_length(self, output_length)
         if not self.decode:
-            if output_length is not None:
-                raise ValueError(f"{self.name}: output_length is for decode=True; got {output_length}")
             if not inputs:
                 raise ValueError(f"{self.name} has no input to take its steps from: use decode=True and output_length")
             return int(inputs[0].shape[1])
-        length = self.output_length if output_length is None else positive_integer("output_length", output_length)
+        length = asked or self.output_length
         if length is None:
             raise ValueError(f"{self.name}: decode=True needs output_length, in the layer or in the call")
         return length

@@ -31,6 +31,16 @@ class Drawn:
         vars(layer)[self.name] = value
 
 
+class Checked(Drawn):
+    """An option that counts from the next call on. checked: what a value is kept as, given the layer, too."""
+
+    def __init__(self, checked: Callable[[Any, Any], Any]):
+        self.checked = checked
+
+    def __set__(self, layer: Any, value: Any) -> None:
+        vars(layer)[self.name] = self.checked(layer, value)
+
+
 class Looped(Drawn):
     """An option of the loop around the step, which goes by it from then on. checked: what a value is kept as."""
 

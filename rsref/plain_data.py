@@ -1,7 +1,7 @@
 """A Recurrence as plain data (dicts, lists, numbers, strings: what JSON holds), and back.
 
 The data describe the computation; parameters are listed by name and shape, their values travel apart. Equal graphs
-give equal data, whatever the names of their tensors, so data can be compared, hashed and cached.
+give equal data, whatever the names of their tensors, so the text of data can be compared, hashed and cached.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ def to_data(recurrence: Recurrence) -> dict[str, Any]:
 
 def check_same(taped: Recurrence, own: Recurrence) -> None:
     """TypeError if a tape is that of another recurrence than an engine's own, or a copy of it."""
-    if taped.graph is not own.graph and to_data(taped) != to_data(own):
+    # as text: a constant may be NaN, which equals nothing
+    if taped.graph is not own.graph and repr(to_data(taped)) != repr(to_data(own)):
         raise TypeError("backward takes the tape that forward answered; got that of another recurrence")
 
 

@@ -90,6 +90,10 @@ def with_decoder(step: Step) -> Step:
     return replace(step, sequences=(), constants=(*step.sequences, *step.constants))
 
 
+READOUTS = ("add", "mul", "avg", "max", "readout_only")
+"""How a stack of cells merges the readout with its input."""
+
+
 def with_readout(step: Step) -> Step:
     """A readout becomes one more state, whose new value is the output."""
     return replace(

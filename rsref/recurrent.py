@@ -14,10 +14,8 @@ from rsref.layers.base import forget, watched
 from rsref.loop import RecurrentLayer
 from rsref.ops.base import compatible
 from rsref.options import Drawn
-from rsref.recurrence import Step, with_readout
+from rsref.recurrence import READOUTS, Step, with_readout
 from rsref.tensor import Input, Shape, Tensor
-
-READOUTS = ("add", "mul", "avg", "max", "readout_only")
 
 
 class RecurrentModel(RecurrentLayer):
@@ -186,7 +184,7 @@ class RecurrentSequential(RecurrentLayer):
                     "by the numbers of its model's inputs and outputs; a stack gives it one input"
                 )
             if self.state_sync and first is not None:
-                _check_homogeneous(first, layer)
+                arguments.check_same_states(first, layer)
                 read = new_states
             else:
                 read = [Input(batch_shape=s.shape, dtype=s.dtype, name=s.name) for s in layer.states]
@@ -214,15 +212,6 @@ def _input_dtype(layer: Any) -> str:
     if isinstance(layer, RNNCell) and layer.built:
         return layer.model.inputs[0].dtype
     return "int" if isinstance(layer, Embedding) else "float"
-
-
-def _check_homogeneous(first: RNNCell, other: RNNCell) -> None:
-    shapes = [s.shape for s in first.states], [s.shape for s in other.states]
-    if shapes[0] != shapes[1]:
-        raise ValueError(
-            f"state_sync needs cells with the same states; {first.name} has states of shapes {shapes[0]}, "
-            f"{other.name} of shapes {shapes[1]}"
-        )
 
 
 class CellOfLayer(RNNCell):

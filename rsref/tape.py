@@ -20,7 +20,11 @@ Array = np.ndarray
 
 @dataclass
 class LayerTape:
-    """What a layer remembers of a forward run: the engine and its tape, and where the initial states came from."""
+    """What a layer remembers of a forward run: the engine and its tape, and what the options were.
+
+    learned: whether the learned initial states were used. backwards, sequences, with_states: go_backwards,
+    return_sequences and return_state, which may be set anew before `backward`.
+    """
 
     engine: Engine
     tape: Any
@@ -29,7 +33,9 @@ class LayerTape:
     outputs: list[Array]
     states: list[Array]
     learned: bool
-    """Whether the learned initial states were used."""
+    backwards: bool
+    sequences: bool
+    with_states: bool
 
 
 @dataclass
@@ -57,7 +63,7 @@ def layer_gradients(layer: RecurrentLayer, raw: Any, tape: LayerTape) -> LayerGr
             by_parameter[learned] = d.sum(axis=0)
     count = len(layer.drawn.sequences)
     dx = (raw.constants if layer.decode else raw.sequences)[:count]
-    if layer.go_backwards:
+    if tape.backwards:
         dx = [None if d is None else d[:, ::-1] for d in dx]
     first_constant = count if layer.decode else 0
     first_truth = len(tape.step.sequences)

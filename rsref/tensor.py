@@ -237,7 +237,7 @@ class Tensor:
 
     def __eq__(self, other: object) -> bool:
         """Whether this is the same tensor: graphs look tensors up. `rsref.ops.equal` compares values."""
-        if isinstance(other, int | float | np.generic | np.ndarray | list):
+        if isinstance(other, int | float | np.generic | np.ndarray | list | tuple):
             raise TypeError(f"{self!r} is symbolic: draw numpy.equal(x, {other!r}) or rsref.ops.equal(x, {other!r})")
         if self is not other and isinstance(other, Tensor) and _in_formula.get():
             raise TypeError(f"{self!r} == {other!r} in a formula compares no values: write numpy.equal(a, b)")

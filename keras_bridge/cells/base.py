@@ -8,8 +8,8 @@ import keras
 from keras import tree
 
 from keras_bridge.backend import freeze_drawn
-from keras_bridge.checks import as_list
 from keras_bridge.emission import standard_dtype
+from rsref.graph import as_list
 
 
 @keras.saving.register_keras_serializable("keras_bridge")

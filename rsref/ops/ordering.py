@@ -33,7 +33,7 @@ def argsort(x: Any, axis: int | None = -1) -> Any:
 def top_k(x: Any, k: int) -> list[Any]:
     """The k greatest numbers of the last axis, the greatest first, and their places."""
     ranks, n = _ranks(x, descending=True), x.shape[-1]
-    if k > n:
+    if not 0 <= k <= n:
         raise ValueError(f"there are no {k} greatest of {n} numbers")
     return list(_in_order(x, ranks, k))
 

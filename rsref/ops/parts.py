@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -63,9 +64,11 @@ def append(x: Any, values: Any, axis: int | None = None) -> Any:
 
 def array_split(x: Any, indices_or_sections: int | Sequence[int], axis: int = 0) -> list[Any]:
     """Parts as alike as can be: the first ones are longer by one."""
-    if isinstance(indices_or_sections, int):
-        parts = indices_or_sections
-        (length,) = known_lengths(x.shape[axis : axis + 1] if axis >= 0 else (x.shape[axis],))
+    if not isinstance(indices_or_sections, Iterable):
+        parts = operator.index(indices_or_sections)
+        if parts < 1:
+            raise ValueError(f"array_split: there must be at least one part; got {parts}")
+        (length,) = known_lengths((x.shape[normal_axis("array_split", axis, x.ndim)],))
         indices_or_sections = [length // parts * i + min(i, length % parts) for i in range(1, parts)]
     return split(x, indices_or_sections, axis)
 

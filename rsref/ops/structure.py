@@ -331,6 +331,8 @@ def tile(x: Any, repeats: Sequence[int]) -> Any:
     """Return x repeated as a whole along each axis, as numpy.tile with one number an axis."""
     if len(repeats) != rank(x):
         raise ValueError(f"tile: one number an axis is needed for rank {rank(x)}; got {tuple(repeats)}")
+    if any(n < 1 for n in repeats):
+        raise ValueError(f"tile: numbers of repeats must be positive; got {tuple(repeats)}")
     for axis, n in enumerate(repeats):
         x = concatenate([x] * n, axis) if n != 1 else x
     return x

@@ -113,7 +113,7 @@ def conv(
         raise ValueError(f"conv: shapes {inputs.shape} and {kernel.shape} do not fit: kernel (*window, in, filters)")
     size, depth, filters = tuple(kernel.shape[:n]), kernel.shape[n], kernel.shape[n + 1]
     channels = inputs.shape[-1]
-    if channels is None or channels % depth or filters % (channels // depth):
+    if channels is None or not depth or channels % depth or filters % (channels // depth):
         raise ValueError(f"conv: {channels} channels do not fit a kernel of shape {tuple(kernel.shape)}")
     groups = channels // depth
     steps, spread = _per_axis("strides", strides, n), _per_axis("dilation_rate", dilation_rate, n)

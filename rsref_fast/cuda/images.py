@@ -26,11 +26,14 @@ class Image:
     cooperative: bool
 
 
+PACKAGES = ("numba-cuda", "llvmlite", "nvidia-nvvm", "nvidia-nvjitlink", "cuda-bindings")
+
+
 @cache
 def versions() -> str:
     """Return what an image depends on besides its source."""
-    own = disk.key_of("".join(p.read_text() for p in sorted(Path(__file__).parent.glob("*.py"))))
-    return " ".join([own, *(f"{name} {_version(name)}" for name in ("numba-cuda", "llvmlite", "nvidia-nvvm"))])
+    own = disk.key_of("".join(p.read_text() for p in sorted(Path(__file__).parents[1].rglob("*.py"))))
+    return " ".join([own, *(f"{name} {_version(name)}" for name in PACKAGES)])
 
 
 def _version(package: str) -> str:

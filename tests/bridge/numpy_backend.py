@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from keras_bridge.checks import as_list
+from rsref.graph import as_list
 from tests.cross.cases import CASES
 from tests.cross.kits import KERAS, RSREF, parameter_key
 

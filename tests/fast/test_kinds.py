@@ -159,6 +159,22 @@ def test_a_layer_of_whole_numbers_alone_computes_in_its_precision(make, dtype):
         assert (y[0, 0] == np.asarray(2**24 + 1).astype(dtype) * np.dtype(dtype).type(0.1)).all()
 
 
+@pytest.mark.parametrize("make", [ReferenceEngine, rsref_fast.compile])
+def test_the_copy_of_an_engine_knows_a_tape_of_a_step_with_nan(make):
+    x = Input((3,))
+    engine = make(RecurrentModel(x, ops.median(x, axis=-1, keepdims=True) * x).recurrence)
+    values = np.array([[[1.0, -2.0, 5.0]]])
+    _, _, tape = engine.forward([values], [], [], [])
+    (expected,) = engine.backward(tape, [np.ones((1, 1, 3))], []).sequences
+    np.testing.assert_allclose(expected, [[[5.0, 1.0, 1.0]]])  # the median is 1, of which all answers make 4 more
+    for copied in (copy.deepcopy(engine), pickle.loads(pickle.dumps(engine))):
+        (found,) = copied.backward(tape, [np.ones((1, 1, 3))], []).sequences
+        np.testing.assert_array_equal(found, expected)
+    other = make(RecurrentModel(x, ops.median(x, axis=-1, keepdims=True) + x).recurrence)
+    with pytest.raises(TypeError, match="got that of another recurrence"):
+        other.backward(tape, [np.ones((1, 1, 3))], [])
+
+
 WHOLE = {
     "bits": lambda x: (x & 6) | (3 ^ x),
     "the opposite of bits": lambda x: ~x + np.bitwise_and(x, 1) - ~(x > 2) * x,

@@ -291,6 +291,12 @@ def test_int_and_bool_outputs_and_states():
         (lambda a: {"parameters": a.parameters[:1]}, ["3 parameter arrays are needed; got 1"]),
         (lambda a: {"sequences": [a.sequences[0][..., :2], *a.sequences[1:]]}, ["sequence", "(None, 3)", "(4, 2)"]),
         (lambda a: {"sequences": [a.sequences[0], a.sequences[1][:, 1:], a.sequences[2]]}, ["4 steps; 5 are run"]),
+        (lambda a: {"sequences": [a.sequences[0], a.sequences[1][:, :0], a.sequences[2]]}, ["0 steps; 5 are run"]),
+        (
+            lambda a: {"sequences": [*a.sequences[:2], np.zeros(4)]},
+            ["sequence", "takes (batch, time, ...); got shape (4,)"],
+        ),
+        (lambda a: {"steps": -1}, ["steps must not be negative; got -1"]),
         (lambda a: {"sequences": [a.sequences[0], a.sequences[1][1:], a.sequences[2]]}, ["batch 3 differs from 4"]),
         (lambda a: {"constants": [a.constants[0][:, 0]]}, ["constant", "(None, 4, 3)", "(4, 3)"]),
         (lambda a: {"states": [a.states[0], a.states[1][:2]]}, ["state", "batch 2 differs from 4"]),

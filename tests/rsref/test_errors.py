@@ -40,6 +40,11 @@ def drawn(**options):
     return RecurrentModel(x, new, h, new, **options)
 
 
+def decoder():
+    x, h = Input((3,)), Input((3,))
+    return RecurrentModel(x, x + h, h, x + h, decode=True, output_length=2)
+
+
 def built_stack():
     stack = RecurrentSequential([LSTMCell(4)])
     stack.build((None, None, 4))
@@ -366,13 +371,33 @@ MISUSES = {
         ValueError,
         ["truncate must be a positive number of steps or None; got 0"],
     ),
+    "a bad output_length that is set later": (
+        lambda: setattr(decoder(), "output_length", 0),
+        ValueError,
+        ["output_length must be a positive integer; got 0"],
+    ),
+    "a decoder that is turned later": (
+        lambda: setattr(decoder(), "go_backwards", True),
+        ValueError,
+        ["go_backwards=True runs sequences from their end; with decode=True none"],
+    ),
+    "a bad probability that is set later": (
+        lambda: setattr(drawn(), "teacher_force", 7),
+        ValueError,
+        ["teacher_force must be a probability in \\[0, 1\\]; got 7"],
+    ),
+    "teacher forcing later without a readout": (
+        lambda: setattr(drawn(), "teacher_force", 0.5),
+        ValueError,
+        ["teacher_force needs a readout"],
+    ),
     "no attribute of a layer": (lambda: drawn().recurence, AttributeError, ["'recurence' is no attribute"]),
     "a method of arrays": (lambda: x_t.sum(), AttributeError, ["symbolic", r"numpy.sum\(x\) or rsref.ops.sum"]),
     "a Tensor of a dtype of its own": (lambda: Tensor(Spec((3,), "float32")), ValueError, ["'float32'", '"float"']),
     "equality with a number": (lambda: x_t == 0, TypeError, ["symbolic", r"rsref.ops.equal\(x, 0\)"]),
     **{
         f"equality with {other!r}": (lambda other=other: x_t == other, TypeError, ["symbolic", "rsref.ops.equal"])
-        for other in (np.int64(3), np.float32(0), np.zeros(3), [0.0])
+        for other in (np.int64(3), np.float32(0), np.zeros(3), [0.0], (0.0,))
     },
     "bits of integers": (lambda: i_tm1 & 1, TypeError, ["& is drawn of booleans only", "rsref.ops.logical_and"]),
     "bits of the other": (lambda: (x_t > 0) | i_tm1, TypeError, ["is drawn of booleans only", "rsref.ops.logical_or"]),

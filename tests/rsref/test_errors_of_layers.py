@@ -196,7 +196,7 @@ MISUSES = {
     "a length for a layer that does not decode": (
         lambda: RecurrentModel(x_t, x_t * 2)(np.zeros((2, 5, 3)), output_length=3),
         ValueError,
-        ["output_length is for decode=True; got 3"],
+        ["output_length=3 is for decode=True"],
     ),
     "a decoder that goes backwards": (
         lambda: RecurrentModel(x_t, x_t * 2, decode=True, output_length=3, go_backwards=True),

@@ -94,6 +94,16 @@ def test_samples_have_the_softmax_frequencies(layer, temperature):
     assert (again.tokens == found.tokens).all()
 
 
+def test_samples_without_a_seed_follow_the_global_one(layer, given):
+    def drawn():
+        set_random_seed(5)
+        return [generation.sample(layer, START, 20, **given).tokens for _ in range(2)]
+
+    (first, second), again = drawn(), drawn()
+    np.testing.assert_array_equal([first, second], again)
+    assert (first != second).any()
+
+
 def test_nothing_is_answered_by_nothing(layer):
     given = {"initial_state": np.zeros((0, 5)), "constants": np.zeros((0, 5))}
     for generate in (generation.greedy, generation.sample, partial(generation.beam_search, width=2)):

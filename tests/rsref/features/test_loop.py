@@ -214,6 +214,20 @@ def test_the_loop_goes_by_options_that_are_set_later():
     assert [one.truncate for one in made] == [1]
 
 
+def test_a_tape_keeps_the_options_of_its_run():
+    layer = layer_with_two_states(return_sequences=True, go_backwards=True)
+    x = sample(3, 4, 2)
+    answer, tape = layer.forward(x)
+    d = [sample(*part.shape) for part in answer]
+    expected = layer.backward(tape, d)
+    layer.go_backwards = layer.return_sequences = layer.return_state = False
+    found = layer.backward(tape, d)
+    np.testing.assert_array_equal(found.x, expected.x)
+    assert np.abs(expected.x - expected.x[:, ::-1]).max() > 0.01
+    for one, other in zip(found.weights, expected.weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_unroll_changes_nothing_and_float32_stays():
     plain, unrolled = (layer_with_two_states(return_sequences=True, unroll=u, dtype="float32") for u in (False, True))
     unrolled.set_weights(plain.get_weights())

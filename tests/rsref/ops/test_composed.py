@@ -229,6 +229,15 @@ def test_what_is_not_known_or_there_is_named():
         ops.quantile(Input((5,)), Input(()))
     with pytest.raises(ValueError, match="names an axis twice"):
         ops.prod(X, (1, 1))
+    for parts in (3, np.int64(3)):
+        for one, other in zip(ops.array_split(X, parts, -1), np.array_split(X, parts, -1), strict=True):
+            np.testing.assert_array_equal(one, other)
+    with pytest.raises(ValueError, match="array_split: there must be at least one part; got 0"):
+        ops.array_split(X, 0)
+    with pytest.raises(ValueError, match="there are no -1 greatest of 5 numbers"):
+        ops.top_k(X, -1)
+    with pytest.raises(ValueError, match=r"tile: numbers of repeats must be positive; got \(1, 0, 2\)"):
+        ops.tile(X, (1, 0, 2))
     for shift in (3, -2, (1, 2)):
         np.testing.assert_array_equal(ops.roll(X, shift), np.roll(X, shift))
     with pytest.raises(ValueError, match="n must not be negative"):

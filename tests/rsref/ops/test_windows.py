@@ -168,6 +168,7 @@ def test_strides_of_a_pool_are_its_size():
     ("call", "text"),
     [
         (lambda x: ops.conv(x, np.ones((2, 3, 4)), padding="full"), 'padding must be "valid", "same"'),
+        (lambda x: ops.conv(x, np.ones((2, 0, 4))), "3 channels do not fit a kernel of shape (2, 0, 4)"),
         (lambda x: ops.conv(x, np.ones((2, 2, 4))), "3 channels do not fit a kernel of shape (2, 2, 4)"),
         (lambda x: ops.conv(x, np.ones((2, 2, 3, 4))), "(2, 5, 3) and (2, 2, 3, 4) do not fit"),
         (lambda x: ops.conv(x[0], np.ones((3, 4))), "(5, 3) and (3, 4) do not fit"),

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from keras_bridge.gradients.jax_once import once
+
 Arrays = list[np.ndarray]
 Forward = Callable[[Arrays, bool], tuple[Arrays, int]]
 Backward = Callable[[Arrays, Arrays, int], Arrays]
@@ -40,7 +42,8 @@ def call(forward: Forward, backward: Backward, tensors: list[Any], specs: Any, t
             return narrowed(answers), np.int32(ticket)
 
         ticket = jax.ShapeDtypeStruct((), np.int32)
-        answers, number = jax.pure_callback(host, (shapes, ticket), *values, vmap_method="sequential")
+        ahead = once(lambda *a: jax.pure_callback(host, (shapes, ticket), *a, vmap_method="sequential"))
+        answers, number = ahead(*values)
         return answers, (values, number)
 
     def run_backward(kept: Any, gradients: Any) -> Any:
@@ -52,7 +55,8 @@ def call(forward: Forward, backward: Backward, tensors: list[Any], specs: Any, t
             return tuple(g for g, wanted in zip(found, floating) if wanted)
 
         wanted = tuple(jax.ShapeDtypeStruct(v.shape, v.dtype) for v, f in zip(values, floating) if f)
-        found = iter(jax.pure_callback(host, wanted, values, gradients, number, vmap_method="sequential"))
+        back = once(lambda *a: jax.pure_callback(host, wanted, *a, vmap_method="sequential"))
+        found = iter(back(values, gradients, number))
         return tuple(next(found) if f else np.zeros(v.shape, jax.dtypes.float0) for v, f in zip(values, floating))
 
     run.defvjp(run_forward, run_backward)

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from keras_bridge.gradients.jax_masks import Packed, held, packed, restored
+from keras_bridge.gradients.jax_once import once
 from keras_bridge.gradients.jax_parts import in_parts
 from keras_bridge.gradients.jax_words import memory, read, written
 
@@ -102,7 +103,8 @@ def _differentiable(plans: Any, kinds: list[str], specs: list[Any], precision: A
         _kept[plan.address] = plan
         own = [*results, _bytes(plan.tape), _bytes(plan.scratch_bytes)]
         place = np.int64(plan.address)
-        return list(jax.ffi.ffi_call(TARGET, own, vmap_method="sequential")(*given, plan=place))[:-1]
+        call = once(lambda *given: jax.ffi.ffi_call(TARGET, own, vmap_method="sequential")(*given, plan=place))
+        return list(call(*given))[:-1]
 
     answers = [memory(shape, kind, precision) for shape, kind in specs]
 

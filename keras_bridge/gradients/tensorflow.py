@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_bridge.gradients.words import FIRST_ONLY
+
 Arrays = list[np.ndarray]
 Forward = Callable[[Arrays, bool], tuple[Arrays, int]]
 Backward = Callable[[Arrays, Arrays, int], Arrays]
@@ -49,7 +51,7 @@ def _once(compute: Any, values: Any) -> list[Any]:
     """Return what a function computes, whose own gradient is an error where it is computed, and is not just missing."""
 
     def refuse(*_: Any) -> Any:
-        raise NotImplementedError('this engine has first derivatives only; engine="keras" has all')
+        raise NotImplementedError(FIRST_ONLY)
 
     @tf.custom_gradient
     def run(*values: Any) -> Any:

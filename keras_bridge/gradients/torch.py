@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from keras_bridge.gradients.words import FIRST_ONLY
+
 Arrays = list[np.ndarray]
 Forward = Callable[[Arrays, bool], tuple[Arrays, int]]
 Backward = Callable[[Arrays, Arrays, int], Arrays]
@@ -20,14 +22,41 @@ class _HostFunction(torch.autograd.Function):
         return tuple(tensors_of(answers, tensors[0].device))
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     @torch.compiler.disable  # as `direct.call` says; autograd runs it within whatever is compiled
     def backward(ctx: Any, *gradients: Any) -> Any:
         tensors = ctx.saved_tensors
-        found = tensors_of(ctx.host_backward(arrays_of(tensors), arrays_of(gradients), ctx.ticket), gradients[0].device)
-        wanted = [t.is_floating_point() for t in tensors]
-        padded = [*found, *[None] * (len(tensors) - len(found))]
-        return None, None, *(g if f else None for g, f in zip(padded, wanted))
+
+        def found() -> list[Any]:
+            return gradients_of(ctx.host_backward, tensors, gradients, ctx.ticket)
+
+        return None, None, *once(found, (*tensors, *gradients))
+
+
+class _Once(torch.autograd.Function):
+    """What a function computes, whose own gradient is an error where it is computed, and is not just missing.
+
+    PyTorch's once_differentiable says nothing where the gradients that backward is given are constants.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, compute: Any, *tensors: Any) -> Any:
+        return tuple(compute())
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        raise RuntimeError(FIRST_ONLY)
+
+
+def once(compute: Callable[[], Sequence[Any]], tensors: Sequence[Any]) -> Sequence[Any]:
+    """Return gradients, computed of tensors; where they are recorded to be differentiated again, as `_Once`."""
+    return _Once.apply(compute, *tensors) if torch.is_grad_enabled() else compute()
+
+
+def gradients_of(backward: Backward, tensors: Sequence[Any], gradients: Sequence[Any], ticket: int) -> list[Any]:
+    """Return the gradients of all tensors, None of those that are no floats or have none."""
+    found = tensors_of(backward(arrays_of(tensors), arrays_of(gradients), ticket), gradients[0].device)
+    padded = [*found, *[None] * (len(tensors) - len(found))]
+    return [g if t.is_floating_point() else None for t, g in zip(tensors, padded)]
 
 
 def call(forward: Forward, backward: Backward, tensors: list[Any], specs: Any, training: bool) -> list[Any]:

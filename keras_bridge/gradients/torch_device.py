@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from keras_bridge.gradients.torch import once
 from keras_bridge.gradients.torch_tapes import apart
 from rsref_fast.cuda.arrays import CUDA, DeviceArray
 from rsref_fast.cuda.engine import CudaEngine
@@ -48,16 +49,18 @@ class _DeviceFunction(torch.autograd.Function):
         return tuple(answers)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     @torch.compiler.disable  # as `direct.call` says; autograd runs it within whatever is compiled
     def backward(ctx: Any, *gradients: Any) -> Any:
         kept = ctx.saved_tensors
-        stream = _ready(ctx.engine, kept)
-        given = [None if g is None or not g.is_floating_point() else _array(g, stream) for g in gradients]
-        tape = ctx.tape_of(iter(kept))
-        found = ctx.engine.backward(tape, given[: ctx.outputs], given[ctx.outputs :], stream)
-        leaves = (*found.sequences, *found.constants, *found.states, *found.parameters)
-        return None, None, None, None, *(None if d is None else _tensor(d) for d in leaves)
+
+        def found() -> list[Any]:
+            stream = _ready(ctx.engine, kept)
+            given = [None if g is None or not g.is_floating_point() else _array(g, stream) for g in gradients]
+            own = ctx.engine.backward(ctx.tape_of(iter(kept)), given[: ctx.outputs], given[ctx.outputs :], stream)
+            leaves = (*own.sequences, *own.constants, *own.states, *own.parameters)
+            return [None if d is None else _tensor(d) for d in leaves]
+
+        return None, None, None, None, *once(found, (*kept, *gradients))
 
 
 def run(engine: CudaEngine, groups: Sequence[Sequence[Any]], steps: int, mask: Any) -> list[Any]:

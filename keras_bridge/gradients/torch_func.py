@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from keras_bridge.gradients.torch import Backward, Forward, arrays_of, tensors_of
+from keras_bridge.gradients.torch import Backward, Forward, arrays_of, gradients_of, tensors_of
+from keras_bridge.gradients.words import FIRST_ONLY
 
 
 def call(forward: Forward, backward: Backward, tensors: list[Any]) -> list[Any]:
@@ -44,9 +45,7 @@ class _Backward(torch.autograd.Function):
     @staticmethod
     def forward(backward: Any, count: int, ticket: Any, *tensors: Any) -> Any:
         given, gradients = tensors[:count], tensors[count:]
-        found = tensors_of(backward(arrays_of(given), arrays_of(gradients), int(ticket)), gradients[0].device)
-        padded = [*found, *[None] * (count - len(found))]
-        return tuple(g if t.is_floating_point() else None for t, g in zip(given, padded))
+        return tuple(gradients_of(backward, given, gradients, int(ticket)))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -54,9 +53,7 @@ class _Backward(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
-        raise RuntimeError(
-            'the engines "fast" and "reference" have first derivatives only; engine="keras" has further ones'
-        )
+        raise RuntimeError(FIRST_ONLY)
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, *inputs: Any) -> Any:

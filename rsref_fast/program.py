@@ -148,9 +148,8 @@ def _known_rows(
 ) -> dict[Tensor, Rows]:
     """Return how tensors depend on samples; one whose memory would hold the batch last counts as mixing them.
 
-    views: of the leaves, which say how many places of each sample has.
-
-    Its rows would not follow each other, as those of a block of steps must.
+    Its rows would not follow each other, as those of a block of steps must, and those that a mask leaves.
+    views: of the leaves, which say how many entries of axis 0 each sample has.
     """
     known = dict(leaves or {})
     while True:
@@ -230,7 +229,7 @@ def _forward(
     sequences = {leaf for leaf, view in leaves.items() if view.buffer.space is Space.BLOCK}
     carried = {leaf for leaf, view in leaves.items() if view.buffer.space is Space.PREVIOUS}
     rows = _known_rows(results)
-    mixes = any(kind in (Rows.MIXED, Rows.SUM) for kind in rows_of(results).values())
+    mixes = any(kind in (Rows.MIXED, Rows.SUM) for kind in rows.values())
     rows = {t: Rows.MIXED if kind is Rows.SUM else kind for t, kind in rows.items()}
     plan = _settled(results, rows, sequences, carried, set(new_states))
     if phases and not mixes:

@@ -47,7 +47,7 @@ def fetch(key: str, source: str, build: Callable[[], tuple[bytes, str]]) -> tupl
     """Return an object file and the name of its function: from the cache, or built and then kept there."""
     try:
         path = folder() / f"{key}.o"
-    except OSError:  # no folder can be made: every process compiles for itself
+    except (OSError, RuntimeError):  # no folder can be made, or nobody knows where: every process compiles for itself
         return build()
     found = _read(path)
     if found is None:

@@ -20,7 +20,7 @@ from rsref_fast.cpu.explain import machinery
 from rsref_fast.cpu.frozen import Frozen
 from rsref_fast.cpu.gradients import Maker, Makers, makers_of
 from rsref_fast.cpu.kernels import Kernels
-from rsref_fast.cpu.masks_plain import gathered_back
+from rsref_fast.cpu.masks_plain import gathered_back, of_stepped
 from rsref_fast.cpu.memory import Arena, lie_time_first, swapped
 from rsref_fast.cpu.parted import PartedEngine, PartedTape
 from rsref_fast.cpu.plan import Plan
@@ -176,6 +176,8 @@ class FastEngine(Compiling[PartedEngine]):
         sequences, constants, states, parameters = groups
         length, batch, dtype = known.length, known.batch, known.dtype
         mask = None if mask is None or mask.all() else np.asarray(mask, bool)
+        if constants and (mask is not None or not length):
+            constants = of_stepped(constants, np.zeros((batch, 0), bool) if mask is None else mask)
         if taped and self.parted is not None:
             return self.split_parts(self.parted).forward(sequences, constants, states, parameters, mask, steps, dtype)
         special = known.special or self.specialised_for(groups, known)

@@ -7,6 +7,7 @@ So kernels see dense rows only, and padding costs nothing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +42,21 @@ class Held:
 
     masked: Array
     shown: Array
+
+
+def of_stepped(constants: Sequence[Array], mask: Array) -> Sequence[Array]:
+    """Return constants with those of another sample for each that takes no step at all.
+
+    What is computed once for all samples then computes nothing of these: their gradient is zero, and would be NaN by a
+    NaN. Where nobody takes a step ones stand there, and zeros for what may be places.
+    """
+    stepped = mask.any(axis=1)
+    if stepped.all():
+        return constants
+    if not stepped.any():
+        return [np.ones_like(c) if c.dtype.kind == "f" else np.zeros_like(c) for c in constants]
+    rows = np.where(stepped, np.arange(len(mask)), stepped.argmax())
+    return [c[rows] for c in constants]
 
 
 def packed(mask: Array, shards: int, truncate: int | None, stretch: tuple[int, int] | None = None) -> Packed:

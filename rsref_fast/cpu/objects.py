@@ -5,6 +5,7 @@ Numba is not imported here: a process that finds all its kernels in the cache ne
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 from functools import cache
@@ -13,7 +14,8 @@ from typing import Any
 import llvmlite.binding as llvm
 
 _lock = threading.Lock()
-_engines: list[Any] = []
+_loaded: dict[tuple[bytes, str], tuple[Any, int]] = {}
+"""LLVM's engines, with which their code lives, and addresses; by what was loaded, which is the same for all copies."""
 
 
 def _in_child() -> None:
@@ -47,16 +49,22 @@ def _machine() -> Any:
 
 
 def load(code: bytes, symbol: str) -> int:
-    """Return the address of a function of an object file. Errors: RuntimeError if the bytes are no such file."""
+    """Return the address of a function of an object file, loaded once and never freed.
+
+    Errors: RuntimeError if the bytes are no such file.
+    """
+    key = hashlib.sha256(code).digest(), symbol
     with _lock:
+        if key in _loaded:
+            return _loaded[key][1]
         engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _machine())
         engine.add_object_file(llvm.ObjectFileRef.from_data(code))
         engine.finalize_object()
-        address = engine.get_function_address(symbol)
-    if not address:
-        raise RuntimeError(f"the object file has no function {symbol!r}")
-    _engines.append(engine)  # the code lives as long as its engine
-    return int(address)
+        address = int(engine.get_function_address(symbol))
+        if not address:
+            raise RuntimeError(f"the object file has no function {symbol!r}")
+        _loaded[key] = engine, address
+        return address
 
 
 def c_entry(address: int, arguments: str) -> int:

@@ -18,8 +18,9 @@ import numpy as np
 from rsref.tensor import ConstantSource, Parameter
 from rsref_fast.cpu.kernels import Kernels
 from rsref_fast.cpu.memory import ALIGNMENT, Frame
-from rsref_fast.cpu.source import Source
+from rsref_fast.cpu.source import Memory, Source
 from rsref_fast.cpu.splitting import Split
+from rsref_fast.lengths import sized
 from rsref_fast.packing import Shard
 
 if TYPE_CHECKING:
@@ -349,7 +350,13 @@ class _Layout:
         found = {**self.shared, **own, **self.rooms[number % self.split.teams]}
         own_rows = (shard.off, shard.pos, shard.rid, shard.cut)
         first = self.tables.places(shard) if self.tables else [self.fixed(a) for a in own_rows]
-        return first + [found[memory.name] for memory in self.source.memory]
+        return first + [found[m.name] if m.name in found else self.nothing(m) for m in self.source.memory]
+
+    def nothing(self, memory: Memory) -> Place:
+        """Return the place of what forward did not keep, since there are no numbers in it."""
+        if sized(memory.size, 1):
+            raise KeyError(memory.name)
+        return self.fixed(np.zeros(0, self.special.dtype_of(memory.kind)))
 
     def plan(self, shards: Any, split: Split, taped: bool, copies: Any, clears: Any, tape: int) -> Plan:
         largest = self.special.work(self.largest.count, len(self.largest.pos))

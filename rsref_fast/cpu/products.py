@@ -98,7 +98,7 @@ def _row(
     units = None if function.early is None else function.early[1]
     if units is None or not isinstance(columns, int) or not isinstance(depth, int) or target.buffer is left.buffer:
         return
-    if depth % units or columns * depth > EARLY or not left.counts(-1, units):
+    if not units or depth % units or columns * depth > EARLY or not left.counts(-1, units):
         return
     if not fits(parts, columns // parts, units, width):
         return

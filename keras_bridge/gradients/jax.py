@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from keras_bridge.gradients.jax_masks import of_stepped
 from keras_bridge.gradients.jax_once import once
 
 Arrays = list[np.ndarray]
@@ -70,6 +71,8 @@ def native(
 
     dtypes: of the answers.
     """
+    if mask is not None and batch and steps:
+        groups = [groups[0], of_stepped(groups[1], mask), *groups[2:]]
     if getattr(engine, "on_device", False):
         from keras_bridge.gradients import jax_device
 

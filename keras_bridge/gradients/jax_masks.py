@@ -29,6 +29,19 @@ class Packed:
     cut_end: Any
 
 
+def of_stepped(constants: list[Any], mask: Any) -> list[Any]:
+    """Return constants with those of another sample for each without a step, as `rsref_fast.cpu.masks_plain` does."""
+    stepped = mask.any(1)
+
+    def own(value: Any) -> Any:
+        other = jax.lax.stop_gradient(value[jnp.argmax(stepped)])
+        plain = 1 if jnp.issubdtype(value.dtype, jnp.floating) else 0
+        shape = (-1, *(1,) * (value.ndim - 1))
+        return jnp.where(stepped.reshape(shape), value, jnp.where(stepped.any(), other, jnp.full_like(other, plain)))
+
+    return [own(jnp.asarray(value)) for value in constants]
+
+
 def packed(mask: Any, shards: int, truncate: int | None) -> Packed:
     """Return what a mask (batch, time) says, for some shards."""
     lengths = mask.sum(1, dtype=jnp.int32)

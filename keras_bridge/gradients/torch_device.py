@@ -70,6 +70,8 @@ def run(engine: CudaEngine, groups: Sequence[Sequence[Any]], steps: int, mask: A
     """
     if torch._C._are_functorch_transforms_active():
         raise NotImplementedError('torch.func on a GPU needs engine="keras": kernels read the tensors as they are')
+    if mask is not None and mask.numel():
+        groups = [groups[0], _of_stepped(groups[1], mask), *groups[2:]]
     tensors = [t for group in groups for t in group]
     half = next((t.dtype for t in tensors if t.dtype in HALVES), None)
     full = [t.to(OTHERS.get(t.dtype, t.dtype)) for t in tensors]
@@ -81,6 +83,21 @@ def run(engine: CudaEngine, groups: Sequence[Sequence[Any]], steps: int, mask: A
         outputs, states, _ = _forward(*call, mask, full, taped=False)
         answers = [_tensor(a) for a in (*outputs, *states)]
     return [a if half is None or not a.is_floating_point() else a.to(half) for a in answers]
+
+
+def _of_stepped(constants: Sequence[Any], mask: Any) -> list[Any]:
+    """Return constants with those of another sample for each without a step, as `rsref_fast.cpu.masks_plain` does."""
+    stepped = mask.any(1)
+    first = stepped.to(torch.uint8).argmax().reshape(1)
+
+    def own(value: Any) -> Any:
+        other = value.detach().index_select(0, first)
+        plain = torch.full_like(other, int(value.is_floating_point()))
+        return torch.where(
+            stepped.reshape(-1, *[1] * (value.dim() - 1)), value, torch.where(stepped.any(), other, plain)
+        )
+
+    return [own(value) for value in constants]
 
 
 def _forward(

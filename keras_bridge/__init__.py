@@ -16,6 +16,7 @@ except ModuleNotFoundError as error:
 from keras_bridge import cells, convert
 from keras_bridge.cells import *
 from keras_bridge.convert import accelerate, export, from_keras, to_keras
+from keras_bridge.copying import copy_weights
 from keras_bridge.engines import get_engine, set_engine, use_engine
 from keras_bridge.loop import RecurrentLayer
 from keras_bridge.memory import Learned
@@ -31,6 +32,7 @@ __all__ = [
     "TraceError",
     "accelerate",
     "convert",
+    "copy_weights",
     "export",
     "from_keras",
     "get_engine",

@@ -54,10 +54,11 @@ KERAS_ORDER = ("initial_state", "mask", "training")
 class ConvertedSequential(RecurrentSequential):
     """What one of Keras's layers is converted to: where initial_state is given, only an explicit mask counts, as there.
 
-    Keras hands the mask of the layers before to a layer of its own in calls of one tensor alone.
+    Keras hands the mask of the layers before to a layer of its own in calls of one tensor alone. It passes on the mask
+    as it came, also where outputs are in the other order.
     """
 
-    takes_masks_beside_states = False
+    takes_masks_beside_states = turns_masks = False
 
     def __call__(self, sequences: Any, *arguments: Any, **options: Any) -> Any:
         """Call the layer: by position with initial_state, mask and training, as Keras's own."""
@@ -95,7 +96,7 @@ def from_keras(layer: Any, **options: Any) -> Any:
     if layer.built:
         shape = _built_shape(layer)
         made.build(shape)
-        copy_weights(layer, made)
+        copy_in_order(layer, made)
     return made
 
 
@@ -128,7 +129,7 @@ def to_keras(layer: Any) -> Any:
         made = _stock(layer, cell, loop)
     if layer.built:
         made.build(_built_shape(layer))
-        copy_weights(layer, made)
+        copy_in_order(layer, made)
     return made
 
 
@@ -168,7 +169,7 @@ def _of_any_layer(layer: Any) -> dict[str, Any]:
     }
 
 
-def copy_weights(source: Any, target: Any) -> None:
+def copy_in_order(source: Any, target: Any) -> None:
     """Copy the weights of a recurrent layer, and which are trained, into one of the same cells, on either side."""
     values, places = source.weights, target.weights
     if [tuple(w.shape) for w in values] != [tuple(w.shape) for w in places]:
@@ -193,7 +194,7 @@ def _both_ways(layer: Any, convert: Any) -> Any:
     made.forward_layer.zero_output_for_mask = layer.forward_layer.zero_output_for_mask
     if layer.built:
         made.build(_built_shape(layer))
-        copy_weights(forward, made.forward_layer)
+        copy_in_order(forward, made.forward_layer)
     return made
 
 

@@ -28,6 +28,11 @@ def check_masks(node: Any, path: str) -> None:
         )
 
 
+def without_mask(tensor: Any) -> Any:
+    """Return a tensor that carries no mask: Keras would hand a decoder's to the layers of the step."""
+    return tensor if _mask_of(tensor) is None else keras.ops.copy(tensor)
+
+
 def _mask_of(tensor: Any) -> Any:
     return getattr(tensor, "_keras_mask", None)
 

@@ -13,6 +13,7 @@ from keras.src.backend.common import global_state
 
 from keras_bridge.backend import is_compiling
 from keras_bridge.checks import is_float
+from keras_bridge.dropped_masks import without_mask
 from keras_bridge.emission import check_ops
 from keras_bridge.graph_layer import GraphLayer
 from keras_bridge.loops import scan
@@ -49,6 +50,7 @@ def run(
     length: how many steps. seed: a keras.random.SeedGenerator for engines that draw dropout masks themselves.
     Returns outputs (batch, time, ...), or the last step's (batch, ...) without return_sequences.
     """
+    constants = [without_mask(c) for c in constants]
     batch = ops.shape((sequences or constants or states)[0])[0]
     blanks = [ops.zeros(shape, dtype) for shape, dtype in specs]
     if any(isinstance(n, int) and n == 0 for n in (batch, length)):

@@ -63,6 +63,9 @@ class RecurrentLayer(keras.layers.Layer):
     takes_masks_beside_states = True
     """Whether the mask of the layers before counts in a call of several tensors, such as initial_state."""
 
+    turns_masks = True
+    """Whether the mask that is passed on is in the order of the outputs, with go_backwards too."""
+
     decode = Drawn()
     output_length = Checked(decoded_length)
     go_backwards = Checked(direction)
@@ -259,8 +262,10 @@ class RecurrentLayer(keras.layers.Layer):
         return outputs[0] if self.one_output else tuple(outputs)
 
     def compute_mask(self, sequences: Any, mask: Any = None) -> Any:
-        """Pass the mask on with whole sequences; states, last outputs and a decoder's have none."""
+        """Pass the mask on with whole sequences, in their order; states, last outputs and a decoder's have none."""
         passed = self._mask(as_list(mask)) if self.return_sequences and not self.decode else None
+        if passed is not None and self.go_backwards and self.turns_masks:
+            passed = ops.flip(passed, axis=1)
         return self._answer([passed] * len(self.drawn.outputs), [None] * self.num_states)
 
     # --- running ------------------------------------------------------------------------------------------------------

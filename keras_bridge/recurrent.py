@@ -48,6 +48,7 @@ class RecurrentModel(RecurrentLayer):
         mask_input: Any = None,
         **options: Any,
     ):
+        super().__init__(**options)
         step = Step(
             sequences=tuple(as_list(input)),
             constants=tuple(as_list(constants)),
@@ -58,7 +59,6 @@ class RecurrentModel(RecurrentLayer):
             mask_input=mask_input,
         )
         check_drawn(step)
-        super().__init__(**options)
         self.one_output = not isinstance(output, list | tuple)
         self.set_step(step)
 

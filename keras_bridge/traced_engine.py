@@ -54,7 +54,7 @@ class TracedRecurrence:
                 new_states=tuple(kept_as(new, old.dtype) for new, old in zip(new_states, states)),
             )
         )
-        graph = step.graph()
+        self.graph = graph = step.graph()
         place = {parameter: variable for variable, parameter in traced.variables}
         self.variables = [place[parameter] for parameter in graph.parameters]
         self.generators = traced.generators

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import difflib
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,19 @@ from rsref.recurrence import Recurrence, Step
 from rsref.tensor import Shape, Tensor, array_of
 
 Array = np.ndarray
+
+
+def check_options(kind: type, options: Mapping[str, Any]) -> None:
+    """Raise TypeError for an option that a class and those that it is derived from do not take, naming it."""
+    known: dict[str, None] = {}
+    for one in kind.__mro__:
+        made = vars(one).get("__init__")
+        known.update(dict.fromkeys(inspect.signature(made).parameters) if inspect.isfunction(made) else {})
+    wrong = [name for name in options if name not in known]
+    if wrong:
+        near = difflib.get_close_matches(wrong[0], known, 1, 0.5)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise TypeError(f"{kind.__name__} has no argument {wrong[0]!r}{hint}")
 
 
 def precision(dtype: Any) -> Any:

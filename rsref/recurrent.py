@@ -41,6 +41,7 @@ class RecurrentModel(RecurrentLayer):
         mask_input: Tensor | None = None,
         **options: Any,
     ):
+        arguments.check_options(type(self), options)
         outputs = as_list(output)
         if not outputs:
             raise ValueError("output: a step needs at least one output tensor; got none")
@@ -91,6 +92,7 @@ class RecurrentSequential(RecurrentLayer):
         readout_activation: Any = "linear",
         **options: Any,
     ):
+        arguments.check_options(type(self), options)
         if not isinstance(readout, bool) and readout not in READOUTS:
             raise ValueError(f"readout must be True, False or one of {READOUTS}; got {readout!r}")
         if not readout and arguments.teacher_forcing(options.get("teacher_force")) is not False:

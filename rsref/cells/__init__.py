@@ -1,5 +1,6 @@
 """Cells. `rsref.cells.basic` holds readable ones; those here have Keras's options and weight layout."""
 
+from rsref.cells import basic
 from rsref.cells.attention import AttentionDecoderCell
 from rsref.cells.base import RNNCell, RNNCellFromModel
 from rsref.cells.convolutional import ConvLSTMCell
@@ -33,4 +34,5 @@ __all__ = [
     "RWACell",
     "SLSTMCell",
     "SimpleRNNCell",
+    "basic",
 ]

@@ -174,6 +174,29 @@ def test_a_mask_of_the_layers_before_counts_beside_other_tensors(engine):
     assert_close(ops.convert_to_numpy(called[1]), _forced_sum(padded, X[:, 0], -X, other), "float32")
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_mask_is_passed_on_in_the_order_of_the_outputs(engine):
+    """Keras passes it on as it came, so that the next layer skips steps that count: right for each sample alone."""
+    first = kb.SimpleRNNCell(3).get_layer(return_sequences=True, go_backwards=True, engine=engine)
+    second = kb.SimpleRNNCell(3).get_layer(engine=engine)
+    inputs = keras.Input((None, 4))
+    model = keras.Model(inputs, second(first(layers.Masking()(inputs))))
+    lengths = [5, 2, 1]
+    found = model.predict(np.where((np.arange(5) < np.array(lengths)[:, None])[..., None], X, 0), verbose=0)
+    for i, n in enumerate(lengths):
+        assert_close(found[i : i + 1], model.predict(X[i : i + 1, :n], verbose=0), "float32")
+
+
+def test_the_mask_of_a_decoder_is_the_steps_own(recwarn):
+    """Layers within are not handed it too: none of them warns that it drops it."""
+    decoder = kb.AttentionDecoderCell(4).get_layer(decode=True, output_length=3, engine="keras")
+    decoder.build((None, None, 4))
+    padded = np.where(np.arange(5) < np.array([5, 2, 1])[:, None], 1.0, 0.0)[..., None] * X
+    found = ops.convert_to_numpy(decoder(layers.Masking()(padded)))
+    assert_close(found[1:2], ops.convert_to_numpy(decoder(X[1:2, :2])), "float32")
+    assert not [one for one in recwarn if "mask" in str(one.message)]
+
+
 def _forced_sum(x, h, truth, mask):
     """The last state of h' = h + x + r, r the truth of the valid step before."""
     read = np.zeros_like(h)

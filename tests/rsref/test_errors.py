@@ -371,6 +371,16 @@ MISUSES = {
         ValueError,
         ["truncate must be a positive number of steps or None; got 0"],
     ),
+    "an option that is misspelt": (
+        lambda: drawn(return_sequence=True),
+        TypeError,
+        ["RecurrentModel has no argument 'return_sequence'; did you mean 'return_sequences'"],
+    ),
+    "an option that there is not": (
+        lambda: RecurrentSequential([Dense(3)], weather="fine"),
+        TypeError,
+        ["RecurrentSequential has no argument 'weather'"],
+    ),
     "a bad output_length that is set later": (
         lambda: setattr(decoder(), "output_length", 0),
         ValueError,

@@ -110,6 +110,15 @@ def check_rows(tensor: Any, count: int, words: str) -> None:
         tf.debugging.assert_equal(tf.shape(tensor)[0], count, message=words)
 
 
+def exporting() -> bool:
+    """Whether PyTorch makes a graph of what is called, to be run elsewhere; the other backends do not say."""
+    if keras.backend.backend() != "torch":
+        return False
+    import torch
+
+    return bool(torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export())
+
+
 def array_now(tensor: Any) -> Any:
     """Return the value of a tensor or variable; None if it comes later, or nothing but shapes is asked for."""
     value = tensor.value if isinstance(tensor, keras.Variable) else tensor

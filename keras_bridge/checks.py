@@ -68,6 +68,14 @@ def plain(number: Any) -> Any:
     return number.item() if isinstance(number, np.number | np.bool_) else number
 
 
+def stateful_in_a_graph(name: str) -> ValueError:
+    """Return the error for a layer whose states an exported graph would not carry over."""
+    return ValueError(
+        f"{name} is stateful, and the exported graph would carry no states over: let initial_state be an input of the "
+        "model, and return_state=True give its outputs"
+    )
+
+
 def check_drawn(step: Step) -> None:
     """Raise TypeError or ValueError, naming the argument, if what a user drew is not a step."""
     masks = [] if step.mask_input is None else [step.mask_input]

@@ -22,6 +22,7 @@ from keras.src.export.export_utils import get_input_signature
 
 from keras_bridge import cells
 from keras_bridge.cells.base import KerasCell
+from keras_bridge.checks import stateful_in_a_graph
 from keras_bridge.engines import use_engine
 from keras_bridge.loop import RecurrentLayer
 from keras_bridge.recurrent import RecurrentSequential
@@ -317,10 +318,7 @@ def _check_exported(model: Any, options: dict[str, Any]) -> None:
     layers = [layer for layer in model._flatten_layers() if isinstance(layer, RecurrentLayer)]
     for layer in layers:
         if layer.stateful and (unrolled or options.get("format") == "onnx"):
-            raise ValueError(
-                f"{layer.name} is stateful, and the exported graph would carry no states over: let initial_state be an "
-                "input of the model, and return_state=True give its outputs"
-            )
+            raise stateful_in_a_graph(layer.name)
     looping = [layer for layer in layers if not layer.decode]
     if unrolled and looping:
         for spec in keras.tree.flatten(options.get("input_signature") or get_input_signature(model)):

@@ -15,7 +15,7 @@ import keras
 from keras.src.backend.common import global_state
 
 from keras_bridge import engines
-from keras_bridge.backend import backend_module
+from keras_bridge.backend import backend_module, exporting
 from keras_bridge.checks import is_float
 from keras_bridge.traced_engine import TracedRecurrence, on_arrays
 
@@ -68,6 +68,8 @@ def call(layer: Any, slowly: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     """
     import torch
 
+    if exporting():
+        return slowly(*args, **kwargs)
     if torch.compiler.is_compiling() and engines.named(layer.engine) != "keras":
         return _uncompiled(layer, slowly, args, kwargs)
     layer._renew()  # which forgets plain calls of before

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from keras_bridge import fast_engine, keras_engine, reference_engine
-from keras_bridge.backend import place
+from keras_bridge.backend import exporting, place
 
 ENGINES = ("auto", "fast", "reference", "keras")
 VARIABLE = "KERAS_BRIDGE_ENGINE"
@@ -62,6 +62,12 @@ def named(asked: str) -> str:
 def chosen(asked: str, recurrence: Any) -> str:
     """Return the engine that runs a layer which asks for this one: "fast", "reference" or "keras"."""
     name = named(asked)
+    if exporting() and name != "keras":
+        if name != "auto":
+            raise NotImplementedError(
+                f'an exported graph cannot carry engine="{name}": use keras_bridge.export, or use_engine("keras")'
+            )
+        return "keras"
     if name != "auto":
         return name
     if not fast_engine.interpreting() and not held_back("fast", recurrence):

@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from keras_bridge import direct, engines, forcing
-from keras_bridge.backend import freeze_drawn, name_drawn
+from keras_bridge.backend import exporting, freeze_drawn, name_drawn
 from keras_bridge.checks import (
     cast,
     cast_all,
@@ -19,6 +19,7 @@ from keras_bridge.checks import (
     check_step,
     is_float,
     plain,
+    stateful_in_a_graph,
 )
 from keras_bridge.emission import standard_dtype
 from keras_bridge.memory import Memory, serialized, state_initializers
@@ -328,6 +329,8 @@ class RecurrentLayer(keras.layers.Layer):
         batch = ops.shape(given[0])[0]
         length = (output_length or self.output_length) if self.decode else ops.shape(given[0])[1]
         if self.stateful:
+            if exporting():
+                raise stateful_in_a_graph(self.name)
             self.memory.make(given[0].shape[0], self.name, given[0])
         states = self.memory.starting(given_states, as_list(initial_readout), batch, self.stateful)
         states = cast_all(states, leaves.states, precision)

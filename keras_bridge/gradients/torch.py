@@ -29,6 +29,10 @@ class _HostFunction(torch.autograd.Function):
         def found() -> list[Any]:
             return gradients_of(ctx.host_backward, tensors, gradients, ctx.ticket)
 
+        if any(torch._C._functorch.is_legacy_batchedtensor(g) for g in gradients):
+            from keras_bridge.gradients import torch_func
+
+            return None, None, *torch_func.many_back(ctx.host_backward, tensors, gradients, ctx.ticket)
         return None, None, *once(found, (*tensors, *gradients))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,6 +14,19 @@ from keras_bridge.gradients.words import FIRST_ONLY
 def call(forward: Forward, backward: Backward, tensors: list[Any]) -> list[Any]:
     """Return forward(tensors), with backward as its gradient; see `keras_bridge.gradients`."""
     return list(_Forward.apply(forward, backward, *tensors)[:-1])
+
+
+def many_back(backward: Backward, tensors: Sequence[Any], gradients: Sequence[Any], ticket: int) -> list[Any]:
+    """Return gradients for many given at once, as `is_grads_batched` does, in the tensors that PyTorch has for that."""
+    level = torch._C._vmapmode_increment_nesting() - 1  # there is no other way to learn it
+    torch._C._vmapmode_decrement_nesting()
+    every = [
+        torch._remove_batch_dim(g, level, 1, 0) if torch._C._functorch.is_legacy_batchedtensor(g) else g[None]
+        for g in gradients
+    ]
+    count = max(len(g) for g in every)
+    runs = [gradients_of(backward, tensors, [g[i % len(g)] for g in every], ticket) for i in range(count)]
+    return [None if many[0] is None else torch._add_batch_dim(torch.stack(many), 0, level) for many in zip(*runs)]
 
 
 class _Forward(torch.autograd.Function):

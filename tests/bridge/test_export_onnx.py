@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import onnx
 import pytest
+import torch
 from keras import InputSpec, ops
 from onnx.reference import ReferenceEvaluator
 
@@ -60,3 +61,22 @@ def test_a_stateful_layer_is_refused(tmp_path):
     model(np.ones((1, STEPS, 4)))
     with pytest.raises(ValueError, match=r"stateful.*initial_state"):
         export(model, tmp_path / "model.onnx", format="onnx", verbose=False)
+
+
+def test_pytorch_exports_layers_by_itself(tmp_path):
+    """What "auto" computes by Keras's ops meanwhile; a graph cannot carry an engine that was asked for."""
+    model = keras.Sequential([keras.Input((STEPS, 4)), LSTMCell(3).get_layer()])
+    samples = torch.from_numpy(np.random.default_rng(0).standard_normal((2, STEPS, 4)).astype("float32"))
+    expected = ops.convert_to_numpy(model(samples))
+    program = torch.export.export(model, (samples,), strict=False)
+    assert_close(program.module()(samples).numpy(force=True), expected, "float32")
+    model.export(tmp_path / "model.onnx", format="onnx", verbose=False)
+    graph = ReferenceEvaluator(str(tmp_path / "model.onnx"))
+    assert_close(graph.run(None, {graph.input_names[0]: samples.numpy()})[0], expected, "float32")
+    model.layers[0].engine = "reference"
+    with pytest.raises(NotImplementedError, match=r'cannot carry engine="reference": use keras_bridge.export'):
+        torch.export.export(model, (samples,), strict=False)
+    carried = keras.Sequential([keras.Input((STEPS, 4), batch_size=2), LSTMCell(3).get_layer(stateful=True)])
+    carried(samples)
+    with pytest.raises(ValueError, match=r"is stateful, and the exported graph would carry no states over"):
+        torch.export.export(carried, (samples,), strict=False)

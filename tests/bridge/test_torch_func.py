@@ -58,6 +58,20 @@ def test_transforms(kind, engine):
 
 
 @pytest.mark.parametrize("engine", ["reference", "fast"])
+@pytest.mark.parametrize("kind", LAYERS)
+def test_gradients_of_many_at_once(kind, engine):
+    """As PyTorch has them without torch.func, in tensors of another sort."""
+    layers = [LAYERS[kind](engine=name) for name in ("keras", engine)]
+    for layer in layers:
+        layer(X)
+    layers[0].set_weights(layers[1].get_weights())
+    found, expected = (
+        torch.autograd.functional.jacobian(lambda x, layer=layer: layer(x)[0], X, vectorize=True) for layer in layers
+    )
+    assert_close(found.numpy(), expected.numpy(), "float32")
+
+
+@pytest.mark.parametrize("engine", ["reference", "fast"])
 def test_what_engines_cannot_is_said(engine):
     layer = LAYERS["GRU"](engine=engine)
     layer(X)

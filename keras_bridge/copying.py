@@ -10,6 +10,7 @@ import numpy as np
 from keras_bridge import reference_engine
 from keras_bridge.loop import RecurrentLayer
 from rsref.graph import StepGraph
+from rsref.handed import full_name
 from rsref.loop import RecurrentLayer as OfRsref
 from rsref.tensor import Parameter, Tensor
 
@@ -23,7 +24,7 @@ def copy_weights(source: Any, target: Any) -> None:
     """
     pair = {isinstance(one, RecurrentLayer): one for one in (source, target)}
     if len(pair) != 2 or not isinstance(pair[False], OfRsref):
-        kinds = ", ".join(f"{type(one).__module__}.{type(one).__qualname__}" for one in (source, target))
+        kinds = f"{full_name(source)} and {full_name(target)}"
         raise TypeError(f"copy_weights takes a recurrent layer of keras_bridge and one of rsref; got {kinds}")
     layer, own = pair[True], pair[False]
     for one, there in ((layer, layer.step is not None), (own, own.built)):

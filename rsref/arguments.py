@@ -11,6 +11,7 @@ import numpy as np
 
 from rsref import initializers
 from rsref.engine import Engine, ReferenceEngine
+from rsref.handed import converted
 from rsref.layers.base import positive_integer
 from rsref.options import is_drawn
 from rsref.recurrence import Recurrence, Step
@@ -235,7 +236,7 @@ def cast_inputs(name: str, arrays: Sequence[Array], leaves: Sequence[Tensor], dt
             raise ValueError(f"{name}: shape {array.shape} is given where {expected}{words} is needed, for {leaf!r}")
         if leaf.dtype != "float" and array.dtype.kind == "f":
             raise TypeError(f"{name}: {leaf!r} takes {leaf.dtype} values; got dtype {array.dtype}")
-        result.append(array.astype(numpy_dtype(leaf, dtype), copy=False))
+        result.append(converted(f"{name}: {leaf!r}", array, numpy_dtype(leaf, dtype)))
     return result
 
 
@@ -299,8 +300,8 @@ def known_shape(what: str, shape: Shape) -> tuple[int, ...]:
 
 
 def last_step(y: Array) -> Array:
-    """Return the last step of (batch, time, ...); zeros if there is none."""
-    return y[:, -1] if y.shape[1] else np.zeros((y.shape[0], *y.shape[2:]), y.dtype)
+    """Return the last step of (batch, time, ...), an array of its own; zeros if there is none."""
+    return y[:, -1].copy() if y.shape[1] else np.zeros((y.shape[0], *y.shape[2:]), y.dtype)
 
 
 def shaped_array(name: str, value: Any, shape: tuple[int, ...], dtype: Any) -> Array:

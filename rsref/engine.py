@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from rsref.handed import check_arrays, checked_gradients, wanted
+from rsref.handed import check_arrays, checked_gradients, converted, full_name, wanted
 from rsref.ops.base import Op, check_answers, check_gradient, concrete_attrs, differentiable
 from rsref.plain_data import check_same
 from rsref.recurrence import Recurrence
@@ -174,7 +174,7 @@ class ReferenceEngine:
     def backward(self, tape: Tape, d_outputs: Sequence[Array | None], d_states: Sequence[Array | None]) -> Gradients:
         """Walk the tape from the last step to the first; see `Engine`."""
         if not isinstance(tape, Tape):
-            raise TypeError(f"backward takes the tape that forward answered; got {type(tape).__name__}")
+            raise TypeError(f"backward takes the tape that forward answered; got {full_name(tape)}")
         check_same(tape.recurrence, self.recurrence)
         d_outputs = checked_gradients("output", d_outputs, tape.outputs, tape.dtype)
         d_states = checked_gradients("final state", d_states, tape.states, tape.dtype)
@@ -372,11 +372,17 @@ def _put(values: list[Any], slots: Sequence[int], arrays: Sequence[Array]) -> No
 
 
 def _natural(leaves: Sequence[Tensor], arrays: Sequence[Array], dtype: Any) -> list[Array]:
-    """Return arrays as numbers of the kind that their leaves stand for; floats keep their precision."""
+    """Return arrays as numbers of the kind that their leaves stand for, floats in the precision of all.
+
+    Of complex steps real arrays stay real: not all ops take complex numbers.
+    """
+    real = np.zeros((), dtype).real.dtype
     found = []
     for leaf, array in zip(leaves, arrays):
-        floating = leaf.dtype == "float" and array.dtype.kind in "fc"
-        found.append(array if floating else array.astype(_numpy_dtype(leaf.dtype, dtype), copy=False))
+        if leaf.dtype == "float" and array.dtype.kind in "fc":
+            found.append(array.astype(real if array.dtype.kind == "f" else dtype, copy=False))
+        else:
+            found.append(converted(repr(leaf), array, _numpy_dtype(leaf.dtype, dtype)))
     return found
 
 

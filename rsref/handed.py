@@ -10,6 +10,12 @@ import numpy as np
 from rsref.tensor import NoiseSource, Tensor
 
 Array = np.ndarray
+MOST = np.iinfo(np.int64).max
+
+
+def full_name(value: Any) -> str:
+    """Return the name of a value's class, and of the module that it is from."""
+    return f"{type(value).__module__}.{type(value).__qualname__}"
 
 
 def wanted(leaves: Sequence[Tensor]) -> str:
@@ -18,6 +24,13 @@ def wanted(leaves: Sequence[Tensor]) -> str:
     names = " or ".join({0.0: "zeros", 1.0: "ones"}.get(mean, f"{mean:g}") for mean in means)
     words = f"; {names}, unless in training, for noise, which stands for dropout masks and the like" if means else ""
     return f", for {', '.join(map(repr, leaves)) or 'none'}{words}"
+
+
+def converted(name: str, array: Array, dtype: Any) -> Array:
+    """Return an array in a dtype. Errors: ValueError, naming it, for numbers beyond those of 64 bits with a sign."""
+    if array.dtype == np.uint64 and np.dtype(dtype).kind == "i" and array.size and array.max() > MOST:
+        raise ValueError(f"{name} takes whole numbers up to {MOST}; got {array.max()}")
+    return array.astype(dtype, copy=False)
 
 
 def check_arrays(groups: Sequence[Sequence[Array]], mask: Array | None) -> None:
@@ -37,7 +50,7 @@ def _check_array(name: str, value: Any) -> None:
     if type(value) is np.ndarray:
         return
     if not isinstance(value, np.ndarray | np.generic) or isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"{name} must be a NumPy array; got {type(value).__module__}.{type(value).__name__}")
+        raise TypeError(f"{name} must be a NumPy array; got {full_name(value)}")
 
 
 def checked_gradients(

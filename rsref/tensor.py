@@ -403,10 +403,16 @@ def noise(
 
 
 def array_of(name: str, value: Any) -> np.ndarray:
-    """Return an array-like as an array; TypeError, naming it, if it is none, such as rows of unequal lengths."""
+    """Return an array-like as an array.
+
+    Errors: TypeError, naming it, if it is none, such as rows of unequal lengths; for one of numpy.ma, whose mask would
+    be lost.
+    """
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name} must be a numeric array; got a masked one of numpy.ma: give its data, and a mask")
     try:
         return np.asarray(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:  # the latter of tensors of PyTorch that have gradients
         raise TypeError(f"{name} must be a numeric array; got {type(value).__name__}: {error}") from None
 
 

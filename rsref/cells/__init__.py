@@ -1,6 +1,6 @@
 """Cells. `rsref.cells.basic` holds readable ones; those here have Keras's options and weight layout."""
 
-from rsref.cells import basic
+from rsref.cells import basic as basic
 from rsref.cells.attention import AttentionDecoderCell
 from rsref.cells.base import RNNCell, RNNCellFromModel
 from rsref.cells.convolutional import ConvLSTMCell
@@ -34,5 +34,4 @@ __all__ = [
     "RWACell",
     "SLSTMCell",
     "SimpleRNNCell",
-    "basic",
 ]

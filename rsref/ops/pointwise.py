@@ -69,7 +69,7 @@ class Pointwise(Op):
         return Spec(broadcast_shapes(self.name, *(operand.shape for operand in operands)), dtype)
 
     def forward(self, *operands: Any, **attrs: Any) -> Any:
-        return self.formula(*operands)
+        return _as_wide_as(operands[-1], self.formula(*operands))
 
     def vjp(self, wrt: int, g: Any, y: Any, *operands: Any, **attrs: Any) -> Any:
         derivative = self.derivatives[wrt] if self.derivatives else None
@@ -80,7 +80,7 @@ class Pointwise(Op):
             d = derivative(*(values[i] for i in self._reads[wrt]))
         if isinstance(y, Tensor):  # for what sum_to_like draws of a number would have the operand's shape
             check_gradient(self, wrt, d, y.shape, "result")
-        return sum_to_like(d, operands[wrt])
+        return sum_to_like(_as_wide_as(operands[wrt], d), operands[wrt])
 
     def __call__(self, *operands: Any) -> Any:
         if len(operands) != len(self.operand_names):
@@ -91,6 +91,14 @@ class Pointwise(Op):
             wanted = self.operand_dtypes([tensor.dtype for tensor in tensors])
             return apply(self, *(cast(tensor, dtype) for tensor, dtype in zip(tensors, wanted)))
         return self.formula(*operands)
+
+
+def _as_wide_as(operand: Any, value: Any) -> Any:
+    """Return what a formula answers in the precision of its operands: one of NumPy's numbers in it may be wider."""
+    own, found = getattr(operand, "dtype", None), getattr(value, "dtype", None)
+    if found == own or not isinstance(own, np.dtype) or found is None or own.kind != "f" or found.kind != "f":
+        return value
+    return value.astype(own)
 
 
 def _names(op: str, formula: Formula) -> tuple[str, ...]:

@@ -27,6 +27,8 @@ ROOTS = 3
 class CheckpointedEngine(FastEngine):
     """A fast engine whose forward keeps little; see `FastEngine`."""
 
+    checkpoints = True
+
     def _walk(self, tape: Tape, taped: bool) -> list[Array]:
         if not taped:
             return super()._walk(tape, taped)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from rsref.engine import Gradients
-from rsref.handed import check_arrays, checked_gradients
+from rsref.handed import check_arrays, checked_gradients, full_name
 from rsref.recurrence import Recurrence
 from rsref_fast.compiling import Compiling, shapes_of
 from rsref_fast.cpu import memory
@@ -73,6 +73,9 @@ class FastEngine(Compiling[PartedEngine]):
     Errors: NotImplementedError for a step that cannot be compiled; TypeError for arrays of numbers that kernels do not
     compute with; all others as those of the reference engine.
     """
+
+    checkpoints = False
+    """Whether a tape keeps the states of a few steps only."""
 
     def __init__(self, recurrence: Recurrence, kernels: type[Kernels], threads: int | None = None):
         super().__init__(recurrence, **dict.fromkeys(("phases", "biases", "joints"), kernels.target.pieces))
@@ -262,7 +265,8 @@ class FastEngine(Compiling[PartedEngine]):
         every = [a.dtype for group in groups for a in group]
         for dtype in every:
             if dtype.kind not in "fiub" or dtype.itemsize > 8:
-                raise TypeError(f"kernels compute with float32 or float64; got {dtype}: use the reference engine")
+                other = "use the reference engine" if dtype.kind in "fc" else "convert the array"
+                raise TypeError(f"kernels compute with float32 or float64; got {dtype}: {other}")
         self.reference.check_kinds(groups)
         return np.result_type(least, *(dtype for dtype in every if dtype.kind == "f"))
 
@@ -308,8 +312,11 @@ class FastEngine(Compiling[PartedEngine]):
         if isinstance(tape, PartedTape) and self.parted is not None:
             return self.parted.backward(tape, d_outputs, d_states)
         if not isinstance(tape, Tape):
-            raise TypeError(f"backward takes the tape that forward answered; got {type(tape).__name__}")
+            raise TypeError(f"backward takes the tape that forward answered; got {full_name(tape)}")
         self.check_tape(tape)
+        if bool(tape.parts) is not self.checkpoints:
+            other = f"that of an engine {'with' if tape.parts else 'without'} checkpoint=True"
+            raise TypeError(f"backward takes the tape that forward answered; got {other}")
         special = tape.special
         d_outputs = checked_gradients("output", d_outputs, tape.outputs, special.dtype)
         special.compiled.derivative.check(d_outputs)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from rsref.handed import converted
 from rsref.ops.base import NoGradientError
 from rsref.recurrence import Recurrence
 from rsref_fast.cpu.call import Call
@@ -193,6 +194,8 @@ class Specialised:
             return array
         if kind == "bool":
             array = array.astype(bool, copy=False)  # every number but zero is true
+        if kind == "int":
+            array = converted("a step", array, self.dtype_of(kind))
         return np.ascontiguousarray(array, self.dtype_of(kind)).reshape(array.shape)
 
 

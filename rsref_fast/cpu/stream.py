@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex
 
 import numpy as np
 
-from rsref.handed import check_arrays, wanted
+from rsref.handed import check_arrays, full_name, wanted
+from rsref.tensor import array_of
 from rsref_fast.compiling import shapes_of
 from rsref_fast.cpu.indices import SAID
 from rsref_fast.cpu.memory import seen
@@ -122,7 +123,7 @@ class Stream:
 
     def reset(self, states: Sequence[Array]) -> None:
         """Go on from other states. Errors: ValueError if their number or a shape does not fit; TypeError for a kind."""
-        states = [np.asarray(s) for s in states]
+        states = [array_of(f"state {i}", s) for i, s in enumerate(states)]
         if [s.shape for s in states] != [s.shape for s in self._states]:
             raise ValueError(
                 f"states must have shapes {[s.shape for s in self._states]}; got {[s.shape for s in states]}"
@@ -150,8 +151,8 @@ def _as_held(values: Array, memory: Array) -> Array:
 
 def _take(i: int, memory: Array, value: Any) -> None:
     """Copy an input to its memory. Errors: as `Stream.__call__`."""
-    if not hasattr(value, "shape"):
-        raise TypeError(f"input {i} must be an array; got {type(value).__name__}")
+    if not hasattr(value, "shape") or isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"input {i} must be a plain array; got {full_name(value)}")
     if value.shape != memory.shape:
         raise ValueError(f"input {i} has shape {value.shape}; expected {memory.shape}")
     np.copyto(memory, _as_held(value, memory), "same_kind")

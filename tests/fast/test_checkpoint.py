@@ -5,6 +5,7 @@ import pytest
 
 import rsref_fast
 from rsref import cells, set_random_seed
+from rsref.engine import ReferenceEngine
 from rsref.testing.arguments import random_arguments
 from tests.fast.agreement import check
 
@@ -46,6 +47,20 @@ def test_no_stretch_needs_more_memory_than_the_last_left():
         lengths = [end - begin for begin, end in (part.stretch for part in tape.parts)]
         assert sum(lengths) == steps
         assert max(lengths) == lengths[-1] <= 3 * max(1, steps) ** 0.5
+
+
+def test_tapes_of_other_engines_are_named():
+    graph = recurrence("GRUCell")
+    given = random_arguments(graph, batch=2, steps=30)
+    engines = [rsref_fast.compile(graph, target="interpreter", checkpoint=c) for c in (False, True)]
+    tapes = [given.forward(engine)[2] for engine in (*engines, ReferenceEngine(graph))]
+    for engine, tape, words in (
+        (engines[0], tapes[1], "got that of an engine with checkpoint=True"),
+        (engines[1], tapes[0], "got that of an engine without checkpoint=True"),
+        (engines[1], tapes[2], r"got rsref\.engine\.Tape"),
+    ):
+        with pytest.raises(TypeError, match=f"takes the tape that forward answered; {words}"):
+            engine.backward(tape, [None], [None])
 
 
 def test_backward_may_be_asked_twice():

@@ -175,6 +175,21 @@ def test_the_copy_of_an_engine_knows_a_tape_of_a_step_with_nan(make):
         other.backward(tape, [np.ones((1, 1, 3))], [])
 
 
+@pytest.mark.parametrize("make", [None, rsref_fast.compile])
+def test_a_formula_with_a_number_of_numpy_keeps_the_precision(make):
+    scale = np.sqrt(2 / np.pi)  # of float64
+    own = ops.pointwise("scaled", lambda x: np.tanh(scale * x), (lambda g, y: g * scale * (1 - y * y),))
+    try:
+        x, h = Input((3,)), Input((3,))
+        new = own(x + 0.5 * h)
+        layer = RecurrentModel(x, new, h, new, dtype="float32", engine=make, return_state=True, stateful=True)
+        (y, state), tape = layer.forward(np.ones((2, 4, 3)))
+        d = layer.backward(tape, [np.ones_like(y), None])
+        assert y.dtype == state.dtype == layer.states[0].dtype == d.x.dtype == d.initial_state[0].dtype == np.float32
+    finally:
+        del ops.REGISTRY["scaled"]
+
+
 WHOLE = {
     "bits": lambda x: (x & 6) | (3 ^ x),
     "the opposite of bits": lambda x: ~x + np.bitwise_and(x, 1) - ~(x > 2) * x,

@@ -312,6 +312,19 @@ def test_wrong_arrays_are_named(change, texts):
         given.forward(ReferenceEngine(recurrence()))
 
 
+def test_floats_of_several_precisions_are_computed_in_the_widest():
+    """Sums of 2,000 products that float16 does not hold."""
+    x, w = Input((2000,)), Parameter("w", np.ones((2000, 1)))
+    engine = ReferenceEngine(Recurrence(StepGraph(sequences=[x], outputs=[x @ w.tensor])))
+    ones = np.ones((1, 1, 2000))
+    for dtypes, widest in ((("f2", "f2"), "f4"), (("f2", "f4"), "f4"), (("f4", "f8"), "f8")):
+        outputs, _, tape = engine.forward([(64 * ones).astype(dtypes[0])], [], [], [w.value.astype(dtypes[1])])
+        gradients = engine.backward(tape, [64 * np.ones((1, 1, 1))], [])
+        assert outputs[0].dtype == gradients.parameters[0].dtype == gradients.sequences[0].dtype == widest
+        assert outputs[0][0, 0, 0] == 128000
+        assert (gradients.parameters[0] == 4096).all()
+
+
 def test_wrong_gradients_are_named():
     engine = ReferenceEngine(recurrence())
     outputs, states, tape = sample().forward(engine)

@@ -134,7 +134,27 @@ MISUSES = {
     "an output for the tape": (
         lambda: looped(sequences=[x_t], outputs=[x_t]).backward(X, [None], []),
         TypeError,
-        ["takes the tape that forward answered; got ndarray"],
+        ["takes the tape that forward answered; got numpy.ndarray"],
+    ),
+    "a masked array": (
+        lambda: drawn()(np.ma.masked_greater(X, 1.0)),
+        TypeError,
+        ["x must be a numeric array; got a masked one of numpy.ma: give its data, and a mask"],
+    ),
+    "a masked array as a mask": (
+        lambda: drawn()(X, mask=np.ma.masked_less(np.ones(X.shape[:2], bool), 0)),
+        TypeError,
+        ["mask must be a numeric array; got a masked one of numpy.ma"],
+    ),
+    "a place beyond 64 bits": (
+        lambda: language()(np.full((2, 3), 2**64 - 1, np.uint64)),
+        ValueError,
+        ["x: <Tensor", "takes whole numbers up to 9223372036854775807; got 18446744073709551615"],
+    ),
+    "a place beyond 64 bits for an engine": (
+        lambda: looped(sequences=[word], outputs=[word]).forward([np.full((2, 3), 2**63, np.uint64)], [], [], []),
+        ValueError,
+        ["takes whole numbers up to 9223372036854775807; got 9223372036854775808"],
     ),
     "a tape of another recurrence": (
         lambda: looped(sequences=[x_t], outputs=[x_t]).backward(

@@ -2,12 +2,16 @@
 
 import multiprocessing
 import os
+import pickle
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
-from rsref_fast.cpu import cache
+import rsref_fast
+from rsref import cells
+from rsref_fast.cpu import cache, objects
 
 PROGRAM = """
 import sys, numpy as np
@@ -106,6 +110,24 @@ def test_a_folder_that_cannot_be_written_is_done_without(tmp_path, monkeypatch):
     blocked.write_text("")
     monkeypatch.setenv("RSREF_FAST_CACHE", str(blocked / "cache"))
     assert cache.fetch("key", "", lambda: (b"code", "name")) == (b"code", "name")
+
+
+def test_a_home_that_nobody_knows_is_done_without(monkeypatch):
+    """As for a user whom the system does not list, where the variable HOME is not set either."""
+    monkeypatch.setenv(cache.VARIABLE, "~a_user_that_there_is_not/cache")
+    assert cache.fetch("a" * 40, "", lambda: (b"code", "name")) == (b"code", "name")
+
+
+def test_machine_code_is_loaded_once(tmp_path, monkeypatch):
+    """Engines of the same step share it: it is never freed."""
+    monkeypatch.setenv(cache.VARIABLE, str(tmp_path))
+    layer = cells.GRUCell(3).get_layer(dtype="float32", engine=rsref_fast.compile)
+    layer(np.zeros((1, 2, 4)))
+    loaded = len(objects._loaded)
+    for one in (pickle.loads(pickle.dumps(layer)), layer):
+        one.truncate = 3  # which makes another engine
+        one(np.zeros((1, 2, 4)))
+    assert len(objects._loaded) == loaded
 
 
 def test_files_that_can_only_be_read_are_used(tmp_path, monkeypatch):

@@ -299,8 +299,10 @@ def test_faults_have_names():
         stream(np.zeros(4))
     with pytest.raises(TypeError):
         stream(np.zeros((1, 4), complex))
-    with pytest.raises(TypeError, match="input 0 must be an array; got list"):
+    with pytest.raises(TypeError, match=r"input 0 must be a plain array; got builtins\.list"):
         stream([[0.0] * 4])
+    with pytest.raises(TypeError, match=r"input 0 must be a plain array; got numpy\.ma"):
+        stream(np.ma.masked_less(np.zeros((1, 4), np.float32), 1.0))
     with pytest.raises(ValueError, match=r"states must have shapes \[\(1, 6\), \(1, 6\)\]; got \[\(2, 6\), \(2, 6\)\]"):
         stream.reset([np.zeros((2, 6))] * 2)
     with pytest.raises(ValueError, match=r"states must have shapes .*; got \[\(2,\), \(1, 6\)\]"):

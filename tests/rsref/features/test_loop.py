@@ -228,6 +228,14 @@ def test_a_tape_keeps_the_options_of_its_run():
         np.testing.assert_array_equal(one, other)
 
 
+def test_the_last_output_is_an_array_of_its_own():
+    """Not a part of all steps' outputs, which it would keep."""
+    layer = layer_with_two_states()
+    y, *_ = layer(sample(3, 40, 2))
+    assert y.base is None
+    assert y.flags.owndata
+
+
 def test_unroll_changes_nothing_and_float32_stays():
     plain, unrolled = (layer_with_two_states(return_sequences=True, unroll=u, dtype="float32") for u in (False, True))
     unrolled.set_weights(plain.get_weights())

@@ -240,7 +240,9 @@ def unmeasured(suites: Suites) -> str:
         suite: [str(case) for case in cases_of(suite, False) if str(case) not in dict(own_rows(suites.get(suite, {})))]
         for suite in ENGINES
     }
-    parts = [f"{suite} ({'; '.join(cases)})" for suite, cases in lacking.items() if cases]
+    parts = [
+        f"{suite} ({'; '.join(cases) if suite in suites else 'all cases'})" for suite, cases in lacking.items() if cases
+    ]
     return f"Not measured: {', '.join(parts)}." if parts else "All cases were measured."
 
 

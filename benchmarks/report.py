@@ -26,6 +26,15 @@ TITLES = {
     "shop": "Recurrent Shop's own speed test: an epoch of 4 batches with Keras's fit",
 }
 
+IN_SHORT = {
+    "forward": "forward",
+    "training": "training",
+    "custom": "drawn cells",
+    "stream": "streams",
+    "lengths": "sequences of several lengths",
+    "shop": "Keras's fit",
+}
+
 COLOURS = {
     "rsref_fast": "black",
     "rsref_fast checkpoint": "dimgray",
@@ -118,7 +127,7 @@ def picture(rows: Sequence[Any], path: Path) -> None:
     figure, axes = plt.subplots(len(panels), 1, figsize=(12, 4.2 * len(panels)), squeeze=False, layout="constrained")
     for axis, (suite, own, what) in zip(axes[:, 0], panels):
         heights = _bars(axis, own, what)
-        axis.set_title(TITLES[suite])
+        axis.set_title(TITLES[suite] + (": peak memory" if what == "bytes" else ""))
         axis.set_ylim(0, 1.2 * max(heights))
         if what == "bytes":
             axis.set_ylabel("peak memory, MiB")
@@ -171,32 +180,58 @@ def _colour(engine: str) -> str:
 
 def page(folder: Path) -> str:
     """Return the page of all results: those of a folder, and in folders inside it those of other machines."""
-    lines = [INTRODUCTION, "", *_machine(folder, "../benchmarks/results")]
-    for other in sorted(path for path in folder.iterdir() if any(path.glob("*.json"))):
-        lines += [
-            "",
-            f"# On another machine: {other.name}",
-            "",
-            *_machine(other, f"../benchmarks/results/{other.name}"),
-        ]
+    others = sorted(path for path in folder.iterdir() if any(path.glob("*.json")))
+    machines = [(folder, "", "../benchmarks/results")]
+    machines += [(other, f" ({other.name})", f"../benchmarks/results/{other.name}") for other in others]
+    lines = [
+        INTRODUCTION,
+        "",
+        _in_short(folder),
+        "",
+        *(line for path, name, where in machines for line in _machine(path, name, where)),
+    ]
     return "\n".join(lines) + "\n"
 
 
-def _machine(folder: Path, where: str) -> list[str]:
-    """Return notes, goals and tables of one machine's results. where: the folder, as the page names it."""
+def _in_short(folder: Path) -> str:
+    """Return a sentence on how many times the fastest peer our engine does what each suite does."""
+    means = []
+    for suite, name in IN_SHORT.items():
+        rows = by_suite(json.loads((folder / f"{suite}.json").read_text()))[suite]
+        means.append(f"{name} {_mean(_ratios(rows)):.2f}")
+    return f"In short, times the fastest peer in the geometric mean, on the first machine: {', '.join(means)}."
+
+
+def _ratios(rows: Sequence[Any]) -> list[float]:
+    """Return how many times the fastest peer our engine does each case that both have."""
+    return [ratio for own in by_case(rows).values() if (ratio := summary(own)[1]) is not None]
+
+
+def _mean(ratios: Sequence[float]) -> float:
+    return math.exp(sum(map(math.log, ratios)) / len(ratios))
+
+
+def _machine(folder: Path, name: str, where: str) -> list[str]:
+    """Return notes, goals and tables of one machine's results.
+
+    name: of the machine, behind every heading; none for the first. where: the folder, as the page names it.
+    """
     files = [file for suite in TITLES if (file := folder / f"{suite}.json").exists()]
     stored = [json.loads(file.read_text()) for file in files]
-    lines = [(folder / "notes.md").read_text().rstrip(), "", *_goals([row for found in stored for row in found])]
+    level = "###" if name else "##"
+    lines = ["", f"## Another machine{name}", ""] if name else []
+    lines += [(folder / "notes.md").read_text().rstrip(), ""]
+    lines += _goals([row for found in stored for row in found], f"{level} Goals{name}", told=bool(name))
     for file, found in zip(files, stored):
         for suite, rows in by_suite(found).items():
-            lines += ["", f"## {TITLES[suite]}", "", *markdown(rows), ""]
+            lines += ["", f"{level} {TITLES[suite]}{name}", "", *markdown(rows), ""]
             if suite == "memory":
                 lines += _memory(rows)
             about = dict.fromkeys(row["machine"] for row in rows)
             commits = dict.fromkeys(row["commit"] for row in rows if "commit" in row)
             lines.append(f"{'; '.join(about)}{', commit ' if commits else ''}{', '.join(commits)}.")
         if file.with_suffix(".png").exists():
-            lines += ["", f"![of the limit]({where}/{file.stem}.png)"]
+            lines += ["", f"![{TITLES[file.stem]}: speed of each engine beside the limit]({where}/{file.stem}.png)"]
     return lines
 
 
@@ -205,10 +240,8 @@ def markdown(rows: Sequence[Any]) -> list[str]:
     engines = engines_of(rows)
     heads = ["case", *engines, "times the fastest peer", "GFLOP/s", "of the limit"]
     lines = _lines(heads, [[case, *cells(own, engines)] for case, own in by_case(rows).items()])
-    ratios = [ratio for own in by_case(rows).values() if (ratio := summary(own)[1]) is not None]
-    if ratios:
-        mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
-        lines += ["", f"Geometric mean {mean:.2f}, least {min(ratios):.2f}, times the fastest peer."]
+    if ratios := _ratios(rows):
+        lines += ["", f"Geometric mean {_mean(ratios):.2f}, least {min(ratios):.2f}, times the fastest peer."]
     return lines
 
 
@@ -221,10 +254,10 @@ def _memory(rows: Sequence[Any]) -> list[str]:
     return ["Peak memory, MiB:", "", *_lines(["case", *engines], shown), ""]
 
 
-def _goals(rows: Sequence[Any]) -> list[str]:
-    """Return a section on the goals."""
+def _goals(rows: Sequence[Any], heading: str, told: bool) -> list[str]:
+    """Return a section on the goals. told: whether the page has said before what they are."""
     suites = suites_of(rows)
-    lines = ["## Goals", "", goals.INTRODUCTION, ""]
+    lines = [heading, "", *([] if told else [goals.INTRODUCTION, ""])]
     for heads, shown in goals.tables(suites):
         lines += [*_lines(heads, shown), ""]
     return [*lines, goals.unmeasured(suites)]

@@ -161,12 +161,15 @@ def accuracy(model: keras.Model, x: np.ndarray, y: np.ndarray) -> float:
 def main() -> int:
     """Train, check, draw; the exit status is 1 if the gradients disagree."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--seeds", type=int, metavar="N", help="mean and spread of the test accuracy over N seeds")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--seed", type=int, default=0)
+    how.add_argument("--seeds", type=int, metavar="N", help="mean and spread of the test accuracy over N seeds")
     parser.add_argument("--output", type=Path, default=FOLDER / "output", help="folder of the picture")
     arguments = parser.parse_args()
     if arguments.seeds is not None and arguments.seeds < 1:
         parser.error(f"--seeds must be at least 1; got {arguments.seeds}")
+    if arguments.seed < 0:
+        parser.error(f"--seed must not be negative; got {arguments.seed}")
     if keras.backend.backend() != "jax":
         parser.error(f"the gradient check needs Keras's JAX backend: KERAS_BACKEND=jax; got {keras.backend.backend()}")
     data, settings = load(), Settings()
@@ -181,6 +184,10 @@ def main() -> int:
     from vowels.gradient_check import check_gradients
     from vowels.picture import draw
 
+    try:
+        arguments.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"--output must be a folder: {error}")
     fitted, held = split(data.train_y, arguments.seed)
     validation = data.train_x[held], data.train_y[held]
     _, history = train(
@@ -190,9 +197,8 @@ def main() -> int:
     agree = check_gradients(model, draw_step, settings.units, data.test_x[:16], Console())
     predicted = probabilities(model, data.test_x).argmax(axis=-1)
     score = float((predicted == data.test_y).mean())
-    path = draw(history, data.test_y, predicted, score, arguments.output)
-    print(f"picture: {path}")
     print(f"test accuracy: {score:.3f}")
+    print(f"picture: {draw(history, data.test_y, predicted, score, arguments.output)}")
     return 0 if agree else 1
 
 

@@ -39,7 +39,7 @@ def set_engine(name: str | None) -> None:
 
 
 def get_engine() -> str:
-    """Return the engine of layers with engine="auto"."""
+    """Return what `set_engine`, or the variable, chose for layers with engine="auto"; not what `use_engine` forces."""
     return _default or check_engine(os.environ.get(VARIABLE) or "auto", f"the variable {VARIABLE}")
 
 

@@ -1,5 +1,7 @@
 """rsref: recurrent networks drawn one timestep at a time, in plain NumPy. The specification of the other engines."""
 
+from typing import Any
+
 from rsref import activations, cells, generation, layers, ops, plain_data
 from rsref.cells import *
 from rsref.engine import Engine, Gradients, ReferenceEngine
@@ -9,12 +11,14 @@ from rsref.layers import *
 from rsref.loop import RecurrentLayer
 from rsref.recurrence import Recurrence
 from rsref.recurrent import RecurrentModel, RecurrentSequential
+from rsref.tape import LayerGradients
 from rsref.tensor import Input, Parameter, Tensor, constant
 
 __all__ = [
     "Engine",
     "Gradients",
     "Input",
+    "LayerGradients",
     "Learned",
     "Model",
     "Parameter",
@@ -34,3 +38,12 @@ __all__ = [
 ]
 __all__ += cells.__all__
 __all__ += layers.__all__
+
+
+def __getattr__(name: str) -> Any:
+    """`__version__` is the installed distribution's: looked up when it is asked for, since a checkout may have none."""
+    if name != "__version__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib.metadata import version
+
+    return version("rsref")

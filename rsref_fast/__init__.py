@@ -3,7 +3,7 @@
 `compile(rnn)` gives an engine with the reference engine's contract. Needs the extra `fast` (Numba) when it is called,
 not when the package is imported.
 
-The stages, each a pure function on graphs, in the order in which they are applied:
+The main stages, each a pure function on graphs, about in the order in which they are applied; docs/compiler.md has all:
 prologue     for training and streams, what depends on no step becomes a step of its own
 numbered     a step that picks samples by their number is drawn for a batch that is one sample
 concrete     the step for arrays of known inner shapes

@@ -23,7 +23,13 @@ Formula = Callable[..., Any]
 # How the operands' dtypes decide the result's: "float" casts all to float, "same" promotes bool < int < float,
 # "compare" promotes and answers bool, "logical" casts to bool, "where" promotes all but the condition.
 _ORDER = ("bool", "int", "float")
-KINDS = ("float", "same", "compare", "logical", "where")
+CASTS = {
+    "float": "and cast to float",
+    "same": "and cast to the widest kind among them, int at least",
+    "compare": "and cast to the widest kind among them; the answer is bool",
+    "logical": "and cast to bool",
+    "where": "all but the first cast to the widest kind among them, and the first to bool",
+}
 
 
 class Pointwise(Op):
@@ -31,8 +37,8 @@ class Pointwise(Op):
 
     def __init__(self, name: str, formula: Formula, derivatives: Sequence[Formula | None], kind: str):
         self.name = name
-        if kind not in KINDS:
-            raise ValueError(f"op {name!r}: kind must be one of {', '.join(KINDS)}; got {kind!r}")
+        if kind not in CASTS:
+            raise ValueError(f"op {name!r}: kind must be one of {', '.join(CASTS)}; got {kind!r}")
         if callable(derivatives):
             raise TypeError(f"op {name!r}: derivatives are a tuple, one for each operand; got the function alone")
         self.formula = formula
@@ -162,6 +168,7 @@ def pointwise(
 ) -> Pointwise:
     """Define and register a pointwise op; the answer is its function. No derivatives: no gradient flows through it."""
     op = Pointwise(name, formula, derivatives, kind)
+    op.__doc__ = f"{name}({', '.join(op.operand_names)}), element by element; operands are broadcast, {CASTS[kind]}."
     register(op)
     return op
 

@@ -16,7 +16,8 @@ BACKENDS = ("tensorflow", "jax", "torch")
 COLUMNS = [(dtype, engine) for dtype in ("float64", "float32") for engine in ("reference", "fast", "keras")]
 HEAD = """# The gradient matrix
 
-Every cell and every feature of the Keras layers, on all engines and all three backends, against rsref in float64. Each
+Every cell but `LayerCell`, and every feature of the Keras layers, on all engines and all three backends, against rsref
+in float64. Each
 entry is the largest error over the answers and the gradients of inputs, given states and every weight, relative to the
 largest value (at least 1) of each array. Written by `python -m tests.cross.matrix --write docs/gradient_matrix.md`.
 

@@ -3,10 +3,13 @@
 import ast
 import subprocess
 import sys
+import tomllib
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+
+import rsref
 
 HEAVY = {"keras", "tensorflow", "torch", "jax", "numba", "matplotlib", "hypothesis", "rsref_fast", "keras_bridge"}
 FORBIDDEN = {
@@ -29,6 +32,13 @@ def test_rsref_imports_nothing_heavy():
 
 def test_the_check_sees_heavy_imports():
     assert HEAVY & imported_packages("import hypothesis")
+
+
+def test_the_version_is_the_distributions():
+    written = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]["version"]
+    assert rsref.__version__ == written
+    with pytest.raises(AttributeError, match="module 'rsref' has no attribute 'version'"):
+        rsref.version  # noqa: B018
 
 
 @pytest.mark.parametrize("package", [name for name in FORBIDDEN if find_spec(name)])

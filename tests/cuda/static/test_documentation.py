@@ -1,7 +1,9 @@
-"""Every Python block of the page on GPUs runs as it stands."""
+"""Every Python block of the page on GPUs runs as it stands, and its table of registers is what was found."""
 
+import json
 from pathlib import Path
 
+from benchmarks.cuda_static import RESULTS, shown
 from tests.rsref.test_documentation import blocks
 
 
@@ -10,3 +12,7 @@ def test_the_page_runs():
     assert found
     for block in found:
         exec(compile(block, str(Path("docs/cuda.md")), "exec"), {"__name__": "page"})
+
+
+def test_the_page_has_the_table():
+    assert shown(json.loads(RESULTS.read_text())) in Path("docs/cuda.md").read_text()

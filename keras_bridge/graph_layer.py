@@ -62,16 +62,15 @@ class GraphLayer(keras.layers.Layer):
             else:
                 values[leaf] = ops.full((), source_of(leaf).mean, precision)
         found = evaluate(self.drawn.outputs, values, precision)
-        return [ops.cast(y, self.compute_dtype) if leaf.dtype == "float" else y for y, leaf in self._paired(found)]
-
-    def _paired(self, found: list[Any]) -> list[tuple[Any, Tensor]]:
-        return list(zip(found, self.drawn.outputs))
+        return [
+            ops.cast(y, self.compute_dtype) if drawn.dtype == "float" else y
+            for y, drawn in zip(found, self.drawn.outputs)
+        ]
 
     def compute_output_spec(self, inputs: list[Any], training: bool | None = None) -> list[Any]:
-        shapes = substitute(self.drawn.outputs, {})
         batch = inputs[0].shape[0]
         dtypes = {"float": self.compute_dtype, "int": "int32", "bool": "bool"}
-        return [keras.KerasTensor((batch, *y.shape[1:]), dtypes[y.dtype]) for y in shapes]
+        return [keras.KerasTensor((batch, *y.shape[1:]), dtypes[y.dtype]) for y in self.drawn.outputs]
 
     # --- noise --------------------------------------------------------------------------------------------------------
     def hold_masks(self, batch: Any) -> None:

@@ -219,8 +219,8 @@ def _input_dtype(layer: Any) -> str:
 class CellOfLayer(RNNCell):
     """The step of a recurrent layer as a cell: its readout is one more state. Weights are shared with the layer."""
 
-    def __init__(self, layer: RecurrentLayer, name: str | None = None):
-        super().__init__(name or f"{layer.name}_cell")
+    def __init__(self, layer: RecurrentLayer):
+        super().__init__(f"{layer.name}_cell")
         self.layer = layer
         if isinstance(layer, RecurrentModel):
             self.build(*([t.shape for t in layer.draw([]).sequences] or [()]))

@@ -24,7 +24,7 @@ FUNCTIONS = {
 } | {"remainder": "modulo"}  # fmt: skip
 """NumPy's name of a function, and its name among the kernels' own."""
 
-TESTS = {"isnan": "isnan", "isfinite": "isfinite"}
+TESTS = {"isnan": "({0} != {0})", "isfinite": "(absolute({0}) < INFINITY)"}
 COMPARISONS = {
     "less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">=", "equal": "==", "not_equal": "!=",
 }  # fmt: skip
@@ -41,7 +41,7 @@ ARITHMETIC = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "true
 HAVE = f"{', '.join(sorted({*FUNCTIONS, *TESTS, 'reciprocal', 'square', 'where'}))} have one, and operators"
 """What a message says of the functions that have a kernel."""
 
-STABLE = {"sigmoid": "sigmoid", "softplus": "softplus"}
+STABLE = ("sigmoid", "softplus")
 """Ops whose kernel is a function of its own, better at the ends of the range than the formula is."""
 
 _ORDER = ("bool", "int", "float")
@@ -157,7 +157,7 @@ def expression(op: Pointwise, operands: Sequence[Expression]) -> Expression:
     Errors: NotImplementedError, naming the op and the function, if the op's formula uses what has no kernel.
     """
     if op.name in STABLE:
-        return Expression(f"{STABLE[op.name]}({operands[0].text})", "float")
+        return Expression(f"{op.name}({operands[0].text})", "float")
     try:
         result = op.formula(*operands)
     except (TypeError, AttributeError, NotImplementedError) as error:  # Python's own; a method of arrays; NumPy's
@@ -204,8 +204,7 @@ def _called(name: str, operands: Sequence[Any]) -> Expression:
     unified = _unified(*operands)
     kind = unified[0].kind
     if name in TESTS:
-        test = {"isnan": "({0} != {0})", "isfinite": "(absolute({0}) < INFINITY)"}[name].format(unified[0].text)
-        return Expression(test, "bool")
+        return Expression(TESTS[name].format(unified[0].text), "bool")
     if name in COMPARISONS:
         return Expression(f"({unified[0].text} {COMPARISONS[name]} {unified[1].text})", "bool")
     if name in BITWISE or name == "invert":

@@ -22,6 +22,6 @@ def set_num_threads(number: int | None) -> None:
 
 def get_num_threads() -> int:
     """Return how many threads engines use that were not given a number of their own."""
-    return (
-        _number or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else _number or os.cpu_count() or 1
-    )
+    if _number is not None:
+        return _number
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

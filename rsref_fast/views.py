@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from rsref.tensor import Tensor
-from rsref_fast.lengths import ROWS, Length, N, Varying, number, per_row, plus, times
+from rsref_fast.lengths import ROWS, Length, Varying, number, per_row, plus, times
 
 Shape = tuple[Length, ...]
 
@@ -230,6 +230,3 @@ def rows_first(shape: Shape) -> bool:
         and per_row(shape[0]) is not None
         and not any(isinstance(n, Varying) for n in shape[1:])
     )
-
-
-__all__ = ["Buffer", "N", "Space", "View", "row_major", "rows_first", "sliced", "view_of_op", "whole"]

@@ -90,7 +90,6 @@ RULES: dict[str, Rule] = {
     "Det": plain(ops.det),
     "Cholesky": with_attributes(ops.cholesky, "upper"),
     # products
-    # products
     "Matmul": plain(ops.matmul),
     "Dot": plain(ops.dot),
     "Tensordot": with_attributes(ops.tensordot, "axes"),

@@ -71,4 +71,4 @@ class ConvLSTMCell(LSTMCell):
 
     def projected(self, x: Tensor, h: Tensor, bias: Any = None) -> Tensor:
         z = self._from_x + ops.conv(self.dropped_state(h), self.recurrent_kernel(), 1, "same")
-        return z + self.bias(bias) if self.use_bias else z
+        return self.biased(z, bias)

@@ -52,7 +52,7 @@ class SLSTMCell(ExponentialCell):
     def build_model(self, input_shape: Shape) -> Model:
         x, h, c, n, m = self.leaves(input_shape)
         z = ops.matmul(self.dropped_input(x), self.kernel(x.shape[-1])) + self._from_state(self.dropped_state(h))
-        z_i, z_f, z_g, z_o = ops.split(z + self.bias() if self.use_bias else z, 4, -1)
+        z_i, z_f, z_g, z_o = ops.split(self.biased(z), 4, -1)
         log_f = self.log_forget(z_f)
         new_m = ops.where(n <= 0, z_i, ops.maximum(log_f + m, z_i))  # an empty memory has no maximum yet
         kept, added = _decay(log_f + m - new_m), ops.exp(z_i - new_m)
@@ -100,7 +100,7 @@ class MLSTMCell(ExponentialCell):
         m = Input((heads,), name="m")
         read = self.dropped_input(x)
         z = ops.matmul(read, self.kernel(x.shape[-1]))
-        q, k, v, z_o = ops.split(z + self.bias() if self.use_bias else z, 4, -1)
+        q, k, v, z_o = ops.split(self.biased(z), 4, -1)
         q, k, v = (ops.reshape(part, (-1, heads, size)) for part in (q, k / math.sqrt(size), v))
         z_i, z_f = self._gates(read)
         log_f = self.log_forget(z_f)

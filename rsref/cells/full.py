@@ -103,7 +103,11 @@ class FullCell(RNNCell):
         """Make the three weights and return x kernel + h recurrent_kernel + bias, dropout applied."""
         kernel, recurrent_kernel = self.kernel(x.shape[-1]), self.recurrent_kernel()
         z = ops.matmul(self.dropped_input(x), kernel) + ops.matmul(self.dropped_state(h), recurrent_kernel)
-        return z + self.bias(bias) if self.use_bias else z
+        return self.biased(z, bias)
+
+    def biased(self, z: Tensor, initial: Any = None) -> Tensor:
+        """Make the bias and return z with it, or z without one; `initial` as in `bias`."""
+        return z + self.bias(initial) if self.use_bias else z
 
     def dropped_input(self, x: Tensor) -> Tensor:
         return x * noise(x.shape, self.dropout, "sequence") if self.dropout else x

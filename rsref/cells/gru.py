@@ -44,7 +44,7 @@ class GRUCell(FullCell):
 
     def _reset_before(self, from_x: Tensor, h: Tensor, read: Tensor, recurrent_kernel: Tensor) -> Tensor:
         n = self.units
-        from_x = from_x + self.bias() if self.use_bias else from_x
+        from_x = self.biased(from_x)
         from_h = ops.matmul(read, recurrent_kernel[:, : 2 * n])
         z, r = ops.split(self.recurrent_activation(from_x[:, : 2 * n] + from_h), 2, -1)
         candidate = self.activation(from_x[:, 2 * n :] + ops.matmul(r * read, recurrent_kernel[:, 2 * n :]))
@@ -62,7 +62,7 @@ class MinimalGatedCell(FullCell):
         kernel, recurrent_kernel = self.kernel(x.shape[-1]), self.recurrent_kernel()
         read = self.dropped_state(h)
         from_x = ops.matmul(self.dropped_input(x), kernel)
-        from_x = from_x + self.bias() if self.use_bias else from_x
+        from_x = self.biased(from_x)
         f = self.recurrent_activation(from_x[:, :n] + ops.matmul(read, recurrent_kernel[:, :n]))
         candidate = self.activation(from_x[:, n:] + ops.matmul(f * read, recurrent_kernel[:, n:]))
         new_h = (1 - f) * h + f * candidate

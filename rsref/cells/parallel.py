@@ -20,7 +20,7 @@ class InputGatedCell(FullCell):
     def parts(self, x: Tensor) -> list[Tensor]:
         """Return x kernel + bias, cut into its gates."""
         z = ops.matmul(self.dropped_input(x), self.kernel(x.shape[-1]))
-        parts: list[Tensor] = ops.split(z + self.bias() if self.use_bias else z, self.gates, -1)
+        parts: list[Tensor] = ops.split(self.biased(z), self.gates, -1)
         return parts
 
 

@@ -48,5 +48,5 @@ class IndRNNCell(UngatedCell):
         kernel = self.kernel(x.shape[-1])
         own = self.add_weight("recurrent_kernel", (self.units,), *self.recurrent_options).tensor
         z = ops.matmul(self.dropped_input(x), kernel) + self.dropped_state(h) * own
-        new_h = self.activation(z + self.bias() if self.use_bias else z)
+        new_h = self.activation(self.biased(z))
         return Model([x, h], [new_h, new_h])

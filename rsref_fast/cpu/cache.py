@@ -53,7 +53,8 @@ def fetch(key: str, source: str, build: Callable[[], tuple[bytes, str]]) -> tupl
     if found is None:
         found = build()
         _write(path, found)
-        _write_text(path.with_suffix(".py"), source)
+        if source:
+            _put(path.with_suffix(".py"), source.encode())
         with suppress(OSError):  # another process may remove the folder
             _trim(path.parent)
     return found
@@ -76,10 +77,6 @@ def _read(path: Path) -> tuple[bytes, str] | None:
 def _write(path: Path, found: tuple[bytes, str]) -> None:
     rest = found[1].encode() + b"\n" + found[0]
     _put(path, MAGIC + hashlib.sha256(rest).digest() + rest)
-
-
-def _write_text(path: Path, text: str) -> None:
-    _put(path, text.encode())
 
 
 def _put(path: Path, content: bytes) -> None:

@@ -48,9 +48,9 @@ def fill(function: Function, target: View, value: str) -> None:
         function.store(target, i, value)
 
 
-def copy(function: Function, target: View, source: View, accumulate: bool = False) -> None:
+def copy(function: Function, target: View, source: View) -> None:
     """Copy elements; the source may be broadcast, and of another shape with as many elements if it is row-major."""
-    _copy_in(function.independent(target.shape), function, target, source, accumulate)
+    _copy_in(function.independent(target.shape), function, target, source, False)
 
 
 def shared_copy(function: Function, target: View, source: View, accumulate: bool = False) -> None:

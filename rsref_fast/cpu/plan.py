@@ -288,9 +288,9 @@ class Tables:
 class Cutter:
     """Cuts one array up by frames, one after the other."""
 
-    def __init__(self, array: int, start: int = 0):
+    def __init__(self, array: int):
         self.array = array
-        self.total = start
+        self.total = 0
 
     def cut(self, frame: Frame) -> dict[str, Place]:
         parts = zip(frame.names, frame.offsets, frame.lengths, frame.dtypes)

@@ -52,12 +52,12 @@ class Function:
     inside = False
     early: tuple[Buffer, int] | None = None
     reads_first = False
+    reassociates = False
     holds: Held | None = None
 
-    def __init__(self, name: str, comment: str, values: dict[Buffer, object], reassociates: bool = False):
+    def __init__(self, name: str, comment: str, values: dict[Buffer, object]):
         self.name = name
         self.comment = comment
-        self.reassociates = reassociates
         self.values = values
         self.parameters: dict[Buffer, str] = {}
         self.written: set[Buffer] = set()

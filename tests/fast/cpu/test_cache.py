@@ -135,7 +135,7 @@ def test_files_that_can_only_be_read_are_used(tmp_path, monkeypatch):
         raise PermissionError
 
     monkeypatch.setenv("RSREF_FAST_CACHE", str(tmp_path))
-    cache.fetch("key", "", lambda: (b"code", "name"))
+    cache.fetch("key", "the source", lambda: (b"code", "name"))
     monkeypatch.setattr(os, "utime", refused)
     assert cache.fetch("key", "", refused) == (b"code", "name")
     monkeypatch.setattr(os, "replace", refused)
@@ -163,7 +163,7 @@ def test_files_of_others_stay(tmp_path, monkeypatch):
         (tmp_path / name).write_bytes(bytes(3000))
         os.utime(tmp_path / name, (1, 1))
     key = cache.key_of("")
-    cache.fetch(key, "", lambda: (bytes(1000), "name"))
+    cache.fetch(key, "the source", lambda: (bytes(1000), "name"))
     assert {p.name for p in tmp_path.iterdir()} == {"thesis.o", "notes.tmp", "f" * 40, f"{key}.o", f"{key}.py"}
 
 

@@ -277,7 +277,7 @@ def test_errors():
             [np.zeros((1, 1, 2))], [], [np.zeros((1, 4))], [], [[True]]
         )
     for make in (rsref_fast.compile, ReferenceEngine):
-        with pytest.raises(TypeError, match="takes the tape that forward answered; got NoneType"):
+        with pytest.raises(TypeError, match=r"takes the tape that forward answered; got builtins\.NoneType"):
             make(recurrence_of("GRUCell")).backward(None, [None], [None])
         recurrence = recurrence_of("GRUCell")
         _, _, tape = make(recurrence).forward(**vars(random_arguments(recurrence)))

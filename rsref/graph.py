@@ -243,6 +243,15 @@ def check_mask(name: str, mask: Any) -> None:
         )
 
 
+def readers_of(tensors: Iterable[Tensor]) -> dict[Tensor, list[Tensor]]:
+    """Return which tensors read each one that is an operand, once for each place where it stands."""
+    found: dict[Tensor, list[Tensor]] = {}
+    for tensor in tensors:
+        for operand in tensor.inputs:
+            found.setdefault(operand, []).append(tensor)
+    return found
+
+
 def as_list(value: Any) -> list[Any]:
     """Return a list of one or of several; None is no element."""
     if value is None:

@@ -198,6 +198,11 @@ class Tensor:
             raise AttributeError(f"{self!r} is symbolic and has no {name!r}{hint}")
 
     @property
+    def op_name(self) -> str:
+        """The name of its op; nothing for a leaf."""
+        return self.op.name if self.op else ""
+
+    @property
     def spec(self) -> Spec:
         return Spec(self.shape, self.dtype)
 

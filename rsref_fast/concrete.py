@@ -30,7 +30,7 @@ def concrete(graph: StepGraph, shapes: Mapping[Tensor, Sequence[int]]) -> StepGr
         new_states=results[count:],
     )
     for tensor in picking(results):
-        name = tensor.op.name if tensor.op else ""
+        name = tensor.op_name
         raise NotImplementedError(f"{name!r} along the batch, which picks samples by their number, has no kernel")
     return step
 

@@ -167,7 +167,7 @@ def _compared(results: Sequence[Tensor]) -> set[Tensor]:
     """
     found: set[Tensor] = set()
     for tensor in topological_order(results):
-        if tensor.op is not None and tensor.op.name in COMPARISONS and tensor.inputs[0].dtype == "float":
+        if tensor.op_name in COMPARISONS and tensor.inputs[0].dtype == "float":
             first, second = map(shown, tensor.inputs)
             if first in topological_order([second]) or second in topological_order([first]):
                 found |= {first, second}
@@ -194,7 +194,7 @@ def _without_cheap(
             if i in there or (i in own and 0 < _width(i) <= few):
                 found.append(i)
             elif not isinstance(i.source, Parameter | ConstantSource):
-                again = i.op is not None and i.op.name in CHEAP and i not in exact
+                again = i.op_name in CHEAP and i not in exact
                 more = behind(i, few) if again else None
                 if more is None:
                     return None
@@ -202,7 +202,7 @@ def _without_cheap(
         return found
 
     for tensor in reversed(saved):
-        if tensor.op.name not in CHEAP or tensor in exact or tensor in graph.new_states:  # type: ignore[union-attr]
+        if tensor.op_name not in CHEAP or tensor in exact or tensor in graph.new_states:
             continue
         there.discard(tensor)
         operands = behind(tensor, _width(tensor) // FEW)

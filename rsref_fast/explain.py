@@ -50,7 +50,7 @@ def functions_a_row(program: Program, sections: Collection[Section] = STEPPED) -
     return sum(
         flops_of(layout, tensor)
         for tensor, section in layout.section.items()
-        if section in sections and tensor.op is not None and tensor.op.name in FUNCTIONS
+        if section in sections and tensor.op_name in FUNCTIONS
     )
 
 
@@ -59,7 +59,7 @@ def flops_of(layout: Layout, tensor: Tensor) -> int:
     elements = 1
     for length in shape:
         elements *= max(1, sized(length, 1))
-    if tensor.op is not None and tensor.op.name == "matmul":
+    if tensor.op_name == "matmul":
         return 2 * elements * sized(layout.shapes[tensor.inputs[0]][-1], 1)
     return elements
 
@@ -104,7 +104,7 @@ def _section(program: Program, section: Section, phase: int) -> Iterable[str]:
     units = program.units_of(section, phase)
     if not units:
         return
-    factors = {t.inputs[1] for t in program.layout.section if t.op is not None and t.op.name == "matmul"}
+    factors = {t.inputs[1] for t in program.layout.section if t.op_name == "matmul"}
     yield f"  {LATER_LOOPS[section].format(phase + 1) if phase else TITLES[section]}:"
     for unit in units:
         shape = " x ".join("rows" if isinstance(n, Varying) else str(n) for n in unit.shape) or "one number"

@@ -51,7 +51,7 @@ def pointwise(tensor: Tensor) -> bool:
 def added_as_computed(layout: Layout, tensor: Tensor) -> bool:
     """Whether the nest that computes a tensor can also add it to a sum over the steps."""
     stepped = layout.section.get(tensor) is Section.LOOP or tensor in layout.later
-    return stepped and pointwise(tensor) and tensor.op.name not in RESHAPES and tensor not in layout.sums  # type: ignore[union-attr]
+    return stepped and pointwise(tensor) and tensor.op_name not in RESHAPES and tensor not in layout.sums
 
 
 CHEAP = ("add", "subtract", "multiply", "negative", "square")
@@ -133,7 +133,7 @@ class _Fusion:
 
         All that read it are loops over its own shape, or sums of it. None of its operands is computed so itself.
         """
-        if not pointwise(tensor) or tensor.op.name not in CHEAP or tensor.dtype != "float":  # type: ignore[union-attr]
+        if not pointwise(tensor) or tensor.op_name not in CHEAP or tensor.dtype != "float":
             return False
         layout, readers = self.layout, self.readers.get(tensor, [])
         width = layout.width(tensor)
@@ -148,7 +148,7 @@ class _Fusion:
 
     def _only_summed(self, tensor: Tensor) -> bool:
         """Whether nothing but a sum reads a pointwise tensor of the section, whose operands are in memory anyway."""
-        own = tensor in self.inside and pointwise(tensor) and tensor.op.name not in (*RESHAPES, "count")  # type: ignore[union-attr]
+        own = tensor in self.inside and pointwise(tensor) and tensor.op_name not in (*RESHAPES, "count")
         return (
             own and len(self.readers[tensor]) == 1 and all(i in self.again or self._in_memory(i) for i in tensor.inputs)
         )
@@ -163,7 +163,7 @@ class _Fusion:
     def _in_its_loop(self, reader: Tensor, tensor: Tensor) -> bool:
         """Whether what reads a tensor can be computed by the loop that computes it: it reads no view of it."""
         layout = self.layout
-        loop = pointwise(reader) and reader.op.name not in RESHAPES and reader not in layout.sums  # type: ignore[union-attr]
+        loop = pointwise(reader) and reader.op_name not in RESHAPES and reader not in layout.sums
         same = layout.shapes[reader] == layout.shapes[tensor]
         return loop and same and all(i is tensor for i in reader.inputs if layout.root(i) is tensor)
 
@@ -211,7 +211,7 @@ class _Fusion:
         group: list[Tensor] = []
         there = set(done)
         for tensor in self.waiting:
-            if self._single(tensor) or tensor.op.name in RESHAPES or layout.shapes[tensor] != shape:  # type: ignore[union-attr]
+            if self._single(tensor) or tensor.op_name in RESHAPES or layout.shapes[tensor] != shape:
                 continue
             read = self._operands(tensor)
             wanted = tensor in needed or any(i in group for i in read)
@@ -240,4 +240,4 @@ class _Fusion:
 
 
 def _is_sum(tensor: Tensor) -> bool:
-    return tensor.op is not None and tensor.op.name in ("sum", "sum_to_like")
+    return tensor.op_name in ("sum", "sum_to_like")

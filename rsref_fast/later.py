@@ -39,7 +39,7 @@ def added_later(
     def of_few(tensor: Tensor, most: int) -> bool:
         if width(tensor) <= most:
             return True
-        moved = tensor.op is not None and tensor.op.name in MOVING
+        moved = tensor.op_name in MOVING
         if not (moved or isinstance(tensor.op, Pointwise)):
             return False
         return readers[tensor] <= 1 and all(of_few(i, most) for i in tensor.inputs[: 1 if moved else None])

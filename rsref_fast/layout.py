@@ -302,7 +302,7 @@ def _find_copies(layout: Layout, kept: Set[Tensor]) -> dict[Tensor, dict[Tensor,
 
 def _looped_parts(layout: Layout, operand: Tensor, axis: int, start: int) -> Iterator[tuple[Tensor, int]]:
     """Yield the parts of concatenations of the time loop, and where each begins; of any other tensor itself."""
-    joint = operand.op is not None and operand.op.name == "concatenate" and operand.attrs["axis"] == axis
+    joint = operand.op_name == "concatenate" and operand.attrs["axis"] == axis
     joint = joint and layout.section[operand] is Section.LOOP
     lengths = [layout.shapes[part][axis] for part in operand.inputs] if joint else []
     known = [length for length in lengths if isinstance(length, int)]
@@ -365,7 +365,7 @@ def _find_sums(layout: Layout, places: Mapping[Tensor, Buffer], read: set[Tensor
             continue
         for start, product in (total.inputs, total.inputs[::-1]):
             if (
-                alone(product) and product.op.name == "matmul"  # type: ignore[union-attr]
+                alone(product) and product.op_name == "matmul"
                 and layout.shapes[product] == layout.shapes[total] and layout.rows[total] is Rows.FIRST
                 and layout.section[product] is layout.section[total]
                 and layout.phase_of(product) == layout.phase_of(total)
@@ -384,7 +384,7 @@ def _own(
         return _inside(layout, tensor, *layout.parts[tensor])
     if wanted[tensor] in (Space.BLOCK, Space.PACKED):
         _check_rows(layout, tensor)
-    name = f"{prefix}{layout.order.index(tensor)}_{tensor.op.name}"  # type: ignore[union-attr]
+    name = f"{prefix}{layout.order.index(tensor)}_{tensor.op_name}"
     return whole(Buffer(name, tensor.dtype, wanted[tensor], layout.shapes[tensor]))
 
 

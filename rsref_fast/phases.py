@@ -11,6 +11,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
+from rsref.graph import readers_of
 from rsref.ops.pointwise import Cast, Pointwise
 from rsref.tensor import Tensor
 from rsref_fast.rows import Rows
@@ -73,7 +74,7 @@ def _between(
 
     phase: receives that one for these.
     """
-    readers = _readers(plan.loop)
+    readers = readers_of(plan.loop)
     stays: set[Tensor] = set()
     for tensor in reversed(plan.loop):
         own = any(r in stays and phase[r] == phase[tensor] for r in readers.get(tensor, ()))
@@ -91,7 +92,7 @@ def _better_inside(
 
     passing: leaves that are there in their own phase only.
     """
-    readers = _readers((*plan.loop, *plan.after))
+    readers = readers_of((*plan.loop, *plan.after))
     inside = set(plan.loop) - between.keys()
     for tensor in reversed(list(between)):
         own = readers.get(tensor, [])
@@ -109,24 +110,16 @@ def _needless(
 ) -> int | None:
     """Return a phase that had better be one with that before it, or must be; None if there is none."""
     for tensor in plan.loop:
-        moves = tensor in between or tensor.op.name in MOVING  # type: ignore[union-attr]
+        moves = tensor in between or tensor.op_name in MOVING
         for read in () if moves else map(shown, tensor.inputs):
             passes = not lasting if read.op is None else read not in between and rows[read] is not Rows.FIRST
             if passes and phase.get(read, phase[tensor]) < phase[tensor]:
                 return phase[tensor]
     weights = dict.fromkeys(range(1, max(phase.values()) + 1), 0)
     for tensor in between:
-        if tensor.op is not None and tensor.op.name == "matmul" and rows[tensor.inputs[1]] is Rows.NONE:
+        if tensor.op_name == "matmul" and rows[tensor.inputs[1]] is Rows.NONE:
             weights[phase[tensor]] += _count(tensor.inputs[1].shape)
     return next((number for number, count in weights.items() if count < WEIGHTS), None)
-
-
-def _readers(tensors: Sequence[Tensor]) -> dict[Tensor, list[Tensor]]:
-    found: dict[Tensor, list[Tensor]] = {}
-    for tensor in tensors:
-        for operand in tensor.inputs:
-            found.setdefault(operand, []).append(tensor)
-    return found
 
 
 def _count(shape: Sequence[int | None]) -> int:

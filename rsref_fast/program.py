@@ -185,7 +185,7 @@ def _worth_keeping(step: StepGraph) -> Callable[[Tensor, bool], bool]:
 
     sources: dict[Tensor, frozenset[Tensor]] = {}
     for tensor in topological_order(results):
-        pointwise = isinstance(tensor.op, Pointwise | Cast) or (tensor.op is not None and tensor.op.name in MOVING_OPS)
+        pointwise = isinstance(tensor.op, Pointwise | Cast) or (tensor.op_name in MOVING_OPS)
         if tensor in once or tensor in fixed:
             sources[tensor] = frozenset()
         elif pointwise:
@@ -197,7 +197,7 @@ def _worth_keeping(step: StepGraph) -> Callable[[Tensor, bool], bool]:
         if tensor not in rows:  # of forward's values, but not drawn
             stepped = any(leaf in step.sequences or leaf in step.states for leaf in topological_order([tensor]))
             return stepped and _known_rows([tensor])[tensor] is Rows.FIRST
-        moves = tensor.op is not None and tensor.op.name in MOVING_OPS
+        moves = tensor.op_name in MOVING_OPS
         return rows[tensor] is Rows.FIRST and tensor not in once and not moves and (exact or not spread(tensor))
 
     def spread(tensor: Tensor) -> bool:
@@ -237,7 +237,7 @@ def _forward(
     inside = set(plan.loop)
     places: dict[Tensor, Buffer] = {}
     for tensor, (_, after) in zip(new_states, states):
-        moved = tensor.op is not None and tensor.op.name in MOVING_OPS
+        moved = tensor.op_name in MOVING_OPS
         if tensor in inside and not moved and tensor not in places:
             places[tensor] = after
     layout = lay_out(

@@ -47,7 +47,7 @@ def parted(graph: StepGraph) -> Parts | None:
     if not once:
         return None
     first = StepGraph(constants=graph.constants, outputs=once)
-    if not any(t.op is not None and t.op.name in WORTH_IT and rows[t] is Rows.FIRST for t in first.order):
+    if not any(t.op_name in WORTH_IT and rows[t] is Rows.FIRST for t in first.order):
         return None
     leaves = [Input(batch_shape=t.shape, name=f"once{i}") for i, t in enumerate(once)]
     kept = {leaf: leaf for leaf in (*graph.sequences, *graph.constants)}  # dropout masks would be drawn anew

@@ -81,7 +81,7 @@ def _own_places(tensor: Tensor, found: Mapping[Tensor, Rows], places: Mapping[Te
 
 def _places(tensor: Tensor, found: Mapping[Tensor, Rows], places: Mapping[Tensor, int]) -> int | None:
     """Return how many entries a sample has in a result; None if its entries do not belong to one sample each."""
-    name = "" if tensor.op is None else tensor.op.name
+    name = tensor.op_name
     if tensor.op is None:
         return 1
     if name == "reshape":
@@ -101,7 +101,7 @@ def _places(tensor: Tensor, found: Mapping[Tensor, Rows], places: Mapping[Tensor
 
 def _pointwise(tensor: Tensor, kinds: Sequence[Rows]) -> Rows:
     """Operands are broadcast from the right: the batch is one axis if all that have it have it at the same place."""
-    name, rank = tensor.op.name if tensor.op else "", tensor.ndim
+    name, rank = tensor.op_name, tensor.ndim
     if Rows.SUM in kinds:  # a sum of sums, or its negative, is one; a product with what has no rows too
         linear = name in ("add", "subtract", "negative") and set(kinds) == {Rows.SUM}
         scaled = name in ("multiply", "divide") and kinds[0] is Rows.SUM and kinds[1:] == [Rows.NONE]
@@ -208,14 +208,14 @@ def _broadcast_to(tensor: Tensor, kinds: Sequence[Rows]) -> Rows:
 def _like(tensor: Tensor, kinds: Sequence[Rows]) -> Rows:
     """x in the shape of `like`, both with the batch first; or summed into what has none."""
     x, like = tensor.inputs
-    if tensor.op is not None and tensor.op.name == "sum_to_like" and kinds == [Rows.FIRST, Rows.NONE]:
+    if tensor.op_name == "sum_to_like" and kinds == [Rows.FIRST, Rows.NONE]:
         return Rows.SUM if like.ndim < x.ndim or like.shape[0] == 1 else Rows.MIXED
     if kinds[1] is not Rows.FIRST:
         return Rows.MIXED
     if kinds[0] is Rows.NONE:
-        spreads = tensor.op is not None and tensor.op.name == "broadcast_like" and _spreads(x, tensor.ndim, Rows.FIRST)
+        spreads = tensor.op_name == "broadcast_like" and _spreads(x, tensor.ndim, Rows.FIRST)
         return Rows.FIRST if spreads else Rows.MIXED
-    named = tensor.op is not None and tensor.op.name in ("reshape_like", "put_slice", "put_windows")
+    named = tensor.op_name in ("reshape_like", "put_slice", "put_windows")
     return Rows.FIRST if kinds[0] is Rows.FIRST and (named or x.ndim == like.ndim) else Rows.MIXED
 
 

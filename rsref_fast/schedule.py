@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from rsref.graph import topological_order
+from rsref.graph import readers_of, topological_order
 from rsref.ops.pointwise import Cast, Pointwise
 from rsref.tensor import ConstantSource, Parameter, Tensor
 from rsref_fast.rows import Rows
@@ -80,10 +80,7 @@ def schedule(
 
 def _better_inside(order: Sequence[Tensor], before: set[Tensor]) -> set[Tensor]:
     """Return pointwise tensors that only the loop reads: computed there they need not be stored and read again."""
-    readers: dict[Tensor, list[Tensor]] = {}
-    for tensor in order:
-        for operand in tensor.inputs:
-            readers.setdefault(operand, []).append(tensor)
+    readers = readers_of(order)
     moved: set[Tensor] = set()
     for tensor in reversed(order):
         own = readers.get(tensor, [])
@@ -119,8 +116,8 @@ def _width(tensor: Tensor) -> int:
 
 def is_sum_with_product(tensor: Tensor) -> bool:
     """Whether a tensor is a matrix product added to something: the product can add to what is there."""
-    products = [i for i in tensor.inputs if i.op is not None and i.op.name == "matmul" and i.shape == tensor.shape]
-    return tensor.op is not None and tensor.op.name == "add" and bool(products)
+    products = [i for i in tensor.inputs if i.op_name == "matmul" and i.shape == tensor.shape]
+    return tensor.op_name == "add" and bool(products)
 
 
 def _behind(order: Sequence[Tensor], accepted: Callable[[Tensor], bool]) -> set[Tensor]:
@@ -136,14 +133,14 @@ def _behind(order: Sequence[Tensor], accepted: Callable[[Tensor], bool]) -> set[
 
 def shown(tensor: Tensor) -> Tensor:
     """Return the tensor whose values a view shows."""
-    while tensor.op is not None and tensor.op.name in MOVING:
+    while tensor.op_name in MOVING:
         tensor = tensor.inputs[0]
     return tensor
 
 
 def _enough(total: Tensor, summed: Tensor) -> bool:
     """Whether a single step has enough to add up: of what is wide, and in a product of several rows a sample."""
-    product = total.op is not None and total.op.name in ("matmul", "einsum")
+    product = total.op_name in ("matmul", "einsum")
     return _is_wide(summed) and (not product or math.prod(n or 0 for n in summed.shape[1:-1]) >= PLACES)
 
 

@@ -69,7 +69,7 @@ def _number(tensor: Tensor) -> tuple[str, str] | None:
 
 def _known(tensor: Tensor) -> Tensor | None:
     """What is computed of fixed numbers is a fixed number; so is the number of values along axes of known lengths."""
-    if tensor.op is not None and tensor.op.name == "count":
+    if tensor.op_name == "count":
         lengths = [tensor.inputs[0].shape[a] for a in tensor.attrs["axes"]]
         return None if None in lengths else constant(float(math.prod(n or 0 for n in lengths)))
     values = [i.source.value if isinstance(i.source, ConstantSource) and i.source.value.size == 1 else None
@@ -81,7 +81,7 @@ def _known(tensor: Tensor) -> Tensor | None:
 
 
 def _decomposed(tensor: Tensor) -> Tensor | None:
-    rule = DECOMPOSED.get(tensor.op.name if tensor.op else "")
+    rule = DECOMPOSED.get(tensor.op_name)
     return None if rule is None else rule(tensor)
 
 
@@ -166,7 +166,7 @@ def _outer(tensor: Tensor) -> Tensor | None:
 
     Not one of two matrices: the axis of length 1 could be the batch.
     """
-    name = tensor.op.name if tensor.op is not None else ""
+    name = tensor.op_name
     if name == "matmul" and tensor.ndim > 2:
         a, b = tensor.inputs
         return ops.multiply(a, b) if a.shape[-1] == 1 else None
@@ -191,7 +191,7 @@ def _column(tensor: Tensor) -> Tensor | None:
     left, right = tensor.inputs
     if left.op is None or left.op.name != "transpose":
         return None
-    x, g = (i.inputs[0] if i.op is not None and i.op.name == "reshape" else i for i in (left.inputs[0], right))
+    x, g = (i.inputs[0] if i.op_name == "reshape" else i for i in (left.inputs[0], right))
     if x.ndim < 3 or g.shape != (*x.shape[:-1], 1) or x.shape[-1] != tensor.shape[0]:
         return None
     return ops.expand_dims(ops.sum(ops.multiply(x, g), tuple(range(x.ndim - 1))), 1)

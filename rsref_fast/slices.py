@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rsref.graph import StepGraph, substitute, topological_order
+from rsref.graph import StepGraph, readers_of, substitute, topological_order
 from rsref.ops.base import apply
 from rsref.ops.pointwise import Cast, Pointwise
 from rsref.tensor import Tensor
@@ -32,10 +32,7 @@ def slice_first(graph: StepGraph) -> StepGraph:
 def _candidate(results: Sequence[Tensor]) -> list[Tensor]:
     """Return the slices of one pointwise tensor that is read by nothing else; nothing if there is none."""
     order = topological_order(results)
-    readers: dict[Tensor, list[Tensor]] = {}
-    for tensor in order:
-        for operand in tensor.inputs:
-            readers.setdefault(operand, []).append(tensor)
+    readers = readers_of(order)
     kept = set(results)
     for tensor in order:
         cuts = list(dict.fromkeys(readers.get(tensor, [])))
@@ -54,7 +51,7 @@ def _pointwise(tensor: Tensor) -> bool:
 
 
 def _is_slice(tensor: Tensor) -> bool:
-    return tensor.op is not None and tensor.op.name == "slice"
+    return tensor.op_name == "slice"
 
 
 def _apart(tensor: Tensor, cuts: Sequence[Tensor]) -> bool:

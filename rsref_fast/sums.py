@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rsref import ops
-from rsref.graph import StepGraph, substitute, topological_order
+from rsref.graph import StepGraph, readers_of, substitute, topological_order
 from rsref.tensor import Tensor
 
 
@@ -20,10 +20,7 @@ def reorder(graph: StepGraph) -> StepGraph:
     order = topological_order(results)
     carried = _behind(order, graph.states)
     given = carried | _behind(order, (*graph.sequences, *graph.constants))
-    readers: dict[Tensor, list[Tensor]] = {}
-    for tensor in order:
-        for operand in tensor.inputs:
-            readers.setdefault(operand, []).append(tensor)
+    readers = readers_of(order)
     kept = set(results)
 
     def inner(tensor: Tensor, shape: tuple[int | None, ...]) -> bool:
@@ -61,11 +58,11 @@ def _behind(order: Sequence[Tensor], leaves: Sequence[Tensor]) -> set[Tensor]:
 
 
 def _sum(tensor: Tensor) -> bool:
-    return tensor.op is not None and tensor.op.name == "add" and tensor.dtype == "float"
+    return tensor.op_name == "add" and tensor.dtype == "float"
 
 
 def _is_product(tensor: Tensor) -> bool:
-    return tensor.op is not None and tensor.op.name == "matmul"
+    return tensor.op_name == "matmul"
 
 
 def _added(tensors: Sequence[Tensor]) -> Tensor:

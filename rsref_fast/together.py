@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from rsref import ops
-from rsref.graph import substitute, topological_order
+from rsref.graph import readers_of, substitute, topological_order
 from rsref.ops.pointwise import Pointwise
 from rsref.tensor import ConstantSource, Parameter, Tensor
 
@@ -25,11 +25,8 @@ def together(results: Sequence[Tensor]) -> list[Tensor]:
     def joint(parts: Sequence[Tensor], axis: int) -> Tensor:
         return joints.setdefault((tuple(parts), axis), ops.concatenate(parts, axis))
 
-    readers: dict[Tensor, list[Tensor]] = {}
     order = topological_order(results)
-    for tensor in order:
-        for operand in tensor.inputs:
-            readers.setdefault(operand, []).append(tensor)
+    readers = readers_of(order)
     found, kept = {}, set(results)
     for tensor in order:
         if tensor.op is None or tensor.op.name != "concatenate" or tensor in kept:
@@ -43,7 +40,7 @@ def together(results: Sequence[Tensor]) -> list[Tensor]:
 
 def _is_loop(tensor: Tensor) -> bool:
     """Whether a tensor is computed element by element of what it reads, or adds that up."""
-    return isinstance(tensor.op, Pointwise) or (tensor.op is not None and tensor.op.name in ("sum", "sum_to_like"))
+    return isinstance(tensor.op, Pointwise) or (tensor.op_name in ("sum", "sum_to_like"))
 
 
 def _scaled_after(tensor: Tensor, joint: Callable[[Sequence[Tensor], int], Tensor]) -> Tensor | None:

@@ -114,7 +114,7 @@ def view_of_op(tensor: Tensor, source: View, shape: Shape) -> View | None:
 
     shape: the result's.
     """
-    rule = RULES.get(tensor.op.name if tensor.op else "")
+    rule = RULES.get(tensor.op_name)
     return None if rule is None else rule(tensor, source, shape)
 
 

@@ -194,14 +194,14 @@ class Writer:
             rows = "n0"
         elif unit.fused and tensor.op is not None and tensor.op.name not in loops.RULES:
             nests.fused(self, function, unit)
-        elif tensor.op is not None and tensor.op.name == "matmul":
+        elif tensor.op_name == "matmul":
             total = unit.tensors[-1]
             begin = views[self.layout.sums[total][0]] if self.layout.begins_with_row(total) else None
             self._product(function, tensor, section, add, begin)
         elif unit.adds_up:
             *_, element, total = unit.tensors
             source = self._computed(element, unit.tensors)
-            self.target.rules[total.op.name](function, total, views[total], [source], add)  # type: ignore[union-attr, list-item]
+            self.target.rules[total.op_name](function, total, views[total], [source], add)  # type: ignore[list-item]
         else:
             sources = [self.layout.copies.get(i, {}).get(tensor, views[i]) for i in tensor.inputs]
             loops.emit(function, tensor, views[tensor], sources, add, self.target.rules)

@@ -108,7 +108,7 @@ def _unit(layout: Layout, units: Sequence[Unit], group: _Group, elsewhere: Colle
 def total_of(unit: Unit) -> Tensor | None:
     """Return the sum that a unit computes, if it is one."""
     last = unit.tensors[-1]
-    return last if last.op is not None and last.op.name in ("sum", "sum_to_like") else None
+    return last if last.op_name in ("sum", "sum_to_like") else None
 
 
 def _shape(layout: Layout, unit: Unit) -> Shape | None:
@@ -129,6 +129,6 @@ def _shape(layout: Layout, unit: Unit) -> Shape | None:
 def folded_view(layout: Layout, total: Tensor, target: View) -> View:
     """Return where a sum is added up, with the axes of its operand: those that are folded do not move in it."""
     source = replace(target, shape=layout.shapes[total.inputs[0]])
-    if total.op is not None and total.op.name == "sum":
+    if total.op_name == "sum":
         return folded_over(source, target, total.attrs["axes"], total.attrs["keepdims"])
     return folded_like(source, target)[1]

@@ -31,7 +31,7 @@ def emit(
     rules: the loops by op, if not those of this module.
     Errors: NotImplementedError for an op that has no loops, or cannot add to its target.
     """
-    name = tensor.op.name if tensor.op else ""
+    name = tensor.op_name
     rule = (RULES if rules is None else rules).get(name)
     moved = view_of_op(tensor, sources[0], target.shape) if rule is None and sources else None
     if moved is not None:

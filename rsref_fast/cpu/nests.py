@@ -116,7 +116,7 @@ def _elements(
         return read[tensor]
 
     for i, tensor in enumerate(tensors):
-        count = tensor.op is not None and tensor.op.name == "count"
+        count = tensor.op_name == "count"
         found = _count(writer, tensor) if count else value_of(tensor, [value(operand) for operand in tensor.inputs])
         function.add(f"v{i}{suffix} = {cast(found, tensor.dtype).text}")
         computed[tensor] = Expression(f"v{i}{suffix}", tensor.dtype)

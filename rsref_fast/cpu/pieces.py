@@ -79,7 +79,7 @@ def _by_samples(layout: Layout, unit: Unit) -> bool:
     if any(layout.rows[t] is not Rows.FIRST or t in layout.later for t in unit.tensors):
         return False
     tensor = unit.tensors[0]
-    product = tensor.op is not None and tensor.op.name == "matmul"
+    product = tensor.op_name == "matmul"
     if product and layout.views[tensor.inputs[1]].buffer.space is Space.FIXED:
         return (per_row(times(1, *layout.shapes[tensor][:-1])) or 0) >= PLACES
     return True

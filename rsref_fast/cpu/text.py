@@ -283,12 +283,12 @@ def nested(lines: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
 
 def value_of(tensor: Tensor, operands: list[Expression]) -> Expression:
     """Return an element of a pointwise tensor, computed of those of its operands."""
-    if tensor.op is not None and tensor.op.name == "cast":
+    if tensor.op_name == "cast":
         return cast(operands[0], tensor.dtype)
     found = expression(tensor.op, operands)  # type: ignore[arg-type]
     if found.kind != tensor.dtype:
         raise NotImplementedError(
-            f"the formula of {tensor.op.name!r} answers {found.kind} where its kind says {tensor.dtype}"  # type: ignore[union-attr]
+            f"the formula of {tensor.op_name!r} answers {found.kind} where its kind says {tensor.dtype}"
         )
     return found
 

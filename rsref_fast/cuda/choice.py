@@ -198,7 +198,7 @@ def _sizes(program: Program, rows: int, sections: Collection[Section]) -> Iterat
     """Yield rows, columns and terms of each product of some sections, for so many samples."""
     layout = program.layout
     for tensor, section in layout.section.items():
-        if section in sections and tensor.op is not None and tensor.op.name == "matmul":
+        if section in sections and tensor.op_name == "matmul":
             *down, columns = (max(1, sized(n, rows)) for n in layout.shapes[tensor])
             yield math.prod(down), columns, sized(layout.shapes[tensor.inputs[0]][-1], rows)
 

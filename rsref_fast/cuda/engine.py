@@ -94,7 +94,7 @@ class CudaEngine(Compiling[PartedEngine]):
         self._of_steps: dict[Any, Recipe] = {}
         """How calls are done, by kind; and calls of single steps."""
         self._helpers: dict[str, Helpers] = {}
-        self.gathers = any(t.op is not None and t.op.name == "take" for t in recurrence.graph.order)
+        self.gathers = any(t.op_name == "take" for t in recurrence.graph.order)
         self._unchecked = Unchecked()
         self._lock = threading.RLock()
 

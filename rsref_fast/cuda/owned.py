@@ -127,7 +127,7 @@ def adds_rows_up(program: Program) -> bool:
     """Whether a step adds up what a sample has: then blocks had better have whole samples."""
     for unit in program.units[Section.LOOP]:
         for tensor in unit.tensors:
-            if tensor.op is not None and tensor.op.name in REDUCTIONS:
+            if tensor.op_name in REDUCTIONS:
                 return True
     return False
 

@@ -54,6 +54,26 @@ def test_auto_takes_the_kernels_in_a_model_that_keras_draws_without_values():
         assert 'engine "fast", the fastest that can run this step' in used.explain()
 
 
+def test_a_sample_without_a_step_reaches_no_weights():
+    """Its constant is NaN, as a mean of none would be; what is computed of it once is no part of any gradient."""
+    steps, found = np.array([0, 3, 5]), {}
+    x = np.where((np.arange(5) < steps[:, None])[..., None], np.random.default_rng(0).normal(size=(3, 5, 4)), 0)
+    constant = np.where(steps[:, None] > 0, np.ones((3, 4)), np.nan)
+    for engine in ("fast", "reference"):
+        keras.utils.set_random_seed(1)
+        x_t, c, h = keras.Input((4,)), keras.Input((4,)), keras.Input((4,))
+        new = keras.ops.tanh(keras.layers.Dense(4)(x_t) + keras.layers.Dense(4)(c) + keras.layers.Dense(4)(h))
+        layer = kb.RecurrentModel(x_t, new, h, new, constants=c, engine=engine)
+        inputs = keras.Input((5, 4)), keras.Input((4,))
+        y = layer(keras.layers.Masking()(inputs[0]), constants=inputs[1])
+        model = keras.Model(inputs, y)
+        model.compile("sgd", "mse")
+        model.train_on_batch([x.astype("float32"), constant.astype("float32")], np.ones((3, 4), "float32"))
+        found[engine] = model.get_weights()
+    for one, other in zip(*found.values(), strict=True):
+        assert_close(one, other, "float32")
+
+
 def test_auto_falls_back_where_there_is_no_kernel():
     x, h = keras.Input((3,)), keras.Input((3,))
     new = keras.layers.Lambda(lambda v: keras.ops.i0(v))(keras.layers.add([x, h]))

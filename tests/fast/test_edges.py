@@ -47,18 +47,26 @@ def with_a_constant(kind):
     return Recurrence(StepGraph(sequences=[x], constants=[c], states=[h], outputs=[new], new_states=[new]))
 
 
-@pytest.mark.parametrize("target", ["interpreter", "cpu"])
-@pytest.mark.parametrize(("kind", "left"), [("float", np.nan), ("int", 99)])
-@pytest.mark.parametrize("busy", [[1, 0, 2], [0, 0, 1], [0, 0, 0]], ids=str)
-def test_a_sample_without_a_step_reaches_nothing(busy, kind, left, target):
-    """Whatever its constants are: NaN, or a place that is none."""
-    own, steps = with_a_constant(kind), np.array(busy)
+def left_out(steps, kind="float", value=np.nan):
+    """Return a step that reads a constant, and arrays of which a sample takes so many steps; of none it has a value."""
+    steps = np.array(steps)
     constants = np.array([[1, 2, 3, 0]] * 3, float if kind == "float" else int)
-    constants[steps == 0] = left
-    given = Arguments(
-        [RNG.standard_normal((3, 2, 4))], [constants], [RNG.standard_normal((3, 4))], [W.value],
-        np.arange(2) < steps[:, None],
-    )  # fmt: skip
+    constants[steps == 0] = value
+    mask = np.arange(2) < steps[:, None]
+    return with_a_constant(kind), Arguments(
+        [RNG.standard_normal((3, 2, 4))], [constants], [RNG.standard_normal((3, 4))], [W.value], mask
+    )
+
+
+BUSY = [[1, 0, 2], [0, 0, 1], [0, 0, 0]]
+
+
+@pytest.mark.parametrize("target", ["interpreter", "cpu"])
+@pytest.mark.parametrize(("kind", "value"), [("float", np.nan), ("int", 99)])
+@pytest.mark.parametrize("steps", BUSY, ids=str)
+def test_a_sample_without_a_step_reaches_nothing(steps, kind, value, target):
+    """Whatever its constants are: NaN, or a place that is none."""
+    own, given = left_out(steps, kind, value)
     check(own, given, target=target)
 
 

@@ -30,6 +30,7 @@ from tests.fast.attending import attending, reading_integers
 from tests.fast.made import MASK, recurrence_of
 from tests.fast.picking import recurrence_of as recurrence_of_samples
 from tests.fast.steps import recurrence
+from tests.fast.test_edges import BUSY, left_out
 
 CHOICES = [
     None,
@@ -53,6 +54,12 @@ def test_values_and_gradients(device, mask):
         engine = CudaEngine(own, device, tile=TILE, rows=8)
         for engine.choice in CHOICES:
             compare(engine, random_arguments(own, batch=3, steps=5, mask=mask), 3, 5)
+
+
+@pytest.mark.parametrize("steps", BUSY, ids=str)
+def test_a_sample_without_a_step_reaches_nothing(device, steps):
+    own, given = left_out(steps)
+    compare(CudaEngine(own, device, tile=TILE, rows=8), given, 3, 2)
 
 
 def test_integers_that_come_in(device):

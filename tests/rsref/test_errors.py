@@ -40,11 +40,6 @@ def drawn(**options):
     return RecurrentModel(x, new, h, new, **options)
 
 
-def decoder():
-    x, h = Input((3,)), Input((3,))
-    return RecurrentModel(x, x + h, h, x + h, decode=True, output_length=2)
-
-
 def built_stack():
     stack = RecurrentSequential([LSTMCell(4)])
     stack.build((None, None, 4))
@@ -370,36 +365,6 @@ MISUSES = {
         lambda: setattr(drawn(), "truncate", 0),
         ValueError,
         ["truncate must be a positive number of steps or None; got 0"],
-    ),
-    "an option that is misspelt": (
-        lambda: drawn(return_sequence=True),
-        TypeError,
-        ["RecurrentModel has no argument 'return_sequence'; did you mean 'return_sequences'"],
-    ),
-    "an option that there is not": (
-        lambda: RecurrentSequential([Dense(3)], weather="fine"),
-        TypeError,
-        ["RecurrentSequential has no argument 'weather'"],
-    ),
-    "a bad output_length that is set later": (
-        lambda: setattr(decoder(), "output_length", 0),
-        ValueError,
-        ["output_length must be a positive integer; got 0"],
-    ),
-    "a decoder that is turned later": (
-        lambda: setattr(decoder(), "go_backwards", True),
-        ValueError,
-        ["go_backwards=True runs sequences from their end; with decode=True none"],
-    ),
-    "a bad probability that is set later": (
-        lambda: setattr(drawn(), "teacher_force", 7),
-        ValueError,
-        ["teacher_force must be a probability in \\[0, 1\\]; got 7"],
-    ),
-    "teacher forcing later without a readout": (
-        lambda: setattr(drawn(), "teacher_force", 0.5),
-        ValueError,
-        ["teacher_force needs a readout"],
     ),
     "no attribute of a layer": (lambda: drawn().recurence, AttributeError, ["'recurence' is no attribute"]),
     "a method of arrays": (lambda: x_t.sum(), AttributeError, ["symbolic", r"numpy.sum\(x\) or rsref.ops.sum"]),

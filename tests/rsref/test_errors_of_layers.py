@@ -53,6 +53,10 @@ def built(*shapes):
     return layer
 
 
+def decoder():
+    return RecurrentModel(x_t, x_t * 2, decode=True, output_length=2)
+
+
 MISUSES = {
     **{
         f"two tensors for {layer.name}": (
@@ -209,6 +213,36 @@ MISUSES = {
         ["return_state=True", "return_states=False", "contradict"],
     ),
     "no tensor for a cell": (lambda: GRUCell(4)([]), ValueError, ["an input and its states; got no tensors"]),
+    "an option that is misspelt": (
+        lambda: RecurrentModel(x_t, x_t * 2, return_sequence=True),
+        TypeError,
+        ["RecurrentModel has no argument 'return_sequence'; did you mean 'return_sequences'"],
+    ),
+    "an option that there is not": (
+        lambda: RecurrentSequential([Dense(3)], weather="fine"),
+        TypeError,
+        ["RecurrentSequential has no argument 'weather'"],
+    ),
+    "a bad output_length that is set later": (
+        lambda: setattr(decoder(), "output_length", 0),
+        ValueError,
+        ["output_length must be a positive integer; got 0"],
+    ),
+    "a decoder that is turned later": (
+        lambda: setattr(decoder(), "go_backwards", True),
+        ValueError,
+        ["go_backwards=True runs sequences from their end; with decode=True none"],
+    ),
+    "a bad probability that is set later": (
+        lambda: setattr(RecurrentModel(x_t, x_t * 2), "teacher_force", 7),
+        ValueError,
+        ["teacher_force must be a probability in \\[0, 1\\]; got 7"],
+    ),
+    "teacher forcing later without a readout": (
+        lambda: setattr(RecurrentModel(x_t, x_t * 2), "teacher_force", 0.5),
+        ValueError,
+        ["teacher_force needs a readout"],
+    ),
 }
 
 

@@ -168,7 +168,8 @@ def pointwise(
 ) -> Pointwise:
     """Define and register a pointwise op; the answer is its function. No derivatives: no gradient flows through it."""
     op = Pointwise(name, formula, derivatives, kind)
-    op.__doc__ = f"{name}({', '.join(op.operand_names)}), element by element; operands are broadcast, {CASTS[kind]}."
+    says = f"numpy.{name}, element" if hasattr(np, name) else "Element"
+    op.__doc__ = f"{says} by element: operands are broadcast, {CASTS[kind]}."
     register(op)
     return op
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex
 
 import numpy as np
 
-from rsref.handed import check_arrays, full_name, wanted
+from rsref.handed import check_arrays, converted, full_name, wanted
 from rsref.tensor import array_of
 from rsref_fast.compiling import shapes_of
 from rsref_fast.cpu.indices import SAID
@@ -155,4 +155,6 @@ def _take(i: int, memory: Array, value: Any) -> None:
         raise TypeError(f"input {i} must be a plain array; got {full_name(value)}")
     if value.shape != memory.shape:
         raise ValueError(f"input {i} has shape {value.shape}; expected {memory.shape}")
+    if value.dtype == np.uint64:
+        value = converted(f"input {i}", value, memory.dtype)
     np.copyto(memory, _as_held(value, memory), "same_kind")

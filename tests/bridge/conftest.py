@@ -15,6 +15,7 @@ COLLECTED = {
     "test_jax_native.py": BACKEND == "jax" and find_spec("numba") is not None,
     "test_jax_integers.py": BACKEND == "jax" and find_spec("numba") is not None,
     "test_fast_engine.py": find_spec("numba") is not None,  # compiles
+    "test_reference.py": BACKEND == "jax" and find_spec("numba") is not None,  # once, with all that the page has
     "test_direct.py": BACKEND == "torch",
     "test_torch_func.py": BACKEND == "torch",
     "test_tensorflow_gradients.py": BACKEND == "tensorflow",

@@ -1,9 +1,5 @@
 """The page of all public names is as the code is."""
 
-import pytest
-
-pytest.importorskip("numba")  # whose signatures the page has, too
-
 from tests import reference
 
 

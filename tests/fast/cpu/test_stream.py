@@ -289,6 +289,15 @@ def test_integers_are_bools_where_the_step_reads_bools():
         stream.reset([np.zeros((1, 2))])
 
 
+def test_a_whole_number_beyond_64_bits_is_named():
+    i, h = Input((2,), dtype="int"), Input((2,), dtype="int")
+    layer = RecurrentModel(i, i + h, h, i + h)
+    stream = rsref_fast.compile(layer, target="interpreter").stream([], [np.zeros((1, 2), int)], [])
+    np.testing.assert_array_equal(stream(np.full((1, 2), 5, np.uint64))[0], [[5, 5]])
+    with pytest.raises(ValueError, match=r"input 0 takes whole numbers up to \d+; got 18446744073709551615"):
+        stream(np.full((1, 2), 2**64 - 1, np.uint64))
+
+
 def test_faults_have_names():
     own = recurrence("LSTMCell")
     arguments = random_arguments(own, batch=1, steps=1)

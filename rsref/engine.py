@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from rsref.handed import check_arrays, checked_gradients, converted, full_name, wanted
+from rsref.handed import check_arrays, checked_gradients, converted, full_name, wanted, whole_number
 from rsref.ops.base import Op, check_answers, check_gradient, concrete_attrs, differentiable
 from rsref.plain_data import check_same
 from rsref.recurrence import Recurrence
@@ -253,9 +253,7 @@ class ReferenceEngine:
     def length(self, sequences: Sequence[Array], steps: int | None) -> int:
         """Return the number of timesteps."""
         if steps is not None:
-            if steps < 0:
-                raise ValueError(f"steps must not be negative; got {steps}")
-            return steps
+            return whole_number("steps", steps)
         if not len(sequences) or sequences[0].ndim < 2:
             shapes = [s.shape for s in sequences]
             raise ValueError(

@@ -26,6 +26,15 @@ def wanted(leaves: Sequence[Tensor]) -> str:
     return f", for {', '.join(map(repr, leaves)) or 'none'}{words}"
 
 
+def whole_number(name: str, value: Any) -> int:
+    """Return a number from 0 on; TypeError or ValueError, naming it, for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{name} must be a whole number; got {value!r}")
+    if value < 0:
+        raise ValueError(f"{name} must not be negative; got {value!r}")
+    return int(value)
+
+
 def converted(name: str, array: Array, dtype: Any) -> Array:
     """Return an array in a dtype. Errors: ValueError, naming it, for numbers beyond those of 64 bits with a sign."""
     if array.dtype == np.uint64 and np.dtype(dtype).kind == "i" and array.size and array.max() > MOST:

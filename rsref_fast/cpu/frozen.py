@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rsref.arguments import list_of
 from rsref.tensor import array_of
 from rsref_fast.cpu.memory import Arena
 
@@ -37,7 +38,9 @@ class Frozen:
     """
 
     def __init__(self, engine: FastEngine, parameters: Sequence[Array]):
-        self.parameters = [array_of(f"parameters[{i}]", p).copy() for i, p in enumerate(parameters)]
+        self.parameters = [
+            array_of(f"parameters[{i}]", p).copy() for i, p in enumerate(list_of("parameters", parameters))
+        ]
         wanted = engine.recurrence.graph.parameters
         if len(wanted) != len(self.parameters):
             raise ValueError(f"{len(wanted)} parameter arrays are needed; got {len(self.parameters)}")

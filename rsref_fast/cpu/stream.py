@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex
 
 import numpy as np
 
-from rsref.handed import check_arrays, converted, full_name, wanted
+from rsref.handed import check_arrays, converted, full_name, wanted, whole_number
 from rsref.tensor import array_of
 from rsref_fast.compiling import shapes_of
 from rsref_fast.cpu.indices import SAID
@@ -43,6 +43,7 @@ class Stream:
         batch: int,
     ):
         check_arrays(([], constants, states, parameters), None)
+        batch = whole_number("batch", batch)
         graph = engine.recurrence.graph
         for leaf in graph.sequences:
             if None in leaf.shape[1:]:

@@ -325,6 +325,12 @@ def test_floats_of_several_precisions_are_computed_in_the_widest():
         assert (gradients.parameters[0] == 4096).all()
 
 
+def test_steps_are_a_whole_number():
+    for steps in (5.0, "5", True):
+        with pytest.raises(TypeError, match="steps must be a whole number; got"):
+            Arguments(**{**vars(sample()), "steps": steps}).forward(ReferenceEngine(recurrence()))
+
+
 def test_wrong_gradients_are_named():
     engine = ReferenceEngine(recurrence())
     outputs, states, tape = sample().forward(engine)

@@ -151,6 +151,8 @@ def test_results_that_are_bools_stay_so():
 def test_faults_have_names():
     own = lstm()
     engine, parameters = rsref_fast.compile(own, target="interpreter"), arguments_of(own, 1, 1).parameters
+    with pytest.raises(TypeError, match="parameters must be a list; got None"):
+        rsref_fast.compile(own, target="interpreter").freeze(None)
     with pytest.raises(ValueError, match=f"{len(parameters)} parameter arrays are needed; got 1"):
         engine.freeze(parameters[:1])
     with pytest.raises(ValueError, match=r"does not accept an array of shape \(2,\)"):

@@ -333,6 +333,9 @@ def test_faults_have_names():
         rsref_fast.compile(open_length, target="interpreter").stream([], [np.zeros((1, 2))], [])
     with pytest.raises(ValueError, match="state"):
         rsref_fast.compile(own, target="interpreter").stream([], arguments.states[:1], arguments.parameters)
+    for batch, words in ((2.0, "batch must be a whole number; got 2.0"), (-1, "batch must not be negative; got -1")):
+        with pytest.raises((TypeError, ValueError), match=words):
+            rsref_fast.compile(own, target="interpreter").stream([], arguments.states, arguments.parameters, batch)
 
 
 def test_dropout_masks_are_asked_for_by_name():

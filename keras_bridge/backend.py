@@ -116,7 +116,7 @@ def exporting() -> bool:
         return False
     import torch
 
-    return bool(torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export())
+    return bool(torch.compiler.is_exporting() or torch.jit.is_tracing())
 
 
 def array_now(tensor: Any) -> Any:

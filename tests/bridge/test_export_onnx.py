@@ -70,6 +70,8 @@ def test_pytorch_exports_layers_by_itself(tmp_path):
     expected = ops.convert_to_numpy(model(samples))
     program = torch.export.export(model, (samples,), strict=False)
     assert_close(program.module()(samples).numpy(force=True), expected, "float32")
+    traced = torch.jit.trace(model, (0 * samples,))
+    assert_close(traced(samples).numpy(force=True), expected, "float32")
     model.export(tmp_path / "model.onnx", format="onnx", verbose=False)
     graph = ReferenceEvaluator(str(tmp_path / "model.onnx"))
     assert_close(graph.run(None, {graph.input_names[0]: samples.numpy()})[0], expected, "float32")

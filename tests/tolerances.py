@@ -1,4 +1,4 @@
-"""The one table of tolerances: relative to the largest expected value of an array."""
+"""The one table of tolerances: relative to the largest expected value of an array, absolute where all are zero."""
 
 import numpy as np
 
@@ -18,6 +18,6 @@ def assert_close(actual, expected, kind="float64"):
     assert actual.shape == expected.shape, f"shape {actual.shape} against {expected.shape}"
     if not expected.size:
         return
-    scale = max(1.0, float(np.abs(expected).max()))
+    scale = float(np.abs(expected).max()) or 1.0
     error = float(np.abs(actual - expected).max()) / scale
     assert error < TOLERANCES[kind], f"relative error {error:.2e} against {TOLERANCES[kind]:.0e} ({kind})"

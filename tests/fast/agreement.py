@@ -19,7 +19,7 @@ def assert_agree(name, own, expected, tolerance):
         np.testing.assert_array_equal(own, expected, err_msg=name)
         return
     np.testing.assert_array_equal(np.isnan(own), np.isnan(expected), err_msg=f"{name}: where it is not a number")
-    size = max(1.0, float(np.max(np.abs(expected), initial=0, where=np.isfinite(expected))))
+    size = float(np.max(np.abs(expected), initial=0, where=np.isfinite(expected))) or 1.0
     infinite = ~np.isfinite(expected)
     np.testing.assert_array_equal(own[infinite], expected[infinite], err_msg=name)
     error = float(np.max(np.abs(own - expected), initial=0, where=~infinite)) / size

@@ -26,6 +26,15 @@ LAYERS = {
 }
 
 
+def pair(kind, engine):
+    """Two layers with the same weights, one on Keras's own ops."""
+    layers = [LAYERS[kind](engine=name) for name in ("keras", engine)]
+    for layer in layers:
+        layer(X)
+    layers[0].set_weights(layers[1].get_weights())
+    return layers
+
+
 def energy(layer, x, weights):
     y, h, *_ = layer.stateless_call(weights, [], x)[0]
     return (y**2).sum() + h.sum()
@@ -44,10 +53,7 @@ CASES = {
 @pytest.mark.parametrize("engine", ["reference", "fast"])
 @pytest.mark.parametrize("kind", LAYERS)
 def test_transforms(kind, engine):
-    layers = [LAYERS[kind](engine=name) for name in ("keras", engine)]
-    for layer in layers:
-        layer(X)
-    layers[0].set_weights(layers[1].get_weights())
+    layers = pair(kind, engine)
     for case in CASES.values():
         expected, found = (
             torch.utils._pytree.tree_leaves(case(layer, [v.value.detach() for v in layer.trainable_variables]))
@@ -61,10 +67,7 @@ def test_transforms(kind, engine):
 @pytest.mark.parametrize("kind", LAYERS)
 def test_gradients_of_many_at_once(kind, engine):
     """As PyTorch has them without torch.func, in tensors of another sort."""
-    layers = [LAYERS[kind](engine=name) for name in ("keras", engine)]
-    for layer in layers:
-        layer(X)
-    layers[0].set_weights(layers[1].get_weights())
+    layers = pair(kind, engine)
     found, expected = (
         torch.autograd.functional.jacobian(lambda x, layer=layer: layer(x)[0], X, vectorize=True) for layer in layers
     )

@@ -7,6 +7,7 @@ one operation each, and not what their functions compute of symbolic tensors aro
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -25,24 +26,21 @@ TURNS = 256
 @contextlib.contextmanager
 def known_turns() -> Iterator[None]:
     """Let loops and choices over known numbers be what they do."""
-    scope = global_state.get_global_attribute("symbolic_scope")
     with contextlib.ExitStack() as stack:
         for owner, of_operation in OPERATIONS.items():
-            stack.enter_context(replaced(owner, symbolic_call=of_operation))
-        stack.enter_context(replaced(backend.core, **{f.__name__: _within(scope, f) for f in FUNCTIONS}))
+            stack.enter_context(replaced(owner, symbolic_call=_here(of_operation, owner.symbolic_call)))
+        ours = {f.__name__: _here(f, getattr(backend.core, f.__name__)) for f in FUNCTIONS}
+        stack.enter_context(replaced(backend.core, **ours))  # of known numbers alone, which f may join with tensors
         yield
 
 
-def _within(scope: Any, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return what the backend does of known numbers alone, which its function may join with symbolic tensors.
-
-    scope: other than in this one Keras asks for nothing but shapes.
-    """
-    kept = getattr(backend.core, function.__name__)
+def _here(function: Callable[..., Any], kept: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what calls a function from now on, but another one in other threads, and where Keras asks for shapes."""
+    thread, scope = threading.get_ident(), global_state.get_global_attribute("symbolic_scope")
 
     def call(*arguments: Any, **options: Any) -> Any:
-        here = global_state.get_global_attribute("symbolic_scope") is scope
-        return (function if here else kept)(*arguments, **options)
+        own = threading.get_ident() == thread and global_state.get_global_attribute("symbolic_scope") is scope
+        return (function if own else kept)(*arguments, **options)
 
     return call
 
@@ -109,7 +107,7 @@ def cond(pred: Any, true_fn: Callable[[], Any], false_fn: Callable[[], Any]) -> 
 
 FUNCTIONS = (fori_loop, scan, associative_scan, map, vectorized_map, while_loop, switch, cond)
 
-OPERATIONS: dict[type, Callable[..., Any]] = {
+OPERATIONS: dict[type[keras.Operation], Callable[..., Any]] = {
     core.ForiLoop: lambda own, init: fori_loop(own.lower, own.upper, own.body_fun, init),
     core.Scan: lambda own, f, init, xs=None: scan(f, init, xs, own.length, own.reverse),
     core.AssociativeScan: lambda own, f, elems: associative_scan(f, elems, own.reverse, own.axis),

@@ -1,5 +1,7 @@
 """Loops and choices of keras.ops in a step, beside what the backend makes of them."""
 
+import threading
+
 import keras
 import numpy as np
 import pytest
@@ -131,6 +133,27 @@ def test_what_only_values_decide_is_named(words):
     model = keras.Model([x, y], Within(UNKNOWN[words])(x, y))
     with pytest.raises(TraceError, match=rf"within: .*ops\..*{words}"):
         trace(model)
+
+
+def test_other_threads_have_the_backends_own_loops():
+    """While a layer is recorded here; ours would refuse so many turns."""
+    others = []
+
+    def elsewhere():
+        others.append(ops.fori_loop(0, 300, lambda i, v: v + 1.0, ops.zeros(())))
+        x = keras.Input((6,))
+        others.append(ops.fori_loop(0, 300, lambda i, v: v + 1.0, x))
+
+    def meanwhile(x, y):
+        thread = threading.Thread(target=elsewhere)
+        thread.start()
+        thread.join()
+        return ops.fori_loop(0, 2, lambda i, v: v * y, x)
+
+    x, y = keras.Input((6,)), keras.Input((6,))
+    trace(keras.Model([x, y], Within(meanwhile)(x, y)))
+    assert [float(value) for value in others[::2]] == [300.0] * (len(others) // 2)
+    assert len(others) >= 4
 
 
 def test_shapes_that_keras_asks_for_meanwhile():

@@ -26,7 +26,11 @@ ACCEPTED = {"float": "fiubc", "int": "iub", "bool": "iub"}
 
 @dataclass
 class Gradients:
-    """Gradients of a loss with respect to everything that a recurrence reads, in the order of its graph's lists."""
+    """Gradients of a loss with respect to everything that a recurrence reads, in the order of its graph's lists.
+
+    sequences (batch, time, ...), constants and states (batch, ...), and parameters, in the shapes and the precision of
+    what was read; None for whole numbers and bools.
+    """
 
     sequences: list[Array | None]
     constants: list[Array | None]
@@ -40,7 +44,8 @@ class Engine(Protocol):
     forward: sequences (batch, time, ...), constants (batch, ...), states (batch, ...), parameters in the graph's order,
         mask (batch, time) of bool or None, steps (needed if there are no sequences), taped (whether backward will
         follow). Answers the outputs (batch, time, ...), the final states, and a tape for backward, or None.
-    backward: the gradients of the outputs and of the final states (None for zero) give those of all inputs.
+    backward: the gradients of the outputs (batch, time, ...) and of the final states (batch, ...), None for zero, give
+        those of all inputs.
     Errors: ValueError if numbers or shapes do not fit the graph; TypeError for what is no array, and for a tape that is
         none of forward's.
     """

@@ -50,7 +50,7 @@ def compile(
     The engine's forward and backward are those of `rsref.engine.Engine`, for float32 and float64. Code is compiled at
     the first call for each precision and each set of inner shapes, backward's at its first call, and kept on disk.
     Errors: TypeError for anything else than a recurrence; ValueError for a target that there is not, or a layer that
-        is not built, or an option that the target does not have; ImportError if Numba is missing, or for "cuda"
+        is not built, or an option that the target does not have; ImportError on Windows, without Numba, or for "cuda"
         numba-cuda, a GPU or its driver, or cuBLAS if that is asked for; NotImplementedError, at the first call, naming
         it, for a step that cannot be compiled.
     """

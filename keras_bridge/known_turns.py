@@ -90,7 +90,7 @@ def while_loop(
 ) -> Any:
     several = isinstance(loop_vars, tuple | list)
     values, turn = tuple(loop_vars) if several else (loop_vars,), 0
-    while (maximum_iterations is None or turn < maximum_iterations) and _known(cond(*values)):
+    while (maximum_iterations is None or turn < maximum_iterations) and _known(cond(*values), bool):
         answer = body(*values)
         values, turn = tuple(answer) if isinstance(answer, tuple | list) else (answer,), turn + 1
         _turns(range(turn))
@@ -102,7 +102,7 @@ def switch(index: Any, branches: Any, *operands: Any) -> Any:
 
 
 def cond(pred: Any, true_fn: Callable[[], Any], false_fn: Callable[[], Any]) -> Any:
-    return true_fn() if _known(pred) else false_fn()
+    return true_fn() if _known(pred, bool) else false_fn()
 
 
 FUNCTIONS = (fori_loop, scan, associative_scan, map, vectorized_map, while_loop, switch, cond)
@@ -130,10 +130,10 @@ class KnownTurns(keras.layers.Layer):
         return OPERATIONS[type(self.operation)](self.operation, *arguments, **options)
 
 
-def _known(number: Any) -> int:
+def _known(number: Any, kind: Callable[[Any], int] = int) -> int:
     if isinstance(number, keras.KerasTensor):
         raise TypeError("how often functions are called, or which one, depends on computed values")
-    return int(number)
+    return kind(number)
 
 
 def _turns(turns: range) -> range:
@@ -154,4 +154,6 @@ def _at(values: Any, turn: int) -> Any:
 
 
 def _stacked(answers: list[Any]) -> Any:
-    return tree.map_structure(lambda *parts: keras.ops.stack(parts), *answers)
+    if not answers:
+        raise ValueError("what a loop answers of no turn has no shape")
+    return tree.map_structure(lambda *parts: None if parts[0] is None else keras.ops.stack(parts), *answers)

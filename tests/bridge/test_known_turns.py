@@ -74,8 +74,11 @@ CASES = {
     "while_loop of one": lambda x, y: ops.while_loop(lambda v: True, lambda v: bent(v) + y, x, maximum_iterations=2),
     "switch": lambda x, y: ops.switch(1, [lambda v: v, lambda v: ops.exp(v) * y, lambda v: -v], x),
     "switch beyond the last": lambda x, y: ops.switch(7, [lambda v: v, lambda v: ops.exp(v) * y], x),
+    "scan that answers nothing": lambda x, y: ops.scan(lambda c, _: (0.5 * c * y, None), x, length=2)[0],
     "cond": lambda x, y: ops.cond(True, lambda: x * y, lambda: y) - ops.cond(1 > 2, lambda: y, lambda: ops.exp(x)),
 }
+if BACKEND != "tensorflow":  # which takes 1 and 0 alone
+    CASES["cond of a number"] = lambda x, y: ops.cond(0.5, lambda: x * y, lambda: y)
 NO_GRADIENT = {"while_loop", "while_loop of at most", "while_loop of one"} if BACKEND == "jax" else ()
 
 
@@ -122,6 +125,7 @@ UNKNOWN = {
     "computed values": lambda x, y: ops.while_loop(lambda v: ops.sum(v) < 4, lambda v: v + y, x),
     "which one, depends": lambda x, y: ops.switch(ops.argmax(x[0]), [lambda v: v, lambda v: v * y], x),
     "how often": lambda x, y: ops.fori_loop(0, ops.argmax(x[0]), lambda i, v: v * y, x),
+    "of no turn has no shape": lambda x, y: ops.scan(lambda c, _: (c * y, c), x, length=0)[0],
     "as long as the batch": lambda x, y: ops.map(lambda v: bent(v), x),
     "up to 256 turns are traced; got 257": lambda x, y: ops.fori_loop(0, 257, lambda i, v: v * y, x),
 }

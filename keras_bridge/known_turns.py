@@ -29,9 +29,26 @@ def known_turns() -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for owner, of_operation in OPERATIONS.items():
             stack.enter_context(replaced(owner, symbolic_call=_here(of_operation, owner.symbolic_call)))
-        ours = {f.__name__: _here(f, getattr(backend.core, f.__name__)) for f in FUNCTIONS}
-        stack.enter_context(replaced(backend.core, **ours))  # of known numbers alone, which f may join with tensors
+        ours = {f.__name__: _of_numbers(f, getattr(backend.core, f.__name__)) for f in FUNCTIONS}
+        stack.enter_context(replaced(backend.core, **{name: _here(*pair) for name, pair in ours.items()}))
         yield
+
+
+def _of_numbers(
+    function: Callable[..., Any], kept: Callable[..., Any]
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Return what begins with known numbers alone, which a function may join with symbolic tensors, and the backend's.
+
+    The latter goes on where there are many turns: with numbers alone it can.
+    """
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        try:
+            return function(*arguments, **options)
+        except _TooManyError:
+            return kept(*arguments, **options)
+
+    return call, kept
 
 
 def _here(function: Callable[..., Any], kept: Callable[..., Any]) -> Callable[..., Any]:
@@ -130,6 +147,10 @@ class KnownTurns(keras.layers.Layer):
         return OPERATIONS[type(self.operation)](self.operation, *arguments, **options)
 
 
+class _TooManyError(ValueError):
+    """More turns than are said one by one."""
+
+
 def _known(number: Any, kind: Callable[[Any], int] = int) -> int:
     if isinstance(number, keras.KerasTensor):
         raise TypeError("how often functions are called, or which one, depends on computed values")
@@ -138,7 +159,7 @@ def _known(number: Any, kind: Callable[[Any], int] = int) -> int:
 
 def _turns(turns: range) -> range:
     if len(turns) > TURNS:
-        raise ValueError(f"up to {TURNS} turns are traced; got {len(turns)}")
+        raise _TooManyError(f"up to {TURNS} turns are traced; got {len(turns)}")
     return turns
 
 

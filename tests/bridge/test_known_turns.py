@@ -75,6 +75,12 @@ CASES = {
     "switch": lambda x, y: ops.switch(1, [lambda v: v, lambda v: ops.exp(v) * y, lambda v: -v], x),
     "switch beyond the last": lambda x, y: ops.switch(7, [lambda v: v, lambda v: ops.exp(v) * y], x),
     "scan that answers nothing": lambda x, y: ops.scan(lambda c, _: (0.5 * c * y, None), x, length=2)[0],
+    "many turns of numbers": lambda x, y: (
+        x * ops.fori_loop(0, 300, lambda i, v: 0.99 * v, ops.ones(()))
+        + ops.while_loop(lambda i, v: i < 300, lambda i, v: (i + 1, 0.99 * v), (ops.zeros((), "int32"), ops.ones(())))[
+            1
+        ]
+    ),
     "cond": lambda x, y: ops.cond(True, lambda: x * y, lambda: y) - ops.cond(1 > 2, lambda: y, lambda: ops.exp(x)),
 }
 if BACKEND != "tensorflow":  # which takes 1 and 0 alone

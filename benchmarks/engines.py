@@ -84,6 +84,7 @@ def in_turn(
 ) -> dict[str, list[list[float]]]:
     """Return the times of each engine's turns; one that fails is left out, and that is said.
 
+    Each begins when two threads have a core each, and another engine is the first one in each round.
     goes_on: whether an engine has further turns, given its name and the least time of every engine in the first one.
     """
     running = dict(engines)
@@ -93,8 +94,10 @@ def in_turn(
             least = {name: min(times[0]) for name, times in found.items()}
             for name in [name for name in running if not goes_on(name, least)]:
                 running.pop(name).stop()
-        when_there_are()
-        for name, engine in [*running.items()]:
+        every = [*running.items()]
+        first = number % max(1, len(every))
+        for name, engine in every[first:] + every[:first]:
+            when_there_are()
             try:
                 found[name].append(engine.turn(seconds))
             except EngineError as error:

@@ -67,9 +67,10 @@ prediction and a step of SGD). The drawn cells' peers compute a step as it is dr
 keys, which depend on no step and are computed before their loops, as our compiler does by itself. Later turns leave out
 peers that took more than 1.5 times as long as the fastest in the first one (where a goal names Keras's backends, as the
 fastest of these): they decide nothing. Ratios above 1: ours is faster than the fastest peer. The limit is the longest
-of three times: the products at the best rate that anything reached in the run; the exponentials and the like (each
-once, backward has the answers) at the best rate of NumPy, PyTorch or our own kernels; and reading the recurrent weights
-once a step at the speed of the memory that they fit into. All are counted from the drawn step; what depends on no step
+of three times: the products at the best rate that anything reached in the run; the exponentials and the like, each
+once, at the best rate of NumPy, PyTorch or our own kernels, and what gradients need of them once more, read from memory
+or computed again, whichever is faster; and reading the recurrent weights once a step at the speed of the memory that
+they fit into. All are counted from the drawn step; what depends on no step
 counts once a call. "Frozen": weights are packed once, before the calls, as those of ONNX Runtime's sessions are. Read
 ratios, not times: machines are shared."""
 

@@ -148,7 +148,7 @@ def test_engines_take_turns(monkeypatch):
     log = []
     ours, peer, slow = Known(log, "ours", 3, 1, 2), Known(log, "peer", 4, 5, 6), Known(log, "slow", 9)
     found = in_turn({"ours": ours, "peer": peer, "slow": slow}, 3, 0.1, lambda name, least: least[name] < 8)
-    assert log == ["ours", "peer", "slow", "slow stops", "ours", "peer", "ours", "peer"]
+    assert log == ["ours", "peer", "slow", "slow stops", "peer", "ours", "ours", "peer"]
     assert found["ours"] == [[3] * 3, [1] * 3, [2] * 3]
     row = row_of(CASE, "ours", SimpleNamespace(bytes=7, error=1e-6), found["ours"])
     assert (row["seconds"], row["spread"], row["bytes"], row["error_vs_rsref"]) == (1, 3, 7, 1e-6)

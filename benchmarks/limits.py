@@ -95,20 +95,19 @@ print(json.dumps({"speeds": reading, "functions": functions, "handover": handove
 
 
 def ceilings(threads: dict[str, str]) -> Ceilings:
-    """Return what NumPy, PyTorch or our own kernels reach, whichever is fastest."""
+    """Return what NumPy, PyTorch or our own kernels reach, whichever is fastest. Errors: SystemExit if one does not."""
     found = Ceilings(1.0, {}, 1.0)
     for program in (NUMPY, TORCH, OWN):
         answer = subprocess.run(
             [sys.executable, "-c", COMMON + program], capture_output=True, text=True, env={**os.environ, **threads}
         )
         if answer.returncode:
-            print(f"a limit is not measured: {(answer.stderr.strip().splitlines() or ['failed'])[-1]}", file=sys.stderr)
-        else:
-            own = json.loads(answer.stdout)
-            found.rate, found.functions = max(found.rate, own.get("rate", 0.0)), max(found.functions, own["functions"])
-            for size, speed in own.get("speeds", {}).items():
-                found.speeds[int(size)] = max(speed, found.speeds.get(int(size), 0.0))
-            found.handover, found.call = own.get("handover", found.handover), own.get("call", found.call)
+            raise SystemExit(f"a limit cannot be measured: {(answer.stderr.strip().splitlines() or ['failed'])[-1]}")
+        own = json.loads(answer.stdout)
+        found.rate, found.functions = max(found.rate, own.get("rate", 0.0)), max(found.functions, own["functions"])
+        for size, speed in own.get("speeds", {}).items():
+            found.speeds[int(size)] = max(speed, found.speeds.get(int(size), 0.0))
+        found.handover, found.call = own.get("handover", found.handover), own.get("call", found.call)
     return found
 
 

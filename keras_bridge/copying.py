@@ -78,8 +78,8 @@ def _matched(one: StepGraph, other: StepGraph, sequences: int, constants: int) -
     seen = set(left)
     while left:
         a, b = left.pop()
-        kinds = [_kind(tensor, leaves) for tensor in (a, b)]
-        if kinds[0] != kinds[1] or a.shape != b.shape or len(a.inputs) != len(b.inputs):
+        kinds = [f"{_kind(tensor, leaves)} of shape {tensor.shape}" for tensor in (a, b)]
+        if kinds[0] != kinds[1] or len(a.inputs) != len(b.inputs):
             raise ValueError(f"{a!r} is {kinds[0]}, where {b!r} is {kinds[1]}")
         one_weight = isinstance(a.source, Parameter) and isinstance(b.source, Parameter)
         if one_weight and found.setdefault(a.source, b.source) is not b.source:

@@ -44,6 +44,9 @@ def __getattr__(name: str) -> Any:
     """`__version__` is the installed distribution's: looked up when it is asked for, since a checkout may have none."""
     if name != "__version__":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib.metadata import version
+    from importlib.metadata import PackageNotFoundError, version
 
-    return version("rsref")
+    try:
+        return version("rsref")
+    except PackageNotFoundError as error:
+        raise AttributeError("rsref is not installed, which would tell its version") from error

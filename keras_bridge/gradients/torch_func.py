@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from keras_bridge.gradients.torch import Backward, Forward, arrays_of, gradients_of, tensors_of
+from keras_bridge.gradients.torch import Backward, Forward, arrays_of, gradients_of, once, tensors_of
 from keras_bridge.gradients.words import FIRST_ONLY
 
 
@@ -25,8 +25,12 @@ def many_back(backward: Backward, tensors: Sequence[Any], gradients: Sequence[An
         for g in gradients
     ]
     count = max(len(g) for g in every)
-    runs = [gradients_of(backward, tensors, [g[i % len(g)] for g in every], ticket) for i in range(count)]
-    return [None if many[0] is None else torch._add_batch_dim(torch.stack(many), 0, level) for many in zip(*runs)]
+
+    def found() -> list[Any]:
+        runs = [gradients_of(backward, tensors, [g[i % len(g)] for g in every], ticket) for i in range(count)]
+        return [None if many[0] is None else torch.stack(many) for many in zip(*runs)]
+
+    return [None if d is None else torch._add_batch_dim(d, 0, level) for d in once(found, (*tensors, *every))]
 
 
 class _Forward(torch.autograd.Function):

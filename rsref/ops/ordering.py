@@ -75,7 +75,7 @@ def _between(name: str, x: Any, q: Any, axis: Any, method: str, keepdims: bool) 
     parts, axes = _known(q), normal_axes(name, axis, x.ndim)
     if method not in METHODS:
         raise ValueError(f"{name}: the method is one of {', '.join(METHODS)}; got {method!r}")
-    if parts.ndim > 1 or not ((parts >= 0) & (parts <= 1)).all():
+    if parts.ndim > 1 or not parts.size or not ((parts >= 0) & (parts <= 1)).all():
         raise ValueError(f"{name}: q is a part of all numbers, or a row of such; got {q!r}")
     x = to_end(as_float(x), *axes)
     n = math.prod(known_lengths(x.shape[x.ndim - len(axes) :]))

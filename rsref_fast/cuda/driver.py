@@ -234,9 +234,11 @@ class Device:
         if other is None or (0 if other == LEGACY else other) == (0 if stream == LEGACY else stream):
             return
         event = self.call("cuEventCreate", UNTIMED)
-        self.call("cuEventRecord", event, other)
-        self.call("cuStreamWaitEvent", stream, event, 0)
-        self.call("cuEventDestroy", event)
+        try:
+            self.call("cuEventRecord", event, other)
+            self.call("cuStreamWaitEvent", stream, event, 0)
+        finally:
+            self.call("cuEventDestroy", event)
 
     def allocate(self, size: int, stream: int) -> Memory:
         return Memory(self, size, stream)
@@ -260,8 +262,8 @@ class Device:
 
     def give_back_after(self, readers: set[int], address: int, stream: int) -> None:
         """Free memory in the order of its stream, and not before what other streams have been told so far is done."""
-        with contextlib.suppress(Exception), self.bound():
-            for reader in readers:
+        for reader in readers:
+            with contextlib.suppress(Exception), self.bound():  # of a stream that is there no more
                 self.follow(stream, reader)
         self.give_back("cuMemFreeAsync", address, stream)
 

@@ -97,7 +97,7 @@ class Rows:
         own = [mask.address, *(memory.address + offset for offset in offsets[:4])]
         table = self.script.table([word for i in range(shards) for word in found.slots(i)])
         for name, elements in (("lengths", batch), ("sort", batch), ("pack", shards * (time + 1))):
-            cut = truncate if truncate is not None else max(1, time)
+            cut = max(1, time) if truncate is None else min(truncate, max(1, time))  # kernels divide by 32 bits
             numbers = [batch, time, shards, cut, 4]
             self._launch(self.helpers.packing(name), own, numbers, elements, table)
         self.script.keep(found)

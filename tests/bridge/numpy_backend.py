@@ -24,7 +24,7 @@ def error(case, engine):
     errors = []
     for a, b in zip(found, right, strict=True):
         assert np.shape(a) == b.shape, f"{np.shape(a)} against {b.shape}"
-        errors.append(np.abs(np.asarray(a) - b).max() / max(1, np.abs(b).max()))
+        errors.append(np.abs(np.asarray(a) - b).max() / (np.abs(b).max() or 1))
     return float(np.max(errors))  # NaN if one is
 
 

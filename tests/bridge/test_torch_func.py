@@ -72,6 +72,11 @@ def test_gradients_of_many_at_once(kind, engine):
         torch.autograd.functional.jacobian(lambda x, layer=layer: layer(x)[0], X, vectorize=True) for layer in layers
     )
     assert_close(found.numpy(), expected.numpy(), "float32")
+    x = X.clone().requires_grad_()
+    again = torch.autograd.functional.jacobian(lambda x: layers[1](x)[0], x, vectorize=True, create_graph=True)
+    assert_close(again.detach().numpy(), expected.numpy(), "float32")
+    with pytest.raises(RuntimeError, match="first derivatives only"):
+        again.sum().backward()
 
 
 @pytest.mark.parametrize("engine", ["reference", "fast"])

@@ -84,11 +84,11 @@ def compared(case, engine, dtype, spoil=False):
 
 
 def largest_error(pairs):
-    """Return the largest difference, relative to the largest expected value (at least 1) of an array."""
+    """Return the largest difference, relative to the largest expected value of an array, or in itself where all are zero."""
     errors = [0.0]
     for name, found, expected in pairs:
         assert found.shape == expected.shape, f"{name}: {found.shape} against {expected.shape}"
         if expected.size:
-            errors.append(float(np.abs(found - expected).max()) / max(1.0, float(np.abs(expected).max())))
+            errors.append(float(np.abs(found - expected).max()) / (float(np.abs(expected).max()) or 1.0))
     assert not np.isnan(errors).any(), "NaN"
     return max(errors)

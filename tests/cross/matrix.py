@@ -1,7 +1,7 @@
 """Print the gradient matrix of all backends: `python -m tests.cross.matrix [--write docs/gradient_matrix.md]`.
 
 Each entry is the largest error of a case, over answers and the gradients of inputs, given states and every weight,
-relative to the largest value (at least 1) of each array, against rsref in float64. A backend runs in a process of its
+relative to the largest value of each array, against rsref in float64. A backend runs in a process of its
 own; backends that are not installed are left out, and said so.
 """
 
@@ -17,9 +17,8 @@ COLUMNS = [(dtype, engine) for dtype in ("float64", "float32") for engine in ("r
 HEAD = """# The gradient matrix
 
 Every cell but `LayerCell`, and every feature of the Keras layers, on all engines and all three backends, against rsref
-in float64. Each
-entry is the largest error over the answers and the gradients of inputs, given states and every weight, relative to the
-largest value (at least 1) of each array. Written by `python -m tests.cross.matrix --write docs/gradient_matrix.md`.
+in float64. Each entry is the largest error over the answers and the gradients of inputs, given states and every
+weight, relative to the largest value of each array. Written by `python -m tests.cross.matrix --write docs/gradient_matrix.md`.
 
 - The fast engine's generated source is run by Python here; `tests/fast/cpu` compiles it for every cell.
 - float64: the reference and fast engines, and the keras engine on TensorFlow, must stay below 1e-10. Keras 3.15

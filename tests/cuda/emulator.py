@@ -31,6 +31,8 @@ SHARED_BYTES = 228 * 1024
 DYNAMIC_BYTES = 64 * 1024
 """What a launch gives a kernel that asks for as much as it is given."""
 POISON = 0xFF
+GUARD = 256
+"""Bytes behind each piece of shared memory, in which nothing may be written."""
 
 REGISTERS = {
     "tid.x": TID, "ntid.x": NTID, "ctaid.x": CTAID, "nctaid.x": NCTAID, "ctaid.y": CTAID_Y, "nctaid.y": NCTAID_Y,
@@ -241,9 +243,10 @@ class Kernel:
             for name, size in declared:
                 if name not in self.shared:
                     first = max((offset + taken for offset, taken in self.shared.values()), default=0)
-                    self.shared[name] = (_above(first), size) if size else (0, 0)  # how much, a launch says
+                    place = _above(first) + GUARD * bool(self.shared)
+                    self.shared[name] = (place, size) if size else (0, 0)  # how much, a launch says
         if "dynamic" in self.shared:  # behind all others
-            self.shared["dynamic"] = _above(max(offset + size for offset, size in self.shared.values())), 0
+            self.shared["dynamic"] = _above(max(offset + size for offset, size in self.shared.values())) + GUARD, 0
         machine = MACHINE + "".join(_shared(name, offset) for name, (offset, _) in self.shared.items())
         module = llvm.parse_assembly(machine)
         for part, _ in parts:
@@ -275,13 +278,14 @@ class Kernel:
         ctypes.memmove(self.engine.get_global_value_address("emu_arguments"), (c_int64 * 6)(*arguments), 48)
         total = blocks * threads
         stacks, contexts = _room(total)
-        shared = np.full(blocks * (self.shared_bytes + 64) + 64, POISON, np.uint8)
+        pitch = (self.shared_bytes + GUARD + 63) // 64 * 64
+        shared = np.full(blocks * pitch + 64, POISON, np.uint8)
         records = np.zeros((total, WORDS), np.int64)
         numbers = np.arange(total)
         records[:, TID], records[:, NTID] = numbers % threads, threads
         records[:, CTAID], records[:, NCTAID] = numbers // threads % across, across
         records[:, CTAID_Y], records[:, NCTAID_Y] = numbers // threads // across, lines
-        records[:, SHARED] = _aligned(shared) + numbers // threads * ((self.shared_bytes + 63) // 64 * 64)
+        records[:, SHARED] = _aligned(shared) + numbers // threads * pitch
         records[:, CONTEXT] = _aligned(contexts) + numbers * CONTEXT_BYTES
         for i in range(total):
             self._prepare(int(records[i, CONTEXT]), stacks.ctypes.data + i * STACK_BYTES)
@@ -295,6 +299,12 @@ class Kernel:
             if (states == AT_GRID).all():
                 _count(int(records[0, GATE]))
             backwards = not backwards
+        begin = _aligned(shared) - shared.ctypes.data
+        for block in range(blocks):
+            own = shared[begin + block * pitch :][:pitch].copy()
+            for name, (offset, size) in self.shared.items():
+                own[offset : offset + (self.dynamic_bytes if name == "dynamic" else size)] = POISON
+            assert (own == POISON).all(), "something was written behind a block's shared memory"
 
     def _run_line(self, records, states, first, backwards):
         """Let the blocks of a line go on until all are done, or wait for other lines."""

@@ -5,6 +5,7 @@ import torch
 
 from keras_bridge.gradients import torch as torch_gradients
 from rsref.engine import ReferenceEngine
+from tests.tolerances import assert_close
 
 GROUPS = ("sequences", "constants", "states", "parameters")
 
@@ -25,7 +26,7 @@ def compare(engine, arguments, device="cpu"):
     mask = None if arguments.mask is None else torch.tensor(arguments.mask, device=device)
     y, *finals = torch_gradients.native(engine, groups, len(expected), expected.shape[1], mask)
     for found, right in zip((y, *finals), (expected, *ends), strict=True):
-        np.testing.assert_allclose(found.numpy(force=True), right, rtol=0, atol=2e-5)
+        assert_close(found.numpy(force=True), right, "float32")
     weights = np.random.default_rng(0).normal(size=y.shape)
     (y * torch.tensor(weights, dtype=torch.float32, device=device)).sum().backward()
     right = oracle.backward(tape, [weights], [None] * len(finals))
@@ -34,4 +35,4 @@ def compare(engine, arguments, device="cpu"):
             if d is None:
                 assert tensor.grad is None
                 continue
-            np.testing.assert_allclose(tensor.grad.numpy(force=True), d, rtol=0, atol=2e-5 * max(1, np.abs(d).max()))
+            assert_close(tensor.grad.numpy(force=True), d, "float32")

@@ -51,7 +51,7 @@ def expected_of(own, arguments, dys):
 def assert_close(found, expected):
     for ours, theirs in zip(found, expected, strict=True):
         if theirs is not None:
-            np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-10 * max(1, np.abs(theirs).max(initial=0)))
+            np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-10 * (np.abs(theirs).max(initial=0) or 1))
 
 
 MASKS = {"whole": (None, None), "masked": (MASK, np.roll(MASK, 1, 0))}

@@ -220,7 +220,7 @@ def test_what_is_not_known_or_there_is_named():
     ):  # fmt: skip
         with pytest.raises(ValueError, match=r"axis -?\d is out of range for a tensor of rank 3"):
             draw()
-    for q in (1.1, -0.1, np.nan, [[0.5]]):
+    for q in (1.1, -0.1, np.nan, [[0.5]], []):
         with pytest.raises(ValueError, match="quantile: q is a part of all numbers"):
             ops.quantile(X, q)
     with pytest.raises(ValueError, match="the method is one of linear, lower, higher, midpoint; got 'nearest'"):

@@ -196,6 +196,9 @@ def _state_initializer(value: Any) -> Any:
         return value
     if value is initializers.Learned or (isinstance(value, str) and value == "learned"):
         return initializers.Learned()
+    if isinstance(value, str) and value not in initializers.INITIALIZERS:
+        known = ", ".join(sorted({*initializers.INITIALIZERS, "learned"}))
+        raise ValueError(f"state_initializer {value!r} is unknown; known are {known}")
     return initializers.get(value)
 
 

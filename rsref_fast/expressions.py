@@ -54,6 +54,12 @@ class Expression:
     text: str
     kind: str
 
+    def __bool__(self) -> bool:
+        raise NotImplementedError(
+            "the truth of an element, by if, and, or, max, or a chain such as 0 < x < 1; write numpy.where, "
+            "numpy.maximum, & and |"
+        )
+
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *operands: Any, **options: Any) -> Expression:
         name = ufunc.__name__
         if method != "__call__" or options:

@@ -12,12 +12,15 @@ TOLERANCES = {
 }
 
 
-def assert_close(actual, expected, kind="float64"):
-    """Assert that two arrays have one shape and differ by less than the tolerance, relative to the largest value."""
+def assert_close(actual, expected, kind="float64", least=0.0):
+    """Assert that two arrays have one shape and differ by less than the tolerance, relative to the largest value.
+
+    least: what that counts as at least, where it may be what is left of numbers of that size that cancel each other.
+    """
     actual, expected = np.asarray(actual), np.asarray(expected)
     assert actual.shape == expected.shape, f"shape {actual.shape} against {expected.shape}"
     if not expected.size:
         return
-    scale = float(np.abs(expected).max()) or 1.0
+    scale = max(least, float(np.abs(expected).max())) or 1.0
     error = float(np.abs(actual - expected).max()) / scale
     assert error < TOLERANCES[kind], f"relative error {error:.2e} against {TOLERANCES[kind]:.0e} ({kind})"

@@ -66,9 +66,10 @@ class RNNCell(Layer):
         if not self.built:
             self.build(tensors[0].shape)
         if len(tensors) != len(self.model.inputs):
+            beside = "" if mask is None else " and a mask: all tensors stand in one list, cell([x, h])"
             raise ValueError(
                 f"{self.name} takes {self.num_inputs} input and {self.num_states} states "
-                f"(shapes {[t.shape for t in self.model.inputs]}); got {len(tensors)} tensors"
+                f"(shapes {[t.shape for t in self.model.inputs]}); got {len(tensors)} tensors{beside}"
             )
         return as_list(self.model(tensors, mask=mask))
 

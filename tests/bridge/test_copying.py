@@ -85,7 +85,7 @@ WRONG = {
     "another function": ({"function": "sigmoid"}, "not drawn alike: .* is tanh .*, where .* is sigmoid"),
     "inputs that changed places": (
         {"swapped": True},
-        "not drawn alike: .* is (state|input) 0, where .* is (input|state) 0",
+        "not drawn alike: .* (state|input) 0 of shape .*, where .* (input|state) 0 of",
     ),
     "weights that are the same": ({"tied": True}, "two weights of one stand where the same weight of the other does"),
 }

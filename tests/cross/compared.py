@@ -84,7 +84,7 @@ def compared(case, engine, dtype, spoil=False):
 
 
 def largest_error(pairs):
-    """Return the largest difference, relative to the largest expected value of an array, or in itself where all are zero."""
+    """Return the largest difference, relative to the largest expected value of an array, if that is not zero."""
     errors = [0.0]
     for name, found, expected in pairs:
         assert found.shape == expected.shape, f"{name}: {found.shape} against {expected.shape}"

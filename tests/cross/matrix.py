@@ -18,7 +18,8 @@ HEAD = """# The gradient matrix
 
 Every cell but `LayerCell`, and every feature of the Keras layers, on all engines and all three backends, against rsref
 in float64. Each entry is the largest error over the answers and the gradients of inputs, given states and every
-weight, relative to the largest value of each array. Written by `python -m tests.cross.matrix --write docs/gradient_matrix.md`.
+weight, relative to the largest value of each array. Written by
+`python -m tests.cross.matrix --write docs/gradient_matrix.md`.
 
 - The fast engine's generated source is run by Python here; `tests/fast/cpu` compiles it for every cell.
 - float64: the reference and fast engines, and the keras engine on TensorFlow, must stay below 1e-10. Keras 3.15

@@ -213,6 +213,9 @@ def test_a_formula_of_whole_numbers(name):
 
 
 REFUSED = {
+    "if": (lambda x: x if x > 0 else 0 * x, "same", "the truth of an element, by if"),
+    "a greatest number": (lambda x: max(x, 0 * x), "same", "write numpy.where, numpy.maximum"),
+    "a chain of comparisons": (lambda x: np.where(-1 < x < 1, x, 0), "same", "the truth of an element"),
     "a method of arrays": (lambda x: x.clip(-1, 1), "same", "no attribute 'clip'"),
     "a number that no kernel has": (lambda x: x * 2**70, "same", "is no number of a kernel"),
     "a power of whole numbers": (lambda x: x**3, "same", "numpy.power of whole numbers"),

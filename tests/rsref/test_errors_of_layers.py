@@ -212,6 +212,16 @@ MISUSES = {
         ValueError,
         ["return_state=True", "return_states=False", "contradict"],
     ),
+    "states beside the input": (
+        lambda: GRUCell(4)(x_t, h_tm1),
+        ValueError,
+        [r"got 1 tensors and a mask: all tensors stand in one list, cell\(\[x, h\]\)"],
+    ),
+    "a start that is misspelt": (
+        lambda: RecurrentSequential(state_initializer="learnd"),
+        ValueError,
+        ["state_initializer 'learnd' is unknown; known are", "learned"],
+    ),
     "no tensor for a cell": (lambda: GRUCell(4)([]), ValueError, ["an input and its states; got no tensors"]),
     "an option that is misspelt": (
         lambda: RecurrentModel(x_t, x_t * 2, return_sequence=True),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Callable
 from typing import Any
@@ -95,8 +96,7 @@ def from_keras(layer: Any, **options: Any) -> Any:
     loop = {name: config[name] for name in LOOP_OPTIONS if name in config}
     made = ConvertedSequential([cell], **{**_of_any_layer(layer), **loop, **options})
     if layer.built:
-        shape = _built_shape(layer)
-        made.build(shape)
+        _build(made, layer)
         copy_in_order(layer, made)
     return made
 
@@ -129,7 +129,7 @@ def to_keras(layer: Any) -> Any:
     else:
         made = _stock(layer, cell, loop)
     if layer.built:
-        made.build(_built_shape(layer))
+        _build(made, layer)
         copy_in_order(layer, made)
     return made
 
@@ -180,6 +180,15 @@ def copy_in_order(source: Any, target: Any) -> None:
         place.trainable = value.trainable
 
 
+def _build(made: Any, layer: Any) -> None:
+    """Build a layer as another one is: under the names of the models around that, so that weights' paths differ."""
+    around = (layer.path or layer.name).split("/")[:-1]
+    with contextlib.ExitStack() as stack:
+        for name in around:
+            stack.enter_context(keras.name_scope(name))
+        made.build(_built_shape(layer))
+
+
 def _built_shape(layer: Any) -> tuple[int | None, ...]:
     config = layer.get_build_config() or {}
     shape = config.get("input_shape") or (config.get("shapes_dict") or {}).get("sequences_shape")
@@ -194,7 +203,7 @@ def _both_ways(layer: Any, convert: Any) -> Any:
     made = Bidirectional(forward, layer.merge_mode, backward_layer=backward, **_of_any_layer(layer))
     made.forward_layer.zero_output_for_mask = layer.forward_layer.zero_output_for_mask
     if layer.built:
-        made.build(_built_shape(layer))
+        _build(made, layer)
         copy_in_order(forward, made.forward_layer)
     return made
 
@@ -226,7 +235,7 @@ def accelerate(model: Any, **options: Any) -> Any:
         if type(layer) is TimeDistributed and _is_taken(layer.layer):
             made = TimeDistributed(from_keras(layer.layer, **options), **_of_any_layer(layer))
             if layer.built:
-                made.build(_built_shape(layer))
+                _build(made, layer)
             return made
         if _is_taken(layer):
             return from_keras(layer, **options)

@@ -219,6 +219,21 @@ def sequential():
     return keras.Sequential([keras.Input((5, 4)), layers.LSTM(3, return_sequences=True), layers.GRU(2)])
 
 
+def test_weights_are_named_by_the_models_around_them():
+    """Two models that have layers of the same name: PyTorch's parameters() would have one of both weights."""
+
+    def branch(name):
+        return keras.Sequential([keras.Input((5, 4)), layers.LSTM(3, name="lstm")], name=name)
+
+    inputs = keras.Input((5, 4)), keras.Input((5, 4))
+    model = keras.Model(inputs, layers.add([branch("left")(inputs[0]), branch("right")(inputs[1])]))
+    found = accelerate(model)
+    assert len({weight.path for weight in found.trainable_weights}) == len(found.trainable_weights) == 6
+    for one, other in zip(found.trainable_weights, model.trainable_weights, strict=True):
+        assert one.path.split("/")[:2] == other.path.split("/")[:2]
+    assert_close(ops.convert_to_numpy(found([X, X])), ops.convert_to_numpy(model([X, X])), "float32")
+
+
 def test_accelerate_shares_what_models_share():
     """A model that stands in two others, and twice in one of them, has one copy, and so one set of weights."""
     inputs, others, within = (keras.Input((None, 4)) for _ in range(3))

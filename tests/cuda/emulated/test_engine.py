@@ -45,6 +45,12 @@ def test_against_the_oracle(device, name, mask, options):
         check(own, random_arguments(own, batch=3, steps=5, mask=mask), dtype=np.float32, engine=engine)
 
 
+def test_a_truncation_beyond_32_bits(device):
+    """Which the kernel that packs a mask's rows would take for every step."""
+    own = recurrence_of("LSTMCell", truncate=2**32 + 1)
+    check(own, random_arguments(own, batch=3, steps=5, mask=MASK), dtype=np.float32, engine=ThereAndBack(own, device))
+
+
 @pytest.mark.parametrize("name", ["places", "across samples", "logic"])
 def test_integers_bools_and_samples_that_mix(device, name):
     own = recurrence(name)

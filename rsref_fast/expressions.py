@@ -6,7 +6,7 @@ So a new pointwise op needs nothing here, as long as its formula uses the functi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +38,8 @@ OF_WHOLE = ("floor", "ceil", "rint", "sign", "absolute", "maximum", "minimum", "
 """Functions of whole numbers that answer whole numbers; all others are computed in floats."""
 ARITHMETIC = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "true_divide": "/"}
 
-HAVE = f"{', '.join(sorted({*FUNCTIONS, *TESTS, 'reciprocal', 'square', 'where'}))} have one, and operators"
+OTHERS = {"clip", "heaviside", "reciprocal", "square", "where"}
+HAVE = f"{', '.join(sorted({*FUNCTIONS, *TESTS} | OTHERS))} have one, and operators"
 """What a message says of the functions that have a kernel."""
 
 STABLE = ("sigmoid", "softplus")
@@ -67,11 +68,9 @@ class Expression:
         return _called(name, operands)
 
     def __array_function__(self, function: Any, _types: Any, args: Any, options: Any) -> Expression:
-        if function.__name__ != "where" or options:
+        if function.__name__ not in COMPOSED or options:
             raise NotImplementedError(f"numpy.{function.__name__}; {HAVE}")
-        condition, a, b = args
-        a, b = _unified(a, b)
-        return Expression(f"({a.text} if {condition.text} else {b.text})", a.kind)
+        return COMPOSED[function.__name__](*args)
 
     def __add__(self, other: Any) -> Expression:
         return _called("add", (self, other))
@@ -200,6 +199,25 @@ def _unified(*operands: Any) -> list[Expression]:
     return [cast(o, widest) if isinstance(o, Expression) else literal(o, widest) for o in operands]
 
 
+def _where(condition: Expression, a: Any, b: Any) -> Expression:
+    a, b = _unified(a, b)
+    return Expression(f"({a.text} if {condition.text} else {b.text})", a.kind)
+
+
+def _clip(x: Any, low: Any = None, high: Any = None) -> Any:
+    x = x if low is None else np.maximum(x, low)
+    return x if high is None else np.minimum(x, high)
+
+
+def _heaviside(x: Any, at_zero: Any) -> Any:
+    x, at_zero = (cast(one, "float") for one in _unified(x, at_zero))
+    return np.where(np.isnan(x), x, np.where(x < 0, 0.0, np.where(np.equal(x, 0), at_zero, 1.0)))
+
+
+COMPOSED: dict[str, Callable[..., Any]] = {"where": _where, "clip": _clip, "heaviside": _heaviside}
+"""Functions of NumPy that are said with others."""
+
+
 def _called(name: str, operands: Sequence[Any]) -> Expression:
     """Return what a function of NumPy makes of one element of each operand, of the kind that NumPy's answer has."""
     if name == "logical_not":
@@ -207,6 +225,8 @@ def _called(name: str, operands: Sequence[Any]) -> Expression:
     if name in LOGIC:
         a, b = (cast(o if isinstance(o, Expression) else literal(o), "bool") for o in operands)
         return Expression(f"({a.text} {LOGIC[name]} {b.text})", "bool")
+    if name in COMPOSED:
+        return COMPOSED[name](*operands)
     unified = _unified(*operands)
     kind = unified[0].kind
     if name in TESTS:

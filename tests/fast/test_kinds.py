@@ -198,6 +198,27 @@ WHOLE = {
 }
 
 
+FLOATS = {
+    "a spike": lambda x: np.heaviside(x - 0.5, 0.25),
+    "clipped": lambda x: np.clip(x, -0.5, 0.75) + 2 * np.clip(x, None, 0) + 3 * np.clip(x, 1, None),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("name", FLOATS)
+def test_a_formula_of_functions_that_are_said_with_others(name, dtype):
+    own = ops.pointwise("own", FLOATS[name])
+    try:
+        x = Input((9,))
+        engines = [make(RecurrentModel(x, own(x)).recurrence) for make in (ReferenceEngine, rsref_fast.compile)]
+        given = np.array([-2, -0.5, 0, -0.0, 0.5, 0.75, 2, np.inf, np.nan], dtype)[None, None]
+        expected, found = (engine.forward([given], [], [], [])[0][0] for engine in engines)
+        np.testing.assert_array_equal(found, expected)
+        np.testing.assert_array_equal(expected[0, 0], FLOATS[name](given[0, 0]))
+    finally:
+        del ops.REGISTRY["own"]
+
+
 @pytest.mark.parametrize("name", WHOLE)
 def test_a_formula_of_whole_numbers(name):
     own = ops.pointwise("own", WHOLE[name], (), "same")

@@ -83,12 +83,12 @@ def compared(case, engine, dtype, spoil=False):
     return list(zip(names, [*answers, *gradients], right, strict=True))
 
 
-def largest_error(pairs):
-    """Return the largest difference, relative to the largest expected value of an array, if that is not zero."""
+def largest_error(pairs, least=0.0):
+    """Return the largest difference, relative to the largest expected value of an array. least: see `assert_close`."""
     errors = [0.0]
     for name, found, expected in pairs:
         assert found.shape == expected.shape, f"{name}: {found.shape} against {expected.shape}"
         if expected.size:
-            errors.append(float(np.abs(found - expected).max()) / (float(np.abs(expected).max()) or 1.0))
+            errors.append(float(np.abs(found - expected).max()) / (max(least, float(np.abs(expected).max())) or 1.0))
     assert not np.isnan(errors).any(), "NaN"
     return max(errors)

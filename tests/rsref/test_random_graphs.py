@@ -37,7 +37,7 @@ def test_float32_stays_float32_and_near(example):
     exact_outputs, exact_states, _ = example.arguments.forward(engine)
     for y, exact in zip((*outputs, *states), (*exact_outputs, *exact_states), strict=True):
         assert y.dtype in (np.float32, np.int64, np.bool_)
-        assert_close(y.astype(float), exact.astype(float), "float32")
+        assert_close(y.astype(float), exact.astype(float), "float32", least=1.0)
 
 
 CELLS = {
